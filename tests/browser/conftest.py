@@ -1,0 +1,203 @@
+"""A real JupyterLab, a real Chromium and a real kernel; see `lab` and `Lesson`."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+import pytest
+from playwright.sync_api import Browser, Locator, Page, sync_playwright
+
+from workbench.cli import notebooks_folder
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+START = """
+import sys
+from pathlib import Path
+from workbench import cli
+cli.working_folder = lambda: Path(sys.argv[1])  # a copy: running a lesson saves its outputs
+cli.main(["lab", "--no-browser", "--port", "8950"])
+"""
+SCREENSHOTS = Path(__file__).parents[2] / "data" / "screenshots"
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium; without one tests are skipped, unless REQUIRE_BROWSER=1."""
+    if CHROMIUM is None:
+        if os.environ.get("REQUIRE_BROWSER") == "1":
+            pytest.fail("REQUIRE_BROWSER=1, but there is no Chromium on this machine.")
+        pytest.skip("no Chromium on this machine")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def lab(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address, with token, of a JupyterLab started by the `workbench` command on a copy of the lessons."""
+    folder = tmp_path_factory.mktemp("lab")
+    lessons = shutil.copytree(notebooks_folder(), folder / "notebooks")
+    (folder / "config").mkdir()
+    settings = {"LabApp": {"expose_app_in_browser": True}, "ServerApp": {"log_level": "WARN"}}
+    (folder / "config" / "jupyter_lab_config.json").write_text(json.dumps(settings))
+    environment = os.environ | {
+        "JUPYTER_CONFIG_DIR": str(folder / "config"),
+        "JUPYTER_RUNTIME_DIR": str(folder / "runtime"),
+        "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces"),
+    }
+    log = (folder / "log.txt").open("w+")
+    command = [sys.executable, "-c", START, str(lessons)]
+    server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+    try:
+        deadline = time.monotonic() + 60
+        while not (files := list(folder.glob("runtime/jpserver-*.json"))):
+            assert server.poll() is None and time.monotonic() < deadline, Path(log.name).read_text()
+            time.sleep(0.1)
+        running = json.loads(files[0].read_text())
+        yield f"{running['url']}lab/tree/{{name}}?reset&token={running['token']}"
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+class Lesson:
+    """One notebook open in the browser; fails on console errors and on requests that leave the machine."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.faults: list[str] = []
+        page.on("pageerror", lambda error: self.faults.append(f"page error: {error}"))
+        page.on("console", self._on_console)
+        page.on("request", self._on_request)
+
+    def _on_console(self, message: Any) -> None:
+        if message.type == "error":
+            self.faults.append(f"console: {message.text} {message.location.get('url', '')}")
+
+    def _on_request(self, request: Any) -> None:
+        address = urlparse(request.url)
+        if address.scheme in ("http", "https", "ws", "wss") and address.hostname not in ("127.0.0.1", "localhost"):
+            self.faults.append(f"left the machine: {request.url}")
+
+    def open(self, url: str) -> None:
+        """Opens the notebook and waits until its kernel is ready."""
+        self.page.goto(url)
+        self.page.wait_for_function("window.jupyterapp !== undefined", timeout=60_000)
+        self.page.evaluate("window.jupyterapp.restored.then(() => true)")
+        self.wait_for_kernel()
+
+    def wait_for_kernel(self) -> None:
+        """Waits until the kernel of the notebook has nothing to do."""
+        self.page.wait_for_function(
+            "window.jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'",
+            timeout=120_000,
+        )
+
+    def command(self, name: str, **arguments: Any) -> None:
+        """Runs a command of JupyterLab, such as "notebook:run-all-cells"."""
+        self.page.evaluate(
+            "([name, args]) => window.jupyterapp.commands.execute(name, args)", [name, arguments]
+        )
+
+    def run_all(self) -> None:
+        """Runs all cells; no output may be an error."""
+        self.command("notebook:run-all-cells")
+        self.wait_for_kernel()
+        assert not self.page.locator(".jp-RenderedText[data-mime-type*='stderr'] .ansi-red-fg").count()
+        self.wait(lambda: self.page.locator(".workbench[data-drawn]").count() > 0, "a widget on the page")
+
+    def python(self, code: str) -> str:
+        """Runs code in the notebook's kernel and returns what it prints."""
+        return self.page.evaluate(
+            """async (code) => {
+                const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+                const future = kernel.requestExecute({ code, store_history: false });
+                let printed = "";
+                future.onIOPub = (message) => {
+                    if (message.header.msg_type === "stream") printed += message.content.text;
+                    if (message.header.msg_type === "error") printed += message.content.evalue;
+                };
+                await future.done;
+                return printed.trim();
+            }""",
+            code,
+        )
+
+    def widget(self, index: int = 0) -> "Widget":
+        """The widget of that number on the page, scrolled into view."""
+        root = self.page.locator(".workbench").nth(index)
+        root.scroll_into_view_if_needed()
+        return Widget(self, root)
+
+    def wait(self, condition: Callable[[], Any], what: str, seconds: float = 20) -> None:
+        """Polls until the condition holds."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, f"Waited {seconds} s in vain for {what}; faults: {self.faults}"
+            self.page.wait_for_timeout(20)
+
+
+class Widget:
+    """A widget on the page, as a user sees it."""
+
+    def __init__(self, lesson: Lesson, root: Locator) -> None:
+        self.lesson, self.root, self.page = lesson, root, lesson.page
+
+    def drawn(self) -> int:
+        """How often it was drawn; see `after`."""
+        return int(self.root.get_attribute("data-drawn") or 0)
+
+    def after(self, action: Callable[[], Any]) -> None:
+        """Does something, and waits until the widget was drawn anew."""
+        before = self.drawn()
+        action()
+        self.lesson.wait(lambda: self.drawn() > before, "the widget to be drawn anew")
+
+    def chip(self, text: str) -> Locator:
+        """The word in the sentence."""
+        return self.root.locator("button.chip", has_text=re.compile(f"^{re.escape(text)}$")).first
+
+    def guesses(self, card: int = 0) -> list[str]:
+        """The candidates of one mask, best first."""
+        return self.root.locator(".card").nth(card).locator(".candidate .word").all_text_contents()
+
+    def button(self, name: str) -> Locator:
+        """A button by what is written on it."""
+        return self.root.get_by_role("button", name=name, exact=True)
+
+
+@pytest.fixture
+def lesson(browser: Browser, lab: str, request: pytest.FixtureRequest) -> Iterator[Callable[[str], Lesson]]:
+    """Opens a notebook by name; at the end nothing may have gone wrong in the browser."""
+    opened: list[tuple[Lesson, Any]] = []
+
+    def open_lesson(name: str, width: int = 1280, height: int = 900) -> Lesson:
+        context = browser.new_context(viewport={"width": width, "height": height})
+        lesson = Lesson(context.new_page())
+        opened.append((lesson, context))
+        lesson.open(lab.format(name=name))
+        return lesson
+
+    yield open_lesson
+    for lesson, context in opened:
+        context.close()
+        assert not lesson.faults, lesson.faults

@@ -1,0 +1,204 @@
+"""MaskedFilling and its lesson, by mouse and by keyboard, in JupyterLab and in a saved page."""
+
+import json
+import re
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+
+from .conftest import SCREENSHOTS, Lesson
+
+pytestmark = pytest.mark.browser
+LESSON = "01_masked_filling.ipynb"
+# The page around a widget is JupyterLab's; its own findings are not ours.
+AXE = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}
+
+
+def accessibility_faults(lesson: Lesson, within: str = ".workbench") -> list[str]:
+    results = Axe().run(lesson.page, context=within, options=AXE)
+    return [f"{fault['id']}: {fault['nodes'][0]['html']}" for fault in results.response["violations"]]
+
+
+@pytest.fixture
+def filling(lesson):
+    """The lesson with all cells run, and its first widget."""
+    opened = lesson(LESSON)
+    opened.run_all()
+    return opened.widget()
+
+
+def test_click_masks_and_unmasks(filling):
+    assert "tea" in filling.guesses()
+    filling.after(filling.chip("hot").click)
+    assert filling.root.locator(".card").count() == 2
+    assert filling.root.locator("button.chip.mask").all_text_contents() == ["[MASK]", "[MASK]"]
+    filling.after(filling.root.locator("button.chip.mask").first.click)
+    assert filling.root.locator(".card").count() == 1
+    assert filling.chip("hot").get_attribute("aria-pressed") == "false"
+
+
+def test_the_bars_are_the_models_own_numbers(filling):
+    filling.after(filling.chip("water").click)
+    said = filling.lesson.python(
+        "print([(c.label, f'{100 * c.probability:.1f}') for c in wb.fill_mask(bert, "
+        "'She poured hot water into a cup of tea.', masks=[(15, 20), (35, 38)])[0].candidates])"
+    )
+    assert filling.guesses() == re.findall(r"\('(.+?)',", said)
+    widths = filling.root.locator(".card").first.locator(".fill").evaluate_all("bars => bars.map(b => b.offsetWidth)")
+    assert widths == sorted(widths, reverse=True) and widths[0] > 0
+
+
+def test_hover_previews_and_click_pins_a_candidate(filling):
+    chip = filling.root.locator("button.chip.mask")
+    second = filling.root.locator(".candidate").nth(1)
+    word = filling.guesses()[1]
+    second.hover()
+    assert filling.root.locator("button.chip.filled").text_content() == word
+    filling.page.mouse.move(0, 0)
+    assert chip.text_content() == "[MASK]"
+    second.click()
+    filling.page.mouse.move(0, 0)
+    assert filling.root.locator("button.chip.filled").text_content() == word
+    assert second.get_attribute("aria-pressed") == "true"
+
+
+def test_editing_keeps_masks_and_errors_keep_the_last_good_state(filling):
+    filling.button("Edit text").click()
+    area = filling.root.locator("textarea")
+    filling.after(lambda: area.fill("Quickly she poured hot water into a cup of tea."))
+    area.press("Enter")
+    assert filling.root.locator("button.chip.mask").count() == 1
+    assert filling.guesses() and filling.chip("Quickly").is_visible()
+
+    filling.button("Edit text").click()
+    for text, said in [("   ", "empty"), ("word " * 20_000, "shorten"), ("\ud83d", "no word")]:
+        # Playwright cannot type a lone surrogate: set it as a script would.
+        area.evaluate("(a, t) => { a.value = JSON.parse(t); a.dispatchEvent(new Event('input')); }", json.dumps(text))
+        filling.lesson.wait(lambda said=said: said in filling.root.locator(".error").text_content(), said)
+        assert filling.guesses(), "the last good state stays"
+    filling.after(lambda: area.fill("Good <script>alert(1)</script> tea [SEP] is [MASK]."))
+    area.press("Enter")
+    assert filling.root.locator(".error").text_content() == ""
+    assert "script" in filling.root.locator(".sentence").text_content()
+    assert filling.lesson.python("print(1 + 1)") == "2", "the kernel lives"
+
+
+def test_random_masking_shows_what_became_of_each_word(filling):
+    widget = filling.lesson.widget(1)
+    kinds = set()
+    for _ in range(6):
+        widget.after(widget.button("Mask 15 % at random").click)
+        classes = widget.root.locator("button.chip[aria-pressed=true]").evaluate_all("c => c.map(e => e.className)")
+        assert 5 <= len(classes) <= 7  # 15 % of 41 words
+        kinds |= {name.split()[1] for name in classes}
+    assert kinds == {"mask", "random", "keep"}
+    widget.after(widget.button("Unmask all").click)
+    assert widget.root.locator(".empty").is_visible()
+
+
+def test_layers_context_attention_and_top_k(filling):
+    layers = filling.root.locator(".by-layer li")
+    assert layers.count() == 7
+    filling.after(lambda: filling.root.get_by_label("Guess after layer").fill("0"))
+    first = layers.first.text_content()
+    assert filling.guesses()[0] in first
+    filling.after(lambda: filling.root.get_by_label("Guess after layer").fill("6"))
+    assert "tea" in filling.guesses()
+
+    filling.after(filling.button("hide left").click)
+    assert filling.root.locator("button.chip.hidden").count() == 8
+    assert filling.root.locator(".before").count() == 5
+    assert "tea" not in filling.guesses()
+    filling.after(filling.button("all words").click)
+    assert "tea" in filling.guesses()
+
+    def shades():
+        return filling.root.locator(".chip").evaluate_all("c => c.map(e => e.style.getPropertyValue('--shade'))")
+
+    mean = shades()
+    filling.after(lambda: filling.root.get_by_label("head").select_option("3"))
+    assert shades() != mean
+    filling.after(lambda: filling.root.get_by_label("Attention: layer").select_option("1"))
+    filling.button("Lines").click()
+    drawn = "c => c.getContext('2d').getImageData(0, 0, c.width, c.height).data.some(v => v > 0)"
+    assert filling.root.locator("canvas.links").evaluate(drawn)
+    filling.after(lambda: (filling.root.get_by_label("Candidates for each mask").fill("8"), filling.page.keyboard.press("Tab")))
+    assert len(filling.guesses()) == 8
+
+
+def test_keyboard_alone(filling):
+    page, cells = filling.page, filling.page.locator(".jp-Cell").count()
+    filling.root.locator("button.chip").first.focus()
+    page.keyboard.press("ArrowRight")
+    filling.after(lambda: page.keyboard.press("Enter"))
+    assert filling.root.locator("button.chip").nth(1).text_content() == "[MASK]"
+    page.keyboard.press("d")
+    page.keyboard.press("d")  # in JupyterLab's command mode this deletes a cell
+    page.keyboard.press("End")
+    assert page.evaluate("document.activeElement.textContent") == "."
+    filling.after(lambda: page.keyboard.press("Space"))
+    assert page.evaluate("document.activeElement.textContent") == "[MASK]", "focus stays on the word"
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Edit text"
+    page.keyboard.press("Enter")
+    page.keyboard.press("Control+A")
+    filling.after(lambda: (page.keyboard.type("A dog."), page.keyboard.press("Enter")))
+    assert filling.chip("dog").is_visible()
+    assert page.locator(".jp-Cell").count() == cells
+
+
+@pytest.mark.parametrize("width", [1280, 800])
+@pytest.mark.parametrize("theme", ["Light", "Dark"])
+def test_light_and_dark_wide_and_narrow(lesson, theme, width):
+    opened = lesson(LESSON, width=width)
+    opened.command("apputils:change-theme", theme=f"JupyterLab {theme}")
+    opened.command("application:toggle-left-area")
+    opened.run_all()
+    widget = opened.widget(2)
+    opened.wait(lambda: opened.page.evaluate("document.body.dataset.jpThemeLight") == str(theme == "Light").lower(), theme)
+    back = widget.root.evaluate("e => getComputedStyle(e).backgroundColor")
+    assert (int(re.findall(r"\d+", back)[0]) > 128) == (theme == "Light")
+    overflow = "e => [...e.querySelectorAll('*')].filter(c => c.scrollWidth > c.clientWidth + 2 && getComputedStyle(c).overflowX === 'visible' && c.clientWidth > 0).length"
+    assert widget.root.evaluate("e => e.scrollWidth <= e.clientWidth"), "nothing is cut off"
+    assert widget.root.evaluate(overflow) == 0
+    assert accessibility_faults(opened) == []
+    SCREENSHOTS.mkdir(exist_ok=True)
+    widget.root.screenshot(path=SCREENSHOTS / f"masked_filling_{theme.lower()}_{width}.png")
+
+
+def test_kernel_restart(filling):
+    """The view stays, says that nobody answers, and works again after the cell was run again."""
+    filling.lesson.page.evaluate("window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
+    filling.lesson.wait_for_kernel()
+    filling.lesson.run_all()
+    again = filling.lesson.widget()
+    again.after(again.chip("hot").click)
+    assert again.root.locator(".card").count() == 2
+
+
+def test_saved_page_stands_alone(filling, browser, tmp_path):
+    filling.after(filling.chip("water").click)
+    page = tmp_path / "page.html"
+    filling.lesson.python(
+        "w = MaskedFilling(bert, 'Tea </script><b>for</b> two.', masked=[(0, 3)])\n"
+        f"print(w.save({str(page)!r}))"
+    )
+    context = browser.new_context(offline=True)
+    alone = Lesson(context.new_page())
+    alone.page.goto(page.as_uri())
+    widget = alone.widget()
+    assert widget.guesses() == filling.lesson.python("print(*[c[0] for c in w.guesses['cards'][0]['candidates']])").split()
+    assert "script" in widget.root.locator(".sentence").text_content()
+    widget.chip("two").click()
+    assert "saved view" in widget.root.locator(".error").text_content()
+    assert accessibility_faults(alone) == [] and alone.faults == []
+    context.close()
+
+
+def test_start_here_runs(lesson):
+    opened = lesson("00_start_here.ipynb")
+    opened.run_all()
+    widget = opened.widget()
+    widget.after(widget.chip("bus").click)
+    assert widget.root.locator(".card").count() == 2
+    assert accessibility_faults(opened) == []

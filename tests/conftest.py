@@ -1,0 +1,63 @@
+"""What every test shares: the same random numbers, few threads, and no network."""
+
+import ipaddress
+import os
+import random
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported; child processes inherit it
+
+import numpy as np
+import pytest
+import torch
+
+torch.set_num_threads(min(2, torch.get_num_threads()))
+
+
+@pytest.fixture(autouse=True)
+def same_random_numbers() -> None:
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def outgoing_connections(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Hosts outside this machine that the test tried to reach: each try fails, and then so does the test.
+
+    A test of how the package behaves without a network may clear the list.
+    """
+    tried: list[str] = []
+
+    def guard(function: Any, address_of: Any, error: type[OSError]) -> Any:
+        def guarded(*arguments: Any, **named: Any) -> Any:
+            host = address_of(arguments)
+            if _is_outside(host):
+                tried.append(str(host))
+                raise error(f"Tests stay offline: no connection to {host}.")
+            return function(*arguments, **named)
+
+        return guarded
+
+    def peer(arguments: tuple) -> str | None:
+        return arguments[1][0] if arguments[0].family in (socket.AF_INET, socket.AF_INET6) else None
+
+    for method in ("connect", "connect_ex"):
+        original = getattr(socket.socket, method)
+        monkeypatch.setattr(socket.socket, method, guard(original, peer, ConnectionRefusedError))
+    lookup = guard(socket.getaddrinfo, lambda arguments: arguments[0], socket.gaierror)
+    monkeypatch.setattr(socket, "getaddrinfo", lookup)
+    yield tried
+    assert not tried, f"The test tried to reach {tried}."
+
+
+def _is_outside(host: str | bytes | None) -> bool:
+    host = host.decode() if isinstance(host, bytes) else host
+    if host in (None, "", "localhost", "0.0.0.0", "::", socket.gethostname()):
+        return False
+    try:
+        return not ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name
+        return True

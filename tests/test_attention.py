@@ -1,0 +1,521 @@
+"""Recording, switching off, and the numbers about attention, beside formulas written out by hand."""
+
+import threading
+
+import pytest
+import torch
+from test_bert import batch
+from test_checkpoint import our_bert, our_vit
+from tiny import close
+
+import workbench as wb
+from workbench.encoder import MODEL_LOCK
+
+
+@pytest.fixture(scope="module")
+def bert() -> wb.Bert:
+    return our_bert("mlm", "sentiment")
+
+
+@pytest.fixture(scope="module")
+def vit() -> wb.ViT:
+    return our_vit()
+
+
+def random_maps(layers: int = 3, rows: int = 2, heads: int = 4, tokens: int = 7) -> list[torch.Tensor]:
+    return [torch.randn(rows, heads, tokens, tokens).mul(2).softmax(-1) for _ in range(layers)]
+
+
+def watchers(model: wb.Bert | wb.ViT) -> int:
+    return sum(len(layer.attention.watchers) for layer in model.encoder.layers)
+
+
+# --- record ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layers", [None, [2], [0, 4], (), range(1, 3)], ids=str)
+def test_recording_changes_nothing(bert: wb.Bert, layers: object) -> None:
+    inputs = batch()
+    real = inputs["attention_mask"].bool()
+    plain = bert(**inputs)
+    with wb.record_attention(bert, layers=layers) as attention:
+        recorded = bert(**inputs)
+    assert sorted(attention) == list(range(5) if layers is None else layers)
+    for one, two in zip(plain, recorded, strict=True):
+        close(one[real], two[real])
+    for maps in attention.values():
+        assert not maps.requires_grad
+        close(maps.sum(-1), torch.ones(3, 4, 7))
+        hidden_keys = ~real[:, None, None, :].expand_as(maps)
+        assert (maps[hidden_keys] == 0).all()
+    assert watchers(bert) == 0
+
+
+def test_recording_a_picture(vit: wb.ViT) -> None:
+    pixels = torch.randn(2, 3, 16, 40)
+    with wb.record_attention(vit) as attention:
+        recorded = vit(pixels)
+    close(recorded[-1], vit(pixels)[-1])
+    assert attention[2].shape == (2, 4, 11, 11)
+
+
+def test_recording_in_a_half_precision_model() -> None:
+    bert = our_bert("mlm").bfloat16()
+    ids = torch.randint(5, 99, (1, 7))
+    with wb.record_attention(bert) as attention:
+        recorded = bert(ids)[-1]
+    assert attention[0].dtype == torch.bfloat16
+    close(recorded, bert(ids)[-1], 0.1)
+
+
+def test_hooks_are_let_go_on_an_error(bert: wb.Bert) -> None:
+    with pytest.raises(RuntimeError, match="mine"), wb.record_attention(bert), wb.ablate(bert, {(0, 0)}):
+        assert watchers(bert) == 6
+        raise RuntimeError("mine")
+    assert watchers(bert) == 0
+    with pytest.raises(ValueError), wb.record_attention(bert), wb.ablate(bert, edges={(0, 0, 99, 0)}):
+        bert(torch.zeros(1, 3, dtype=torch.long))
+    assert watchers(bert) == 0
+    for odd in ([5], [-1], [0, 99]):
+        with pytest.raises(ValueError, match="has layers 0 to 4"), wb.record_attention(bert, layers=odd):
+            pass
+    assert watchers(bert) == 0
+
+
+def test_each_pass_fills_the_same_dict(bert: wb.Bert) -> None:
+    with wb.record_attention(bert, layers=[1]) as attention:
+        assert attention == {}
+        bert(torch.zeros(1, 3, dtype=torch.long))
+        first = attention[1]
+        bert(torch.zeros(1, 4, dtype=torch.long))
+    assert (first.shape[-1], attention[1].shape[-1]) == (3, 4)
+
+
+def test_nested_recordings_both_see(bert: wb.Bert) -> None:
+    ids = torch.randint(5, 99, (1, 7))
+    with wb.record_attention(bert, layers=[1, 2]) as outer:
+        with wb.record_attention(bert, layers=[2]) as inner:
+            bert(ids)
+        close(inner[2], outer[2])
+        bert(ids[:, :3])
+    assert outer[1].shape[-1] == 3
+    assert inner[2].shape[-1] == 7
+
+
+def test_threads_do_not_see_each_other(bert: wb.Bert) -> None:
+    """Recording holds the lock, so another thread's recording waits until this one is over."""
+    seen: list[dict] = []
+    inside, done = threading.Event(), threading.Event()
+
+    def other() -> None:
+        inside.wait(10)
+        with wb.record_attention(bert) as attention:
+            assert done.is_set()
+            bert(torch.zeros(1, 4, dtype=torch.long))
+        seen.append(attention)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    with wb.record_attention(bert) as attention:
+        inside.set()
+        thread.join(0.2)
+        bert(torch.zeros(1, 3, dtype=torch.long))
+        done.set()
+    thread.join(10)
+    assert attention[0].shape[-1] == 3
+    assert seen[0][0].shape[-1] == 4
+
+
+def test_the_lock_is_free_again(bert: wb.Bert) -> None:
+    with wb.record_attention(bert):
+        pass
+    free = []
+    thread = threading.Thread(target=lambda: free.append(MODEL_LOCK.acquire(timeout=1)))
+    thread.start()
+    thread.join()
+    assert free == [True]
+
+
+# --- switch off --------------------------------------------------------------------------------
+
+
+def test_heads_off_is_their_part_of_the_output_map_zeroed(bert: wb.Bert) -> None:
+    inputs = batch()
+    off = {(0, 1), (0, 3), (3, 2)}
+    with wb.ablate(bert, heads=off):
+        ablated = bert(**inputs)[-1]
+    zeroed = our_bert("mlm", "sentiment")
+    zeroed.load_state_dict(bert.state_dict())
+    with torch.no_grad():
+        for layer, head in off:
+            zeroed.encoder.layers[layer].attention.output.weight[:, head * 9 : (head + 1) * 9] = 0
+    real = inputs["attention_mask"].bool()
+    close(ablated[real], zeroed(**inputs)[-1][real])
+    assert not torch.allclose(ablated[real], bert(**inputs)[-1][real], atol=1e-3)
+
+
+def test_an_edge_off_is_that_key_hidden_from_that_query(bert: wb.Bert) -> None:
+    inputs = batch()
+    with wb.record_attention(bert, layers=[0]) as before:
+        bert(**inputs)
+    with wb.record_attention(bert, layers=[0]) as after, wb.ablate(bert, edges=[(0, 2, 1, 0), (0, 2, 1, 2)]):
+        bert(**inputs)
+    wanted = before[0].clone()
+    row = wanted[:, 2, 1]
+    row[:, [0, 2]] = 0
+    wanted[:, 2, 1] = row / row.sum(-1, keepdim=True)
+    close(after[0], wanted)
+    close(after[0].sum(-1), torch.ones(3, 4, 7))
+    # The same by a mask on the scores.
+    layer = bert.encoder.layers[0].attention
+    states = bert.embeddings(inputs["input_ids"], inputs["token_type_ids"])
+    query, key, _ = layer.query_key_value(states).chunk(3, -1)
+    scores = (query[:, 1, 18:27, None] * key[:, :, 18:27].mT).sum(1) / 3
+    hidden = ~inputs["attention_mask"].bool()
+    hidden[:, [0, 2]] = True
+    alone = scores[0].masked_fill(hidden[0], -torch.inf).softmax(-1)
+    close(after[0][0, 2, 1], alone)
+
+
+@pytest.mark.parametrize("outer_first", [True, False])
+def test_recorded_is_what_was_used(vit: wb.ViT, outer_first: bool) -> None:
+    pixels = torch.randn(1, 3, 32, 48)
+    contexts = [wb.record_attention(vit), wb.ablate(vit, heads={(1, 0)}, edges={(2, 3, 0, 5)})]
+    first, second = contexts if outer_first else contexts[::-1]
+    with first as one, second as two:
+        ablated = vit(pixels)[-1]
+    attention = one if outer_first else two
+    assert (attention[1][:, 0] == 0).all()
+    assert attention[2][0, 3, 0, 5] == 0
+    assert (attention[1][:, 1] > 0).all()
+    assert not torch.allclose(ablated, vit(pixels)[-1])
+
+
+def test_all_edges_of_a_row_off_leaves_nothing(bert: wb.Bert) -> None:
+    edges = {(1, 0, 0, key) for key in range(7)}
+    with wb.record_attention(bert) as attention, wb.ablate(bert, edges=edges):
+        assert bert(**batch())[-1].isfinite().all()
+    assert (attention[1][:, 0, 0] == 0).all()
+
+
+def test_nothing_to_switch_off_changes_nothing(bert: wb.Bert) -> None:
+    inputs = batch()
+    with wb.ablate(bert):
+        assert watchers(bert) == 0
+        close(bert(**inputs)[-1], bert(**inputs)[-1])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"heads": {(0, 4)}}, "no head 4: .* heads 0 to 3"),
+        ({"heads": {(0, -1)}}, "no head -1"),
+        ({"heads": {(5, 0)}}, "no layer 5: .* layers 0 to 4"),
+        ({"edges": {(0, 9, 0, 0)}}, "no head 9"),
+        ({"edges": {(0, 0, 7, 0)}}, "no connection 7 -> 0: the input has 7 tokens"),
+        ({"edges": {(0, 0, 0, -1)}}, "no connection 0 -> -1"),
+    ],
+    ids=str,
+)
+def test_what_is_not_there_is_one_sentence(bert: wb.Bert, options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message), wb.ablate(bert, **options):
+        bert(**batch())
+    assert watchers(bert) == 0
+
+
+# --- rollout -----------------------------------------------------------------------------------
+
+
+def rollout_by_hand(maps: list[torch.Tensor], fusion: str) -> torch.Tensor:
+    """Abnar & Zuidema, equation 1, one number at a time, from the last layer down to the first."""
+    rows, _, tokens, _ = maps[0].shape
+    result = torch.zeros(rows, tokens, tokens, dtype=torch.double)
+    for row in range(rows):
+        product = torch.eye(tokens, dtype=torch.double)
+        for layer in reversed(maps):
+            step = torch.zeros(tokens, tokens, dtype=torch.double)
+            for query in range(tokens):
+                for key in range(tokens):
+                    heads = layer[row, :, query, key].double()
+                    one = {"mean": heads.mean(), "max": heads.max(), "min": heads.min()}[fusion]
+                    step[query, key] = one + (query == key)
+                step[query] /= step[query].sum()
+            product = product @ step
+        result[row] = product
+    return result
+
+
+@pytest.mark.parametrize("fusion", ["mean", "max", "min"])
+def test_rollout_is_the_papers_formula(fusion: str) -> None:
+    maps = random_maps()
+    rollout = wb.attention_rollout(maps, head_fusion=fusion)
+    close(rollout, rollout_by_hand(maps, fusion))
+    close(rollout.sum(-1), torch.ones(2, 7))
+
+
+def test_rollout_of_known_attention() -> None:
+    eye = torch.eye(5).expand(2, 3, 5, 5)
+    uniform = torch.full((2, 3, 5, 5), 0.2)
+    close(wb.attention_rollout([eye] * 4), eye[:, 0])  # everybody looks at himself: nothing moves
+    one = torch.eye(5) * 0.5 + 0.1
+    close(wb.attention_rollout([uniform]), one.expand(2, 5, 5))
+    close(wb.attention_rollout([uniform] * 3), torch.linalg.matrix_power(one, 3).expand(2, 5, 5))
+    pointing = torch.zeros(1, 1, 5, 5)
+    pointing[..., 3] = 1  # everybody looks at token 3: half of everything comes from there, then 3/4
+    wanted = torch.eye(5) / 4
+    wanted[:, 3] += 0.75
+    close(wb.attention_rollout([pointing] * 2)[0], wanted)
+
+
+def test_rollout_knows_first_from_last() -> None:
+    """Layer 1 moves token 2 to 1, layer 2 moves 1 to 0: token 2 reaches 0. The other way round it does not."""
+    first, last = torch.eye(3)[None, None].clone(), torch.eye(3)[None, None].clone()
+    first[0, 0, 1] = torch.tensor([0.0, 0.0, 1.0])
+    last[0, 0, 0] = torch.tensor([0.0, 1.0, 0.0])
+    assert wb.attention_rollout([first, last])[0, 0, 2] == 0.25
+    assert wb.attention_rollout([last, first])[0, 0, 2] == 0
+    # A dict knows its layers, whatever the order that it was filled in.
+    assert wb.attention_rollout({7: last, 2: first})[0, 0, 2] == 0.25
+
+
+def test_discarding_drops_the_smallest_of_each_row() -> None:
+    row = torch.tensor([0.05, 0.3, 0.1, 0.2, 0.35])
+    maps = torch.stack([row.roll(shift) for shift in range(5)])[None, None]
+    rollout = wb.attention_rollout([maps], discard_ratio=0.5, prefix_tokens=0)
+    kept = maps[0, 0].clone()
+    kept[kept < 0.2] = 0  # 5 * 0.5 = 2.5: two of them
+    wanted = kept + torch.eye(5)
+    close(rollout[0], wanted / wanted.sum(-1, keepdim=True))
+
+
+def test_discarding_keeps_the_prefix_in_every_row() -> None:
+    maps = random_maps(layers=1)[0]
+    rollout = wb.attention_rollout([maps], discard_ratio=1.0, prefix_tokens=2)[0]
+    off_diagonal = rollout - rollout.diag().diag()
+    assert (rollout[1:, 0] > 0).all() and (rollout[2:, 1] > 0).all()
+    assert (off_diagonal[:, 2:] == 0).all()
+
+
+def test_discarding_does_not_count_padding() -> None:
+    maps = torch.tensor([0.4, 0.3, 0.2, 0.1, 0.0, 0.0, 0.0, 0.0]).expand(1, 1, 8, 8)
+    rollout = wb.attention_rollout([maps], discard_ratio=0.5, prefix_tokens=0)[0]
+    assert (rollout[7, :7] > 0).tolist() == [True, True, False, False, False, False, False]
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.3, 0.9, 1.0])
+def test_rows_sum_to_one_and_batches_do_not_mix(bert: wb.Bert, ratio: float) -> None:
+    inputs = batch()
+    with wb.record_attention(bert) as attention:
+        bert(**inputs)
+    rollout = wb.attention_rollout(attention, discard_ratio=ratio)
+    close(rollout.sum(-1), torch.ones(3, 7))
+    alone = wb.attention_rollout({layer: maps[2:] for layer, maps in attention.items()}, discard_ratio=ratio)
+    close(rollout[2:], alone)
+    assert (rollout[2, :3, 3:] == 0).all()  # nothing comes from padding
+    short = wb.attention_rollout(
+        {layer: maps[2:, :, :3, :3] for layer, maps in attention.items()}, discard_ratio=ratio
+    )
+    close(rollout[2, :3, :3], short[0])
+
+
+@pytest.mark.parametrize(
+    ("maps", "options", "message"),
+    [
+        ({}, {}, "No attention was recorded"),
+        ([], {}, "No attention was recorded"),
+        (random_maps(), {"head_fusion": "median"}, "mean, max or min"),
+        (random_maps(), {"discard_ratio": 1.5}, "between 0 and 1"),
+        (random_maps(), {"discard_ratio": -0.1}, "between 0 and 1"),
+    ],
+    ids=["dict", "list", "fusion", "more", "less"],
+)
+def test_odd_rollouts_are_one_sentence(maps: list, options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        wb.attention_rollout(maps, **options)
+
+
+# --- relevance ---------------------------------------------------------------------------------
+
+
+def relevance_by_hand(vit: wb.ViT, pixels: torch.Tensor, label: int) -> torch.Tensor:
+    """Chefer et al., equations 5 and 6, over a forward pass that is written out here."""
+    x, kept = vit.embeddings(pixels), []
+    for layer in vit.encoder.layers:
+        attention = layer.attention
+        q, k, v = attention.query_key_value(layer.attention_norm(x)).chunk(3, -1)
+        q, k, v = (part.unflatten(-1, (4, 9)).transpose(1, 2) for part in (q, k, v))
+        maps = (q @ k.transpose(-1, -2) / 3).softmax(-1)
+        kept.append(maps)
+        x = x + attention.output((maps @ v).transpose(1, 2).flatten(2))
+        x = x + layer.feed_forward(layer.feed_forward_norm(x))
+    gradients = torch.autograd.grad(vit.heads[0](vit.norm(x[:, 0]))[:, label].sum(), kept)
+    tokens = kept[0].shape[-1]
+    relevance = torch.eye(tokens).repeat(len(pixels), 1, 1)
+    for maps, gradient in zip(kept, gradients, strict=True):
+        for row in range(len(pixels)):
+            change = (gradient[row] * maps[row]).clamp(min=0).mean(0)
+            relevance[row] = relevance[row] + change.detach() @ relevance[row]
+    return relevance
+
+
+def test_relevance_is_the_papers_formula(vit: wb.ViT) -> None:
+    pixels = torch.randn(2, 3, 16, 24)
+    relevance = wb.attention_relevance(vit, lambda: vit.logits(vit(pixels)[-1])[:, 3])
+    wanted = relevance_by_hand(vit, pixels, 3)
+    assert (wanted - torch.eye(7)).abs().max() > 1e-3
+    close(relevance, wanted)
+    other = wb.attention_relevance(vit, lambda: vit.logits(vit(pixels)[-1])[:, 1])
+    assert not torch.allclose(relevance, other, atol=1e-4)
+
+
+def test_relevance_wherever_it_is_called_from(vit: wb.ViT) -> None:
+    pixels = torch.randn(2, 3, 16, 24)
+    wanted = relevance_by_hand(vit, pixels, 3)
+
+    def relevance(pixels: torch.Tensor = pixels) -> torch.Tensor:
+        return wb.attention_relevance(vit, lambda: vit.logits(vit(pixels)[-1])[:, 3])
+
+    with torch.no_grad():
+        close(relevance(), wanted)
+    with torch.inference_mode():
+        close(relevance(), wanted)
+        close(relevance(pixels.clone()), wanted)  # a picture made in inference mode
+    frozen = our_vit().requires_grad_(False)
+    frozen.load_state_dict(vit.state_dict())
+    close(wb.attention_relevance(frozen, lambda: frozen.logits(frozen(pixels)[-1])[:, 3]), wanted)
+    assert not any(parameter.requires_grad for parameter in frozen.parameters())
+    assert all(parameter.requires_grad and parameter.grad is None for parameter in vit.parameters())
+    assert watchers(vit) == 0
+
+
+def test_relevance_of_words(bert: wb.Bert) -> None:
+    """Each row is as if it were alone, and padding is worth nothing."""
+    inputs = batch()
+
+    def score(rows: slice, tokens: int) -> torch.Tensor:
+        part = {name: values[rows, :tokens] for name, values in inputs.items()}
+        return bert.logits("sentiment", bert(**part)[-1])[:, 1]
+
+    relevance = wb.attention_relevance(bert, lambda: score(slice(None), 7))
+    alone = wb.attention_relevance(bert, lambda: score(slice(2, 3), 3))
+    close(relevance[2, :3, :3], alone[0])
+    assert (relevance[2, :3, 3:] == 0).all()
+
+
+def test_relevance_of_an_early_layer(vit: wb.ViT) -> None:
+    """A score that later layers have no part in."""
+    pixels = torch.randn(1, 3, 16, 24)
+    relevance = wb.attention_relevance(vit, lambda: vit(pixels)[1][:, 0].pow(2).sum(-1))
+    assert (relevance[0, 0] > 0).any()
+    assert torch.equal(relevance[0, 1:], torch.eye(7)[1:])
+
+
+def test_relevance_leaves_no_trace_on_an_error(vit: wb.ViT) -> None:
+    def score() -> torch.Tensor:
+        raise RuntimeError("mine")
+
+    with pytest.raises(RuntimeError, match="mine"):
+        wb.attention_relevance(vit, score)
+    assert all(parameter.requires_grad for parameter in vit.parameters())
+    assert watchers(vit) == 0
+    with pytest.raises(ValueError, match="No attention was recorded"):
+        wb.attention_relevance(vit, lambda: torch.ones(1))
+
+
+# --- distance, entropy, top, mass --------------------------------------------------------------
+
+
+def test_distance_of_words_by_hand() -> None:
+    maps = random_maps(layers=1)[0]
+    wanted = torch.zeros(2, 4)
+    for query in range(7):
+        for key in range(7):
+            wanted += maps[:, :, query, key] * abs(query - key) / 7
+    close(wb.attention_distance(maps), wanted)
+    eye = torch.eye(7).expand(1, 2, 7, 7)
+    close(wb.attention_distance(eye), torch.zeros(1, 2))
+    close(wb.attention_distance(eye.roll(1, -1)[:, :, :6]), torch.ones(1, 2))  # each looks at the next
+
+
+@pytest.mark.parametrize("prefix", [None, 1, 5])
+def test_distance_of_patches_by_hand(prefix: int | None) -> None:
+    rows, columns, side = 2, 3, 16
+    count = prefix or 1
+    maps = random_maps(layers=1, tokens=count + 6)[0]
+    patches = maps[:, :, count:, count:]
+    patches = patches / patches.sum(-1, keepdim=True)
+    wanted = torch.zeros(2, 4)
+    for query in range(6):
+        for key in range(6):
+            down, across = query // columns - key // columns, query % columns - key % columns
+            wanted += patches[:, :, query, key] * side * (down**2 + across**2) ** 0.5 / 6
+    distance = wb.attention_distance(maps, grid=(rows, columns), patch_size=side, prefix_tokens=prefix)
+    close(distance, wanted)
+
+
+def test_padding_is_left_out(bert: wb.Bert) -> None:
+    inputs = batch()
+    with wb.record_attention(bert) as attention:
+        bert(**inputs)
+    maps, mask = attention[2], inputs["attention_mask"]
+    short = maps[2:, :, :3, :3]
+    close(wb.attention_distance(maps, attention_mask=mask)[2:], wb.attention_distance(short))
+    close(wb.attention_entropy(maps, mask)[2:], wb.attention_entropy(short))
+    close(
+        wb.attention_distance(maps, attention_mask=mask, prefix_tokens=1)[2:],
+        wb.attention_distance(short, prefix_tokens=1),
+    )
+
+
+def test_a_grid_that_does_not_fit_is_one_sentence() -> None:
+    with pytest.raises(ValueError, match=r"A grid of \(2, 2\) has 4 patches, but the maps have 6"):
+        wb.attention_distance(random_maps()[0], grid=(2, 2))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+def test_entropy(dtype: torch.dtype) -> None:
+    uniform = torch.full((2, 3, 8, 8), 1 / 8, dtype=dtype)
+    close(wb.attention_entropy(uniform), torch.full((2, 3), 3.0))
+    one = torch.eye(8, dtype=dtype).expand(2, 3, 8, 8)
+    close(wb.attention_entropy(one), torch.zeros(2, 3))
+    halves = torch.zeros(1, 1, 8, 8, dtype=dtype)
+    halves[..., 2:4] = 0.5
+    close(wb.attention_entropy(halves), torch.ones(1, 1))
+
+
+def test_top_attended() -> None:
+    maps = random_maps(layers=1)[0]
+    weights, places = wb.top_attended(maps, query=2, top_k=3)
+    assert weights.shape == places.shape == (2, 4, 3)
+    for row in range(2):
+        for head in range(4):
+            order = maps[row, head, 2].argsort(descending=True)[:3]
+            assert places[row, head].tolist() == order.tolist()
+            assert torch.equal(weights[row, head], maps[row, head, 2, order])
+    assert wb.top_attended(maps, query=0, top_k=99)[0].shape == (2, 4, 7)
+
+
+@pytest.mark.parametrize("mass", [0.0, 0.3, 0.6, 0.99, 1.0])
+def test_mass_mask_is_the_smallest_set(mass: float) -> None:
+    weights = random_maps(layers=1)[0][:, :, 0] * 3  # need not sum to one
+    mask = wb.mass_mask(weights, mass)
+    share = weights / weights.sum(-1, keepdim=True)
+    kept = (share * mask).sum(-1)
+    assert (kept >= mass - 1e-5).all()
+    without_least = kept - share.masked_fill(~mask, 9).amin(-1)
+    if mass:
+        assert (without_least < mass).all()
+    else:
+        assert not mask.any()
+    least_kept = share.masked_fill(~mask, 9).amin(-1)
+    assert (least_kept >= share.masked_fill(mask, 0).amax(-1)).all()
+
+
+def test_mass_mask_of_known_weights() -> None:
+    weights = torch.tensor([[0.1, 0.4, 0.2, 0.3], [0.6, 0.2, 0.1, 0.1], [0.0, 0.0, 0.0, 0.0]])
+    wanted = [[False, True, False, True], [True, False, False, False], [True] * 4]
+    assert wb.mass_mask(weights[:2], 0.6).tolist() == wanted[:2]
+    assert wb.mass_mask(weights[2:], 0.6).shape == (1, 4)  # nothing to divide by, and no error
+    for odd in (-0.1, 1.1):
+        with pytest.raises(ValueError, match="between 0 and 1"):
+            wb.mass_mask(weights, odd)

@@ -1,0 +1,308 @@
+"""The `workbench` command, run for real: a server on this machine, and folders one may not write to."""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import workbench
+from workbench import cli
+
+TOKEN = "a-token-for-this-test"
+
+
+def run(*arguments: str, **options) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "workbench", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
+
+
+def fetch(url: str) -> tuple[int, str]:
+    """Status and body; a redirect is not followed."""
+
+    class Stay(urllib.request.HTTPRedirectHandler):
+        def redirect_request(self, *_):
+            return None
+
+    try:
+        with urllib.request.build_opener(Stay).open(url, timeout=30) as response:
+            return response.status, response.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+# --- help, version, info -------------------------------------------------------------------------
+
+
+def test_help_is_quick_and_light():
+    code = (
+        "import sys\n"
+        "from workbench.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print({'torch', 'jupyterlab', 'datasets', 'matplotlib'} & set(sys.modules))\n"
+    )
+    started = time.monotonic()
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert time.monotonic() - started < 2
+    assert answer.stdout.endswith("set()\n")
+    for command in ("lab", "info", "train", "evaluate"):
+        assert command in answer.stdout
+
+
+def test_version_is_that_of_the_package():
+    assert run("--version").stdout == f"workbench {workbench.__version__}\n"
+
+
+def test_info_describes_the_installation():
+    answer = run("info")
+    assert answer.returncode == 0, answer.stderr
+    facts = dict(line.split(None, 1) for line in answer.stdout.splitlines())
+    assert facts["python"] == sys.version.split()[0]
+    assert facts["lessons"] == str(cli.notebooks_folder())
+    assert {"workbench", "torch", "device", "checkpoints"} <= facts.keys()
+
+
+@pytest.mark.parametrize("model", ["no/such/folder", ""])
+def test_info_on_a_missing_model_is_one_sentence(model, tmp_path):
+    answer = run("info", model, cwd=tmp_path)
+    assert answer.returncode == 2
+    assert answer.stdout == ""
+    assert re.fullmatch(r"workbench: [^\n]+\.\n", answer.stderr)
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate"])
+def test_only_the_recipe_asked_for_is_imported(command, monkeypatch):
+    calls = []
+    recipe = argparse.Namespace(
+        **{
+            f"add_{command}_arguments": lambda parser: parser.add_argument("--steps", type=int),
+            command: lambda options: calls.append(options.steps),
+        }
+    )
+    imported = []
+    monkeypatch.setattr(cli, "import_module", lambda name: imported.append(name) or recipe)
+    with pytest.raises(SystemExit):
+        cli.main([command, "--help"])
+    assert imported == []
+    cli.main([command, "text", "--steps", "3"])
+    assert imported == ["workbench.training.text"]
+    assert calls == [3]
+
+
+@pytest.mark.parametrize("error", [ValueError("Too long."), PermissionError("Not yours.")])
+def test_a_bad_input_is_one_sentence(error, monkeypatch, capsys):
+    def fail(options):
+        raise error
+
+    monkeypatch.setattr(cli, "print_info", fail)
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["info", "model"])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == f"workbench: {error}\n"
+
+
+# --- the lessons ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch) -> Path:
+    """A package as a wheel leaves it, with two lessons inside; the current folder is an empty one."""
+    package = tmp_path / "site-packages" / "workbench"
+    for lesson in (cli.FIRST_LESSON, "pictures/one.txt"):
+        (package / "notebooks" / lesson).parent.mkdir(parents=True, exist_ok=True)
+        (package / "notebooks" / lesson).write_text("{}")
+    monkeypatch.setattr(cli, "__file__", str(package / "cli.py"))
+    for name in ("here", "home"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    return package
+
+
+def forbid_writing(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Makes `folder` look read-only; root could write to a folder that is."""
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != folder and access(path, mode))
+
+
+def test_a_checkout_opens_its_own_lessons():
+    assert cli.notebooks_folder() == Path(__file__).parent.parent / "notebooks"
+    assert cli.working_folder() == cli.notebooks_folder()
+
+
+def test_an_installed_package_opens_a_copy(installed, tmp_path, capsys):
+    copy = cli.working_folder()
+    assert copy == tmp_path / "here" / "workbench-lessons"
+    assert (copy / cli.FIRST_LESSON).is_file()
+    assert (copy / "pictures" / "one.txt").is_file()
+    assert capsys.readouterr().out == f"Your copy of the lessons is in {copy}\n"
+
+
+def test_what_the_user_changed_stays(installed):
+    copy = cli.working_folder()
+    (copy / cli.FIRST_LESSON).write_text("mine")
+    (copy / "pictures" / "one.txt").unlink()
+    os.chdir(copy)  # and no copy within the copy
+    assert cli.working_folder() == copy
+    assert (copy / cli.FIRST_LESSON).read_text() == "mine"
+    assert (copy / "pictures" / "one.txt").read_text() == "{}"
+    assert (installed / "notebooks" / cli.FIRST_LESSON).read_text() == "{}"
+
+
+def test_a_read_only_folder_means_the_home_folder(installed, tmp_path, monkeypatch):
+    forbid_writing(monkeypatch, tmp_path / "here")
+    assert cli.working_folder() == tmp_path / "home" / "workbench-lessons"
+    assert list((tmp_path / "here").iterdir()) == []
+
+
+def test_a_read_only_checkout_is_copied_too(installed, tmp_path, monkeypatch):
+    shutil.move(installed / "notebooks", installed.parent / "notebooks")
+    forbid_writing(monkeypatch, installed.parent / "notebooks")
+    assert cli.working_folder() == tmp_path / "here" / "workbench-lessons"
+
+
+def test_missing_lessons_are_said_in_a_sentence(installed):
+    shutil.rmtree(installed / "notebooks")
+    with pytest.raises(FileNotFoundError, match="lessons are missing"):
+        cli.notebooks_folder()
+
+
+# --- JupyterLab ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory) -> Iterator[dict]:
+    """What a running launcher tells about itself; its first port was taken when it started.
+
+    The user has a "python3" kernel of another Python, and starts it from a folder of no importance.
+    """
+    home = tmp_path_factory.mktemp("home")
+    other = home / "data" / "kernels" / "python3" / "kernel.json"
+    other.parent.mkdir(parents=True)
+    other.write_text(json.dumps({"argv": ["/no/such/python"], "display_name": "Other", "language": "python"}))
+    environment = os.environ | {
+        "HOME": str(home),
+        "JUPYTER_DATA_DIR": str(home / "data"),
+        "JUPYTER_CONFIG_DIR": str(home / "config"),
+        "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
+        "JUPYTER_PREFER_ENV_PATH": "0",
+        "JUPYTER_TOKEN": TOKEN,
+    }
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "workbench", "lab", "--no-browser", "--port", str(port)],
+            cwd=home,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        try:
+            deadline = time.monotonic() + 90
+            while not (found := list((home / "runtime").glob("jpserver-*.json"))):
+                assert process.poll() is None, process.stdout.read()
+                assert time.monotonic() < deadline, "The server did not start."
+                time.sleep(0.2)
+            yield json.loads(found[0].read_text()) | {"taken": port, "process": process}
+        finally:
+            process.send_signal(signal.SIGTERM)
+            output = process.communicate(timeout=60)[0]
+    assert "Traceback" not in output
+
+
+def test_a_taken_port_means_the_next_one(server):
+    assert server["taken"] < server["port"] <= server["taken"] + 5
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="reads Linux's table of connections")
+def test_the_server_listens_to_this_machine_only(server):
+    assert server["hostname"] == "127.0.0.1"
+    listening = [
+        line.split()[1].split(":")
+        for table in ("tcp", "tcp6")
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]
+        if line.split()[3] == "0A" and int(line.split()[1].split(":")[1], 16) == server["port"]
+    ]
+    assert [address for address, _ in listening] == ["0100007F"]
+
+
+def test_the_server_asks_for_its_token(server):
+    assert fetch(f"{server['url']}api/contents")[0] == 403
+    assert fetch(f"{server['url']}lab")[0] == 302
+    assert fetch(f"{server['url']}api/contents?token=wrong")[0] == 403
+    status, body = fetch(f"{server['url']}api/contents?token={TOKEN}")
+    assert status == 200
+    assert cli.FIRST_LESSON in [entry["name"] for entry in json.loads(body)["content"]]
+
+
+def test_the_first_lesson_is_what_opens(server):
+    status, body = fetch(f"{server['url']}lab/tree/{cli.FIRST_LESSON}?token={TOKEN}")
+    assert status == 200
+    page_config = json.loads(re.search(r'id="jupyter-config-data"[^>]*>(.*?)</script>', body, re.DOTALL)[1])
+    assert page_config["treePath"] == cli.FIRST_LESSON
+    assert page_config["news"] == {"disabled": True}
+    assert "@jupyterlab/apputils-extension:announcements" in page_config["disabledExtensions"]
+    assert page_config["extensionManager"]["can_install"] is False
+
+
+def test_the_kernel_is_the_python_of_the_workbench(server):
+    _, body = fetch(f"{server['url']}api/kernelspecs?token={TOKEN}")
+    python3 = json.loads(body)["kernelspecs"]["python3"]["spec"]
+    assert python3["argv"][0] != "/no/such/python"
+
+
+def test_kernel_messages_are_sent_at_once(monkeypatch):
+    from jupyter_server.services.kernels.websocket import KernelWebsocketHandler
+
+    opened = []
+    monkeypatch.setattr(KernelWebsocketHandler, "open", lambda self, kernel_id: opened.append(kernel_id))
+    cli._send_kernel_messages_at_once()
+
+    class Connection:
+        no_delay = False
+
+        def set_nodelay(self, value: bool) -> None:
+            self.no_delay = value
+
+    connection = Connection()
+    KernelWebsocketHandler.open(connection, "one")
+    KernelWebsocketHandler.open(object(), "two")  # a connection that cannot do it opens all the same
+    assert connection.no_delay
+    assert opened == ["one", "two"]
+
+
+@pytest.mark.parametrize(("display", "opens"), [("", False), (":0", True)])
+def test_a_browser_opens_only_where_there_is_a_window_for_it(display, opens, monkeypatch):
+    monkeypatch.setattr(sys, "platform", "linux")
+    for name in ("BROWSER", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DISPLAY", display)
+    assert cli._has_display() is opens
+
+
+# --- the guard in conftest.py --------------------------------------------------------------------
+
+
+def test_no_test_reaches_the_network(outgoing_connections):
+    with pytest.raises(OSError, match="offline"):
+        socket.create_connection(("192.0.2.1", 80), timeout=1)
+    with pytest.raises(OSError, match="offline"):
+        socket.getaddrinfo("example.org", 443)
+    assert set(outgoing_connections) == {"192.0.2.1", "example.org"}
+    outgoing_connections.clear()

@@ -1,0 +1,39 @@
+"""Lessons run from top to bottom, offline, in time, and are committed clean."""
+
+import time
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+from workbench.cli import notebooks_folder
+
+LESSONS = sorted(notebooks_folder().glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_lesson_runs(path):
+    notebook = nbformat.read(path, as_version=4)
+    start = time.monotonic()
+    NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": path.parent}}).execute()
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    assert outputs
+    assert not [output for output in outputs if output["output_type"] == "error"]
+    assert not [output for output in outputs if output.get("name") == "stderr"]
+    widgets = [output for output in outputs if "application/vnd.jupyter.widget-view+json" in output.get("data", {})]
+    assert widgets and all("image/png" in output["data"] for output in widgets), "a still picture for places without a kernel"
+    assert time.monotonic() - start < 120
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_lesson_is_committed_clean(path):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    assert "widgets" not in notebook.metadata
+    first = next(cell for cell in notebook.cells if cell.cell_type == "code")
+    assert "wb.describe(" in first.source, "the first cell says which device it found"
+    for cell in notebook.cells:
+        assert not cell.get("outputs") and cell.get("execution_count") is None and "attachments" not in cell
+        if cell.cell_type == "code":
+            lines = cell.source.splitlines()
+            assert len(lines) <= 12 and not any(line.startswith(("def ", "class ")) for line in lines)

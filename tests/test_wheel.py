@@ -1,0 +1,31 @@
+"""The wheel, built for real: it has to carry the lessons and the data, in their place, and nothing else."""
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def tracked(folder: str) -> set[str]:
+    """Files of a folder that git knows or would add."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", folder]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    return {name for name in listed if (ROOT / name).is_file()}
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_the_package_the_lessons_and_the_data(tmp_path):
+    # Without isolation: hatchling is in the extra `test`, so that nothing is fetched.
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, ROOT]
+    subprocess.run(command, check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name for name in archive.namelist() if ".dist-info/" not in name}
+    lessons, data = ({f"workbench/{name}" for name in tracked(folder)} for folder in ("notebooks", "data"))
+    assert names == tracked("workbench") | lessons | data
+    assert "workbench/notebooks/00_start_here.ipynb" in names
+    assert "workbench/data/README.md" in names

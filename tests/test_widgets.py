@@ -1,0 +1,172 @@
+"""MaskedFilling without a browser: its traits, its errors, and its still pictures."""
+
+import base64
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+import workbench as wb
+from workbench.attention import record_attention
+from workbench.encoder import MODEL_LOCK
+from workbench.widgets import MaskedFilling
+
+TEXT = "She poured hot water into a cup of tea."
+
+
+@pytest.fixture(scope="module")
+def bert():
+    return wb.load_bert(device="cpu")
+
+
+def chips(widget):
+    return [(word["text"], word["kind"]) for word in widget.words if word["kind"] not in ("word", "special")]
+
+
+def test_guesses_are_those_of_fill_mask(bert):
+    widget = MaskedFilling(bert, TEXT, masked=[(35, 38), (15, 20)], top_k=7)
+    for card, guess in zip(widget.guesses["cards"], wb.fill_mask(bert, TEXT, 7, masks=[(15, 20), (35, 38)]), strict=True):
+        assert [label for label, *_ in card["candidates"]] == [candidate.label for candidate in guess.candidates]
+        assert card["rank"] == guess.rank
+        assert card["probability"] == pytest.approx(guess.probability, abs=1e-5)
+    assert chips(widget) == [("water", "mask"), ("tea", "mask")]
+
+
+def test_attention_crosses_as_float16_rows_that_sum_to_one(bert):
+    widget = MaskedFilling(bert, TEXT, masked=[(15, 20)], attention_layer=2, attention_head=5)
+    row = np.frombuffer(widget.weights, np.float16)
+    encoding = bert.tokenizer.encode(TEXT, masks=[(15, 20)])
+    with record_attention(bert, [2]) as attention, torch.inference_mode():
+        bert(**encoding.tensors())
+    np.testing.assert_allclose(row, attention[2][0, 5, encoding.masks[0]].numpy(), atol=1e-3)
+    assert row.astype(float).sum() == pytest.approx(1, abs=2e-3)
+    widget.attention_head = -1
+    np.testing.assert_allclose(
+        np.frombuffer(widget.weights, np.float16), attention[2][0, :, encoding.masks[0]].mean(0).numpy(), atol=1e-3
+    )
+
+
+def test_layers_and_hidden_sides(bert):
+    widget = MaskedFilling(bert, TEXT, masked=[(35, 38)])
+    assert len(widget.guesses["layers"]) == bert.config.num_hidden_layers + 1
+    last = widget.guesses["cards"][0]["candidates"][0]
+    assert widget.guesses["layers"][-1] == [last[0], pytest.approx(last[1], abs=1e-3)]
+    widget.layer = 0
+    assert widget.guesses["cards"][0]["candidates"][0][0] == widget.guesses["layers"][0][0]
+    widget.layer, widget.hide = -1, "left"
+    assert [word["text"] for word in widget.words if word.get("hidden")] == TEXT.split()[:-1]
+    hidden = widget.guesses["cards"][0]["candidates"]
+    assert hidden[0][1] != hidden[0][2], "probability now, and with nothing hidden"
+    assert np.frombuffer(widget.weights, np.float16)[1] == 0, "no attention to hidden words"
+
+
+def test_masks_stay_with_their_words_while_the_text_changes(bert):
+    widget = MaskedFilling(bert, TEXT, masked=[(0, 3), (15, 20), (35, 38)])
+    widget.text = "She slowly poured hot water into a cup of tea."
+    assert [word["text"] for word in widget.words if word["kind"] == "mask"] == ["She", "water", "tea"]
+    widget.text = "She slowly poured hot milk into a cup of tea."
+    assert [word["text"] for word in widget.words if word["kind"] == "mask"] == ["She", "tea"]
+
+
+def test_random_masking_is_repeatable_and_names_what_it_did(bert):
+    text = " ".join(["The cat sat on the mat and looked at the moon."] * 8)
+    widget = MaskedFilling(bert, text)
+    widget.mask_at_random(seed=7)
+    first, words = widget.masked, widget.words
+    widget.mask_at_random(seed=8)
+    assert widget.masked != first
+    widget.mask_at_random(seed=7)
+    assert widget.masked == first and widget.words == words
+    assert {action for *_, action in first} == {"mask", "random", "keep"}
+    random = next(word for word in words if word["kind"] == "random")
+    assert "".join(random["pieces"]) != random["text"].lower()
+    assert widget.guesses["count"] == len(first), "also words that were left as they are have to be guessed"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "empty"),
+        (" \n\t ", "empty"),
+        ("x " * 50_000, "shorten"),
+        ("\x00\x01\x02", "no word"),
+        ("good \ud83d day", "half a character"),
+    ],
+)
+def test_bad_text_is_one_sentence_and_keeps_the_last_good_state(bert, text, said):
+    widget = MaskedFilling(bert, TEXT, masked=[(35, 38)])
+    guesses, words = widget.guesses, widget.words
+    widget.text = text
+    assert said in widget.error and "\n" not in widget.error
+    assert widget.guesses == guesses and widget.words == words
+    widget.text = "Fine again."
+    assert widget.error == "" and widget.words[1]["text"] == "Fine"
+
+
+@pytest.mark.parametrize(
+    "text", ["<script>alert(1)</script>", "[CLS] a [SEP] b", "[MASK]", "日本語 مرحبا é 👩‍👩‍👧 e\u0301", "[MASK] " * 510]
+)
+def test_odd_text_is_read(bert, text):
+    widget = MaskedFilling(bert, text)
+    assert widget.error == "" and len(widget.words) >= 3
+    assert widget.guesses["count"] == text.count("[MASK]")
+    assert len(widget.guesses["cards"]) <= 6
+    widget._repr_mimebundle_()
+
+
+def test_long_text_stays_small_on_the_wire(bert):
+    widget = MaskedFilling(bert, "word " * 510, masked=[(0, 4)])
+    sent = widget.get_state()
+    assert len(str({name: value for name, value in sent.items() if not name.startswith("_")})) < 100_000
+    assert len(widget.weights) == 512 * 2
+
+
+def test_pages_of_masks(bert):
+    widget = MaskedFilling(bert, "[MASK] " * 20, pinned=13)
+    assert (widget.guesses["count"], widget.guesses["first"], len(widget.guesses["cards"])) == (20, 12, 6)
+
+
+def test_wrong_options_and_missing_head(bert):
+    with pytest.raises(TypeError, match="no option 'maskd'.*masked"):
+        MaskedFilling(bert, TEXT, maskd=[])
+    bare = wb.Bert(wb.BertConfig(hidden_size=8, num_attention_heads=2, num_hidden_layers=1, intermediate_size=8))
+    with pytest.raises(ValueError, match="no head 'mlm'"):
+        MaskedFilling(bare, TEXT)
+
+
+def test_an_unexpected_error_becomes_a_sentence(bert, monkeypatch):
+    widget = MaskedFilling(bert, TEXT)
+    monkeypatch.setattr(MaskedFilling, "_words", lambda *_: 1 / 0)
+    widget.masked = [(0, 3)]
+    assert "Something went wrong" in widget.error
+
+
+def test_callbacks_on_another_thread(bert):
+    widget = MaskedFilling(bert, TEXT)
+    threads = [threading.Thread(target=setattr, args=(widget, "masked", [(a, a + 1)])) for a in (0, 4, 11)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert widget.error == "" and widget.guesses["count"] == 1
+    assert MODEL_LOCK.acquire(timeout=1)
+    MODEL_LOCK.release()
+    assert not any(layer.attention.watchers for layer in bert.encoder.layers)
+
+
+@pytest.mark.parametrize("ending", ["png", "svg", "html"])
+def test_save(bert, tmp_path, ending):
+    widget = MaskedFilling(bert, "Tea </script> & $x_1$ for 两.", masked=[(0, 3)])
+    content = widget.save(tmp_path / f"figure.{ending}").read_bytes()
+    assert content.startswith({"png": b"\x89PNG", "svg": b"<?xml", "html": b"<!doctype html>"}[ending])
+    if ending == "html":
+        assert b"Tea </script>" not in content and b"http" not in content.replace(b"http://www.w3.org", b"")
+    with pytest.raises(ValueError, match=r"\.svg, \.png or \.html"):
+        widget.save(tmp_path / "figure.gif")
+
+
+def test_a_picture_goes_with_the_view(bert):
+    data, *_ = MaskedFilling(bert, TEXT, masked=[(35, 38)])._repr_mimebundle_()
+    assert base64.b64decode(data["image/png"]).startswith(b"\x89PNG")
+    assert "application/vnd.jupyter.widget-view+json" in data

@@ -1,0 +1,81 @@
+"""Tiny models of transformers with random weights everywhere: a zero bias or a norm of one hides errors."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+import transformers
+
+transformers.logging.disable_progress_bar()
+
+# 99 word pieces, so that no size equals another: specials, punctuation, letters, pieces, words.
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+LETTERS = [chr(code) for code in range(ord("a"), ord("z") + 1)]
+WORDS = ["the", "cat", "sat", "on", "mat", "a", "dog", "ran", "cafe", "tea", "she", "drank", "was", "red"]
+WORDS = [word for word in WORDS if word not in LETTERS] + ["中", "שלום", "Cat", "Tea"]
+VOCABULARY = [*SPECIAL, *".,!?'<>/[]", *LETTERS, *(f"##{letter}" for letter in LETTERS), *WORDS]
+VOCABULARY += [f"word{index}" for index in range(99 - len(VOCABULARY))]
+
+BERT_SIZES = dict(
+    vocab_size=99,
+    hidden_size=36,
+    num_hidden_layers=5,
+    num_attention_heads=4,
+    intermediate_size=37,
+    max_position_embeddings=40,
+    type_vocab_size=2,
+)
+VIT_SIZES = dict(
+    hidden_size=36,
+    num_hidden_layers=3,
+    num_attention_heads=4,
+    intermediate_size=37,
+    image_size=(32, 48),
+    patch_size=8,
+)
+
+
+def randomize(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
+    """Random numbers in every parameter, norms around one."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            inputs = parameter[0].numel()  # of one output: sums stay of a size that float32 adds up well
+            noise = torch.randn(parameter.shape, generator=generator) * min(0.2, inputs**-0.5)
+            is_norm_scale = "norm" in name.lower() and name.endswith("weight")
+            parameter.copy_(noise + 1 if is_norm_scale else noise)
+    return model.eval()
+
+
+def hf_bert(form: str, **changes: Any) -> transformers.PreTrainedModel:
+    """A BERT of transformers, such as `hf_bert("BertForMaskedLM", hidden_act="relu")`."""
+    config = transformers.BertConfig(**BERT_SIZES | changes, attn_implementation="eager")
+    return randomize(getattr(transformers, form)(config))
+
+
+def hf_vit(form: str, **changes: Any) -> transformers.PreTrainedModel:
+    """A ViT or DeiT of transformers."""
+    kind = transformers.DeiTConfig if form.startswith("DeiT") else transformers.ViTConfig
+    config = kind(**VIT_SIZES | changes, attn_implementation="eager")
+    return randomize(getattr(transformers, form)(config))
+
+
+def write_vocabulary(folder: Path, words: list[str] = VOCABULARY) -> None:
+    (folder / "vocab.txt").write_text("".join(f"{word}\n" for word in words), encoding="utf-8")
+
+
+def saved(model: transformers.PreTrainedModel, folder: Path, **options: Any) -> Path:
+    """Saved as transformers does, with a vocabulary if it is a BERT."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder, **options)
+    if isinstance(model.config, transformers.BertConfig):
+        write_vocabulary(folder)
+    return folder
+
+
+def close(ours: torch.Tensor, theirs: torch.Tensor, tolerance: float = 1e-5) -> None:
+    """Equal to `tolerance`, absolute and relative."""
+    torch.testing.assert_close(ours.float().cpu(), theirs.float().cpu(), atol=tolerance, rtol=tolerance)

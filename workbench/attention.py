@@ -1,0 +1,301 @@
+"""Numbers about attention: record it, switch parts of it off, and sum it up over layers.
+
+Works on `Bert` and `ViT` alike, because both hold the same encoder. Attention maps are tensors
+(batch, heads, query, key): row q says how much token q takes from each token k; rows sum to one.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from workbench.bert import Bert
+from workbench.encoder import MODEL_LOCK, SelfAttention
+from workbench.vit import ViT
+
+Head = tuple[int, int]  # layer, head
+Edge = tuple[int, int, int, int]  # layer, head, query, key
+
+
+def _attention_layers(model: Bert | ViT, layers: Iterable[int] | None = None) -> dict[int, SelfAttention]:
+    """The attention of some layers (None: all); raises `ValueError` for a layer that is not there."""
+    count = len(model.encoder.layers)
+    chosen = range(count) if layers is None else layers
+    for layer in chosen:
+        if not 0 <= layer < count:
+            raise ValueError(f"There is no layer {layer}: {model.name} has layers 0 to {count - 1}.")
+    return {layer: model.encoder.layers[layer].attention for layer in chosen}
+
+
+@contextmanager
+def record_attention(
+    model: Bert | ViT, layers: Iterable[int] | None = None, *, keep_gradient: bool = False
+) -> Iterator[dict[int, Tensor]]:
+    """Records attention while the block runs; layers that are not recorded run as ever.
+
+    Args:
+        model: a BERT or a ViT.
+        layers: which layers to record, counted from 0; None for all.
+        keep_gradient: keep maps in the graph, so that gradients with respect to them can be taken.
+
+    Yields:
+        A dict that each forward pass fills: {layer: (batch, heads, query, key)}, on the model's device.
+
+    Example:
+        >>> with record_attention(bert, layers=[0]) as attention:  # doctest: +SKIP
+        ...     bert(input_ids)
+        >>> attention[0].shape  # doctest: +SKIP
+        torch.Size([1, 12, 9, 9])
+    """
+    maps: dict[int, Tensor] = {}
+
+    def watch(layer: int) -> Callable[[Tensor], Tensor]:
+        def keep(probabilities: Tensor) -> Tensor:
+            if keep_gradient and not probabilities.requires_grad:
+                probabilities.requires_grad_()
+            maps[layer] = probabilities if keep_gradient else probabilities.detach()
+            return probabilities
+
+        return keep
+
+    with _watching({attention: watch(layer) for layer, attention in _attention_layers(model, layers).items()}):
+        yield maps
+
+
+@contextmanager
+def _watching(watchers: Mapping[SelfAttention, Callable[[Tensor], Tensor]], first: bool = False) -> Iterator[None]:
+    with MODEL_LOCK:
+        try:
+            for attention, watcher in watchers.items():
+                attention.watchers.insert(0 if first else len(attention.watchers), watcher)
+            yield
+        finally:
+            for attention, watcher in watchers.items():
+                if watcher in attention.watchers:
+                    attention.watchers.remove(watcher)
+
+
+@contextmanager
+def ablate(model: Bert | ViT, heads: Iterable[Head] = (), edges: Iterable[Edge] = ()) -> Iterator[None]:
+    """Switches off heads, or single connections, while the block runs; maps recorded meanwhile show it.
+
+    Args:
+        heads: (layer, head) pairs whose output becomes zero.
+        edges: (layer, head, query, key): this query no longer sees this key; the rest of the row is
+            scaled up to one again, as if the key had been hidden by a mask.
+
+    Raises:
+        ValueError: a layer, head or token that is not there.
+    """
+    heads, edges = list(heads), list(edges)
+    count = model.config.num_attention_heads
+    for head in [head for _, head in heads] + [edge[1] for edge in edges]:
+        if not 0 <= head < count:
+            raise ValueError(f"There is no head {head}: {model.name} has heads 0 to {count - 1}.")
+
+    def change(layer: int) -> Callable[[Tensor], Tensor]:
+        off = [head for at, head in heads if at == layer]
+        cut = [(head, query, key) for at, head, query, key in edges if at == layer]
+
+        def apply(probabilities: Tensor) -> Tensor:
+            probabilities = probabilities.clone()
+            for head, query, key in cut:
+                tokens = probabilities.shape[-1]
+                if not (0 <= query < tokens and 0 <= key < tokens):
+                    raise ValueError(f"There is no connection {query} -> {key}: the input has {tokens} tokens.")
+                probabilities[:, head, query, key] = 0
+            for head, query in {(head, query) for head, query, _ in cut}:
+                row = probabilities[:, head, query]
+                probabilities[:, head, query] = row / _sum(row)
+            probabilities[:, off] = 0
+            return probabilities
+
+        return apply
+
+    layers = {layer for layer, *_ in heads} | {layer for layer, *_ in edges}
+    changes = {attention: change(layer) for layer, attention in _attention_layers(model, layers).items()}
+    with _watching(changes, first=True):
+        yield
+
+
+def _sum(rows: Tensor) -> Tensor:
+    """Sums over the keys, kept as an axis, and never zero, so that one may divide by them."""
+    return rows.sum(-1, keepdim=True).clamp(min=torch.finfo(rows.dtype).tiny)
+
+
+Maps = Mapping[int, Tensor] | Sequence[Tensor]
+
+
+def _stack(attention: Maps) -> list[Tensor]:
+    """Maps from the first layer to the last, whatever order a dict was filled in."""
+    maps = [attention[layer] for layer in sorted(attention)] if isinstance(attention, Mapping) else list(attention)
+    if not maps:
+        raise ValueError("No attention was recorded: run the model inside `with record_attention(model)`.")
+    return maps
+
+
+def attention_rollout(
+    attention: Maps,
+    *,
+    head_fusion: Literal["mean", "max", "min"] = "mean",
+    discard_ratio: float = 0.0,
+    prefix_tokens: int = 1,
+) -> Tensor:
+    """How much of each input token reaches each token of the last layer, if information only flows by
+    attention and residual connections (Abnar & Zuidema 2020, arXiv:2005.00928, section 3).
+
+    Args:
+        attention: what `record_attention` gave, or a list of (batch, heads, query, key), first layer first.
+        head_fusion: how heads become one map.
+        discard_ratio: share of each row's smallest weights set to zero first, 0 to 1. Padding (weight
+            zero) does not count, and the first `prefix_tokens` columns ([CLS], class token) are kept.
+        prefix_tokens: see `discard_ratio`.
+
+    Returns:
+        (batch, tokens, tokens); rows sum to one.
+    """
+    if head_fusion not in ("mean", "max", "min") or not 0 <= discard_ratio <= 1:
+        raise ValueError("head_fusion is mean, max or min; discard_ratio lies between 0 and 1.")
+    result = None
+    for heads in _stack(attention):
+        fused = heads.mean(1) if head_fusion == "mean" else getattr(heads, f"a{head_fusion}")(1)
+        if discard_ratio:
+            fused = _discard(fused, discard_ratio, prefix_tokens)
+        with_residual = fused + torch.eye(fused.shape[-1], device=fused.device, dtype=fused.dtype)
+        with_residual = with_residual / _sum(with_residual)
+        result = with_residual if result is None else with_residual @ result
+    return result
+
+
+def _discard(maps: Tensor, ratio: float, prefix_tokens: int) -> Tensor:
+    weights = maps[..., prefix_tokens:]
+    real = (weights > 0).sum(-1, keepdim=True)
+    order = weights.masked_fill(weights <= 0, torch.inf).argsort(-1).argsort(-1)  # 0 = the smallest
+    kept = weights.masked_fill(order < (real * ratio).floor(), 0)
+    return torch.cat([maps[..., :prefix_tokens], kept], dim=-1)
+
+
+def attention_relevance(model: Bert | ViT, score: Callable[[], Tensor]) -> Tensor:
+    """Which tokens speak for a score: attention weighted by its gradient, summed up over the layers
+    (Chefer et al. 2021, arXiv:2103.15679, equations 5 and 6).
+
+    Args:
+        model: a BERT or a ViT.
+        score: runs the model and returns what is to be explained, one number for each row of the batch.
+
+    Returns:
+        (batch, tokens, tokens); row q says how much each token speaks for the score through token q.
+
+    Example:
+        >>> relevance = attention_relevance(vit, lambda: vit.logits(vit(pixels)[-1])[:, 3])  # doctest: +SKIP
+    """
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        record_attention(model, keep_gradient=True) as attention,
+    ):
+        try:  # only maps need a gradient; so the input may even come from inference mode
+            for parameter in learning:
+                parameter.requires_grad_(False)
+            total = score().sum()
+            maps = _stack(attention)
+            gradients = torch.autograd.grad(total, maps, allow_unused=True)
+        finally:
+            for parameter in learning:
+                parameter.requires_grad_(True)
+    relevance = torch.eye(maps[0].shape[-1], device=total.device).expand(len(maps[0]), -1, -1)
+    for layer, gradient in zip(maps, gradients, strict=True):  # same order for both: first layer first
+        if gradient is not None:  # None: the score does not depend on this map
+            change = (layer.detach() * gradient).relu().mean(1)
+            relevance = relevance + change @ relevance
+    return relevance
+
+
+def attention_distance(
+    maps: Tensor,
+    *,
+    grid: tuple[int, int] | None = None,
+    patch_size: int = 1,
+    prefix_tokens: int | None = None,
+    attention_mask: Tensor | None = None,
+) -> Tensor:
+    """How far each head looks, on average (ViT, figure 7 right, and appendix D.7).
+
+    Args:
+        maps: (batch, heads, query, key).
+        grid: (rows, columns) of patches for a picture; None for words, where the distance of tokens
+            i and j is |i - j|.
+        patch_size: pixels between neighbouring patches.
+        prefix_tokens: tokens in front that have no place (class token), left out; None is 1 with a
+            grid and 0 for words.
+        attention_mask: (batch, tokens), 0 for padding, whose rows are left out.
+
+    Returns:
+        (batch, heads), in tokens or pixels: distances weighted by attention, averaged over the queries.
+    """
+    prefix = (0 if grid is None else 1) if prefix_tokens is None else prefix_tokens
+    maps = maps[..., prefix:, prefix:]
+    tokens = maps.shape[-1]
+    if grid is None:
+        places = torch.arange(tokens, device=maps.device)[:, None].float()
+    else:
+        rows = [torch.arange(length, device=maps.device, dtype=torch.float) for length in grid]
+        places = torch.cartesian_prod(*rows) * patch_size
+    if len(places) != tokens:
+        raise ValueError(f"A grid of {grid} has {len(places)} patches, but the maps have {tokens}.")
+    distances = (places[:, None] - places).norm(dim=-1)  # (query, key)
+    each = (maps.float() / _sum(maps.float()) * distances).sum(-1)  # (batch, heads, query)
+    return _mean_over_queries(each, attention_mask, prefix)
+
+
+def _mean_over_queries(each: Tensor, attention_mask: Tensor | None, prefix: int = 0) -> Tensor:
+    if attention_mask is None:
+        return each.mean(-1)
+    real = attention_mask[:, None, prefix:].to(each.dtype)
+    return (each * real).sum(-1) / real.sum(-1)
+
+
+def attention_entropy(maps: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+    """How widely each head spreads its attention: the entropy of its rows, in bits.
+
+    0 for a head that looks at one token, log2(tokens) for one that looks at all alike.
+    (batch, heads, query, key) -> (batch, heads), averaged over the queries that are not padding.
+    """
+    each = torch.special.entr(maps.float()).sum(-1) / math.log(2)
+    return _mean_over_queries(each, attention_mask)
+
+
+def top_attended(maps: Tensor, query: int, top_k: int = 5) -> tuple[Tensor, Tensor]:
+    """The tokens that one token looks at most.
+
+    (batch, heads, query, key) -> weights and indices, both (batch, heads, top_k), the largest first.
+    """
+    return tuple(maps[:, :, query].topk(min(top_k, maps.shape[-1]), dim=-1))
+
+
+def mass_mask(weights: Tensor, mass: float) -> Tensor:
+    """The fewest entries of each row that make up a share of its sum (DINO, arXiv:2104.14294, figure 4).
+
+    (..., key) -> (..., key) of True and False.
+    """
+    if not 0 <= mass <= 1:
+        raise ValueError(f"The share of attention to show lies between 0 and 1, not {mass}.")
+    ordered, order = weights.float().sort(dim=-1, descending=True)
+    ordered = ordered / _sum(ordered)
+    # An entry is needed while those before it do not reach the mass.
+    needed = ordered.cumsum(-1) - ordered < mass - 1e-6
+    return torch.zeros_like(needed).scatter(-1, order, needed)
+
+
+def sum_over_words(weights: Tensor, words: Sequence[int]) -> Tensor:
+    """Attention paid to whole words: (..., tokens) -> (..., words), summed over the pieces of each.
+
+    `words` gives the number of each token's word, 0 to words - 1, for all tokens.
+    """
+    index = torch.tensor(words, device=weights.device)
+    empty = torch.zeros(*weights.shape[:-1], int(index.max()) + 1, dtype=weights.dtype, device=weights.device)
+    return empty.index_add(-1, index, weights)

@@ -1,0 +1,201 @@
+"""BERT (arXiv:1810.04805): word pieces -> embeddings -> the shared encoder -> heads by name."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from workbench.encoder import ACTIVATIONS, Encoder, EncoderConfig, initialize
+
+if TYPE_CHECKING:
+    from workbench.text import Tokenizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class BertConfig(EncoderConfig):
+    """BERT's sizes; the defaults are bert-base-uncased."""
+
+    hidden_dropout_prob: float = 0.1
+    attention_probs_dropout_prob: float = 0.1
+    vocab_size: int = 30522
+    max_position_embeddings: int = 512
+    type_vocab_size: int = 2
+    tie_word_embeddings: bool = True
+
+
+class BertEmbeddings(nn.Module):
+    """BERT's front door: word piece + position + segment, then layer norm (figure 2 of the paper)."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.word_embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.position_embeddings = nn.Embedding(config.max_position_embeddings, config.hidden_size)
+        self.token_type_embeddings = nn.Embedding(config.type_vocab_size, config.hidden_size)
+        self.norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+    ) -> Tensor:
+        """(batch, tokens) of ids -> (batch, tokens, hidden).
+
+        Without `token_type_ids` all tokens are of the first segment; without `position_ids` the
+        positions are 0, 1, 2, ... Raises `ValueError` for more tokens than there are positions.
+        """
+        if position_ids is None:
+            limit = self.position_embeddings.num_embeddings
+            if input_ids.shape[1] > limit:
+                raise ValueError(
+                    f"The text has {input_ids.shape[1]} word pieces; this checkpoint reads {limit} at once."
+                )
+            position_ids = torch.arange(input_ids.shape[1], device=input_ids.device)
+        if token_type_ids is None:
+            token_type_ids = torch.zeros_like(input_ids)
+        embeddings = self.word_embeddings(input_ids) + self.token_type_embeddings(token_type_ids)
+        return self.dropout(self.norm(embeddings + self.position_embeddings(position_ids)))
+
+
+class Pooler(nn.Module):
+    """The vector of [CLS] through a linear map and tanh: (batch, tokens, hidden) -> (batch, hidden)."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        return self.dense(hidden_states[:, 0]).tanh()
+
+
+class MaskedWordHead(nn.Module):
+    """Scores every word of the vocabulary: (..., hidden) -> (..., vocab_size); section 3.1, task 1.
+
+    The last matrix is the table of word embeddings itself, unless `tie_word_embeddings` is off.
+    """
+
+    kind = "mlm"
+    labels: tuple[str, ...] = ()
+
+    def __init__(self, config: BertConfig, word_embeddings: nn.Embedding) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.activation = ACTIVATIONS[config.hidden_act]
+        self.norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
+        self.decoder = nn.Linear(config.hidden_size, config.vocab_size)
+        if config.tie_word_embeddings:
+            self.decoder.weight = word_embeddings.weight
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        return self.decoder(self.norm(self.activation(self.dense(hidden_states))))
+
+
+class LinearHead(nn.Linear):
+    """One linear map; `kind` says which vectors it is meant for.
+
+    "sentence": the pooled [CLS] vector (also for pairs of sentences), "word": each token's vector,
+    "span": each token's vector, to two numbers, start and end of an answer (section 4.2).
+    """
+
+    def __init__(self, config: BertConfig, kind: str, labels: Sequence[str]) -> None:
+        super().__init__(config.hidden_size, len(labels))
+        self.kind, self.labels = kind, tuple(labels)
+
+
+class Bert(nn.Module):
+    """Embeddings, encoder, pooler and any number of heads, each with a name.
+
+    Args:
+        config: the sizes.
+        pooler: whether there is one (heads of kind "sentence" need it).
+        tokenizer: goes along as `bert.tokenizer`; the model itself only reads ids.
+
+    Example:
+        >>> bert = Bert(BertConfig(hidden_size=8, num_attention_heads=2, num_hidden_layers=1))
+        >>> bert.add_head("sentiment", "sentence", ["negative", "positive"])
+        >>> hidden_states = bert(torch.tensor([[101, 7592, 102]]))
+        >>> bert.logits("sentiment", hidden_states[-1]).shape
+        torch.Size([1, 2])
+    """
+
+    def __init__(
+        self, config: BertConfig, *, pooler: bool = True, tokenizer: "Tokenizer | None" = None
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.tokenizer = tokenizer
+        self.name = "a new BERT"
+        self.embeddings = BertEmbeddings(config)
+        self.encoder = Encoder(config)
+        self.pooler = Pooler(config) if pooler else None
+        self.heads = nn.ModuleDict()
+        self.apply(initialize)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.embeddings.word_embeddings.weight.device
+
+    def add_head(self, name: str, kind: str, labels: Sequence[str] = ()) -> None:
+        """Adds a new, untrained head.
+
+        Args:
+            name: any name; a head of that name is replaced.
+            kind: "mlm", "sentence", "word" or "span".
+            labels: the classes, in the order of the logits; not for "mlm" and "span".
+
+        Raises:
+            ValueError: unknown kind, no labels, or no pooler for a sentence head.
+        """
+        if kind == "mlm":
+            head = MaskedWordHead(self.config, self.embeddings.word_embeddings)
+            initialize(head.dense)
+            nn.init.zeros_(head.decoder.bias)
+        elif kind in ("sentence", "word", "span"):
+            labels = ("start", "end") if kind == "span" else labels
+            if not labels:
+                raise ValueError(f"A head of kind {kind!r} needs the names of its classes.")
+            if kind == "sentence" and self.pooler is None:
+                raise ValueError("This BERT has no pooler, which a head for sentences reads from.")
+            head = LinearHead(self.config, kind, labels)
+            initialize(head)
+        else:
+            raise ValueError(f"Heads are of kind mlm, sentence, word or span, not {kind!r}.")
+        weight = self.embeddings.word_embeddings.weight
+        self.heads[name] = head.to(weight.device, weight.dtype)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        token_type_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+    ) -> tuple[Tensor, ...]:
+        """All four (batch, tokens); see `BertEmbeddings` and `Encoder`.
+
+        Returns:
+            `num_hidden_layers + 1` hidden states (batch, tokens, hidden), the embeddings first.
+        """
+        return self.encoder(self.embeddings(input_ids, token_type_ids, position_ids), attention_mask)
+
+    def logits(self, head: str, hidden_states: Tensor) -> Tensor:
+        """What a head makes of one layer's output.
+
+        Args:
+            head: a name in `bert.heads`.
+            hidden_states: (batch, tokens, hidden), any layer's; (..., hidden) for "mlm", "word", "span".
+
+        Returns:
+            "sentence": (batch, classes); others: (..., classes), `vocab_size` classes for "mlm".
+
+        Raises:
+            ValueError: the checkpoint lacks this head.
+        """
+        if head not in self.heads:
+            have = ", ".join(self.heads) or "none"
+            raise ValueError(f"{self.name} has no head {head!r}; it has: {have}.")
+        module = self.heads[head]
+        return module(self.pooler(hidden_states) if module.kind == "sentence" else hidden_states)

@@ -1,0 +1,234 @@
+"""Any picture in, numbers out: opening, turning upright, resizing, normalising.
+
+How a picture becomes numbers belongs to the checkpoint (`Preprocessing`), never to the model.
+"""
+
+import io
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+MAX_PIXELS = 64_000_000  # larger pictures are refused before they are unpacked
+RESAMPLE = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3}  # the codes of PIL and of HF
+ImageSource = str | Path | bytes | Image.Image | np.ndarray
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What is done to a picture before the model sees it (HF's preprocessor_config.json).
+
+    Args:
+        size: (height, width) in pixels that the model gets.
+        crop_share: the picture is scaled to `size / crop_share`, then the middle is cut out (timm's
+            `crop_pct`); 1 cuts nothing off.
+        keep_shape: scale by the short side and cut the long one; else the picture is squeezed.
+        resample: "nearest", "bilinear", "bicubic" or "lanczos".
+        mean, std: per channel, of values between 0 and 1.
+    """
+
+    size: tuple[int, int] = (224, 224)
+    crop_share: float = 1.0
+    keep_shape: bool = False
+    resample: str = "bilinear"
+    mean: tuple[float, ...] = (0.5, 0.5, 0.5)
+    std: tuple[float, ...] = (0.5, 0.5, 0.5)
+
+    def __post_init__(self) -> None:
+        if self.resample not in RESAMPLE:
+            raise ValueError(f"a resampling {self.resample!r}; known are {', '.join(RESAMPLE)}")
+        if not 0 < self.crop_share <= 1:
+            raise ValueError(f"a crop of {self.crop_share} times the picture")
+
+    def __str__(self) -> str:
+        how = "short side" if self.keep_shape else "whole picture"
+        how += f" to {self.scaled[0]} x {self.scaled[1]}, middle of" if self.crops else " to"
+        size = f"{self.size[0]} x {self.size[1]}"
+        return f"{how} {size}, {self.resample}, mean {list(self.mean)}, std {list(self.std)}"
+
+    @property
+    def crops(self) -> bool:
+        """Whether the edges of a picture are cut off."""
+        return self.keep_shape or self.crop_share < 1
+
+    @property
+    def scaled(self) -> tuple[int, int]:
+        """(height, width) before the crop."""
+        return _scaled(self.size, self.crop_share)
+
+    @classmethod
+    def from_hf(cls, settings: dict[str, Any], default_size: tuple[int, int]) -> "Preprocessing":
+        """From preprocessor_config.json; raises `ValueError` for a recipe that is not known here."""
+
+        def pair(size: Any) -> tuple[int, int] | None:
+            if isinstance(size, dict):
+                return (size["height"], size["width"]) if "height" in size else None
+            return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+
+        size = settings.get("size", default_size)
+        crop = pair(settings.get("crop_size")) if settings.get("do_center_crop") else None
+        # Only "shortest_edge" keeps the shape; DeiT's plain 256 means 256 x 256, whatever the shape was.
+        keep_shape = pair(size) is None
+        if keep_shape and crop is None:
+            raise ValueError(f"a size of {size} without a crop")
+        target = crop or pair(size)
+        share = min(target) / size["shortest_edge"] if keep_shape else target[0] / pair(size)[0]
+        if not keep_shape and _scaled(target, share) != pair(size):
+            raise ValueError(f"a size of {size} with a crop of another shape")
+        if not settings.get("do_normalize", True):
+            settings = settings | {"image_mean": [0.0] * 3, "image_std": [1.0] * 3}
+        if settings.get("rescale_factor", 1 / 255) not in (1 / 255, 0.00392156862745098):
+            raise ValueError(f"a rescale factor of {settings['rescale_factor']}")
+        return cls(
+            size=target,
+            crop_share=share,
+            keep_shape=keep_shape,
+            resample=next((name for name, code in RESAMPLE.items() if code == settings.get("resample", 2)), ""),
+            mean=tuple(settings.get("image_mean", cls.mean)),
+            std=tuple(settings.get("image_std", cls.std)),
+        )
+
+    @classmethod
+    def from_timm(cls, settings: dict[str, Any], size: tuple[int, int]) -> "Preprocessing":
+        """From timm's `pretrained_cfg`; `size` is (height, width)."""
+        return cls(
+            size=size,
+            crop_share=settings.get("crop_pct") or 0.875,
+            keep_shape=settings.get("crop_mode") != "squash",
+            resample=settings.get("interpolation") or "bicubic",
+            mean=tuple(settings.get("mean") or cls.mean),
+            std=tuple(settings.get("std") or cls.std),
+        )
+
+    def to_hf(self) -> dict[str, Any]:
+        """The content of preprocessor_config.json."""
+        height, width = self.scaled
+        settings = {
+            "image_processor_type": "ViTImageProcessor",
+            "do_resize": True,
+            "do_rescale": True,
+            "rescale_factor": 1 / 255,
+            "do_normalize": True,
+            "image_mean": list(self.mean),
+            "image_std": list(self.std),
+            "resample": RESAMPLE[self.resample],
+            "size": {"shortest_edge": min(height, width)} if self.keep_shape else dict(height=height, width=width),
+        }
+        if self.crops:
+            crop = {"height": self.size[0], "width": self.size[1]}
+            settings |= {"do_center_crop": True, "crop_size": crop}
+        return settings
+
+
+def _scaled(size: tuple[int, int], crop_share: float) -> tuple[int, int]:
+    return math.floor(size[0] / crop_share + 1e-6), math.floor(size[1] / crop_share + 1e-6)
+
+
+def load_image(source: ImageSource) -> Image.Image:
+    """Opens any picture as upright RGB.
+
+    Args:
+        source: a path, the bytes of a file, a PIL picture, or an array (height, width[, channels]) of
+            uint8, uint16, or floats between 0 and 1.
+
+    Raises:
+        ValueError: one sentence: no picture, damaged, or too large.
+    """
+    if isinstance(source, np.ndarray):
+        return _from_array(source)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            if isinstance(source, Image.Image):
+                image = source
+            else:
+                image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else Path(source))
+            if image.width * image.height > MAX_PIXELS:
+                raise Image.DecompressionBombError
+            image.seek(0)  # the first frame of an animation
+            image = ImageOps.exif_transpose(image)  # as the camera was held
+            return _to_rgb(image)
+    except FileNotFoundError as error:
+        raise ValueError(f"There is no picture {str(source)!r}.") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        most = MAX_PIXELS // 1_000_000
+        raise ValueError(f"The picture is too large: at most {most} million pixels are accepted.") from error
+    except Exception as error:  # damaged files show themselves in many kinds of errors
+        raise ValueError(
+            "This is no picture that can be read (or it is damaged): try PNG, JPEG or WebP."
+        ) from error
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":  # 16-bit grey: scale, do not clip
+        values = np.nan_to_num(np.asarray(image, dtype=np.float64))
+        highest = values.max(initial=0)
+        if image.mode == "F" and highest <= 1:
+            top = 1
+        else:
+            top = 65535 if image.mode.startswith("I;16") or highest > 255 else 255
+        return Image.fromarray((values * (255 / top)).clip(0, 255).round().astype(np.uint8)).convert("RGB")
+    if "A" in image.getbands() or "transparency" in image.info:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _from_array(array: np.ndarray) -> Image.Image:
+    if array.ndim == 3 and array.shape[-1] == 1:
+        array = array[..., 0]
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] not in (3, 4)) or 0 in array.shape:
+        raise ValueError(
+            f"An array picture is (height, width), or (height, width, 3 or 4), not {array.shape}."
+        )
+    if array.dtype == np.uint16:
+        array = (array / 257).round()
+    elif array.dtype.kind == "f":
+        if not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
+            raise ValueError("An array picture of floats needs values between 0 and 1.")
+        array = (array * 255).round()
+    elif array.dtype == bool:
+        array = array * 255
+    elif array.dtype != np.uint8:
+        raise ValueError(f"An array picture is of uint8, uint16, bool or float, not {array.dtype}.")
+    return _to_rgb(Image.fromarray(array.astype(np.uint8)))
+
+
+def prepare_image(
+    source: ImageSource, preprocessing: Preprocessing, size: tuple[int, int] | None = None
+) -> Tensor:
+    """A picture as the model wants it.
+
+    Args:
+        source: anything that `load_image` opens.
+        preprocessing: that of the checkpoint, `vit.preprocessing`.
+        size: another (height, width) in pixels; the map of patches grows with it.
+
+    Returns:
+        (1, 3, height, width), normalised.
+    """
+    image = load_image(source)
+    height, width = size or preprocessing.size
+    tall, wide = _scaled((height, width), preprocessing.crop_share)  # before the crop
+    if preprocessing.keep_shape:
+        scale = max(tall / image.height, wide / image.width) + 1e-9
+        tall, wide = max(tall, int(image.height * scale)), max(wide, int(image.width * scale))
+    if tall * wide > MAX_PIXELS:
+        raise ValueError(f"A picture of {image.width} x {image.height} pixels is too narrow to be scaled.")
+    left, top = (wide - width) // 2, (tall - height) // 2
+    image = image.resize((wide, tall), RESAMPLE[preprocessing.resample])
+    image = image.crop((left, top, left + width, top + height))
+    return normalize(np.asarray(image), preprocessing.mean, preprocessing.std)
+
+
+def normalize(pixels: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """(height, width, 3) of uint8 -> (1, 3, height, width), (value / 255 - mean) / std."""
+    values = torch.from_numpy(pixels.astype(np.float32) / 255)
+    return ((values - torch.tensor(mean)) / torch.tensor(std)).permute(2, 0, 1)[None].contiguous()

@@ -1,0 +1,358 @@
+"""What a user asks of a model: plain functions with typed results. No drawing, no training."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from workbench.bert import Bert
+from workbench.encoder import MODEL_LOCK
+from workbench.image import ImageSource, prepare_image
+from workbench.text import Encoding, Token
+from workbench.vit import ViT
+
+STRIDE = 128  # tokens that neighbouring windows of a long text share
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One possible answer; `probability` is between 0 and 1."""
+
+    label: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class MaskGuess:
+    """What stands behind one [MASK].
+
+    `position` counts tokens ([CLS] is 0), `start` and `end` are characters of the text. `original` is the
+    word piece that was masked, with its `rank` (1 = the best guess) and `probability`; None if [MASK] was typed.
+    """
+
+    position: int
+    start: int
+    end: int
+    candidates: tuple[Candidate, ...]
+    original: str | None = None
+    rank: int | None = None
+    probability: float | None = None
+
+
+@dataclass(frozen=True)
+class NextSentence:
+    """`is_next`: the probability that the second sentence follows the first."""
+
+    is_next: float
+
+
+@dataclass(frozen=True)
+class WordTag:
+    """The class of one word, and its characters in the text."""
+
+    word: str
+    start: int
+    end: int
+    label: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A span of the passage; `probability` is that of its start times that of its end."""
+
+    text: str
+    start: int
+    end: int
+    probability: float
+
+
+@dataclass(frozen=True)
+class SpanAnswers:
+    """Answers, best first. `no_answer` is the probability that [CLS] is chosen, as start and as end.
+
+    `start_probabilities` and `end_probabilities` go with `tokens` (of the passage), in the window of
+    the best answer; they sum to one together with [CLS] and the question.
+    """
+
+    answers: tuple[Answer, ...]
+    no_answer: float
+    tokens: tuple[Token, ...]
+    start_probabilities: Tensor
+    end_probabilities: Tensor
+
+
+def describe(model: Bert | ViT) -> str:
+    """One line about a model: name, kind, size, and the device it is on."""
+    kind = "BERT" if isinstance(model, Bert) else "ViT"
+    config = model.config
+    millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+    return (
+        f"{model.name}: {kind}, {config.num_hidden_layers} layers x {config.num_attention_heads} heads, "
+        f"{config.hidden_size} wide, {millions:.1f} M parameters, on {device_name(model.device)}"
+    )
+
+
+def device_name(device: torch.device) -> str:
+    """A device in words: the GPU's name, or the CPU with its threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type.upper()} ({torch.get_num_threads()} threads)" if device.type == "cpu" else "Apple GPU"
+
+
+def _limit(bert: Bert) -> int:
+    return bert.config.max_position_embeddings
+
+
+def _require_tokenizer(bert: Bert) -> None:
+    if bert.tokenizer is None:
+        raise ValueError(f"{bert.name} came without a tokenizer, so it cannot read text.")
+
+
+def _head(bert: Bert, name: str | None, kind: str, usual: str) -> str:
+    """The head to use: the one asked for, else the usual one, else the only one of its kind."""
+    _require_tokenizer(bert)
+    fitting = [head for head, module in bert.heads.items() if module.kind == kind]
+    if name is None and usual not in fitting and len(fitting) == 1:
+        return fitting[0]
+    name = name or usual
+    if name not in fitting:
+        have = ", ".join(bert.heads) or "none"
+        raise ValueError(f"{bert.name} has no head {name!r} for this task; the heads that it has: {have}.")
+    return name
+
+
+def _hidden_states(bert: Bert, encoding: Encoding, visible: Tensor | None = None) -> tuple[Tensor, ...]:
+    with MODEL_LOCK:
+        return bert(**encoding.tensors(bert.device), attention_mask=visible)
+
+
+def _candidates(probabilities: Tensor, labels: Sequence[str]) -> list[Candidate]:
+    """All classes, best first; `probabilities` is (classes,)."""
+    pairs = sorted(zip(labels, probabilities.tolist(), strict=True), key=lambda pair: -pair[1])
+    return [Candidate(label, probability) for label, probability in pairs]
+
+
+def visible_tokens(encoding: Encoding, hide: Literal["nothing", "left", "right"], mask: int) -> Tensor:
+    """An attention mask (1, tokens) that hides all words left, or right, of the token `mask`.
+
+    [CLS], [SEP] and the mask itself stay visible; positions do not move.
+    """
+    index = torch.arange(len(encoding))
+    hidden = {"nothing": index < 0, "left": index < mask, "right": index > mask}[hide]
+    special = torch.tensor([token.word is None for token in encoding.tokens])
+    return (~hidden | special)[None]
+
+
+def mask_guesses(
+    bert: Bert,
+    encoding: Encoding,
+    hidden_states: Tensor,
+    top_k: int = 5,
+    positions: Sequence[int] | None = None,
+) -> list[MaskGuess]:
+    """Reads guesses from one layer's output (1, tokens, hidden), for all masks or those at `positions`."""
+    positions = encoding.masks if positions is None else list(positions)
+    head = _head(bert, None, "mlm", "mlm")
+    probabilities = bert.logits(head, hidden_states[0, positions]).float().softmax(-1)  # (masks, vocab_size)
+    best = probabilities.topk(min(top_k, probabilities.shape[-1]), dim=-1)
+    guesses = []
+    for row, position in enumerate(positions):
+        token = encoding.tokens[position]
+        pairs = zip(best.indices[row].tolist(), best.values[row].tolist(), strict=True)
+        candidates = tuple(Candidate(bert.tokenizer.word_piece(index), value) for index, value in pairs)
+        guess = MaskGuess(position, token.start, token.end, candidates)
+        if token.original_id is not None:
+            true = probabilities[row, token.original_id]
+            rank = 1 + int((probabilities[row] > true).sum())
+            original = bert.tokenizer.word_piece(token.original_id)
+            guess = MaskGuess(position, token.start, token.end, candidates, original, rank, float(true))
+        guesses.append(guess)
+    return guesses
+
+
+def guess_by_layer(bert: Bert, hidden_states: Sequence[Tensor], position: int) -> list[Candidate]:
+    """The best guess at one token after every layer, the embeddings first.
+
+    The masked-word head was trained on the last layer; reading earlier layers with it is the "logit lens".
+    """
+    head = _head(bert, None, "mlm", "mlm")
+    states = torch.stack([state[0, position] for state in hidden_states])  # (layers + 1, hidden)
+    best = bert.logits(head, states).float().softmax(-1).max(-1)
+    pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    return [Candidate(bert.tokenizer.word_piece(index), value) for index, value in pairs]
+
+
+@torch.inference_mode()
+def fill_mask(
+    bert: Bert, text: str, top_k: int = 5, *, masks: Iterable[tuple[int, int]] = ()
+) -> list[MaskGuess]:
+    """Guesses the words behind masks (BERT, section 3.1, task 1).
+
+    Args:
+        text: with [MASK] for each word piece to guess; may be longer than the model reads at once.
+        top_k: how many candidates for each mask.
+        masks: (start, end) character spans to mask as well.
+
+    Returns:
+        One for each mask, in the order of the text.
+
+    Raises:
+        ValueError: no text, no mask, or no masked-word head.
+
+    Example:
+        >>> fill_mask(load_bert(), "She drank a cup of [MASK].")[0].candidates[0].label  # doctest: +SKIP
+        'tea'
+    """
+    _head(bert, None, "mlm", "mlm")
+    tokenizer = bert.tokenizer
+    tokens = tokenizer.mask_spans(tokenizer.pieces(text), masks)
+    masked = [index for index, token in enumerate(tokens) if token.masked]
+    if not masked:
+        raise ValueError("Nothing is masked: write [MASK] in place of a word.")
+    room = _limit(bert) - 2
+    guesses: list[MaskGuess] = []
+    while len(guesses) < len(masked):  # a window around the next mask; one window for most texts
+        next_mask = masked[len(guesses)]
+        start = max(0, min(next_mask - room // 2, len(tokens) - room))
+        window = tokenizer.pack(tokens[start : start + room])
+        hidden_states = _hidden_states(bert, window)[-1]
+        last = start + room if start + room >= len(tokens) else start + room * 3 // 4  # some context on the right
+        for guess in mask_guesses(bert, window, hidden_states, top_k):
+            position = guess.position + start
+            if next_mask <= position - 1 <= max(last, next_mask):
+                guesses.append(MaskGuess(**{**vars(guess), "position": position}))
+    return guesses
+
+
+@torch.inference_mode()
+def next_sentence(bert: Bert, first: str, second: str) -> NextSentence:
+    """How likely the second sentence follows the first (BERT, section 3.1, task 2).
+
+    Raises `ValueError` for empty or too long texts, or without the head "nsp".
+    """
+    head = _head(bert, "nsp", "sentence", "nsp")
+    encoding = bert.tokenizer.encode(first, second, max_length=_limit(bert))
+    return NextSentence(float(bert.logits(head, _hidden_states(bert, encoding)[-1])[0].softmax(-1)[0]))
+
+
+@torch.inference_mode()
+def classify_sentence(bert: Bert, text: str, head: str | None = None) -> list[Candidate]:
+    """Classes of a text, best first (BERT, figure 4b).
+
+    Args:
+        text: at most as long as the model reads at once.
+        head: a name in `bert.heads`; None is "sentiment", or the only head for sentences.
+
+    Raises:
+        ValueError: empty or too long text, or no such head.
+    """
+    head = _head(bert, head, "sentence", "sentiment")
+    encoding = bert.tokenizer.encode(text, max_length=_limit(bert))
+    logits = bert.logits(head, _hidden_states(bert, encoding)[-1])
+    return _candidates(logits[0].float().softmax(-1), bert.heads[head].labels)
+
+
+@torch.inference_mode()
+def classify_pair(bert: Bert, first: str, second: str, head: str | None = None) -> list[Candidate]:
+    """Classes of a pair of texts, best first (BERT, figure 4a); `head` None is "nli", or the only one."""
+    head = _head(bert, head, "sentence", "nli")
+    encoding = bert.tokenizer.encode(first, second, max_length=_limit(bert))
+    logits = bert.logits(head, _hidden_states(bert, encoding)[-1])
+    return _candidates(logits[0].float().softmax(-1), bert.heads[head].labels)
+
+
+@torch.inference_mode()
+def tag_words(bert: Bert, text: str, head: str | None = None) -> list[WordTag]:
+    """A class for every word, read from its first word piece (BERT, figure 4d and section 5.3).
+
+    Long texts are read in windows; each word is tagged where it stands farthest from an edge.
+    `head` None is "pos", or the only head for words. Raises `ValueError` as the other tasks do.
+    """
+    head = _head(bert, head, "word", "pos")
+    labels = bert.heads[head].labels
+    tokens = bert.tokenizer.pieces(text)
+    best: dict[int, tuple[int, Tensor]] = {}  # word -> (tokens to the nearest edge, probabilities)
+    for window in bert.tokenizer.windows(tokens, _limit(bert), STRIDE):
+        probabilities = bert.logits(head, _hidden_states(bert, window)[-1])[0].float().softmax(-1)
+        for index, token in enumerate(window.tokens):
+            first_piece = token.word is not None and window.tokens[index - 1].word != token.word
+            edge = min(index, len(window) - 1 - index)
+            if first_piece and edge > best.get(token.word, (-1,))[0]:
+                best[token.word] = (edge, probabilities[index])
+    tags = []
+    for word, (_, row) in sorted(best.items()):
+        pieces = [token for token in tokens if token.word == word]
+        start, end = pieces[0].start, pieces[-1].end
+        tags.append(WordTag(text[start:end], start, end, labels[int(row.argmax())], float(row.max())))
+    return tags
+
+
+@torch.inference_mode()
+def answer_question(
+    bert: Bert, question: str, passage: str, top_k: int = 5, *, longest: int = 30
+) -> SpanAnswers:
+    """Finds the answer in a passage (BERT, sections 4.2 and 4.3): score(i, j) = S.T_i + E.T_j, j >= i.
+
+    Long passages are read in windows that overlap; the best spans of all windows compete by probability.
+
+    Args:
+        top_k: how many answers.
+        longest: most word pieces in an answer.
+
+    Raises:
+        ValueError: empty question or passage, or no head "span".
+    """
+    head = _head(bert, None, "span", "span")
+    tokenizer = bert.tokenizer
+    asked = tokenizer.pieces(question)
+    text = tokenizer.pieces(passage, segment=1)
+    answers: dict[tuple[int, int], Answer] = {}
+    best = None
+    for window in tokenizer.windows(text, _limit(bert), STRIDE, asked):
+        logits = bert.logits(head, _hidden_states(bert, window)[-1])[0].float()  # (tokens, 2)
+        start, end = logits.softmax(0).unbind(-1)
+        inside = torch.tensor([token.segment == 1 and token.word is not None for token in window.tokens])
+        joint = (start[:, None] * end).triu().tril(longest - 1).cpu()  # (start, end), 0 where impossible
+        joint = joint * (inside[:, None] & inside)
+        values, places = joint.flatten().topk(min(top_k, joint.numel()))
+        for value, place in zip(values.tolist(), places.tolist(), strict=True):
+            a, b = (window.tokens[place // len(window)], window.tokens[place % len(window)])
+            known = answers.get((a.start, b.end))
+            if value > 0 and (known is None or known.probability < value):
+                answers[a.start, b.end] = Answer(passage[a.start : b.end], a.start, b.end, value)
+        if best is None or values[0] > best[0]:
+            no_answer = float(start[0] * end[0])
+            tokens = tuple(token for token, kept in zip(window.tokens, inside, strict=True) if kept)
+            best = (values[0], no_answer, tokens, start[inside].cpu(), end[inside].cpu())
+    ordered = sorted(answers.values(), key=lambda answer: -answer.probability)[:top_k]
+    return SpanAnswers(tuple(ordered), *best[1:])
+
+
+@torch.inference_mode()
+def classify_image(
+    vit: ViT, image: ImageSource, top_k: int = 5, *, size: tuple[int, int] | None = None
+) -> list[Candidate]:
+    """Classes of a picture, best first (ViT, equation 4).
+
+    Args:
+        image: a path, bytes, PIL picture or array.
+        size: another (height, width) in pixels than the checkpoint's, multiples of its patch size.
+
+    Raises:
+        ValueError: no picture, or a checkpoint without a head.
+    """
+    pixels = prepare_image(image, vit.preprocessing, size).to(vit.device, next(vit.parameters()).dtype)
+    with MODEL_LOCK:
+        logits = vit.logits(vit(pixels)[-1])
+    return _candidates(logits[0].float().softmax(-1), vit.labels)[:top_k]
+
+
+@torch.inference_mode()
+def embed(bert: Bert, text: str) -> Tensor:
+    """One contextual vector for each token, [CLS] and [SEP] included: (tokens, hidden), on the CPU."""
+    _require_tokenizer(bert)
+    encoding = bert.tokenizer.encode(text, max_length=_limit(bert))
+    return _hidden_states(bert, encoding)[-1][0].float().cpu()

@@ -1,0 +1,355 @@
+"""Text in, word pieces out: every token keeps the characters of the untouched input that it came from.
+
+WordPiece and its normalisation come from the `tokenizers` library; here is what BERT adds: [CLS] and
+[SEP], two segments, masks, and windows over texts that are too long.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import tokenizers
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Token:
+    """One word piece. `start` and `end` are character offsets in its own segment's text.
+
+    `word` counts the words of a segment (None for [CLS] and [SEP]); a masked token remembers in
+    `original_id` what stood there (None behind a [MASK] that was typed).
+    """
+
+    id: int
+    text: str
+    start: int = 0
+    end: int = 0
+    segment: int = 0
+    word: int | None = None
+    masked: bool = False
+    original_id: int | None = None
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """A packed input: [CLS] first [SEP], or [CLS] first [SEP] second [SEP]."""
+
+    tokens: tuple[Token, ...]
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def masks(self) -> list[int]:
+        """Indices of the masked tokens."""
+        return [index for index, token in enumerate(self.tokens) if token.masked]
+
+    def tensors(self, device: torch.device | str = "cpu") -> dict[str, Tensor]:
+        """What `Bert.forward` takes: `input_ids` and `token_type_ids`, each (1, tokens)."""
+        ids = torch.tensor([[token.id for token in self.tokens]], device=device)
+        segments = torch.tensor([[token.segment for token in self.tokens]], device=device)
+        return {"input_ids": ids, "token_type_ids": segments}
+
+
+def check_text(text: str, what: str = "text") -> None:
+    """Raises `ValueError`, one sentence, for a text that no tokenizer can read."""
+    if not isinstance(text, str):
+        raise ValueError(f"The {what} must be a string, not {type(text).__name__}.")
+    if not text.strip():
+        raise ValueError(f"The {what} is empty: type at least one word.")
+    broken = re.search("[\ud800-\udfff]", text)
+    if broken:
+        raise ValueError(
+            f"The {what} holds half a character (a lone surrogate) at position {broken.start()}; "
+            "delete it and type it again."
+        )
+
+
+class Tokenizer:
+    """BERT's WordPiece tokenizer, with offsets (BERT paper, section 3).
+
+    Args:
+        backend: a `tokenizers.Tokenizer` with [CLS], [SEP], [MASK], [PAD] and [UNK].
+
+    Raises:
+        ValueError: one of the special tokens is missing.
+    """
+
+    def __init__(self, backend: tokenizers.Tokenizer) -> None:
+        backend.no_truncation()
+        backend.no_padding()
+        # "[SEP]" typed by a user is text like any other; only [MASK] has a meaning, see `encode`.
+        backend.encode_special_tokens = True
+        self.backend = backend
+        ids = {name: backend.token_to_id(f"[{name}]") for name in ("CLS", "SEP", "MASK", "PAD", "UNK")}
+        for name, token_id in ids.items():
+            if token_id is None:
+                raise ValueError(f"The tokenizer has no [{name}] token, which BERT needs.")
+        self.cls_id, self.sep_id, self.mask_id, self.pad_id, self.unk_id = ids.values()
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> "Tokenizer":
+        """Reads tokenizer.json, or vocab.txt with the options of tokenizer_config.json (HF layout).
+
+        Raises `ValueError` if neither is there or readable.
+        """
+        try:
+            if (folder / "tokenizer.json").exists():
+                return cls(tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json")))
+            words = (folder / "vocab.txt").read_text(encoding="utf-8").splitlines()
+            config_file = folder / "tokenizer_config.json"
+            config = dict(json.loads(config_file.read_text())) if config_file.exists() else {}
+        except FileNotFoundError as error:
+            raise ValueError(f"{folder.name} has neither tokenizer.json nor vocab.txt.") from error
+        except Exception as error:  # the library raises bare Exceptions
+            raise ValueError(f"The tokenizer of {folder.name} cannot be read ({error}).") from error
+        return cls.from_words(
+            words,
+            lowercase=config.get("do_lower_case", True),
+            strip_accents=config.get("strip_accents"),
+            split_chinese=config.get("tokenize_chinese_chars", True),
+        )
+
+    @classmethod
+    def from_words(
+        cls,
+        words: Sequence[str],
+        lowercase: bool = True,
+        strip_accents: bool | None = None,
+        split_chinese: bool = True,
+    ) -> "Tokenizer":
+        """A tokenizer from a list of word pieces (the lines of vocab.txt)."""
+        vocabulary = {word: index for index, word in enumerate(words)}
+        backend = tokenizers.Tokenizer(tokenizers.models.WordPiece(vocabulary, unk_token="[UNK]"))
+        backend.normalizer = tokenizers.normalizers.BertNormalizer(
+            clean_text=True,
+            handle_chinese_chars=split_chinese,
+            strip_accents=strip_accents,
+            lowercase=lowercase,
+        )
+        backend.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+        backend.decoder = tokenizers.decoders.WordPiece()
+        specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+        backend.add_special_tokens([token for token in specials if token in vocabulary])
+        return cls(backend)
+
+    def save(self, folder: Path) -> None:
+        """Writes tokenizer.json and tokenizer_config.json, as `transformers` reads them."""
+        content = self.backend.to_str()
+        (folder / "tokenizer.json").write_text(content, encoding="utf-8")
+        normalizer = json.loads(content)["normalizer"] or {}
+        config = {
+            "tokenizer_class": "BertTokenizer",
+            "do_lower_case": normalizer.get("lowercase", True),
+            "strip_accents": normalizer.get("strip_accents"),
+            "tokenize_chinese_chars": normalizer.get("handle_chinese_chars", True),
+            "model_max_length": 512,
+        }
+        (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of word pieces."""
+        return self.backend.get_vocab_size()
+
+    def word_piece(self, token_id: int) -> str:
+        """The word piece of an id, "##" included."""
+        return self.backend.id_to_token(int(token_id)) or "[UNK]"
+
+    def random_ids(self) -> Tensor:
+        """Ids that may stand in for a word at random: all but special and unused ones; (choices,)."""
+        pieces = self.backend.get_vocab().items()
+        return torch.tensor(sorted(token_id for piece, token_id in pieces if not piece.startswith("[")))
+
+    def pieces(self, text: str, segment: int = 0) -> list[Token]:
+        """The word pieces of one text, without [CLS] and [SEP]; a typed [MASK] is a mask.
+
+        Raises:
+            ValueError: no text, or none that the tokenizer can read.
+        """
+        check_text(text, "second text" if segment else "text")
+        spans, start = [], 0  # (start, end) of the texts between typed masks
+        for match in re.finditer(r"\[MASK\]", text):
+            spans += [(start, match.start())]
+            start = match.end()
+        spans.append((start, len(text)))
+        tokens: list[Token] = []
+        words = 0
+        parts = self.backend.encode_batch([text[a:b] for a, b in spans], add_special_tokens=False)
+        for (start, end), part in zip(spans, parts, strict=True):
+            pieces = zip(part.ids, part.tokens, part.offsets, part.word_ids, strict=True)
+            for token_id, piece, offset, word in pieces:
+                tokens.append(
+                    Token(token_id, piece, start + offset[0], start + offset[1], segment, words + word)
+                )
+            words = tokens[-1].word + 1 if tokens else 0
+            if end < len(text):
+                mask_end = end + len("[MASK]")
+                tokens.append(Token(self.mask_id, "[MASK]", end, mask_end, segment, words, masked=True))
+                words += 1
+        if not tokens:
+            raise ValueError("The text holds no word that the tokenizer can read (control characters only?).")
+        return tokens
+
+    def mask_spans(
+        self, tokens: Sequence[Token], spans: Iterable[Sequence], seed: int = 0
+    ) -> list[Token]:
+        """Masks every token that a span of characters touches.
+
+        Args:
+            spans: (start, end), or (start, end, action) with the action "mask", "random" (another word
+                piece instead) or "keep" (the word stays, and is guessed all the same).
+            seed: the random word pieces depend on it and on where they stand.
+        """
+        spans = [(*span, "mask")[:3] for span in spans]
+        random_ids = self.random_ids() if any(action == "random" for *_, action in spans) else None
+        masked = []
+        for token in tokens:
+            actions = [action for start, end, action in spans if start < token.end and token.start < end]
+            if token.masked or not actions:
+                masked.append(token)
+                continue
+            new_id = {"mask": self.mask_id, "keep": token.id}.get(actions[0])
+            if new_id is None:
+                generator = torch.Generator().manual_seed(seed + token.start)
+                new_id = int(random_ids[torch.randint(len(random_ids), (1,), generator=generator)])
+            piece = self.word_piece(new_id)
+            masked.append(replace(token, id=new_id, text=piece, masked=True, original_id=token.id))
+        return masked
+
+    def choose_spans(self, tokens: Sequence[Token], seed: int, share: float = 0.15) -> list[tuple]:
+        """Words chosen at random by BERT's rule, whole words: (start, end, action) for `mask_spans`."""
+        ids = torch.tensor([[token.id for token in tokens]])
+        words = torch.tensor([[token.word for token in tokens]])
+        free = torch.tensor([[not token.masked for token in tokens]])
+        generator = torch.Generator().manual_seed(seed)
+        action = mask_randomly(ids, free, self.mask_id, self.random_ids(), generator, share, words).action[0]
+        names = {1: "mask", 2: "random", 3: "keep"}
+        spans: dict[int, tuple] = {}
+        for token, number in zip(tokens, action.tolist(), strict=True):
+            if number:
+                start = spans.get(token.word, (token.start,))[0]
+                spans[token.word] = (start, token.end, names[number])
+        return list(spans.values())
+
+    def pack(self, first: Sequence[Token], second: Sequence[Token] | None = None) -> Encoding:
+        """[CLS] first [SEP], and second [SEP] in segment 1 (BERT, figure 2)."""
+        packed = [Token(self.cls_id, "[CLS]"), *first, Token(self.sep_id, "[SEP]")]
+        if second is not None:
+            packed += [*second, Token(self.sep_id, "[SEP]", segment=1)]
+        return Encoding(tuple(packed))
+
+    def encode(
+        self,
+        first: str,
+        second: str | None = None,
+        masks: Iterable[tuple[int, int]] = (),
+        max_length: int = 512,
+    ) -> Encoding:
+        """One or two texts as one packed input.
+
+        Args:
+            first, second: the texts; a literal [MASK] is a mask.
+            masks: (start, end) character spans of the first text to mask as well.
+            max_length: most tokens that the model reads.
+
+        Raises:
+            ValueError: a text is empty, unreadable or too long.
+        """
+        tokens = self.mask_spans(self.pieces(first), masks)
+        encoding = self.pack(tokens, None if second is None else self.pieces(second, segment=1))
+        if len(encoding) > max_length:
+            raise ValueError(
+                f"The text has {len(encoding)} word pieces; this checkpoint reads {max_length} at once: "
+                "please shorten it."
+            )
+        return encoding
+
+    def windows(
+        self, tokens: Sequence[Token], max_length: int, stride: int, question: Sequence[Token] = ()
+    ) -> list[Encoding]:
+        """Overlapping packed inputs over a text that is too long for one.
+
+        Args:
+            tokens: of the long text, from `pieces`.
+            max_length: most tokens of a window, [CLS] and [SEP] included.
+            stride: how many tokens neighbouring windows share.
+            question: tokens put before each window as the first segment.
+
+        Raises:
+            ValueError: no room is left for the text.
+        """
+        room = max_length - 2 - (len(question) + 1 if question else 0)
+        if room <= stride:
+            raise ValueError(
+                f"{len(question)} word pieces before the text and an overlap of {stride} leave no room "
+                f"for it among {max_length}."
+            )
+        starts = range(0, max(1, len(tokens) - stride), room - stride)
+        parts = [tokens[start : start + room] for start in starts]
+        return [self.pack(question, part) if question else self.pack(part) for part in parts]
+
+
+def pad(encodings: Sequence[Encoding], pad_id: int) -> dict[str, Tensor]:
+    """A batch: `input_ids`, `token_type_ids` and `attention_mask` (1 = token), (batch, longest)."""
+    longest = max(map(len, encodings))
+    batch = {
+        "input_ids": torch.full((len(encodings), longest), pad_id),
+        "token_type_ids": torch.zeros(len(encodings), longest, dtype=torch.long),
+        "attention_mask": torch.zeros(len(encodings), longest, dtype=torch.long),
+    }
+    for row, encoding in enumerate(encodings):
+        for name, values in encoding.tensors().items():
+            batch[name][row, : len(encoding)] = values
+        batch["attention_mask"][row, : len(encoding)] = 1
+    return batch
+
+
+@dataclass(frozen=True)
+class Masking:
+    """What `mask_randomly` did; all (batch, tokens)."""
+
+    input_ids: Tensor  # after masking
+    chosen: Tensor  # True where the model must guess
+    action: Tensor  # 0 untouched, 1 [MASK], 2 a random word piece, 3 chosen but left as it is
+
+
+def mask_randomly(
+    input_ids: Tensor,
+    maskable: Tensor,
+    mask_id: int,
+    random_ids: Tensor,
+    generator: torch.Generator,
+    share: float = 0.15,
+    words: Tensor | None = None,
+) -> Masking:
+    """BERT's masking rule: `share` of the tokens are chosen, at least one in each row; of these 80 %
+    become [MASK], 10 % a random word piece, and 10 % stay (BERT, section 3.1 and appendix A.1).
+
+    Args:
+        input_ids: (batch, tokens).
+        maskable: True where a token may be chosen (not [CLS], [SEP] or padding), (batch, tokens).
+        mask_id: id of [MASK].
+        random_ids: what a random word piece is drawn from, (choices,).
+        generator: source of randomness (its seed makes the masking repeatable).
+        share: share of tokens, or of words, to choose.
+        words: (batch, tokens) number of the word of each token: whole words are chosen together.
+    """
+
+    def draw() -> Tensor:  # uniform numbers (batch, tokens), the same for all pieces of a word
+        if words is None:
+            return torch.rand(input_ids.shape, generator=generator)
+        return torch.rand(len(words), int(words.max()) + 1, generator=generator).gather(1, words)
+
+    luck = draw().masked_fill(~maskable, 2.0)
+    count = (maskable.sum(1, keepdim=True) * share).round().long().clamp(min=1)
+    threshold = luck.sort(dim=1).values.gather(1, count - 1)
+    chosen = (luck <= threshold) & maskable
+    dice = draw()
+    action = torch.where(dice < 0.8, 1, torch.where(dice < 0.9, 2, 3)) * chosen
+    random = random_ids[torch.randint(len(random_ids), input_ids.shape, generator=generator)]
+    masked_ids = torch.where(action == 1, mask_id, torch.where(action == 2, random, input_ids))
+    return Masking(masked_ids, chosen, action)

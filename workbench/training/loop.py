@@ -1,0 +1,184 @@
+"""One training loop for every recipe: on a CPU, on a GPU, or on many through `accelerate launch`."""
+
+import json
+import logging
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
+from accelerate.utils import broadcast_object_list
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+Batch = dict[str, Tensor]
+
+# At each save it warns that tied weights are stored once, which is what is wanted.
+logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How long and how fast to train. Give `steps`, or `hours`, or both (what comes first ends it)."""
+
+    learning_rate: float = 5e-4
+    steps: int | None = None
+    hours: float | None = None
+    warmup: int = 100
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    seed: int = 0
+    save_every: int = 500
+    log_every: int = 20
+
+    def __post_init__(self) -> None:
+        limits = [limit for limit in (self.steps, self.hours) if limit is not None]
+        if not limits or min(limits) <= 0:
+            raise ValueError("Say how long to train: a number of steps, hours, or both, more than 0.")
+
+    def left(self, step: int, seconds: float) -> float:
+        """Share of the training that is still to come, 1 to 0."""
+        used = [step / self.steps] if self.steps else []
+        used += [seconds / (self.hours * 3600)] if self.hours else []
+        return max(0.0, 1 - max(used))
+
+    def rate(self, step: int, seconds: float) -> float:
+        """The learning rate: it rises over `warmup` steps, stays, and falls to zero over the last fifth
+        (warm-up, stable, decay; arXiv:2404.06395)."""
+        return self.learning_rate * min(1.0, (step + 1) / max(1, self.warmup), self.left(step, seconds) * 5)
+
+
+@dataclass
+class Progress:
+    """Where a training stands; kept as progress.json beside its weights."""
+
+    step: int = 0
+    seconds: float = 0.0
+    log: list[dict[str, float]] = field(default_factory=list)
+
+
+def train(
+    objective: nn.Module,
+    batch_at: Callable[[int, int, int], Batch],
+    settings: Settings,
+    folder: Path,
+    *,
+    resume: bool = False,
+    evaluate: Callable[[], dict[str, float]] | None = None,
+) -> Progress:
+    """Trains until the end, or until interrupted; what was learned stays in the model either way.
+
+    Args:
+        objective: wraps the model; called as `objective(**batch)` it returns the sum of the losses and
+            the number of things summed over, so that processes can be averaged exactly.
+        batch_at: `batch_at(step, process, processes)`, this process's part of the batch of a step. It must
+            depend on nothing else: that is what makes a resumed training give the same numbers.
+        settings: see `Settings`.
+        folder: gets log.jsonl, and state-STEP/ to resume from.
+        resume: go on from the last state if there is one.
+        evaluate: figures to put into the log at each save.
+
+    Returns:
+        Where the training ended. Progress is shown; with Ctrl-C or the stop button it ends early.
+    """
+    # Heads that a batch does not use get no gradient; DDP has to be told.
+    accelerator = Accelerator(
+        mixed_precision="bf16" if PartialState().device.type == "cuda" else "no",
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+    )
+    decayed = [p for p in objective.parameters() if p.ndim > 1]
+    others = [p for p in objective.parameters() if p.ndim <= 1]  # biases and layer norms
+    groups = [
+        {"params": decayed, "weight_decay": settings.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.98), fused=True)
+    prepared, optimizer = accelerator.prepare(objective, optimizer)
+    progress = Progress()
+    states = sorted(folder.glob("state-*/progress.json"), key=lambda file: file.stat().st_mtime)
+    if resume and states:
+        accelerator.load_state(str(states[-1].parent))
+        progress = Progress(**json.loads(states[-1].read_text()))
+    log = folder / "log.jsonl"
+    if accelerator.is_main_process:
+        folder.mkdir(parents=True, exist_ok=True)
+        log.write_text("".join(json.dumps(line) + "\n" for line in progress.log))
+
+    def note(figures: dict[str, float]) -> None:
+        progress.log.append({"step": progress.step} | figures)
+        if accelerator.is_main_process:
+            with log.open("a") as file:
+                file.write(json.dumps(progress.log[-1]) + "\n")
+
+    def save() -> None:
+        if evaluate is not None and accelerator.is_main_process:
+            objective.eval()
+            note(evaluate())
+        accelerator.wait_for_everyone()
+        state = folder / f"state-{progress.step}"
+        accelerator.save_state(str(state))
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:  # progress.json comes last: a state that has it is complete
+            (state / "progress.json").write_text(json.dumps(asdict(progress)))
+            for old in set(folder.glob("state-*")) - {state}:
+                shutil.rmtree(old)
+
+    sums = torch.zeros(3, device=accelerator.device)  # since the last line of the log: loss, count, tokens
+    started, since = time.monotonic() - progress.seconds, time.monotonic()
+    bar = tqdm(
+        total=settings.steps, initial=progress.step, unit="step", disable=not accelerator.is_main_process
+    )
+    try:
+        while settings.left(progress.step, progress.seconds) > 0:
+            # Dropout of a step is the same in a resumed training, and another on each process.
+            torch.manual_seed(settings.seed + 1_000_003 * (progress.step + 1) + accelerator.process_index)
+            objective.train()
+            batch = batch_at(progress.step, accelerator.process_index, accelerator.num_processes)
+            batch = {name: tensor.to(accelerator.device, non_blocking=True) for name, tensor in batch.items()}
+            optimizer.zero_grad()
+            loss, number = prepared(**batch)
+            step_sums = torch.stack(
+                [loss.detach(), number, torch.full_like(number, batch["input_ids"].numel())]
+            )
+            step_sums = accelerator.reduce(step_sums, "sum")
+            # Gradients are averaged over processes, so each takes its share of the global mean.
+            accelerator.backward(loss * accelerator.num_processes / step_sums[1].clamp(min=1))
+            accelerator.clip_grad_norm_(prepared.parameters(), settings.clip)
+            rate = settings.rate(progress.step, progress.seconds)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.step()
+            sums += step_sums
+            progress.step += 1
+            progress.seconds = time.monotonic() - started
+            if settings.hours:  # all processes go by one clock
+                progress.seconds = broadcast_object_list([progress.seconds])[0]
+            bar.update()
+            if progress.step % settings.log_every == 0:
+                loss_sum, count, tokens = sums.tolist()
+                speed = tokens / (time.monotonic() - since)
+                note(
+                    {
+                        "loss": loss_sum / max(1, count),
+                        "learning_rate": rate,
+                        "tokens_per_second": speed,
+                        "seconds": progress.seconds,
+                    }
+                )
+                bar.set_postfix_str(f"loss {progress.log[-1]['loss']:.3f}, {speed:,.0f} tokens/s")
+                sums.zero_()
+                since = time.monotonic()
+            if progress.step % settings.save_every == 0:
+                save()
+                since = time.monotonic()
+    except KeyboardInterrupt:
+        if accelerator.num_processes > 1:  # the others may be anywhere: the last save has to do
+            raise
+        print(f"Stopped after {progress.step} steps; what was learned is kept.")
+    save()
+    bar.close()
+    objective.eval()
+    return progress

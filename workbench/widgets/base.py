@@ -1,0 +1,150 @@
+"""What all widgets share: one look, a status line, errors as sentences, still pictures, saving."""
+
+import base64
+import functools
+import html
+import io
+import json
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import numpy as np
+import torch
+import traitlets
+from matplotlib.figure import Figure
+
+from workbench.bert import Bert
+from workbench.tasks import device_name
+from workbench.vit import ViT
+
+FOLDER = Path(__file__).parent
+PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{title}</title><style>{css}</style>
+<body class="workbench-page"><main id="view"></main><script type="module">
+{script}
+const state = {state};
+const model = savedModel(state);
+widget.render({{ model, el: document.getElementById("view") }});
+</script></body></html>
+"""
+
+
+def read_front(name: str) -> tuple[str, str]:
+    """JavaScript and CSS of a widget, what all widgets share first.
+
+    They are joined here because anywidget loads a module from a blob, where imports of files fail.
+    """
+    return tuple(
+        "\n".join((FOLDER / f"{part}.{kind}").read_text(encoding="utf-8") for part in ("shared", name))
+        for kind in ("js", "css")
+    )
+
+
+def to_bytes(array: torch.Tensor) -> bytes:
+    """Numbers as float16 bytes, row by row: 512 weights of a row survive, at two bytes each."""
+    return array.detach().cpu().numpy().astype(np.float16).tobytes()
+
+
+def guarded(method: Callable) -> Callable:
+    """For what a click calls: one at a time, an error becomes a sentence, and the answer is one message."""
+
+    @functools.wraps(method)
+    def call(self: "WorkbenchWidget", *arguments: Any) -> None:
+        with self._lock, self.hold_sync():
+            self.revision += 1
+            try:
+                method(self, *arguments)
+                self.error = ""
+            except ValueError as error:
+                self.error = str(error)
+            except Exception as error:  # nobody sees a traceback of a callback
+                self.error = f"Something went wrong inside the workbench ({type(error).__name__}: {error})."
+
+    return call
+
+
+class WorkbenchWidget(anywidget.AnyWidget):
+    """Base of the widgets. `status` and `error` are lines of text under each of them.
+
+    Raises `TypeError` for an option that the widget does not have.
+    """
+
+    status = traitlets.Unicode(help="Checkpoint, device, time of the last forward pass.").tag(sync=True)
+    error = traitlets.Unicode(help="One sentence about the last input, or empty.").tag(sync=True)
+    revision = traitlets.Int(help="Counts the answers; the view is drawn anew with each.").tag(sync=True)
+
+    def __init__(self, **options: Any) -> None:
+        unknown = [name for name in options if not self.has_trait(name)]
+        if unknown:
+            own = ", ".join(sorted(self.class_own_traits()))
+            raise TypeError(f"{type(self).__name__} has no option {unknown[0]!r}; it has: {own}.")
+        self._lock = threading.RLock()
+        super().__init__(**options)
+
+    @contextmanager
+    def timed(self, model: Bert | ViT) -> Iterator[None]:
+        """Puts checkpoint, device and the block's milliseconds into the status line."""
+        start = time.perf_counter()
+        yield
+        if model.device.type == "cuda":
+            torch.cuda.synchronize()
+        milliseconds = 1000 * (time.perf_counter() - start)
+        self.status = f"{model.name} · {device_name(model.device)} · {milliseconds:.0f} ms"
+
+    def figure(self) -> Figure:
+        """The still picture of what the widget shows now."""
+        raise NotImplementedError
+
+    def save(self, path: str | Path) -> Path:
+        """Writes what the widget shows now, for a paper or a page that stands alone.
+
+        Args:
+            path: ends in .svg, .png or .html.
+
+        Raises:
+            ValueError: another ending.
+        """
+        path = Path(path)
+        if path.suffix in (".svg", ".png"):
+            self._picture(path, dpi=200)
+        elif path.suffix == ".html":
+            path.write_text(self._page(), encoding="utf-8")
+        else:
+            raise ValueError(f"A widget is saved as .svg, .png or .html, not as {path.suffix or path.name!r}.")
+        return path
+
+    def _picture(self, target: Path | io.BytesIO, **options: Any) -> None:
+        with warnings.catch_warnings():  # a letter that matplotlib's font lacks is drawn as a box
+            warnings.filterwarnings("ignore", message="Glyph .* missing")
+            self.figure().savefig(target, bbox_inches="tight", **options)
+
+    def _page(self) -> str:
+        names = [name for name in self.keys if not name.startswith("_") and name not in ("layout", "tabbable")]
+        state = {name: getattr(self, name) for name in names}
+        state = {
+            name: {"bytes": base64.b64encode(value).decode()} if isinstance(value, bytes) else value
+            for name, value in state.items()
+        }
+        return PAGE.format(
+            title=html.escape(type(self).__name__),
+            css=self._css,
+            script=self._esm.replace("export default", "const widget ="),
+            state=json.dumps(state).replace("<", "\\u003c"),  # a typed </script> must not end the script
+        )
+
+    def _repr_mimebundle_(self, **options: Any) -> tuple[dict, dict] | dict | None:
+        """Beside the live view a picture, for places where no kernel is."""
+        bundle = super()._repr_mimebundle_(**options)
+        data = bundle[0] if isinstance(bundle, tuple) else bundle
+        if data is not None:
+            picture = io.BytesIO()
+            self._picture(picture, dpi=80, format="png")
+            data["image/png"] = base64.b64encode(picture.getvalue()).decode()
+        return bundle
