@@ -9,6 +9,7 @@ from test_checkpoint import our_bert, our_vit
 from tiny import close
 
 import workbench as wb
+from workbench.attention import sum_over_words
 from workbench.encoder import MODEL_LOCK
 
 
@@ -130,7 +131,12 @@ def test_the_lock_is_free_again(bert: wb.Bert) -> None:
     with wb.record_attention(bert):
         pass
     free = []
-    thread = threading.Thread(target=lambda: free.append(MODEL_LOCK.acquire(timeout=1)))
+
+    def other() -> None:
+        free.append(MODEL_LOCK.acquire(timeout=1))
+        MODEL_LOCK.release()
+
+    thread = threading.Thread(target=other)
     thread.start()
     thread.join()
     assert free == [True]
@@ -268,7 +274,7 @@ def test_rollout_of_known_attention() -> None:
 
 
 def test_rollout_knows_first_from_last() -> None:
-    """Layer 1 moves token 2 to 1, layer 2 moves 1 to 0: token 2 reaches 0. The other way round it does not."""
+    """Layer 1 moves token 2 to 1, layer 2 moves 1 to 0: so 2 reaches 0. The other way round it does not."""
     first, last = torch.eye(3)[None, None].clone(), torch.eye(3)[None, None].clone()
     first[0, 0, 1] = torch.tensor([0.0, 0.0, 1.0])
     last[0, 0, 0] = torch.tensor([0.0, 1.0, 0.0])
@@ -434,7 +440,8 @@ def test_distance_of_words_by_hand() -> None:
     close(wb.attention_distance(maps), wanted)
     eye = torch.eye(7).expand(1, 2, 7, 7)
     close(wb.attention_distance(eye), torch.zeros(1, 2))
-    close(wb.attention_distance(eye.roll(1, -1)[:, :, :6]), torch.ones(1, 2))  # each looks at the next
+    next_one = eye.roll(1, -1)  # each looks at the next, the last at the first: (6 * 1 + 6) / 7
+    close(wb.attention_distance(next_one), torch.full((1, 2), 12 / 7))
 
 
 @pytest.mark.parametrize("prefix", [None, 1, 5])
@@ -511,10 +518,19 @@ def test_mass_mask_is_the_smallest_set(mass: float) -> None:
     assert (least_kept >= share.masked_fill(mask, 0).amax(-1)).all()
 
 
+def test_pieces_are_summed_into_words() -> None:
+    weights = torch.tensor([[0.1, 0.2, 0.3, 0.4], [1.0, 0.0, 0.0, 0.0]])
+    close(sum_over_words(weights, [0, 1, 1, 2]), torch.tensor([[0.1, 0.5, 0.4], [1.0, 0.0, 0.0]]))
+    maps = random_maps(layers=1)[0]
+    words = sum_over_words(maps, [0, 1, 1, 1, 2, 3, 3])
+    assert words.shape == (2, 4, 7, 4)
+    close(words[..., 1], maps[..., 1:4].sum(-1))
+
+
 def test_mass_mask_of_known_weights() -> None:
     weights = torch.tensor([[0.1, 0.4, 0.2, 0.3], [0.6, 0.2, 0.1, 0.1], [0.0, 0.0, 0.0, 0.0]])
-    wanted = [[False, True, False, True], [True, False, False, False], [True] * 4]
-    assert wb.mass_mask(weights[:2], 0.6).tolist() == wanted[:2]
+    wanted = [[False, True, False, True], [True, False, False, False]]
+    assert wb.mass_mask(weights[:2], 0.6).tolist() == wanted
     assert wb.mass_mask(weights[2:], 0.6).shape == (1, 4)  # nothing to divide by, and no error
     for odd in (-0.1, 1.1):
         with pytest.raises(ValueError, match="between 0 and 1"):

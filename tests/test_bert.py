@@ -192,8 +192,9 @@ class TestHeads:
         ],
     )
     def test_shapes(self, bert: wb.Bert, kind: str, labels: str, shape: tuple) -> None:
-        bert.add_head("mine", kind, list(labels))
-        assert bert.logits("mine", bert(torch.zeros(2, 5, dtype=torch.long))[-1]).shape == shape
+        name = "mlm" if kind == "mlm" else "mine"
+        bert.add_head(name, kind, list(labels))
+        assert bert.logits(name, bert(torch.zeros(2, 5, dtype=torch.long))[-1]).shape == shape
 
     def test_a_new_head_has_the_models_type_and_replaces(self, bert: wb.Bert) -> None:
         bert.double().add_head("mine", "word", ["a", "b"])
@@ -203,11 +204,14 @@ class TestHeads:
 
     @pytest.mark.parametrize(
         ("kind", "labels", "message"),
-        [("poem", ["a"], "not 'poem'"), ("word", [], "needs the names"), ("sentence", [], "needs the names")],
+        [
+            ("poem", ["a"], "not 'poem'"),
+            ("mlm", [], "go together"),
+            ("word", [], "needs the names"),
+            ("sentence", [], "needs the names"),
+        ],
     )
-    def test_odd_heads_are_one_sentence(
-        self, bert: wb.Bert, kind: str, labels: list, message: str
-    ) -> None:
+    def test_odd_heads_are_one_sentence(self, bert: wb.Bert, kind: str, labels: list, message: str) -> None:
         with pytest.raises(ValueError, match=message):
             bert.add_head("mine", kind, labels)
 

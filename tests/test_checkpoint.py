@@ -1,4 +1,4 @@
-"""Checkpoints: what we write opens in transformers and here; whatever is wrong with a file is one sentence."""
+"""Checkpoints: what we write opens in transformers and here; what is wrong with a file is one sentence."""
 
 import json
 import os
@@ -79,7 +79,9 @@ def test_transformers_opens_what_we_save(form: str, tied: bool, tmp_path: Path) 
     )
     # The heads of other forms are left over; nothing may be missing (an unused bias of untied ones aside).
     assert set(report["missing_keys"]) <= ({"cls.predictions.bias"} if not tied else set())
-    assert all(name.startswith(("heads.", "qa_outputs.", "bert.pooler.")) for name in report["unexpected_keys"])
+    assert all(
+        name.startswith(("heads.", "qa_outputs.", "bert.pooler.")) for name in report["unexpected_keys"]
+    )
     inputs = batch()
     with torch.no_grad():
         states = ours(**inputs)[-1]
@@ -137,6 +139,14 @@ def test_two_heads_named_after_their_kind_do_not_collide(tmp_path: Path) -> None
     bert = our_bert()
     bert.add_head("sentence", "sentence", ["a", "b"])
     bert.add_head("word", "word", ["a", "b"])
+    wb.save_checkpoint(bert, tmp_path)
+    same_model(bert, wb.load_bert(tmp_path, device="cpu"))
+
+
+def test_heads_of_any_name(tmp_path: Path) -> None:
+    bert = our_bert()
+    bert.add_head("answer", "span")
+    randomize(bert)
     wb.save_checkpoint(bert, tmp_path)
     same_model(bert, wb.load_bert(tmp_path, device="cpu"))
 
@@ -238,7 +248,9 @@ def test_what_the_layout_cannot_hold_is_not_written(vit: Callable, tmp_path: Pat
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), SafetensorError("IoError: code 28")])
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), SafetensorError("IoError: code 28")]
+)
 @pytest.mark.parametrize("step", ["weights", "config", "tokenizer"])
 def test_a_full_disk_leaves_the_old_checkpoint(
     error: Exception, step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -294,7 +306,9 @@ def refuses(action: Callable[[], Any], message: str, kind: type[ValueError] = wb
         action()
     text = str(caught.value)
     assert issubclass(caught.type, ValueError)
-    assert "\n" not in text.strip() and "Traceback" not in text and ".py" not in text and len(text) < 400, text
+    assert "\n" not in text.strip() and "Traceback" not in text and ".py" not in text and len(text) < 400, (
+        text
+    )
     assert text.endswith("."), text
 
 
@@ -444,7 +458,11 @@ def test_odd_settings(broken: tuple[Path, Callable], changes: dict) -> None:
 @pytest.mark.parametrize(
     ("settings", "load", "message"),
     [
-        ({"model_type": "roberta", "vocab_size": 9}, wb.load_bert, "RobertaX; load_bert reads model_type 'bert'"),
+        (
+            {"model_type": "roberta", "vocab_size": 9},
+            wb.load_bert,
+            "RobertaX; load_bert reads model_type 'bert'",
+        ),
         ({"model_type": "gpt2"}, wb.load_bert, "RobertaX"),
         ({"model_type": "dinov2"}, wb.load_vit, "RobertaX; load_vit reads 'vit' and 'deit'"),
         ({"model_type": "swin"}, wb.load_vit, "RobertaX"),
@@ -454,7 +472,9 @@ def test_odd_settings(broken: tuple[Path, Callable], changes: dict) -> None:
     ],
     ids=str,
 )
-def test_other_architectures(settings: dict, load: Callable, message: str, good: Path, tmp_path: Path) -> None:
+def test_other_architectures(
+    settings: dict, load: Callable, message: str, good: Path, tmp_path: Path
+) -> None:
     folder = shutil.copytree(good / "bert", tmp_path / "mine")
     (folder / "config.json").write_text(json.dumps(settings | {"architectures": ["RobertaX"]}))
     refuses(lambda: load(folder), message)
@@ -495,9 +515,7 @@ def test_an_untied_file_without_its_decoder(good: Path, tmp_path: Path) -> None:
         ("vocab.txt", None, "neither tokenizer.json nor vocab.txt"),
     ],
 )
-def test_broken_tokenizers(
-    file: str, content: str | None, message: str, good: Path, tmp_path: Path
-) -> None:
+def test_broken_tokenizers(file: str, content: str | None, message: str, good: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(good / "bert", tmp_path / "mine")
     if content is None:
         (folder / file).unlink()
@@ -702,7 +720,9 @@ def test_the_random_vit_is_the_same_each_time() -> None:
     one, two = (checkpoint.random_vit(device="cpu") for _ in range(2))
     same_model(one, two)
     assert torch.equal(torch.get_rng_state(), state)
-    assert not torch.equal(checkpoint.random_vit(seed=1, device="cpu").norm.weight, one.embeddings.prefix_tokens)
+    assert not torch.equal(
+        checkpoint.random_vit(seed=1, device="cpu").norm.weight, one.embeddings.prefix_tokens
+    )
 
 
 def test_loading_makes_no_random_numbers(good: Path) -> None:

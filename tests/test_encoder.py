@@ -7,7 +7,14 @@ import torch
 from tiny import close
 from torch import nn
 
-from workbench.encoder import ACTIVATIONS, Encoder, EncoderConfig, SelfAttention, initialize
+from workbench.encoder import (
+    ACTIVATIONS,
+    Encoder,
+    EncoderConfig,
+    SelfAttention,
+    initialize,
+    lay_out_for_cpu,
+)
 
 SIZES = dict(hidden_size=12, num_hidden_layers=3, num_attention_heads=3, intermediate_size=17)
 
@@ -39,7 +46,9 @@ def test_it_is_the_encoder_of_torch(norm_first: bool, activation: str) -> None:
             "norm1.": layer.attention_norm,
             "norm2.": layer.feed_forward_norm,
         }
-        weights = {f"{name}{part}": getattr(m, part) for name, m in pairs.items() for part in ("weight", "bias")}
+        weights = {
+            f"{name}{part}": getattr(m, part) for name, m in pairs.items() for part in ("weight", "bias")
+        }
         theirs.load_state_dict(weights)
         x = theirs.train()(x, src_key_padding_mask=~mask)  # in training it takes no shortcut
         close(state[mask], x[mask], 1e-4)
@@ -129,3 +138,16 @@ def test_start_weights() -> None:
     assert layer.bias.abs().max() == 0
     assert 0.016 < layer.weight.std() < 0.02  # cut at two deviations
     assert layer.weight.abs().max() <= 0.04
+
+
+def test_the_layout_for_a_cpu_changes_no_number() -> None:
+    model = encoder()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    x = torch.randn(2, 5, 12)
+    expected = model(x)[-1]
+    model.apply(lay_out_for_cpu)
+    torch.testing.assert_close(model(x)[-1], expected)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    model(x)[-1].sum().backward()
+    weight = model.layers[0].feed_forward.expand.weight
+    assert weight.grad.shape == weight.shape and weight.stride() == (1, weight.shape[0])

@@ -15,13 +15,19 @@ LESSONS = sorted(notebooks_folder().glob("*.ipynb"))
 def test_lesson_runs(path):
     notebook = nbformat.read(path, as_version=4)
     start = time.monotonic()
-    NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": path.parent}}).execute()
+    NotebookClient(
+        notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": path.parent}}
+    ).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert outputs
     assert not [output for output in outputs if output["output_type"] == "error"]
     assert not [output for output in outputs if output.get("name") == "stderr"]
-    widgets = [output for output in outputs if "application/vnd.jupyter.widget-view+json" in output.get("data", {})]
-    assert widgets and all("image/png" in output["data"] for output in widgets), "a still picture for places without a kernel"
+    widgets = [
+        output for output in outputs if "application/vnd.jupyter.widget-view+json" in output.get("data", {})
+    ]
+    assert widgets and all("image/png" in output["data"] for output in widgets), (
+        "a still picture for places without a kernel"
+    )
     assert time.monotonic() - start < 120
 
 

@@ -1,4 +1,4 @@
-"""ViT and DeiT beside transformers; timm's and Google's files beside the plain mathematics of their papers."""
+"""ViT and DeiT beside transformers; timm's and Google's files beside plain mathematics."""
 
 import json
 from pathlib import Path
@@ -134,7 +134,10 @@ def timm_tensors(prefix: dict[str, int], positions: int, heads: dict[str, int], 
     """A random checkpoint under timm's names; grid 4 x 6."""
     tensors = {name: noise(1, count, HIDDEN) for name, count in prefix.items()}
     tensors["pos_embed"] = noise(1, positions + 24, HIDDEN)
-    tensors |= {"patch_embed.proj.weight": noise(HIDDEN, 3, PATCH, PATCH), "patch_embed.proj.bias": noise(HIDDEN)}
+    tensors |= {
+        "patch_embed.proj.weight": noise(HIDDEN, 3, PATCH, PATCH),
+        "patch_embed.proj.bias": noise(HIDDEN),
+    }
     tensors |= {"norm.weight": 1 + noise(HIDDEN), "norm.bias": noise(HIDDEN)}
     shapes = {
         "attn.qkv": (3 * HIDDEN, HIDDEN),
@@ -158,7 +161,9 @@ def timm_tensors(prefix: dict[str, int], positions: int, heads: dict[str, int], 
     return tensors
 
 
-def timm_reference(tensors: dict, prefix: list[str], positions: int, pixels: Tensor) -> tuple[list, list, list]:
+def timm_reference(
+    tensors: dict, prefix: list[str], positions: int, pixels: Tensor
+) -> tuple[list, list, list]:
     """States, attention and the logits of each head, as timm computes them."""
     patches = F.conv2d(pixels, tensors["patch_embed.proj.weight"], tensors["patch_embed.proj.bias"], PATCH)
     grid = patches.shape[-2:]
@@ -170,7 +175,9 @@ def timm_reference(tensors: dict, prefix: list[str], positions: int, pixels: Ten
     tokens[:, :positions] += tensors["pos_embed"][:, :positions]
     layers = []
     for index in range(LAYERS):
-        part = {name[len(f"blocks.{index}.") :]: t for name, t in tensors.items() if f"blocks.{index}." in name}
+        part = {
+            name[len(f"blocks.{index}.") :]: t for name, t in tensors.items() if f"blocks.{index}." in name
+        }
         kernels = part["attn.qkv.weight"].reshape(3, HEADS, HIDDEN // HEADS, HIDDEN).permute(0, 3, 1, 2)
         biases = part.get("attn.qkv.bias", torch.zeros(3 * HIDDEN)).reshape(3, HEADS, HIDDEN // HEADS)
         out = part["attn.proj.weight"].T.reshape(HEADS, HIDDEN // HEADS, HIDDEN)
@@ -263,7 +270,10 @@ def npz_arrays(head: bool = True, pre_logits: bool = False) -> dict[str, np.ndar
     def pair(*shape: int, bias: tuple = (), weight: str = "kernel") -> dict[str, Tensor]:
         return {weight: noise(*shape), "bias": noise(*(bias or shape[-1:]))}
 
-    parts = {"embedding": pair(PATCH, PATCH, 3, HIDDEN), "Transformer/encoder_norm": pair(HIDDEN, weight="scale")}
+    parts = {
+        "embedding": pair(PATCH, PATCH, 3, HIDDEN),
+        "Transformer/encoder_norm": pair(HIDDEN, weight="scale"),
+    }
     size = HIDDEN // HEADS
     for index in range(LAYERS):
         block = f"Transformer/encoderblock_{index}"

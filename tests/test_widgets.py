@@ -26,8 +26,12 @@ def chips(widget):
 
 def test_guesses_are_those_of_fill_mask(bert):
     widget = MaskedFilling(bert, TEXT, masked=[(35, 38), (15, 20)], top_k=7)
-    for card, guess in zip(widget.guesses["cards"], wb.fill_mask(bert, TEXT, 7, masks=[(15, 20), (35, 38)]), strict=True):
-        assert [label for label, *_ in card["candidates"]] == [candidate.label for candidate in guess.candidates]
+    for card, guess in zip(
+        widget.guesses["cards"], wb.fill_mask(bert, TEXT, 7, masks=[(15, 20), (35, 38)]), strict=True
+    ):
+        assert [label for label, *_ in card["candidates"]] == [
+            candidate.label for candidate in guess.candidates
+        ]
         assert card["rank"] == guess.rank
         assert card["probability"] == pytest.approx(guess.probability, abs=1e-5)
     assert chips(widget) == [("water", "mask"), ("tea", "mask")]
@@ -43,7 +47,9 @@ def test_attention_crosses_as_float16_rows_that_sum_to_one(bert):
     assert row.astype(float).sum() == pytest.approx(1, abs=2e-3)
     widget.attention_head = -1
     np.testing.assert_allclose(
-        np.frombuffer(widget.weights, np.float16), attention[2][0, :, encoding.masks[0]].mean(0).numpy(), atol=1e-3
+        np.frombuffer(widget.weights, np.float16),
+        attention[2][0, :, encoding.masks[0]].mean(0).numpy(),
+        atol=1e-3,
     )
 
 
@@ -105,7 +111,14 @@ def test_bad_text_is_one_sentence_and_keeps_the_last_good_state(bert, text, said
 
 
 @pytest.mark.parametrize(
-    "text", ["<script>alert(1)</script>", "[CLS] a [SEP] b", "[MASK]", "日本語 مرحبا é 👩‍👩‍👧 e\u0301", "[MASK] " * 510]
+    "text",
+    [
+        "<script>alert(1)</script>",
+        "[CLS] a [SEP] b",
+        "[MASK]",
+        "日本語 مرحبا é 👩‍👩‍👧 e\u0301",
+        "[MASK] " * 510,
+    ],
 )
 def test_odd_text_is_read(bert, text):
     widget = MaskedFilling(bert, text)
@@ -130,7 +143,9 @@ def test_pages_of_masks(bert):
 def test_wrong_options_and_missing_head(bert):
     with pytest.raises(TypeError, match="no option 'maskd'.*masked"):
         MaskedFilling(bert, TEXT, maskd=[])
-    bare = wb.Bert(wb.BertConfig(hidden_size=8, num_attention_heads=2, num_hidden_layers=1, intermediate_size=8))
+    bare = wb.Bert(
+        wb.BertConfig(hidden_size=8, num_attention_heads=2, num_hidden_layers=1, intermediate_size=8)
+    )
     with pytest.raises(ValueError, match="no head 'mlm'"):
         MaskedFilling(bare, TEXT)
 

@@ -61,12 +61,16 @@ def record_attention(
 
         return keep
 
-    with _watching({attention: watch(layer) for layer, attention in _attention_layers(model, layers).items()}):
+    with _watching(
+        {attention: watch(layer) for layer, attention in _attention_layers(model, layers).items()}
+    ):
         yield maps
 
 
 @contextmanager
-def _watching(watchers: Mapping[SelfAttention, Callable[[Tensor], Tensor]], first: bool = False) -> Iterator[None]:
+def _watching(
+    watchers: Mapping[SelfAttention, Callable[[Tensor], Tensor]], first: bool = False
+) -> Iterator[None]:
     with MODEL_LOCK:
         try:
             for attention, watcher in watchers.items():
@@ -105,7 +109,9 @@ def ablate(model: Bert | ViT, heads: Iterable[Head] = (), edges: Iterable[Edge] 
             for head, query, key in cut:
                 tokens = probabilities.shape[-1]
                 if not (0 <= query < tokens and 0 <= key < tokens):
-                    raise ValueError(f"There is no connection {query} -> {key}: the input has {tokens} tokens.")
+                    raise ValueError(
+                        f"There is no connection {query} -> {key}: the input has {tokens} tokens."
+                    )
                 probabilities[:, head, query, key] = 0
             for head, query in {(head, query) for head, query, _ in cut}:
                 row = probabilities[:, head, query]
@@ -131,7 +137,11 @@ Maps = Mapping[int, Tensor] | Sequence[Tensor]
 
 def _stack(attention: Maps) -> list[Tensor]:
     """Maps from the first layer to the last, whatever order a dict was filled in."""
-    maps = [attention[layer] for layer in sorted(attention)] if isinstance(attention, Mapping) else list(attention)
+    maps = (
+        [attention[layer] for layer in sorted(attention)]
+        if isinstance(attention, Mapping)
+        else list(attention)
+    )
     if not maps:
         raise ValueError("No attention was recorded: run the model inside `with record_attention(model)`.")
     return maps

@@ -143,13 +143,15 @@ class Bert(nn.Module):
         """Adds a new, untrained head.
 
         Args:
-            name: any name; a head of that name is replaced.
+            name: any name, but "mlm" for the kind "mlm" and no other; a head of that name is replaced.
             kind: "mlm", "sentence", "word" or "span".
             labels: the classes, in the order of the logits; not for "mlm" and "span".
 
         Raises:
             ValueError: unknown kind, no labels, or no pooler for a sentence head.
         """
+        if (kind == "mlm") != (name == "mlm"):
+            raise ValueError("The name and the kind 'mlm' go together.")
         if kind == "mlm":
             head = MaskedWordHead(self.config, self.embeddings.word_embeddings)
             initialize(head.dense)

@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from workbench.bert import Bert, BertConfig
-from workbench.encoder import EncoderConfig
+from workbench.encoder import EncoderConfig, lay_out_for_cpu
 from workbench.image import Preprocessing
 from workbench.text import Tokenizer
 from workbench.vit import ViT, ViTConfig
@@ -98,7 +98,9 @@ def _locate(name: str | Path) -> Path:
     try:
         return Path(huggingface_hub.snapshot_download(name, allow_patterns=patterns))
     except huggingface_hub.errors.RepositoryNotFoundError as error:
-        raise CheckpointError(f"The Hub has no checkpoint {name!r} that can be read without a login.") from error
+        raise CheckpointError(
+            f"The Hub has no checkpoint {name!r} that can be read without a login."
+        ) from error
     except Exception as error:  # offline shows itself in many kinds of errors
         shipped = ", ".join(shipped_checkpoints()) or "none"
         raise CheckpointError(
@@ -132,7 +134,9 @@ def _weight_files(path: Path) -> list[Path]:
         if not isinstance(shards, dict) or not shards:
             raise CheckpointError(f"{path.name}: {index.name} names no files.")
         return sorted({path / Path(str(file)).name for file in shards.values()})
-    pickles = [file.name for file in path.iterdir() if file.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl")]
+    pickles = [
+        file.name for file in path.iterdir() if file.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+    ]
     if pickles:
         raise CheckpointError(
             f"{path.name} has its weights in a pickle ({pickles[0]}), which can run code when it is opened; "
@@ -201,7 +205,7 @@ def _making_model(name: str) -> Iterator[None]:
 
 
 class _NoStartWeights(torch.overrides.TorchFunctionMode):
-    """Skips `torch.nn.init`: on the meta device its normal distribution imports a second's worth of modules."""
+    """Skips `torch.nn.init`, which on the meta device imports a second's worth of modules."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         if getattr(function, "__module__", None) == "torch.nn.init":
@@ -295,9 +299,14 @@ NPZ_LAYER = _layer_parts(
 )
 
 
+def _is_classifier(bert: Bert, head: str) -> bool:
+    """Whether HF has a form for this head: it knows one classifier, and none beside other heads."""
+    return len(bert.heads) == 1 and bert.heads[head].kind in ("sentence", "word")
+
+
 def _bert_head_names(bert: Bert) -> Names:
     names: Names = {}
-    for name, head in bert.heads.items():
+    for name in bert.heads:
         if name == "mlm":
             names |= _with_bias("heads.mlm.dense", "cls.predictions.transform.dense")
             names |= _with_bias("heads.mlm.norm", "cls.predictions.transform.LayerNorm")
@@ -308,7 +317,7 @@ def _bert_head_names(bert: Bert) -> Names:
             names |= _with_bias("heads.nsp", "cls.seq_relationship")
         elif name == "span":
             names |= _with_bias("heads.span", "qa_outputs")
-        elif len(bert.heads) == 1:  # HF knows one classifier, and none beside other heads
+        elif _is_classifier(bert, name):
             names |= _with_bias(f"heads.{name}", "classifier")
         else:
             names |= _with_bias(f"heads.{name}", f"heads.{name}")
@@ -415,7 +424,10 @@ def _fill(
 
 def _finish(model: Bert | ViT, name: str, device: Device | str, dtype: torch.dtype | None) -> None:
     model.name = Path(name).name if Path(name).exists() else str(name)
-    model.to(pick_device(device), dtype or torch.float32)
+    device = pick_device(device)
+    model.to(device, dtype or torch.float32)
+    if device.type == "cpu":
+        model.encoder.apply(lay_out_for_cpu)
     if isinstance(model, Bert) and "mlm" in model.heads and model.config.tie_word_embeddings:
         model.heads["mlm"].decoder.weight = model.embeddings.word_embeddings.weight
     model.requires_grad_(True).eval()
@@ -439,7 +451,8 @@ def _add_bert_heads(bert: Bert, config: dict[str, Any], tensors: dict[str, Tenso
         architecture = _architecture(config)
         if architecture not in kinds:
             raise CheckpointError(
-                f"config.json names the architecture {architecture}; a classifier is read from {' or '.join(kinds)}."
+                f"config.json names the architecture {architecture}; "
+                f"a classifier is read from {' or '.join(kinds)}."
             )
         kind = kinds[architecture]
         bert.add_head(kind, kind, _labels(config, len(tensors["classifier.weight"])))
@@ -473,7 +486,9 @@ def _read_bert(name: str | Path, device: Device | str, dtype: torch.dtype | None
         hint = "; use load_vit for it" if kind in ("vit", "deit") else "; load_bert reads model_type 'bert'"
         raise CheckpointError(f"{path.name} is of the architecture {_architecture(settings)}{hint}.")
     if settings.get("position_embedding_type", "absolute") != "absolute" or settings.get("is_decoder"):
-        raise CheckpointError(f"{path.name} is a variant of BERT (relative positions or decoder) not read here.")
+        raise CheckpointError(
+            f"{path.name} is a variant of BERT (relative positions or decoder) not read here."
+        )
     tensors = _read_safetensors(path)
     prefix = "bert." if any(key.startswith("bert.") for key in tensors) else ""
     pooler = f"{prefix}pooler.dense.weight" in tensors
@@ -489,9 +504,13 @@ def _read_bert(name: str | Path, device: Device | str, dtype: torch.dtype | None
     names = _bert_names(bert, prefix)
     dropped = _fill(bert, names, tensors, [r"(bert\.)?embeddings\.position_ids"], path.name)
     if bert.tokenizer.vocab_size > config.vocab_size:
-        raise CheckpointError(f"The tokenizer of {path.name} has more word pieces than the model has embeddings.")
+        raise CheckpointError(
+            f"The tokenizer of {path.name} has more word pieces than the model has embeddings."
+        )
     _finish(bert, str(name), device, dtype)
-    heads = {head: f"{head} ({len(m.labels)} classes)" if m.labels else head for head, m in bert.heads.items()}
+    heads = {
+        head: f"{head} ({len(m.labels)} classes)" if m.labels else head for head, m in bert.heads.items()
+    }
     facts = _facts(config, "BERT, post-norm", tensors) | {
         "vocabulary": f"{config.vocab_size} word pieces, {config.max_position_embeddings} positions",
         "word embeddings tied": "yes" if config.tie_word_embeddings else "no",
@@ -628,7 +647,9 @@ def _npz_vit(path: Path, tensors: dict[str, Tensor]) -> tuple[ViT, Names]:
             "image_size": (side * patch, side * patch),
             "patch_size": patch,
             "num_channels": channels,
-            "representation_size": len(tensors["pre_logits/kernel"]) if "pre_logits/kernel" in tensors else None,
+            "representation_size": len(tensors["pre_logits/kernel"])
+            if "pre_logits/kernel" in tensors
+            else None,
             "position_interpolation": "bilinear-corners",
         },
         tensors,
@@ -709,10 +730,8 @@ def load_vit(
     return _read_vit(name or SHIPPED_VIT, device, dtype)[0]
 
 
-def random_vit(
-    *, seed: int = 0, device: Device | str = "auto", dtype: torch.dtype | None = None
-) -> ViT:
-    """A small ViT with random weights (6 layers, 192 wide, 96 pixels, patches of 12), ten nameless classes."""
+def random_vit(*, seed: int = 0, device: Device | str = "auto", dtype: torch.dtype | None = None) -> ViT:
+    """A small ViT with random weights: 6 layers, 192 wide, 96 pixels, patches of 12, ten nameless classes."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         config = ViTConfig(
@@ -760,7 +779,9 @@ def save_checkpoint(model: Bert | ViT, folder: str | Path, dtype: torch.dtype = 
             tensor = tensor.unflatten(1, (model.config.num_channels, *[model.config.patch_size] * 2))
         theirs = names[ours]
         parts = tensor.chunk(len(theirs), dim=1 if ours == "embeddings.prefix_tokens" else 0)
-        tensors |= {part: value.to("cpu", dtype).contiguous() for part, value in zip(theirs, parts, strict=True)}
+        tensors |= {
+            part: value.to("cpu", dtype).contiguous() for part, value in zip(theirs, parts, strict=True)
+        }
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as temporary:
@@ -777,7 +798,9 @@ def save_checkpoint(model: Bert | ViT, folder: str | Path, dtype: torch.dtype = 
                 os.replace(file, folder / file.name)
     except (OSError, safetensors.SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise CheckpointError(f"{folder} could not be written ({reason}); what was there is unchanged.") from error
+        raise CheckpointError(
+            f"{folder} could not be written ({reason}); what was there is unchanged."
+        ) from error
 
 
 def _hf_config(config: EncoderConfig, model_type: str, architecture: str) -> dict[str, Any]:
@@ -797,7 +820,7 @@ def _label_table(labels: Sequence[str]) -> dict[str, Any]:
 def _hf_bert(bert: Bert) -> tuple[dict[str, Any], Names]:
     names = _bert_names(bert, "bert.")
     own = {name: head for name, head in bert.heads.items() if name not in ("mlm", "nsp", "span")}
-    classifier = [head for name, head in bert.heads.items() if names[_first(name)] == ("classifier.weight",)]
+    classifier = [head for name, head in own.items() if _is_classifier(bert, name)]
     architecture = "BertModel"
     if "mlm" in bert.heads:
         architecture = "BertForPreTraining" if "nsp" in bert.heads else "BertForMaskedLM"
@@ -818,15 +841,12 @@ def _hf_bert(bert: Bert) -> tuple[dict[str, Any], Names]:
     return config, names
 
 
-def _first(head: str) -> str:
-    return "heads.mlm.dense.weight" if head == "mlm" else f"heads.{head}.weight"
-
-
 def _hf_vit_layout(vit: ViT) -> tuple[dict[str, Any], Names]:
     prefix = vit.config.num_prefix_tokens
     if prefix > 2 or prefix != vit.config.num_prefix_positions or vit.pre_logits is not None:
         raise CheckpointError(
-            "The HF layout of ViT has no place for register tokens or a representation layer; nothing was written."
+            "The HF layout of ViT has no place for register tokens or a representation layer; "
+            "nothing was written."
         )
     kind, name = ("deit", "DeiT") if prefix == 2 else ("vit", "ViT")
     heads = ["cls_classifier", "distillation_classifier"] if len(vit.heads) == 2 else ["classifier"]

@@ -90,7 +90,9 @@ class Preprocessing:
             size=target,
             crop_share=share,
             keep_shape=keep_shape,
-            resample=next((name for name, code in RESAMPLE.items() if code == settings.get("resample", 2)), ""),
+            resample=next(
+                (name for name, code in RESAMPLE.items() if code == settings.get("resample", 2)), ""
+            ),
             mean=tuple(settings.get("image_mean", cls.mean)),
             std=tuple(settings.get("image_std", cls.std)),
         )
@@ -119,7 +121,9 @@ class Preprocessing:
             "image_mean": list(self.mean),
             "image_std": list(self.std),
             "resample": RESAMPLE[self.resample],
-            "size": {"shortest_edge": min(height, width)} if self.keep_shape else dict(height=height, width=width),
+            "size": {"shortest_edge": min(height, width)}
+            if self.keep_shape
+            else dict(height=height, width=width),
         }
         if self.crops:
             crop = {"height": self.size[0], "width": self.size[1]}

@@ -7,6 +7,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 INK, MUTED, BLUE, AMBER, GREEN = "#1f2328", "#59636e", "#1f6feb", "#b35900", "#1a7f37"
+MOST_WORDS = 120  # of a long text, a still picture shows the beginning
 MASK_COLORS = {"mask": BLUE, "typed": BLUE, "random": AMBER, "keep": GREEN}
 
 
@@ -23,7 +24,7 @@ def masked_filling(
     status: str = "",
     width: float = 9.0,
 ) -> Figure:
-    """The sentence with its masks framed, and below it bars for up to three masks.
+    """The sentence with its masks framed (its first 120 words), and below it bars for up to three masks.
 
     Args:
         words, guesses: as `MaskedFilling` holds them.
@@ -32,6 +33,9 @@ def masked_filling(
         width: inches; the height follows from the text.
     """
     figure = _figure(width, 1.0)
+    if len(words) > MOST_WORDS:
+        words = [*words[:MOST_WORDS], {"text": "…", "pieces": ["…"], "kind": "special"}]
+        weights = [*weights[:MOST_WORDS], 0.0] if weights else None
     lines = _place_words(figure, words, width)
     sentence = 0.34 * lines + 0.15
     cards = guesses["cards"][:3]

@@ -1,7 +1,7 @@
 """What a user asks of a model: plain functions with typed results. No drawing, no training."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 from workbench.bert import Bert
 from workbench.encoder import MODEL_LOCK
 from workbench.image import ImageSource, prepare_image
-from workbench.text import Encoding, Token
+from workbench.text import Encoding, Token, check_text
 from workbench.vit import ViT
 
 STRIDE = 128  # tokens that neighbouring windows of a long text share
@@ -28,8 +28,9 @@ class Candidate:
 class MaskGuess:
     """What stands behind one [MASK].
 
-    `position` counts tokens ([CLS] is 0), `start` and `end` are characters of the text. `original` is the
-    word piece that was masked, with its `rank` (1 = the best guess) and `probability`; None if [MASK] was typed.
+    `position` counts tokens ([CLS] is 0), `start` and `end` are characters of the text. `original` is
+    the word piece that was masked, with its `rank` (1 = the best guess) and `probability`; None if
+    [MASK] was typed.
     """
 
     position: int
@@ -99,7 +100,9 @@ def device_name(device: torch.device) -> str:
     """A device in words: the GPU's name, or the CPU with its threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{device.type.upper()} ({torch.get_num_threads()} threads)" if device.type == "cpu" else "Apple GPU"
+    return (
+        f"{device.type.upper()} ({torch.get_num_threads()} threads)" if device.type == "cpu" else "Apple GPU"
+    )
 
 
 def _limit(bert: Bert) -> int:
@@ -115,8 +118,9 @@ def _head(bert: Bert, name: str | None, kind: str, usual: str) -> str:
     """The head to use: the one asked for, else the usual one, else the only one of its kind."""
     _require_tokenizer(bert)
     fitting = [head for head, module in bert.heads.items() if module.kind == kind]
-    if name is None and usual not in fitting and len(fitting) == 1:
-        return fitting[0]
+    others = [head for head in fitting if head != "nsp"]  # which is asked for by its name only
+    if name is None and usual not in fitting and len(others) == 1:
+        return others[0]
     name = name or usual
     if name not in fitting:
         have = ", ".join(bert.heads) or "none"
@@ -127,6 +131,23 @@ def _head(bert: Bert, name: str | None, kind: str, usual: str) -> str:
 def _hidden_states(bert: Bert, encoding: Encoding, visible: Tensor | None = None) -> tuple[Tensor, ...]:
     with MODEL_LOCK:
         return bert(**encoding.tensors(bert.device), attention_mask=visible)
+
+
+def _windows(
+    bert: Bert, tokens: Sequence[Token], question: Sequence[Token] = ()
+) -> list[tuple[Encoding, int, range]]:
+    """Windows over a text that may be too long for one; most texts need one only.
+
+    Returns:
+        The window, the index of its first token in `tokens`, and the indices that it answers for: of
+        what two windows share, each takes the half that lies deeper inside it.
+    """
+    room = _limit(bert) - 2 - (len(question) + 1 if question else 0)
+    stride = min(STRIDE, max(0, room // 2))
+    windows = bert.tokenizer.windows(tokens, _limit(bert), stride, question)
+    starts = [index * (room - stride) for index in range(len(windows))]
+    borders = [0, *(start + stride // 2 for start in starts[1:]), len(tokens)]
+    return list(zip(windows, starts, map(range, borders, borders[1:]), strict=True))
 
 
 def _candidates(probabilities: Tensor, labels: Sequence[str]) -> list[Candidate]:
@@ -209,21 +230,14 @@ def fill_mask(
     _head(bert, None, "mlm", "mlm")
     tokenizer = bert.tokenizer
     tokens = tokenizer.mask_spans(tokenizer.pieces(text), masks)
-    masked = [index for index, token in enumerate(tokens) if token.masked]
-    if not masked:
+    if not any(token.masked for token in tokens):
         raise ValueError("Nothing is masked: write [MASK] in place of a word.")
-    room = _limit(bert) - 2
     guesses: list[MaskGuess] = []
-    while len(guesses) < len(masked):  # a window around the next mask; one window for most texts
-        next_mask = masked[len(guesses)]
-        start = max(0, min(next_mask - room // 2, len(tokens) - room))
-        window = tokenizer.pack(tokens[start : start + room])
-        hidden_states = _hidden_states(bert, window)[-1]
-        last = start + room if start + room >= len(tokens) else start + room * 3 // 4  # some context on the right
-        for guess in mask_guesses(bert, window, hidden_states, top_k):
-            position = guess.position + start
-            if next_mask <= position - 1 <= max(last, next_mask):
-                guesses.append(MaskGuess(**{**vars(guess), "position": position}))
+    for window, start, own in _windows(bert, tokens):
+        positions = [index - start + 1 for index in own if tokens[index].masked]
+        if positions:
+            found = mask_guesses(bert, window, _hidden_states(bert, window)[-1], top_k, positions)
+            guesses += [replace(guess, position=guess.position + start) for guess in found]
     return guesses
 
 
@@ -274,19 +288,16 @@ def tag_words(bert: Bert, text: str, head: str | None = None) -> list[WordTag]:
     head = _head(bert, head, "word", "pos")
     labels = bert.heads[head].labels
     tokens = bert.tokenizer.pieces(text)
-    best: dict[int, tuple[int, Tensor]] = {}  # word -> (tokens to the nearest edge, probabilities)
-    for window in bert.tokenizer.windows(tokens, _limit(bert), STRIDE):
-        probabilities = bert.logits(head, _hidden_states(bert, window)[-1])[0].float().softmax(-1)
-        for index, token in enumerate(window.tokens):
-            first_piece = token.word is not None and window.tokens[index - 1].word != token.word
-            edge = min(index, len(window) - 1 - index)
-            if first_piece and edge > best.get(token.word, (-1,))[0]:
-                best[token.word] = (edge, probabilities[index])
+    ends = {token.word: token.end for token in tokens}  # of each word's last piece
     tags = []
-    for word, (_, row) in sorted(best.items()):
-        pieces = [token for token in tokens if token.word == word]
-        start, end = pieces[0].start, pieces[-1].end
-        tags.append(WordTag(text[start:end], start, end, labels[int(row.argmax())], float(row.max())))
+    for window, first, own in _windows(bert, tokens):
+        probabilities = bert.logits(head, _hidden_states(bert, window)[-1])[0].float().softmax(-1)
+        values, classes = (best.tolist() for best in probabilities.max(-1))
+        for index in own:
+            token, place = tokens[index], index - first + 1
+            if index == 0 or tokens[index - 1].word != token.word:
+                start, end = token.start, ends[token.word]
+                tags.append(WordTag(text[start:end], start, end, labels[classes[place]], values[place]))
     return tags
 
 
@@ -307,11 +318,13 @@ def answer_question(
     """
     head = _head(bert, None, "span", "span")
     tokenizer = bert.tokenizer
+    check_text(question, "question")
+    check_text(passage, "passage")
     asked = tokenizer.pieces(question)
     text = tokenizer.pieces(passage, segment=1)
     answers: dict[tuple[int, int], Answer] = {}
     best = None
-    for window in tokenizer.windows(text, _limit(bert), STRIDE, asked):
+    for window, *_ in _windows(bert, text, asked):
         logits = bert.logits(head, _hidden_states(bert, window)[-1])[0].float()  # (tokens, 2)
         start, end = logits.softmax(0).unbind(-1)
         inside = torch.tensor([token.segment == 1 and token.word is not None for token in window.tokens])
@@ -323,10 +336,11 @@ def answer_question(
             known = answers.get((a.start, b.end))
             if value > 0 and (known is None or known.probability < value):
                 answers[a.start, b.end] = Answer(passage[a.start : b.end], a.start, b.end, value)
-        if best is None or values[0] > best[0]:
+        highest = float(joint.max())
+        if best is None or highest > best[0]:
             no_answer = float(start[0] * end[0])
             tokens = tuple(token for token, kept in zip(window.tokens, inside, strict=True) if kept)
-            best = (values[0], no_answer, tokens, start[inside].cpu(), end[inside].cpu())
+            best = (highest, no_answer, tokens, start[inside].cpu(), end[inside].cpu())
     ordered = sorted(answers.values(), key=lambda answer: -answer.probability)[:top_k]
     return SpanAnswers(tuple(ordered), *best[1:])
 
@@ -344,6 +358,8 @@ def classify_image(
     Raises:
         ValueError: no picture, or a checkpoint without a head.
     """
+    if vit.preprocessing is None:
+        raise ValueError(f"{vit.name} came without a preprocessing, so it cannot read pictures.")
     pixels = prepare_image(image, vit.preprocessing, size).to(vit.device, next(vit.parameters()).dtype)
     with MODEL_LOCK:
         logits = vit.logits(vit(pixels)[-1])

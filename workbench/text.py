@@ -99,9 +99,10 @@ class Tokenizer:
         try:
             if (folder / "tokenizer.json").exists():
                 return cls(tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json")))
-            words = (folder / "vocab.txt").read_text(encoding="utf-8").splitlines()
+            # Not splitlines(): some vocabularies hold characters that it takes for the end of a line.
+            words = (folder / "vocab.txt").read_text(encoding="utf-8").removesuffix("\n").split("\n")
             config_file = folder / "tokenizer_config.json"
-            config = dict(json.loads(config_file.read_text())) if config_file.exists() else {}
+            config = dict(json.loads(config_file.read_text(encoding="utf-8"))) if config_file.exists() else {}
         except FileNotFoundError as error:
             raise ValueError(f"{folder.name} has neither tokenizer.json nor vocab.txt.") from error
         except Exception as error:  # the library raises bare Exceptions
@@ -170,7 +171,8 @@ class Tokenizer:
         Raises:
             ValueError: no text, or none that the tokenizer can read.
         """
-        check_text(text, "second text" if segment else "text")
+        what = "second text" if segment else "text"
+        check_text(text, what)
         spans, start = [], 0  # (start, end) of the texts between typed masks
         for match in re.finditer(r"\[MASK\]", text):
             spans += [(start, match.start())]
@@ -191,12 +193,12 @@ class Tokenizer:
                 tokens.append(Token(self.mask_id, "[MASK]", end, mask_end, segment, words, masked=True))
                 words += 1
         if not tokens:
-            raise ValueError("The text holds no word that the tokenizer can read (control characters only?).")
+            raise ValueError(
+                f"The {what} holds no word that the tokenizer can read (control characters only?)."
+            )
         return tokens
 
-    def mask_spans(
-        self, tokens: Sequence[Token], spans: Iterable[Sequence], seed: int = 0
-    ) -> list[Token]:
+    def mask_spans(self, tokens: Sequence[Token], spans: Iterable[Sequence], seed: int = 0) -> list[Token]:
         """Masks every token that a span of characters touches.
 
         Args:

@@ -47,7 +47,9 @@ class ViTConfig(EncoderConfig):
             )
         if self.position_interpolation not in POSITION_INTERPOLATION:
             known = ", ".join(POSITION_INTERPOLATION)
-            raise ValueError(f"position_interpolation is one of {known}, not {self.position_interpolation!r}.")
+            raise ValueError(
+                f"position_interpolation is one of {known}, not {self.position_interpolation!r}."
+            )
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -120,9 +122,7 @@ class PatchEmbeddings(nn.Module):
         # Prefix tokens without a position come after those with one: pad with zeros in between.
         with_position = self.config.num_prefix_positions
         prefix, patch_positions = self.positions(grid).tensor_split([with_position], dim=1)
-        prefix = self.prefix_tokens + F.pad(
-            prefix, (0, 0, 0, self.config.num_prefix_tokens - with_position)
-        )
+        prefix = self.prefix_tokens + F.pad(prefix, (0, 0, 0, self.config.num_prefix_tokens - with_position))
         prefix = prefix.expand(len(patches), -1, -1)
         return self.dropout(torch.cat([prefix, patches + patch_positions], dim=1))
 
@@ -136,7 +136,8 @@ class ViT(nn.Module):
         preprocessing: goes along as `vit.preprocessing`: how a picture becomes numbers.
 
     Example:
-        >>> vit = ViT(ViTConfig(hidden_size=8, num_attention_heads=2, image_size=(32, 32)), labels=["cat", "dog"])
+        >>> config = ViTConfig(hidden_size=8, num_attention_heads=2, image_size=(32, 32))
+        >>> vit = ViT(config, labels=["cat", "dog"])
         >>> vit.logits(vit(torch.zeros(1, 3, 32, 48))[-1]).shape
         torch.Size([1, 2])
     """

@@ -1,4 +1,8 @@
-"""What the benchmarks share: the machine in one line, and fair timing."""
+"""What the benchmarks share: the machine in one line, and fair timing.
+
+Other work on the machine distorts figures; where that cannot be stopped, `chrt -r 1 python ...` (as root)
+goes before it.
+"""
 
 import os
 
@@ -22,7 +26,8 @@ def machine() -> str:
         cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), cpu)
     load = f", load {os.getloadavg()[0]:.1f} before" if hasattr(os, "getloadavg") else ""
     return (
-        f"{cpu}, {os.cpu_count()} cores{load}; torch {torch.__version__} with {torch.get_num_threads()} threads, "
+        f"{cpu}, {os.cpu_count()} cores{load}; "
+        f"torch {torch.__version__} with {torch.get_num_threads()} threads, "
         f"transformers {version('transformers')}, Python {platform.python_version()}"
     )
 

@@ -74,7 +74,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20, help="for each row (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", choices=["bert", "vit"], help="one of the two models")
-    parser.add_argument("--layers", type=int, default=12, help="fewer for a quick look (default: %(default)s)")
+    parser.add_argument(
+        "--layers", type=int, default=12, help="fewer for a quick look (default: %(default)s)"
+    )
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)

@@ -95,7 +95,10 @@ class Lesson:
 
     def _on_request(self, request: Any) -> None:
         address = urlparse(request.url)
-        if address.scheme in ("http", "https", "ws", "wss") and address.hostname not in ("127.0.0.1", "localhost"):
+        if address.scheme in ("http", "https", "ws", "wss") and address.hostname not in (
+            "127.0.0.1",
+            "localhost",
+        ):
             self.faults.append(f"left the machine: {request.url}")
 
     def open(self, url: str) -> None:
@@ -123,7 +126,7 @@ class Lesson:
         self.command("notebook:run-all-cells")
         self.wait_for_kernel()
         assert not self.page.locator(".jp-RenderedText[data-mime-type*='stderr'] .ansi-red-fg").count()
-        self.wait(lambda: self.page.locator(".workbench[data-drawn]").count() > 0, "a widget on the page")
+        self.wait(lambda: self.page.locator(".workbench[data-revision]").count() > 0, "a widget on the page")
 
     def python(self, code: str) -> str:
         """Runs code in the notebook's kernel and returns what it prints."""
@@ -152,7 +155,9 @@ class Lesson:
         """Polls until the condition holds."""
         deadline = time.monotonic() + seconds
         while not condition():
-            assert time.monotonic() < deadline, f"Waited {seconds} s in vain for {what}; faults: {self.faults}"
+            assert time.monotonic() < deadline, (
+                f"Waited {seconds} s in vain for {what}; faults: {self.faults}"
+            )
             self.page.wait_for_timeout(20)
 
 
@@ -162,15 +167,15 @@ class Widget:
     def __init__(self, lesson: Lesson, root: Locator) -> None:
         self.lesson, self.root, self.page = lesson, root, lesson.page
 
-    def drawn(self) -> int:
-        """How often it was drawn; see `after`."""
-        return int(self.root.get_attribute("data-drawn") or 0)
+    def revision(self) -> int:
+        """Which answer of Python's is drawn; see `after`."""
+        return int(self.root.get_attribute("data-revision"))
 
     def after(self, action: Callable[[], Any]) -> None:
-        """Does something, and waits until the widget was drawn anew."""
-        before = self.drawn()
+        """Does something, and waits until Python's answer to it is drawn."""
+        before = self.revision()
         action()
-        self.lesson.wait(lambda: self.drawn() > before, "the widget to be drawn anew")
+        self.lesson.wait(lambda: self.revision() > before, "an answer to be drawn")
 
     def chip(self, text: str) -> Locator:
         """The word in the sentence."""

@@ -119,6 +119,7 @@ def train(
             note(evaluate())
         accelerator.wait_for_everyone()
         state = folder / f"state-{progress.step}"
+        (state / "progress.json").unlink(missing_ok=True)  # of an earlier training
         accelerator.save_state(str(state))
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:  # progress.json comes last: a state that has it is complete
@@ -171,7 +172,10 @@ def train(
                 bar.set_postfix_str(f"loss {progress.log[-1]['loss']:.3f}, {speed:,.0f} tokens/s")
                 sums.zero_()
                 since = time.monotonic()
-            if progress.step % settings.save_every == 0:
+            if (
+                progress.step % settings.save_every == 0
+                and settings.left(progress.step, progress.seconds) > 0
+            ):
                 save()
                 since = time.monotonic()
     except KeyboardInterrupt:

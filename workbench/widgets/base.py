@@ -117,7 +117,9 @@ class WorkbenchWidget(anywidget.AnyWidget):
         elif path.suffix == ".html":
             path.write_text(self._page(), encoding="utf-8")
         else:
-            raise ValueError(f"A widget is saved as .svg, .png or .html, not as {path.suffix or path.name!r}.")
+            raise ValueError(
+                f"A widget is saved as .svg, .png or .html, not as {path.suffix or path.name!r}."
+            )
         return path
 
     def _picture(self, target: Path | io.BytesIO, **options: Any) -> None:
@@ -126,7 +128,9 @@ class WorkbenchWidget(anywidget.AnyWidget):
             self.figure().savefig(target, bbox_inches="tight", **options)
 
     def _page(self) -> str:
-        names = [name for name in self.keys if not name.startswith("_") and name not in ("layout", "tabbable")]
+        names = [
+            name for name in self.keys if not name.startswith("_") and name not in ("layout", "tabbable")
+        ]
         state = {name: getattr(self, name) for name in names}
         state = {
             name: {"bytes": base64.b64encode(value).decode()} if isinstance(value, bytes) else value

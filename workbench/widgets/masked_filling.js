@@ -8,6 +8,7 @@ function render({ model, el }) {
   let focus = 1; // the chip that Tab reaches; arrows move it
 
   const send = (name, value) => {
+    if (model.saved) return ask();
     if (model.get(name) === value) return;
     model.set(name, value);
     model.save_changes();
@@ -64,7 +65,7 @@ function render({ model, el }) {
   const list = element("ol");
   const byLayer = element("section", { class: "by-layer", "aria-label": "The best guess after every layer" },
     element("p", {}, "Best guess after layer …"), list, depth,
-    element("p", { class: "note" }, "Drag: the cards show the guesses after that layer."));
+    element("p", { class: "note" }, "Layer 0 is the embeddings, before any attention. Drag: the cards show the guesses after that layer."));
   const empty = element("p", { class: "empty" }, "Nothing is masked. Click a word, and BERT guesses it from the others.");
   const panels = element("div", { class: "panels" }, element("div", {}, cards, pages), byLayer);
 
@@ -235,7 +236,7 @@ function render({ model, el }) {
     );
     const turn = (to, text) => element("button", { class: "plain", type: "button", onclick: () => send("pinned", to) }, text);
     pages.replaceChildren(
-      ...(compared && guesses.length ? ["The brown tick is the probability with all words visible. "] : []),
+      ...(compared && guesses.length ? ["The tick on a bar is the probability with all words visible. "] : []),
       ...(count > guesses.length
         ? [`Masks ${first + 1} to ${first + guesses.length} of ${count} `,
            first > 0 ? turn(first - 1, "previous") : "", first + guesses.length < count ? turn(first + guesses.length, "next") : ""]
@@ -246,7 +247,7 @@ function render({ model, el }) {
     list.replaceChildren(
       ...layers.map(([label, probability], index) =>
         element("li", { class: index === now ? "now" : "" },
-          element("span", {}, index ? `${index}  ` : "0 (embeddings)  ", label), element("span", {}, percent(probability)))),
+          element("span", { class: "note" }, index), element("span", { class: "word" }, label), element("span", {}, percent(probability)))),
     );
   }
 
@@ -268,7 +269,7 @@ function render({ model, el }) {
     drawChips();
     drawCards();
     shade();
-    root.dataset.drawn = 1 + Number(root.dataset.drawn ?? 0); // tests wait for it
+    root.dataset.revision = model.get("revision"); // tests wait for it
   }
 
   const undo = listen(model, ["revision", "lines"], draw);

@@ -39,36 +39,53 @@ class MaskedFilling(WorkbenchWidget):
     masked = traitlets.List(
         help="Masked spans of characters: (start, end) or (start, end, 'mask' | 'random' | 'keep')."
     ).tag(sync=True)
-    pinned = traitlets.Int(0, help="Which mask (counted from 0) the attention and the layers are shown for.").tag(
-        sync=True
-    )
+    pinned = traitlets.Int(
+        0, help="Which mask (counted from 0) the attention and the layers are shown for."
+    ).tag(sync=True)
     top_k = traitlets.Int(5, min=1, max=20, help="Candidates for each mask.").tag(sync=True)
     hide = traitlets.Enum(
         ["nothing", "left", "right"], "nothing", help="Words of one side of the pinned mask can be hidden."
     ).tag(sync=True)
-    layer = traitlets.Int(-1, help="Guesses after this layer (0: the embeddings; -1: the last).").tag(sync=True)
+    layer = traitlets.Int(-1, help="Guesses after this layer (0: the embeddings; -1: the last).").tag(
+        sync=True
+    )
     attention_layer = traitlets.Int(
         -1, help="The layer whose attention is shown, counted from 0 (menus count from 1); -1: the last."
     ).tag(sync=True)
-    attention_head = traitlets.Int(-1, help="The head whose attention is shown; -1: the mean of all.").tag(sync=True)
-    lines = traitlets.Bool(False, help="Attention as lines between words, not only as shading.").tag(sync=True)
+    attention_head = traitlets.Int(-1, help="The head whose attention is shown; -1: the mean of all.").tag(
+        sync=True
+    )
+    lines = traitlets.Bool(False, help="Attention as lines between words, not only as shading.").tag(
+        sync=True
+    )
     seed = traitlets.Int(0, help="Of the random masking.").tag(sync=True)
 
     layers = traitlets.Int(help="Layers of the checkpoint.").tag(sync=True)
     heads = traitlets.Int(help="Attention heads in a layer.").tag(sync=True)
-    words = traitlets.List(help="What the chips show; [CLS] and [SEP] are words without characters.").tag(sync=True)
-    guesses = traitlets.Dict(help="The cards: guesses for the masks on screen, and by layer for the pinned one.").tag(
+    words = traitlets.List(help="What the chips show; [CLS] and [SEP] are words without characters.").tag(
         sync=True
     )
-    weights = traitlets.Bytes(help="float16 (masks on screen, words): attention from each mask.").tag(sync=True)
+    guesses = traitlets.Dict(
+        help="The cards: guesses for the masks on screen, and by layer for the pinned one."
+    ).tag(sync=True)
+    weights = traitlets.Bytes(help="float16 (masks on screen, words): attention from each mask.").tag(
+        sync=True
+    )
 
-    def __init__(self, bert: Bert, text: str = "She poured hot water into a cup of tea.", **options: Any) -> None:
+    def __init__(
+        self, bert: Bert, text: str = "She poured hot water into a cup of tea.", **options: Any
+    ) -> None:
         if "mlm" not in bert.heads:
             have = ", ".join(bert.heads) or "none"
-            raise ValueError(f"{bert.name} has no head 'mlm' to guess words with; the heads that it has: {have}.")
+            raise ValueError(
+                f"{bert.name} has no head 'mlm' to guess words with; the heads that it has: {have}."
+            )
         self.bert = bert
         self._settling = False
-        options = {"layers": bert.config.num_hidden_layers, "heads": bert.config.num_attention_heads} | options
+        options = {
+            "layers": bert.config.num_hidden_layers,
+            "heads": bert.config.num_attention_heads,
+        } | options
         super().__init__(text=text, **options)
         self._show()
         self.observe(self._on_text, "text")
@@ -82,8 +99,9 @@ class MaskedFilling(WorkbenchWidget):
             self.mask_at_random(self.seed + 1)
 
     def _on_change(self, _: Any) -> None:
-        if not self._settling:
-            self._refresh()
+        with self._lock:  # another thread's change waits; one that this thread is settling is known
+            if not self._settling:
+                self._refresh()
 
     @guarded
     def _refresh(self) -> None:
@@ -167,8 +185,8 @@ class MaskedFilling(WorkbenchWidget):
         head = self.attention_head if 0 <= self.attention_head < self.heads else None
         guesses = mask_guesses(self.bert, encoding, self._states[layer], self.top_k, shown)
         compare = guesses
-        if self._full is not self._states:
-            compare = mask_guesses(self.bert, encoding, self._full[layer], 200, shown)
+        if self._full is not self._states:  # candidates that are not among the first 1000 get a tick at zero
+            compare = mask_guesses(self.bert, encoding, self._full[layer], 1000, shown)
         place = {index: at for at, word in enumerate(words) for index in range(*word["tokens"])}
         by_layer = guess_by_layer(self.bert, self._states, masks[self.pinned]) if masks else []
         self.guesses = {
@@ -179,10 +197,11 @@ class MaskedFilling(WorkbenchWidget):
         }
         rows = self._attention[:, shown]  # (heads, masks, key)
         rows = rows.mean(0) if head is None else rows[head]
-        self.weights = to_bytes(sum_over_words(rows.float(), [place[index] for index in range(len(encoding))]))
+        words_of_tokens = [place[index] for index in range(len(encoding))]
+        self.weights = to_bytes(sum_over_words(rows.float(), words_of_tokens))
 
     def _words(self, encoding: Encoding, masked: list) -> list[dict]:
-        """One entry a word: its characters, pieces, what stands there, and its tokens (first, behind last)."""
+        """One entry a word: its characters, pieces, kind, and its tokens (first, behind last)."""
         words: list[dict] = []
         last = None
         for index, token in enumerate(encoding.tokens):
@@ -197,7 +216,8 @@ class MaskedFilling(WorkbenchWidget):
                 if token.masked:
                     kind = "typed" if token.original_id is None else "mask"
                     spans = [(*span, "mask")[:3] for span in masked]
-                    kind = next((act for a, b, act in spans if a < token.end and token.start < b), kind)
+                    actions = [action for a, b, action in spans if a < token.end and token.start < b]
+                    kind = actions[0] if actions and kind == "mask" else kind
                 words[-1]["kind"] = kind
             last = token.word
         for word in words:

@@ -100,6 +100,12 @@ function savedModel(state) {
     const bytes = Uint8Array.from(atob(value.bytes), (letter) => letter.charCodeAt(0));
     state[name] = new DataView(bytes.buffer);
   }
-  const keep = () => {};
-  return { saved: true, get: (name) => state[name], set: keep, save_changes: keep, send: keep, on: keep, off: keep };
+  const listeners = {};
+  const set = (name, value) => {
+    state[name] = value;
+    for (const call of listeners[`change:${name}`] ?? []) call();
+  };
+  const on = (event, call) => (listeners[event] ??= []).push(call);
+  const nothing = () => {};
+  return { saved: true, get: (name) => state[name], set, on, off: nothing, send: nothing, save_changes: nothing };
 }
