@@ -600,6 +600,16 @@ def test_broken_google_files(fault: str, tmp_path: Path) -> None:
     refuses(lambda: wb.load_vit(tmp_path / "ViT.npz"), message)
 
 
+def test_a_google_file_runs_nothing(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple:
+            return (os.mkdir, (str(tmp_path / "was run"),))
+
+    np.savez(tmp_path / "ViT.npz", **npz_arrays() | {"cls": np.array([Evil()], dtype=object)})
+    refuses(lambda: wb.load_vit(tmp_path / "ViT.npz"), "plain arrays")
+    assert not (tmp_path / "was run").exists()
+
+
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.999])
 def test_truncated_google_files(share: float, tmp_path: Path) -> None:
     np.savez_compressed(tmp_path / "ViT.npz", **npz_arrays())
@@ -708,6 +718,20 @@ def test_a_report_of_each_kind_of_vit(good: Path, tmp_path: Path) -> None:
     report = wb.inspect_checkpoint(tmp_path)
     assert report.facts["prefix tokens"] == "5, 1 with a position"
     assert report.mapped["encoder.layers.N.feed_forward.expand"] == "blocks.N.mlp.fc1"
+
+
+def test_a_silent_config_means_what_transformers_takes(good: Path, tmp_path: Path) -> None:
+    for kind, load, model in (
+        ("bert", wb.load_bert, transformers.BertConfig()),
+        ("vit", wb.load_vit, transformers.ViTConfig()),
+    ):
+        folder = shutil.copytree(good / kind, tmp_path / kind)
+        settings = json.loads((folder / "config.json").read_text())
+        silent = ("layer_norm_eps", "hidden_act", "hidden_dropout_prob", "attention_probs_dropout_prob")
+        settings = {name: value for name, value in settings.items() if name not in (*silent, "qkv_bias")}
+        (folder / "config.json").write_text(json.dumps(settings))
+        for name in silent:
+            assert getattr(load(folder, device="cpu").config, name) == getattr(model, name)
 
 
 def test_dropped_tensors_are_named(tmp_path: Path) -> None:

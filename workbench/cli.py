@@ -86,14 +86,14 @@ def print_info(options: argparse.Namespace) -> None:
 
     import torch
 
-    device = checkpoint.pick_device("auto")
-    names = {"cpu": f"CPU, {torch.get_num_threads()} threads", "mps": "Apple GPU (mps)"}
+    from workbench.tasks import device_name
+
     shipped = {name: _megabytes(folder) for name, folder in checkpoint.shipped_checkpoints().items()}
     facts = {
         "workbench": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "device": names.get(device.type) or torch.cuda.get_device_name(device),
+        "device": device_name(checkpoint.pick_device("auto")),
         "lessons": notebooks_folder(),
         "checkpoints": ", ".join(f"{name} ({size:.1f} MB)" for name, size in shipped.items()) or "none",
     }

@@ -98,11 +98,9 @@ def describe(model: Bert | ViT) -> str:
 
 def device_name(device: torch.device) -> str:
     """A device in words: the GPU's name, or the CPU with its threads."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return (
-        f"{device.type.upper()} ({torch.get_num_threads()} threads)" if device.type == "cpu" else "Apple GPU"
-    )
+    if device.type == "cpu":
+        return f"CPU ({torch.get_num_threads()} threads)"
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "Apple GPU"
 
 
 def _limit(bert: Bert) -> int:

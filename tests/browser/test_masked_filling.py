@@ -169,7 +169,8 @@ def test_keyboard_alone(filling):
 def test_light_and_dark_wide_and_narrow(lesson, theme, width):
     opened = lesson(LESSON, width=width)
     opened.command("apputils:change-theme", theme=f"JupyterLab {theme}")
-    opened.command("application:toggle-left-area")
+    if width == 1280:  # with the list of files open, a window of 800 leaves the widget less than 400
+        opened.command("application:toggle-left-area")
     opened.run_all()
     widget = opened.widget(2)
     opened.wait(
@@ -183,6 +184,9 @@ def test_light_and_dark_wide_and_narrow(lesson, theme, width):
         && getComputedStyle(part).overflowX === "visible").length"""
     assert widget.root.evaluate("e => e.scrollWidth <= e.clientWidth"), "nothing is cut off"
     assert widget.root.evaluate(overflow) == 0
+    cards, layers = (widget.root.locator(part).bounding_box() for part in (".cards", ".by-layer"))
+    apart = cards["x"] + cards["width"] <= layers["x"] or cards["y"] + cards["height"] <= layers["y"]
+    assert apart, "panels do not lie on each other"
     assert accessibility_faults(opened) == []
     if os.environ.get("WRITE_SCREENSHOTS") == "1" and width == 1280:  # the pictures in README
         SCREENSHOTS.mkdir(exist_ok=True)

@@ -72,9 +72,9 @@ function render({ model, el }) {
   content.append(
     element("p", { class: "note" }, "Click a word to mask it, click again to bring it back. The bluer a word, the more the mask attends to it."),
     box,
-    element("div", { class: "bar-row" }, element("span", { class: "group" }, edit, random, none), legend),
-    element("div", { class: "bar-row controls" }, side, element("span", { class: "group" }, layerField, headField, lines),
-      element("label", { class: "field" }, "top", top)),
+    element("div", { class: "bar-row" }, element("span", { class: "group" }, edit, random, none),
+      element("label", { class: "field" }, "top", top, "guesses"), legend),
+    element("div", { class: "bar-row controls" }, side, element("span", { class: "group" }, layerField, headField, lines)),
     empty, panels,
   );
 

@@ -152,11 +152,11 @@ class MaskedFilling(WorkbenchWidget):
         if self.hide != "nothing" and masks:
             visible = visible_tokens(encoding, self.hide, masks[pinned]).to(self.bert.device)
         inputs = encoding.tensors(self.bert.device)
-        with torch.inference_mode():
-            with self.timed(self.bert), record_attention(self.bert, [layer]) as attention:
+        with torch.inference_mode(), record_attention(self.bert, [layer]) as attention:
+            # To compare with: the same with nothing hidden. The map that stays is that of the last pass.
+            self._full = None if visible is None else self.bert(**inputs)
+            with self.timed(self.bert):
                 self._states = self.bert(**inputs, attention_mask=visible)
-            # What is shown beside it: the same with nothing hidden.
-            self._full = self._states if visible is None else self.bert(**inputs)
         if visible is not None:
             for word in words:
                 word["hidden"] = not bool(visible[0, word["tokens"][0]])
@@ -185,7 +185,7 @@ class MaskedFilling(WorkbenchWidget):
         head = self.attention_head if 0 <= self.attention_head < self.heads else None
         guesses = mask_guesses(self.bert, encoding, self._states[layer], self.top_k, shown)
         compare = guesses
-        if self._full is not self._states:  # candidates that are not among the first 1000 get a tick at zero
+        if self._full is not None:  # candidates that are not among the first 1000 get a tick at zero
             compare = mask_guesses(self.bert, encoding, self._full[layer], 1000, shown)
         place = {index: at for at, word in enumerate(words) for index in range(*word["tokens"])}
         by_layer = guess_by_layer(self.bert, self._states, masks[self.pinned]) if masks else []
