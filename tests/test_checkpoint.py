@@ -753,3 +753,11 @@ def test_loading_makes_no_random_numbers(good: Path) -> None:
     state = torch.get_rng_state()
     wb.load_bert(good / "bert", device="cpu")
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_fetched_checkpoint_is_called_by_its_hub_id(tmp_path):
+    folder = tmp_path / "models--owner--some-bert" / "snapshots" / "0123abc"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(wb.CheckpointError, match="^owner/some-bert has no model.safetensors"):
+        wb.load_bert(folder)

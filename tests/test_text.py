@@ -436,3 +436,8 @@ def test_an_encoding_knows_its_masks() -> None:
     assert encoding.masks == [2, 3]
     assert len(encoding) == 5
     assert isinstance(encoding, Encoding)
+
+
+def test_an_unknown_action_is_refused(tokenizer):
+    with pytest.raises(ValueError, match="'mask', 'random' or 'keep', not 'blank'"):
+        tokenizer.mask_spans(tokenizer.pieces("a cat"), [(0, 1, "blank")])

@@ -28,8 +28,8 @@ from workbench.image import Preprocessing
 from workbench.text import Tokenizer
 from workbench.vit import ViT, ViTConfig
 
-SHIPPED_BERT = "bert-mini-workbench"
-SHIPPED_VIT = "vit-tiny-workbench"
+SHIPPED_BERT = "workbench-bert"
+SHIPPED_VIT = "workbench-vit"
 NSP_LABELS = ("is next", "not next")  # the order of Google's and HF's checkpoints
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
@@ -93,7 +93,7 @@ def _locate(name: str | Path) -> Path:
         raise CheckpointError(f"There is no file or folder {str(name)!r}.")
     import huggingface_hub  # slow to import, and only needed here
 
-    patterns = ["config.json", "*.safetensors", "*.safetensors.index.json", "vocab.txt"]
+    patterns = ["config.json", "model*.safetensors", "model.safetensors.index.json", "vocab.txt"]
     patterns += ["tokenizer.json", "tokenizer_config.json", "preprocessor_config.json"]
     try:
         return Path(huggingface_hub.snapshot_download(name, allow_patterns=patterns))
@@ -109,6 +109,13 @@ def _locate(name: str | Path) -> Path:
         ) from error
 
 
+def _title(path: Path) -> str:
+    """What a user calls a checkpoint: the Hub id of a fetched one, else its file or folder."""
+    if path.parent.name == "snapshots":
+        return path.parents[1].name.removeprefix("models--").replace("--", "/")
+    return path.name
+
+
 # --- files -> config and tensors ---------------------------------------------------------------
 
 
@@ -116,9 +123,9 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path.parent.name}: {path.name} cannot be read ({error}).") from error
+        raise CheckpointError(f"{_title(path.parent)}: {_title(path)} cannot be read ({error}).") from error
     if not isinstance(content, dict):
-        raise CheckpointError(f"{path.parent.name}: {path.name} holds no settings.")
+        raise CheckpointError(f"{_title(path.parent)}: {_title(path)} holds no settings.")
     return content
 
 
@@ -132,17 +139,17 @@ def _weight_files(path: Path) -> list[Path]:
     if index.exists():
         shards = _read_json(index).get("weight_map")
         if not isinstance(shards, dict) or not shards:
-            raise CheckpointError(f"{path.name}: {index.name} names no files.")
+            raise CheckpointError(f"{_title(path)}: {index.name} names no files.")
         return sorted({path / Path(str(file)).name for file in shards.values()})
     pickles = [
         file.name for file in path.iterdir() if file.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl")
     ]
     if pickles:
         raise CheckpointError(
-            f"{path.name} has its weights in a pickle ({pickles[0]}), which can run code when it is opened; "
+            f"{_title(path)} has its weights in a pickle ({pickles[0]}), which can run code when opened; "
             "the workbench reads safetensors only."
         )
-    raise CheckpointError(f"{path.name} has no model.safetensors.")
+    raise CheckpointError(f"{_title(path)} has no model.safetensors (weights in a pickle are not read).")
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -152,10 +159,10 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
             with safetensors.safe_open(file, "pt") as weights:
                 tensors |= {name: weights.get_tensor(name) for name in weights.keys()}  # noqa: SIM118
         except FileNotFoundError as error:
-            raise CheckpointError(f"{path.name} lacks the file {file.name}.") from error
+            raise CheckpointError(f"{_title(path)} lacks the file {file.name}.") from error
         except Exception as error:  # the library's error is not a public class
             raise CheckpointError(
-                f"{file.name} of {path.name} is damaged or no safetensors file ({error})."
+                f"{file.name} of {_title(path)} is damaged or no safetensors file ({error})."
             ) from error
     # Files from before 2020 say gamma and beta.
     old = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
@@ -169,7 +176,9 @@ def _read_npz(path: Path) -> dict[str, Tensor]:
         with np.load(path, allow_pickle=False) as file:
             return {name: _torch_order(name, torch.from_numpy(file[name])) for name in file.files}
     except Exception as error:  # of numpy, zipfile, zlib and torch
-        raise CheckpointError(f"{path.name} is damaged or no .npz file of plain arrays ({error}).") from error
+        raise CheckpointError(
+            f"{_title(path)} is damaged or no .npz file of plain arrays ({error})."
+        ) from error
 
 
 def _torch_order(name: str, array: Tensor) -> Tensor:
@@ -479,15 +488,17 @@ def _untie(config: dict[str, Any], tensors: dict[str, Tensor], embeddings: str) 
 def _read_bert(name: str | Path, device: Device | str, dtype: torch.dtype | None) -> tuple[Bert, Report]:
     path = _locate(name)
     if not path.is_dir():
-        raise CheckpointError(f"A BERT is a folder with config.json and model.safetensors, not {path.name}.")
+        raise CheckpointError(
+            f"A BERT is a folder with config.json and model.safetensors, not {_title(path)}."
+        )
     settings = _read_json(path / "config.json")
     kind = settings.get("model_type", "bert" if "vocab_size" in settings else "unknown")
     if kind != "bert":
         hint = "; use load_vit for it" if kind in ("vit", "deit") else "; load_bert reads model_type 'bert'"
-        raise CheckpointError(f"{path.name} is of the architecture {_architecture(settings)}{hint}.")
+        raise CheckpointError(f"{_title(path)} is of the architecture {_architecture(settings)}{hint}.")
     if settings.get("position_embedding_type", "absolute") != "absolute" or settings.get("is_decoder"):
         raise CheckpointError(
-            f"{path.name} is a variant of BERT (relative positions or decoder) not read here."
+            f"{_title(path)} is a variant of BERT (relative positions or decoder) not read here."
         )
     tensors = _read_safetensors(path)
     prefix = "bert." if any(key.startswith("bert.") for key in tensors) else ""
@@ -496,16 +507,16 @@ def _read_bert(name: str | Path, device: Device | str, dtype: torch.dtype | None
         tokenizer = Tokenizer.from_folder(path)
     except ValueError as error:
         raise CheckpointError(str(error)) from error
-    with _making_model(path.name):
+    with _making_model(_title(path)):
         settings = _untie(settings, tensors, f"{prefix}embeddings.word_embeddings.weight")
         config = _config(BertConfig, settings, tensors)
         bert = Bert(config, pooler=pooler, tokenizer=tokenizer)
         _add_bert_heads(bert, settings, tensors)
     names = _bert_names(bert, prefix)
-    dropped = _fill(bert, names, tensors, [r"(bert\.)?embeddings\.position_ids"], path.name)
+    dropped = _fill(bert, names, tensors, [r"(bert\.)?embeddings\.position_ids"], _title(path))
     if bert.tokenizer.vocab_size > config.vocab_size:
         raise CheckpointError(
-            f"The tokenizer of {path.name} has more word pieces than the model has embeddings."
+            f"The tokenizer of {_title(path)} has more word pieces than the model has embeddings."
         )
     _finish(bert, str(name), device, dtype)
     heads = {
@@ -584,7 +595,9 @@ def _preprocessing(path: Path, config: ViTConfig) -> Preprocessing:
     try:
         return Preprocessing.from_hf(_read_json(file) if file.exists() else {}, config.image_size)
     except (AttributeError, IndexError, TypeError, KeyError, ValueError) as error:
-        raise CheckpointError(f"{path.name}: preprocessor_config.json cannot be used ({error}).") from error
+        raise CheckpointError(
+            f"{_title(path)}: preprocessor_config.json cannot be used ({error})."
+        ) from error
 
 
 def _timm_vit(path: Path, settings: dict[str, Any], tensors: dict[str, Tensor]) -> tuple[ViT, Names]:
@@ -601,9 +614,11 @@ def _timm_vit(path: Path, settings: dict[str, Any], tensors: dict[str, Tensor]) 
     size = _square(options.get("img_size") or pretrained.get("input_size", [3, 224, 224])[1:])
     num_heads = options.get("num_heads") or {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16}.get(hidden)
     if num_heads is None:
-        raise CheckpointError(f"config.json of {path.name} does not say how many attention heads there are.")
+        raise CheckpointError(
+            f"config.json of {_title(path)} does not say how many attention heads there are."
+        )
     if "cls_token" not in tensors:
-        raise CheckpointError(f"{path.name} is a ViT without a class token, which is not read here.")
+        raise CheckpointError(f"{_title(path)} is a ViT without a class token, which is not read here.")
     prefix = [name for name in ("cls_token", "dist_token", "reg_token") if name in tensors]
     heads = [name for name in ("head", "head_dist") if f"{name}.weight" in tensors]
     config = _config(
@@ -669,10 +684,10 @@ def _read_vit(name: str | Path, device: Device | str, dtype: torch.dtype | None)
         kind = settings.get("model_type")
         if kind not in ("vit", "deit", None) or (kind is None and "vocab_size" in settings):
             hint = "use load_bert for it" if kind in ("bert", None) else "load_vit reads 'vit' and 'deit'"
-            raise CheckpointError(f"{path.name} is of the architecture {_architecture(settings)}; {hint}.")
+            raise CheckpointError(f"{_title(path)} is of the architecture {_architecture(settings)}; {hint}.")
         tensors = _read_safetensors(path)
         source = "Hugging Face" if kind else "timm"
-    with _making_model(path.name):
+    with _making_model(_title(path)):
         if path.suffix == ".npz":
             vit, names = _npz_vit(path, tensors)
         elif source == "timm":
@@ -680,7 +695,7 @@ def _read_vit(name: str | Path, device: Device | str, dtype: torch.dtype | None)
         else:
             vit, names = _hf_vit(path, settings, tensors)
     droppable = [r"((vit|deit)\.)?pooler\.dense\.(weight|bias)", r"((vit|deit)\.)?embeddings\.mask_token"]
-    dropped = _fill(vit, names, tensors, droppable, path.name)
+    dropped = _fill(vit, names, tensors, droppable, _title(path))
     _finish(vit, str(name), device, dtype)
     config = vit.config
     facts = _facts(config, f"ViT, pre-norm ({source})", tensors) | {

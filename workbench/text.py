@@ -205,8 +205,14 @@ class Tokenizer:
             spans: (start, end), or (start, end, action) with the action "mask", "random" (another word
                 piece instead) or "keep" (the word stays, and is guessed all the same).
             seed: the random word pieces depend on it and on where they stand.
+
+        Raises:
+            ValueError: another action.
         """
         spans = [(*span, "mask")[:3] for span in spans]
+        for *_, action in spans:
+            if action not in ("mask", "random", "keep"):
+                raise ValueError(f"What is done to a word is 'mask', 'random' or 'keep', not {action!r}.")
         random_ids = self.random_ids() if any(action == "random" for *_, action in spans) else None
         masked = []
         for token in tokens:
