@@ -40,7 +40,7 @@ def masked_filling(
     sentence = 0.34 * lines + 0.15
     cards = guesses["cards"][:3]
     bars = max((len(card["candidates"]) for card in cards), default=0)
-    height = sentence + (0.24 * bars + 0.75 if bars else 0) + 0.3
+    height = sentence + (0.24 * bars + 0.5 if bars else 0) + 0.3
     figure.clear()
     figure.set_size_inches(width, height)
     _place_words(figure, words, width, height, weights)

@@ -99,7 +99,8 @@ def describe(model: Bert | ViT) -> str:
 def device_name(device: torch.device) -> str:
     """A device in words: the GPU's name, or the CPU with its threads."""
     if device.type == "cpu":
-        return f"CPU ({torch.get_num_threads()} threads)"
+        threads = torch.get_num_threads()
+        return f"CPU ({threads} {'thread' if threads == 1 else 'threads'})"
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "Apple GPU"
 
 

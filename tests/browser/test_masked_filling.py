@@ -32,19 +32,19 @@ def filling(lesson):
 
 def test_click_masks_and_unmasks(filling):
     assert "tea" in filling.guesses()
-    filling.after(filling.chip("hot").click)
+    filling.after(filling.chip("cup").click)
     assert filling.root.locator(".card").count() == 2
     assert filling.root.locator("button.chip.mask").all_text_contents() == ["[MASK]", "[MASK]"]
     filling.after(filling.root.locator("button.chip.mask").first.click)
     assert filling.root.locator(".card").count() == 1
-    assert filling.chip("hot").get_attribute("aria-pressed") == "false"
+    assert filling.chip("cup").get_attribute("aria-pressed") == "false"
 
 
 def test_the_bars_are_the_models_own_numbers(filling):
-    filling.after(filling.chip("water").click)
+    filling.after(filling.chip("morning").click)
     said = filling.lesson.python(
         "print([(c.label, f'{100 * c.probability:.1f}') for c in wb.fill_mask(bert, "
-        "'She poured hot water into a cup of tea.', masks=[(15, 20), (35, 38)])[0].candidates])"
+        "'I drink a cup of tea every morning.', masks=[(17, 20), (27, 34)])[0].candidates])"
     )
     assert filling.guesses() == re.findall(r"\('(.+?)',", said)
     widths = (
@@ -72,7 +72,7 @@ def test_hover_previews_and_click_pins_a_candidate(filling):
 def test_editing_keeps_masks_and_errors_keep_the_last_good_state(filling):
     filling.button("Edit text").click()
     area = filling.root.locator("textarea")
-    filling.after(lambda: area.fill("Quickly she poured hot water into a cup of tea."))
+    filling.after(lambda: area.fill("Quickly I drink a cup of tea every morning."))
     area.press("Enter")
     assert filling.root.locator("button.chip.mask").count() == 1
     assert filling.guesses() and filling.chip("Quickly").is_visible()
@@ -117,7 +117,7 @@ def test_layers_context_attention_and_top_k(filling):
     assert "tea" in filling.guesses()
 
     filling.after(filling.button("hide left").click)
-    assert filling.root.locator("button.chip.hidden").count() == 8
+    assert filling.root.locator("button.chip.hidden").count() == 5
     assert filling.root.locator(".before").count() == 5
     assert "tea" not in filling.guesses()
     filling.after(filling.button("all words").click)
@@ -191,7 +191,7 @@ def test_light_and_dark_wide_and_narrow(lesson, theme, width):
     if os.environ.get("WRITE_SCREENSHOTS") == "1" and width == 1280:  # the pictures in README
         SCREENSHOTS.mkdir(exist_ok=True)
         first = opened.widget()
-        first.after(first.chip("hot").click)
+        first.after(first.chip("cup").click)
         opened.page.mouse.move(0, 0)
         first.root.screenshot(path=SCREENSHOTS / f"masked_filling_{theme.lower()}.png")
 
@@ -204,12 +204,12 @@ def test_kernel_restart(filling):
     filling.lesson.wait_for_kernel()
     filling.lesson.run_all()
     again = filling.lesson.widget()
-    again.after(again.chip("hot").click)
+    again.after(again.chip("cup").click)
     assert again.root.locator(".card").count() == 2
 
 
 def test_saved_page_stands_alone(filling, browser, tmp_path):
-    filling.after(filling.chip("water").click)
+    filling.after(filling.chip("cup").click)
     page = tmp_path / "page.html"
     filling.lesson.python(
         "w = MaskedFilling(bert, 'Tea </script><b>for</b> two.', masked=[(0, 3)])\n"
@@ -236,6 +236,6 @@ def test_start_here_runs(lesson):
     opened = lesson("00_start_here.ipynb")
     opened.run_all()
     widget = opened.widget()
-    widget.after(widget.chip("bus").click)
+    widget.after(widget.chip("sky").click)
     assert widget.root.locator(".card").count() == 2
     assert accessibility_faults(opened) == []

@@ -21,6 +21,7 @@ function render({ model, el }) {
     role: "group",
     "aria-label": "The sentence. Enter masks a word or brings it back, arrow keys move.",
     onkeydown: move,
+    onscroll: () => shade(), // lines end where the words are now
   });
   const links = element("canvas", { class: "links", "aria-hidden": "true" });
   const area = element("textarea", { class: "edit", "aria-label": "The sentence", spellcheck: "false", hidden: true });

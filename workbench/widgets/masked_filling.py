@@ -72,9 +72,7 @@ class MaskedFilling(WorkbenchWidget):
         sync=True
     )
 
-    def __init__(
-        self, bert: Bert, text: str = "She poured hot water into a cup of tea.", **options: Any
-    ) -> None:
+    def __init__(self, bert: Bert, text: str = "I drink a cup of tea every morning.", **options: Any) -> None:
         if "mlm" not in bert.heads:
             have = ", ".join(bert.heads) or "none"
             raise ValueError(
