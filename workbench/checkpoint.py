@@ -251,7 +251,7 @@ def _with_bias(ours: str, *theirs: str) -> Names:
 
 
 def _layers(config: EncoderConfig, prefix: str, parts: dict[str, Sequence[str]]) -> Names:
-    """Names of all layers; `parts` has theirs in the order of `LAYER`, "N" in `prefix` is the layer."""
+    """Names of all layers: `parts` is one of the tables below, "N" in `prefix` stands for the layer."""
     names: Names = {}
     for layer in range(config.num_hidden_layers):
         for ours, theirs in parts.items():

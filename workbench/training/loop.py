@@ -14,6 +14,8 @@ from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from workbench.encoder import MODEL_LOCK
+
 Batch = dict[str, Tensor]
 
 # At each save it warns that tied weights are stored once, which is what is wanted.
@@ -134,24 +136,28 @@ def train(
     )
     try:
         while settings.left(progress.step, progress.seconds) > 0:
-            # Dropout of a step is the same in a resumed training, and another on each process.
-            torch.manual_seed(settings.seed + 1_000_003 * (progress.step + 1) + accelerator.process_index)
-            objective.train()
-            batch = batch_at(progress.step, accelerator.process_index, accelerator.num_processes)
-            batch = {name: tensor.to(accelerator.device, non_blocking=True) for name, tensor in batch.items()}
-            optimizer.zero_grad()
-            loss, number = prepared(**batch)
-            step_sums = torch.stack(
-                [loss.detach(), number, torch.full_like(number, batch["input_ids"].numel())]
-            )
-            step_sums = accelerator.reduce(step_sums, "sum")
-            # Gradients are averaged over processes, so each takes its share of the global mean.
-            accelerator.backward(loss * accelerator.num_processes / step_sums[1].clamp(min=1))
-            accelerator.clip_grad_norm_(prepared.parameters(), settings.clip)
-            rate = settings.rate(progress.step, progress.seconds)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            optimizer.step()
+            with MODEL_LOCK:  # a widget may ask the model between two steps, and then without dropout
+                # Dropout of a step is the same in a resumed training, and another on each process.
+                torch.manual_seed(settings.seed + 1_000_003 * (progress.step + 1) + accelerator.process_index)
+                objective.train()
+                batch = batch_at(progress.step, accelerator.process_index, accelerator.num_processes)
+                batch = {
+                    name: tensor.to(accelerator.device, non_blocking=True) for name, tensor in batch.items()
+                }
+                optimizer.zero_grad()
+                loss, number = prepared(**batch)
+                step_sums = torch.stack(
+                    [loss.detach(), number, torch.full_like(number, batch["input_ids"].numel())]
+                )
+                step_sums = accelerator.reduce(step_sums, "sum")
+                # Gradients are averaged over processes, so each takes its share of the global mean.
+                accelerator.backward(loss * accelerator.num_processes / step_sums[1].clamp(min=1))
+                accelerator.clip_grad_norm_(prepared.parameters(), settings.clip)
+                rate = settings.rate(progress.step, progress.seconds)
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                optimizer.step()
+                objective.eval()
             sums += step_sums
             progress.step += 1
             progress.seconds = time.monotonic() - started
