@@ -92,7 +92,8 @@ class SelfAttention(nn.Module):
             scores = (query * query.shape[-1] ** -0.5) @ key.mT  # (batch, heads, query, key)
             if mask is not None:
                 scores = scores.masked_fill(~mask, -torch.inf)
-            probabilities = scores.softmax(dim=-1)
+            # Maps can be large: without gradients they take the memory of the scores.
+            probabilities = torch.softmax(scores, -1, out=None if torch.is_grad_enabled() else scores)
             for watcher in self.watchers:
                 probabilities = watcher(probabilities)
             context = F.dropout(probabilities, dropout) @ value
