@@ -194,7 +194,7 @@ def _without_announcements(handler: Any, page_config: dict[str, Any]) -> dict[st
 
 
 def _send_kernel_messages_at_once() -> None:
-    """Sets TCP_NODELAY on the websocket of every kernel: a widget answers in 16 ms instead of 52."""
+    """Sets TCP_NODELAY on the websocket of every kernel: small answers no longer wait for others."""
     try:
         from jupyter_server.services.kernels.websocket import KernelWebsocketHandler
 
