@@ -138,10 +138,28 @@ class Tokenizer:
         return cls(backend)
 
     def save(self, folder: Path) -> None:
-        """Writes tokenizer.json and tokenizer_config.json, as `transformers` reads them."""
+        """Writes tokenizer_config.json with vocab.txt, or with the larger tokenizer.json for a tokenizer
+        that a list of words does not tell all about; `transformers` reads both."""
         content = self.backend.to_str()
-        (folder / "tokenizer.json").write_text(content, encoding="utf-8")
-        normalizer = json.loads(content)["normalizer"] or {}
+        parts = json.loads(content)
+        normalizer = parts["normalizer"] or {}
+        vocabulary = self.backend.get_vocab()
+        words = sorted(vocabulary, key=vocabulary.get)
+        plain = Tokenizer.from_words(
+            words,
+            normalizer.get("lowercase", True),
+            normalizer.get("strip_accents"),
+            normalizer.get("handle_chinese_chars", True),
+        )
+        # [CLS] and [SEP] are added by `pack` here, and there by the class named below.
+        same = json.loads(plain.backend.to_str()) == parts | {"post_processor": None}
+        same = same and not any("\n" in word for word in words)
+        for name in ("vocab.txt", "tokenizer.json"):
+            (folder / name).unlink(missing_ok=True)  # of an earlier save
+        if same:
+            (folder / "vocab.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
+        else:
+            (folder / "tokenizer.json").write_text(content, encoding="utf-8")
         config = {
             "tokenizer_class": "BertTokenizer",
             "do_lower_case": normalizer.get("lowercase", True),

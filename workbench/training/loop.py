@@ -5,6 +5,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
 from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm.auto import tqdm
 
 from workbench.encoder import MODEL_LOCK
@@ -62,9 +64,21 @@ class Progress:
     log: list[dict[str, float]] = field(default_factory=list)
 
 
+def halves_pay(device: str) -> bool:
+    """Whether bfloat16 is the faster way there: on a GPU, and on a CPU with matrix units for it (AMX)."""
+    return device == "cuda" or (
+        device == "cpu" and bool(getattr(torch.cpu, "get_capabilities", dict)().get("amx_bf16"))
+    )
+
+
+def processes() -> PartialState:
+    """The processes that train together: one, or as many as `accelerate launch` or `torchrun` started."""
+    return PartialState(cpu=not torch.accelerator.is_available())
+
+
 def train(
     objective: nn.Module,
-    batch_at: Callable[[int, int, int], Batch],
+    batch_at: Callable[[int, int, int], Batch | list[Batch]],
     settings: Settings,
     folder: Path,
     *,
@@ -74,10 +88,13 @@ def train(
     """Trains until the end, or until interrupted; what was learned stays in the model either way.
 
     Args:
-        objective: wraps the model; called as `objective(**batch)` it returns the sum of the losses and
-            the number of things summed over, so that processes can be averaged exactly.
-        batch_at: `batch_at(step, process, processes)`, this process's part of the batch of a step. It must
-            depend on nothing else: that is what makes a resumed training give the same numbers.
+        objective: wraps the model; called as `objective(**batch)` it returns for each of its `names` the
+            sum of the losses and the number of things summed over, both (names,), so that processes can
+            be averaged exactly. What is minimised is the sum of the means times its `weights`. Its `unit`
+            says what speed is counted in, and `objective.size(batch)` how many of them are in a batch.
+        batch_at: `batch_at(step, process, processes)`, this process's part of the batch of a step, or of
+            several batches whose losses are added. It must depend on nothing else: that is what makes a
+            resumed training give the same numbers.
         settings: see `Settings`.
         folder: gets log.jsonl, and state-STEP/ to resume from.
         resume: go on from the last state if there is one.
@@ -86,9 +103,10 @@ def train(
     Returns:
         Where the training ended. Progress is shown; with Ctrl-C or the stop button it ends early.
     """
+    device = processes().device.type
     # Heads that a batch does not use get no gradient; DDP has to be told.
     accelerator = Accelerator(
-        mixed_precision="bf16" if PartialState().device.type == "cuda" else "no",
+        mixed_precision="bf16" if halves_pay(device) else "no",
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
     decayed = [p for p in objective.parameters() if p.ndim > 1]
@@ -129,7 +147,9 @@ def train(
             for old in set(folder.glob("state-*")) - {state}:
                 shutil.rmtree(old)
 
-    sums = torch.zeros(3, device=accelerator.device)  # since the last line of the log: loss, count, tokens
+    # Since the last line of the log: losses and counts by name, and the sizes of the batches.
+    sums = torch.zeros(2 * len(objective.names) + 1, device=accelerator.device)
+    weights = torch.tensor(objective.weights, device=accelerator.device)
     started, since = time.monotonic() - progress.seconds, time.monotonic()
     bar = tqdm(
         total=settings.steps, initial=progress.step, unit="step", disable=not accelerator.is_main_process
@@ -140,42 +160,54 @@ def train(
                 # Dropout of a step is the same in a resumed training, and another on each process.
                 torch.manual_seed(settings.seed + 1_000_003 * (progress.step + 1) + accelerator.process_index)
                 objective.train()
-                batch = batch_at(progress.step, accelerator.process_index, accelerator.num_processes)
-                batch = {
-                    name: tensor.to(accelerator.device, non_blocking=True) for name, tensor in batch.items()
-                }
                 optimizer.zero_grad()
-                loss, number = prepared(**batch)
-                step_sums = torch.stack(
-                    [loss.detach(), number, torch.full_like(number, batch["input_ids"].numel())]
-                )
-                step_sums = accelerator.reduce(step_sums, "sum")
-                # Gradients are averaged over processes, so each takes its share of the global mean.
-                accelerator.backward(loss * accelerator.num_processes / step_sums[1].clamp(min=1))
+                batches = batch_at(progress.step, accelerator.process_index, accelerator.num_processes)
+                batches = batches if isinstance(batches, list) else [batches]
+                for number, batch in enumerate(batches, 1):
+                    batch = {
+                        name: part.to(accelerator.device, non_blocking=True) for name, part in batch.items()
+                    }
+                    # Processes share their gradients once a step. PyTorch's fused attention is slow in
+                    # the backward pass on a CPU.
+                    with (
+                        accelerator.no_sync(prepared) if number < len(batches) else nullcontext(),
+                        sdpa_kernel(SDPBackend.MATH) if device == "cpu" else nullcontext(),
+                    ):
+                        losses, counts = prepared(**batch)
+                        size = torch.full_like(counts[:1], objective.size(batch))
+                        batch_sums = accelerator.reduce(torch.cat([losses.detach(), counts, size]), "sum")
+                        everywhere = batch_sums[len(losses) : 2 * len(losses)].clamp(min=1)
+                        # Gradients are averaged over processes: each takes its share of the global means.
+                        means = losses / everywhere * accelerator.num_processes
+                        accelerator.backward((means * weights).sum())
+                    sums += batch_sums
                 accelerator.clip_grad_norm_(prepared.parameters(), settings.clip)
                 rate = settings.rate(progress.step, progress.seconds)
                 for group in optimizer.param_groups:
                     group["lr"] = rate
                 optimizer.step()
                 objective.eval()
-            sums += step_sums
             progress.step += 1
             progress.seconds = time.monotonic() - started
             if settings.hours:  # all processes go by one clock
                 progress.seconds = broadcast_object_list([progress.seconds])[0]
             bar.update()
             if progress.step % settings.log_every == 0:
-                loss_sum, count, tokens = sums.tolist()
-                speed = tokens / (time.monotonic() - since)
+                *both, size = sums.tolist()
+                number = len(objective.names)
+                by_name = {
+                    f"{name}_loss": loss / count
+                    for name, loss, count in zip(objective.names, both[:number], both[number:], strict=True)
+                    if count
+                }
+                speed = size / (time.monotonic() - since)
                 note(
-                    {
-                        "loss": loss_sum / max(1, count),
-                        "learning_rate": rate,
-                        "tokens_per_second": speed,
-                        "seconds": progress.seconds,
-                    }
+                    {"loss": sum(by_name.values()) / max(1, len(by_name))}
+                    | by_name
+                    | {"learning_rate": rate, f"{objective.unit}_per_second": speed}
+                    | {"seconds": progress.seconds}
                 )
-                bar.set_postfix_str(f"loss {progress.log[-1]['loss']:.3f}, {speed:,.0f} tokens/s")
+                bar.set_postfix_str(f"loss {progress.log[-1]['loss']:.3f}, {speed:,.0f} {objective.unit}/s")
                 sums.zero_()
                 since = time.monotonic()
             if (

@@ -1,61 +1,119 @@
 """The recipe of the shipped BERT: a masked-word head on MiniLM's encoder, trained on plain text."""
 
 import argparse
+import string
 import time
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from accelerate import PartialState
 from torch import Tensor, nn
+from tqdm.auto import tqdm
 
-from workbench.bert import Bert
-from workbench.checkpoint import load_bert, save_checkpoint
+from workbench.bert import Bert, Pooler
+from workbench.checkpoint import NSP_LABELS, load_bert, save_checkpoint
+from workbench.encoder import SelfAttention, initialize
+from workbench.tasks import answer_question
 from workbench.text import Tokenizer, mask_randomly
 from workbench.training import loop
-from workbench.training.data import Rows, bucketed_batches, make_rows, read_documents, split_documents
+from workbench.training.data import (
+    IGNORED,
+    Rows,
+    bucketed_batches,
+    make_pairs,
+    make_rows,
+    read_documents,
+    split_documents,
+)
+from workbench.training.examples import (
+    NLI_LABELS,
+    SENTIMENT_LABELS,
+    UPOS_LABELS,
+    Example,
+    pair_rows,
+    read_examples,
+    sentence_rows,
+    span_rows,
+    word_rows,
+)
 
 START = "sentence-transformers/all-MiniLM-L6-v2"  # Apache-2.0; BERT's own vocabulary
+# What the tasks share of the tokens of a step, and how much their mean losses weigh: found by trial.
+SHARES = {"mlm": 0.55, "nsp": 0.55, "span": 0.27, "nli": 0.07, "sentiment": 0.04, "pos": 0.07}
+WEIGHTS = {"mlm": 1.0, "nsp": 0.5, "span": 0.5, "nli": 0.25, "sentiment": 0.15, "pos": 0.5}
 REPEAT = {"stories": 3}  # plain everyday sentences are few among the kit's texts, and what learners type
 
 
 # --- what is learned ---------------------------------------------------------------------------
 
 
-class MaskedWordLoss(nn.Module):
-    """Cross entropy at the chosen tokens (BERT, section 3.1, task 1)."""
+class HeadLosses(nn.Module):
+    """Cross entropy of every head that a batch has targets for (BERT, sections 3.1 and 4)."""
+
+    unit = "tokens"
 
     def __init__(self, bert: Bert) -> None:
         super().__init__()
         self.bert = bert
+        self.names = tuple(bert.heads)
+        self.weights = [WEIGHTS.get(name, 1.0) for name in self.names]
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, chosen: Tensor, original_ids: Tensor
+        self, input_ids: Tensor, token_type_ids: Tensor, attention_mask: Tensor, **targets: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """All (batch, tokens). Returns the sum of the losses and how many tokens were chosen."""
-        logits = masked_word_logits(self.bert, input_ids, attention_mask, chosen)
-        return F.cross_entropy(logits.float(), original_ids[chosen], reduction="sum"), chosen.sum()
+        """The first three (batch, tokens). A target goes by the name of its head: (batch,) for sentences,
+        (batch, tokens) for words, (batch, 2) for spans; `IGNORED` where there is none.
+
+        Returns:
+            The sums of the losses, and how many were summed, in the order of `names`; both (heads,).
+        """
+        last = self.bert(input_ids, token_type_ids, attention_mask)[-1]
+        none = last.new_zeros((), dtype=torch.float32)
+        losses, counts = dict.fromkeys(self.names, none), dict.fromkeys(self.names, none)
+        for name, target in targets.items():
+            logits, target = scores(self.bert, name, last, attention_mask, target)
+            losses[name] = F.cross_entropy(logits, target, reduction="sum")
+            counts[name] = none + len(target)
+        return torch.stack(list(losses.values())), torch.stack(list(counts.values()))
+
+    def size(self, batch: loop.Batch) -> int:
+        """Tokens in a batch, padding counted."""
+        return batch["input_ids"].numel()
 
 
-def masked_word_logits(bert: Bert, input_ids: Tensor, attention_mask: Tensor, chosen: Tensor) -> Tensor:
-    """Scores of all words at the chosen tokens only: all (batch, tokens) -> (chosen, vocab_size)."""
-    return bert.logits("mlm", bert(input_ids, attention_mask=attention_mask)[-1][chosen])
+def scores(
+    bert: Bert, head: str, hidden_states: Tensor, attention_mask: Tensor, target: Tensor
+) -> tuple[Tensor, Tensor]:
+    """What a head says where there is a target: logits (targets, classes), and the targets (targets,)."""
+    if bert.heads[head].kind == "span":  # the classes are the tokens; a start and an end for each row
+        logits = bert.logits(head, hidden_states).float().masked_fill(~attention_mask[..., None].bool(), -1e9)
+        return logits.mT.flatten(0, 1), target.flatten()
+    given = target != IGNORED
+    if bert.heads[head].kind == "sentence":
+        return bert.logits(head, hidden_states)[given].float(), target[given]
+    return bert.logits(head, hidden_states[given]).float(), target[given]  # the vocabulary is large
 
 
-class MaskedBatches:
+class Batches:
     """`batch_at` of the loop: rows of similar length; each epoch has its own order and its own masks.
 
     Args:
-        rows: the text.
+        rows: the examples.
         tokenizer: the one that the rows were made with.
+        head: whose targets they have; "mlm" for none but the masked words.
         tokens: most tokens in a batch, padding counted, over all processes.
         seed: of the batches, their order and the masks.
+        masked: whether words are masked, and are to be guessed, too.
     """
 
-    def __init__(self, rows: Rows, tokenizer: Tokenizer, tokens: int, seed: int = 0) -> None:
-        self.rows, self.tokenizer, self.seed = rows, tokenizer, seed
-        self.random_ids = tokenizer.random_ids()
+    def __init__(
+        self, rows: Rows, tokenizer: Tokenizer, head: str, tokens: int, seed: int = 0, *, masked: bool = False
+    ) -> None:
+        self.rows, self.tokenizer, self.head, self.seed = rows, tokenizer, head, seed
+        self.random_ids = tokenizer.random_ids() if masked or head == "mlm" else None
         self.batches = bucketed_batches(rows.lengths, tokens, seed)
 
     def rows_at(self, step: int) -> np.ndarray:
@@ -66,83 +124,204 @@ class MaskedBatches:
 
     def __call__(self, step: int, process: int = 0, processes: int = 1) -> loop.Batch:
         """This process's rows of the batch of a step; what is masked does not depend on the processes."""
-        batch = self.rows.batch(self.rows_at(step), self.tokenizer)
-        batch = mask_batch(batch, self.tokenizer, self.random_ids, self.seed + step)
+        batch = self.rows.batch(self.rows_at(step), self.tokenizer.pad_id)
+        words, targets = batch.pop("words"), batch.pop("targets")
+        if self.head != "mlm":
+            batch[self.head] = targets
+        if self.random_ids is not None:
+            batch |= mask_batch(batch["input_ids"], words, self.tokenizer, self.random_ids, self.seed + step)
         return {name: tensor[process::processes] for name, tensor in batch.items()}
 
 
 def mask_batch(
-    batch: loop.Batch, tokenizer: Tokenizer, random_ids: Tensor, seed: int, share: float = 0.15
+    input_ids: Tensor, words: Tensor, tokenizer: Tokenizer, random_ids: Tensor, seed: int, share: float = 0.15
 ) -> loop.Batch:
-    """Masks a batch of `Rows.batch` by BERT's rule; what `MaskedWordLoss` takes."""
-    maskable = (batch["words"] > 0) & (batch["input_ids"] != tokenizer.unk_id)
+    """Masks by BERT's rule; all (batch, tokens). Returns `input_ids` after it and the targets `mlm`."""
+    maskable = (words > 0) & (input_ids != tokenizer.unk_id)
     generator = torch.Generator().manual_seed(seed)
-    masking = mask_randomly(batch["input_ids"], maskable, tokenizer.mask_id, random_ids, generator, share)
-    return {
-        "input_ids": masking.input_ids,
-        "attention_mask": batch["attention_mask"],
-        "chosen": masking.chosen,
-        "original_ids": batch["input_ids"],
-    }
+    masking = mask_randomly(input_ids, maskable, tokenizer.mask_id, random_ids, generator, share)
+    return {"input_ids": masking.input_ids, "mlm": input_ids.masked_fill(~masking.chosen, IGNORED)}
+
+
+# --- how well it is learned --------------------------------------------------------------------
 
 
 @torch.inference_mode()
-def masked_word_figures(bert: Bert, rows: Rows, most: int = 512, seed: int = 0) -> dict[str, float]:
-    """How well masked words are guessed in at most `most` rows, drawn and masked by `seed`.
+def head_figures(bert: Bert, rows: Rows, head: str, most: int = 512, seed: int = 0) -> dict[str, float]:
+    """How often a head is right in at most `most` rows, drawn (and for "mlm" masked) by `seed`.
 
     Returns:
-        `mlm_accuracy` (share guessed right), `mlm_loss` (mean cross entropy) and `mlm_words` (how many).
+        HEAD_accuracy (of spans: start and end both right), HEAD_loss (mean cross entropy) and HEAD_count.
     """
-    right = loss = count = 0.0
-    random_ids = bert.tokenizer.random_ids()
     drawn = np.random.default_rng(seed).permutation(len(rows))[:most]
     drawn = drawn[np.argsort(rows.lengths[drawn], kind="stable")]  # similar lengths: little padding
+    random_ids = bert.tokenizer.random_ids()
+    right = loss = count = 0.0
     for start in range(0, len(drawn), 32):
-        batch = rows.batch(drawn[start : start + 32], bert.tokenizer)
-        batch = mask_batch(batch, bert.tokenizer, random_ids, seed + start)
+        batch = rows.batch(drawn[start : start + 32], bert.tokenizer.pad_id)
+        words, target = batch.pop("words"), batch.pop("targets")
+        if head == "mlm":
+            batch |= mask_batch(batch["input_ids"], words, bert.tokenizer, random_ids, seed + start)
+            target = batch.pop("mlm")
         batch = {name: tensor.to(bert.device) for name, tensor in batch.items()}
-        original_ids = batch.pop("original_ids")[batch["chosen"]]
-        logits = masked_word_logits(bert, **batch).float()
-        right += float((logits.argmax(-1) == original_ids).sum())
-        loss += float(F.cross_entropy(logits, original_ids, reduction="sum"))
-        count += len(original_ids)
-    return {"mlm_accuracy": right / count, "mlm_loss": loss / count, "mlm_words": count}
+        logits, target = scores(
+            bert, head, bert(**batch)[-1], batch["attention_mask"], target.to(bert.device)
+        )
+        loss += float(F.cross_entropy(logits, target, reduction="sum"))
+        hits = logits.argmax(-1) == target
+        hits = hits.view(-1, 2).all(-1) if bert.heads[head].kind == "span" else hits
+        right += float(hits.sum())
+        count += len(hits)
+    count = max(count, 1)
+    return {f"{head}_accuracy": right / count, f"{head}_loss": loss / count, f"{head}_count": count}
+
+
+def span_figures(bert: Bert, examples: Sequence[Example], most: int = 512, seed: int = 0) -> dict[str, float]:
+    """How well questions are answered, by `answer_question`, in at most `most` examples drawn by `seed`.
+
+    Returns:
+        `exact` and `f1`: of answerable questions, the best answer against the closest of those given, as
+        SQuAD scores them (arXiv:1606.05250, section 6.1); `answerable`: whether "no answer" is less likely
+        than the best answer exactly where there is one, mean of the questions with and without an answer
+        (of sources that have both).
+    """
+    drawn = [examples[i] for i in np.random.default_rng(seed).permutation(len(examples))[:most]]
+    mixed = {row.get("source") for row in drawn if not row["answers"]["text"]}
+    exact, f1, told = [], [], {True: [], False: []}
+    for row in tqdm(drawn, desc="questions", unit="question", leave=False):
+        found = answer_question(bert, row["question"], row["context"], top_k=1)
+        given = row["answers"]["text"]
+        best = found.answers[0] if found.answers else None
+        if row.get("source") in mixed:
+            told[bool(given)].append((best is not None and best.probability > found.no_answer) == bool(given))
+        if given:
+            pairs = [(plain_words(best.text if best else ""), plain_words(text)) for text in given]
+            exact.append(max(mine == right for mine, right in pairs))
+            f1.append(max(overlap(mine, right) for mine, right in pairs))
+    told_means = [np.mean(values) for values in told.values() if values]
+    return {
+        "exact": float(np.mean(exact)) if exact else 0.0,
+        "f1": float(np.mean(f1)) if f1 else 0.0,
+        "span_count": len(exact),
+        "answerable": float(np.mean(told_means)) if told_means else 0.0,
+        "answerable_count": sum(map(len, told.values())),
+    }
+
+
+def plain_words(text: str) -> list[str]:
+    """The words of an answer as SQuAD compares them: no case, no punctuation, no articles."""
+    text = "".join(letter for letter in text.lower() if letter not in string.punctuation)
+    return [word for word in text.split() if word not in ("a", "an", "the")]
+
+
+def overlap(mine: Sequence[str], right: Sequence[str]) -> float:
+    """F1 of two answers as bags of words."""
+    common = sum((Counter(mine) & Counter(right)).values())
+    if not common:
+        return float(mine == right)
+    return 2 * common / (len(mine) + len(right))
 
 
 # --- where it starts ---------------------------------------------------------------------------
 
 
-def start_model(start: str) -> Bert:
-    """A BERT to begin with: a masked-word head that starts as identity is added if it has none, and a
-    pooler that no head reads is left out."""
+HEADS = {  # kind and classes of what the recipe can train
+    "mlm": ("mlm", ()),
+    "nsp": ("sentence", NSP_LABELS),
+    "span": ("span", ()),
+    "nli": ("sentence", NLI_LABELS),
+    "sentiment": ("sentence", SENTIMENT_LABELS),
+    "pos": ("word", UPOS_LABELS),
+}
+
+
+def start_model(start: str, heads: Sequence[str] = ("mlm",), dropout: float = 0.1) -> Bert:
+    """A BERT to begin with, and the heads that it lacks; a new masked-word head starts as identity.
+
+    Args:
+        start: a checkpoint.
+        heads: names in `HEADS`. A pooler that none of them reads is left out.
+        dropout: of the hidden states; the attention has none, which is quicker.
+    """
     bert = load_bert(start, device="cpu")
-    if "mlm" not in bert.heads:
-        bert.add_head("mlm", "mlm")
-        nn.init.eye_(bert.heads["mlm"].dense.weight)
-    if not any(head.kind == "sentence" for head in bert.heads.values()):
-        bert.pooler = None
+    if not any(HEADS[name][0] == "sentence" for name in heads):
+        bert.pooler = bert.pooler if any(head.kind == "sentence" for head in bert.heads.values()) else None
+    elif bert.pooler is None:
+        bert.pooler = Pooler(bert.config)
+        bert.pooler.apply(initialize)
+    for name in heads:
+        if name not in bert.heads:
+            bert.add_head(name, *HEADS[name])
+            if name == "mlm":
+                nn.init.eye_(bert.heads["mlm"].dense.weight)
+    for module in bert.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = dropout
+        elif isinstance(module, SelfAttention):
+            module.dropout_prob = 0.0
+    for parameter in bert.parameters():  # rows first again, which training and saving are faster with
+        parameter.data = parameter.data.contiguous()
     return bert
 
 
-def prepare_rows(data: str, bert: Bert, folder: Path, resume: bool = False) -> tuple[Rows, Rows]:
-    """Rows to train on, and rows of held-out documents of Wikipedia (or of the first file, without it).
+def read_all(sources: Sequence[str]) -> tuple[dict[str, list[str]], dict[str, dict[str, list[Example]]]]:
+    """Documents by file, and examples by head and part, of folders and Hub sets.
 
-    They are kept in `folder`, for the other processes and for a resumed training.
+    Raises `ValueError` for a source that holds neither.
     """
-    files = folder / "train_rows.npz", folder / "held_out_rows.npz"
-    processes = PartialState()
-    if processes.is_main_process and not (resume and all(file.exists() for file in files)):
-        folder.mkdir(parents=True, exist_ok=True)
-        parts = {name: split_documents(documents) for name, documents in read_documents(data).items()}
-        scored = next((name for name in parts if name.startswith("wiki")), next(iter(parts)))
-        train = [document for name, part in parts.items() for document in part[0] * REPEAT.get(name, 1)]
-        make_rows(train, bert.tokenizer).save(files[0])
-        make_rows(parts[scored][1], bert.tokenizer).save(files[1])
-    processes.wait_for_everyone()
-    rows = Rows.load(files[0])
-    if not len(rows):
-        raise ValueError(f"{data} holds too little text to train on.")
-    return rows, Rows.load(files[1])
+    documents: dict[str, list[str]] = {}
+    examples: dict[str, dict[str, list[Example]]] = {}
+    for source in sources:
+        found = read_examples(source)
+        examples |= found
+        if not found or any(Path(source).glob("text/*")):
+            documents |= read_documents(source)
+    return documents, examples
+
+
+def make_sources(
+    documents: dict[str, list[str]], examples: dict[str, dict], heads: Sequence[str], tokenizer: Tokenizer
+) -> dict[str, Rows]:
+    """Rows by the name of their source, "held_out_" before what is only scored."""
+    parts = {name: split_documents(texts) for name, texts in documents.items()}
+    train = [text for name, part in parts.items() for text in part[0] * REPEAT.get(name, 1)]
+    scored = next((name for name in parts if name.startswith("wiki")), next(iter(parts), None))
+    rows: dict[str, Rows] = {}
+    if documents and "nsp" in heads:
+        rows["nsp"] = make_pairs(train, tokenizer)
+        rows["held_out_nsp"] = make_pairs(parts[scored][1], tokenizer, same_document=0.0)
+        rows["held_out_nsp_same"] = make_pairs(parts[scored][1], tokenizer, same_document=1.0)
+    elif documents and "mlm" in heads:
+        rows["mlm"] = make_rows(train, tokenizer)
+    if documents and "mlm" in heads:
+        rows["held_out_mlm"] = make_rows(parts[scored][1], tokenizer)
+    makers = {"span": span_rows, "nli": pair_rows, "sentiment": sentence_rows, "pos": word_rows}
+    for head, of_head in examples.items():
+        for part in of_head if head in heads else ():
+            scoring = {"pos": {"every_word": False}, "span": {"unanswerable": 0.0}}.get(head, {})
+            name = {"train": head, "held_out": f"held_out_{head}"}.get(part, f"held_out_{head}_{part}")
+            rows[name] = makers[head](of_head[part], tokenizer, **({} if part == "train" else scoring))
+    return {name: table for name, table in rows.items() if len(table)}
+
+
+def prepare_rows(
+    data: Sequence[str], heads: Sequence[str], tokenizer: Tokenizer, folder: Path, resume: bool = False
+) -> dict[str, Rows]:
+    """`make_sources`, kept in `folder`/rows for the other processes and for a resumed training."""
+    kept = folder / "rows"
+    team = loop.processes()
+    if team.is_main_process and not (resume and (kept / "complete").exists()):
+        kept.mkdir(parents=True, exist_ok=True)
+        for old in kept.iterdir():
+            old.unlink()
+        rows = make_sources(*read_all(data), heads, tokenizer)
+        if not any(not name.startswith("held_out") for name in rows):
+            raise ValueError(f"{', '.join(data)} holds too little text to train on.")
+        for name, table in rows.items():
+            table.save(kept / f"{name}.npz")
+        (kept / "complete").touch()
+    team.wait_for_everyone()
+    return {file.stem: Rows.load(file) for file in sorted(kept.glob("*.npz"))}
 
 
 # --- `workbench train text` and `workbench evaluate text` --------------------------------------
@@ -150,15 +329,21 @@ def prepare_rows(data: str, bert: Bert, folder: Path, resume: bool = False) -> t
 
 def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `workbench train text`."""
-    parser.add_argument("--data", required=True, help="folder of text files, or the name of a Hub set")
+    parser.add_argument(
+        "--data", required=True, nargs="+", help="folders laid out like the data kit, or names of Hub sets"
+    )
     parser.add_argument(
         "--out", type=Path, required=True, help="folder for the log, the state and the checkpoint"
     )
-    parser.add_argument("--start", default=START, help="checkpoint to begin with (default: %(default)s)")
+    parser.add_argument("--initial", default=START, help="checkpoint to begin with (default: %(default)s)")
+    parser.add_argument(
+        "--heads", nargs="+", choices=HEADS, default=list(HEADS), help="what to train (default: all)"
+    )
     parser.add_argument("--hours", type=float, help="how long to train")
     parser.add_argument("--steps", type=int, help="how many steps to train")
-    parser.add_argument("--tokens", type=int, default=4096, help="tokens in a batch (default: %(default)s)")
+    parser.add_argument("--tokens", type=int, default=8192, help="tokens in a batch (default: %(default)s)")
     parser.add_argument("--learning-rate", type=float, default=5e-4, help="(default: %(default)s)")
+    parser.add_argument("--dropout", type=float, default=0.1, help="(default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
     parser.add_argument(
         "--resume", action="store_true", help="go on where the last training in --out stopped"
@@ -170,41 +355,89 @@ def train(options: argparse.Namespace) -> None:
     settings = loop.Settings(
         learning_rate=options.learning_rate, steps=options.steps, hours=options.hours, seed=options.seed
     )
-    bert = start_model(options.start)
-    rows, score_rows = prepare_rows(options.data, bert, options.out, options.resume)
+    team = loop.processes()
+    torch.manual_seed(options.seed)  # new heads are the same in all processes
+    bert = start_model(options.initial, options.heads, options.dropout)
+    rows = prepare_rows(options.data, options.heads, bert.tokenizer, options.out, options.resume)
+    all_shares = sum(SHARES[name] for name in rows if name in SHARES)
+
+    def tokens(name: str) -> int:
+        return round(options.tokens * SHARES[name] / all_shares)
+
+    sources = {
+        name: Batches(table, bert.tokenizer, name, tokens(name), options.seed, masked=name == "nsp")
+        for name, table in rows.items()
+        if name in SHARES
+    }
+
+    def evaluate() -> dict[str, float]:
+        figures: dict[str, float] = {}
+        for name, table in rows.items():
+            if name.startswith("held_out_"):
+                name = name.removeprefix("held_out_")
+                of_head = head_figures(bert, table, name.split("_")[0], 256)
+                figures[f"{name}_accuracy"] = next(iter(of_head.values()))
+        return figures
+
     progress = loop.train(
-        MaskedWordLoss(bert),
-        MaskedBatches(rows, bert.tokenizer, options.tokens, options.seed),
+        HeadLosses(bert),
+        lambda *step: [source(*step) for source in sources.values()],  # as in MT-DNN, but all in each step
         settings,
         options.out,
         resume=options.resume,
-        evaluate=(lambda: masked_word_figures(bert, score_rows)) if len(score_rows) else None,
+        evaluate=evaluate,
     )
-    if PartialState().is_main_process:
+    if team.is_main_process:
         save_checkpoint(bert, options.out / "checkpoint", torch.float16)
         print(f"{progress.step} steps; the checkpoint is in {options.out / 'checkpoint'}.")
 
 
 def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `workbench evaluate text`."""
-    parser.add_argument("--data", required=True, help="folder of text files, or the name of a Hub set")
+    parser.add_argument(
+        "--data", required=True, nargs="+", help="folders laid out like the data kit, or names of Hub sets"
+    )
     parser.add_argument("--checkpoint", help="a folder or a Hub id (default: the shipped one)")
-    parser.add_argument("--rows", type=int, default=512, help="most rows of each text (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of rows and masks (default: %(default)s)")
+    parser.add_argument(
+        "--most", type=int, default=512, help="most examples for each figure (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the choice and the masks (default: %(default)s)"
+    )
 
 
 def evaluate(options: argparse.Namespace) -> None:
-    """`workbench evaluate text`: prints how well masked words are guessed in held-out documents."""
+    """`workbench evaluate text`: prints how well each head does on held-out text and examples."""
     bert = load_bert(options.checkpoint)
     started = time.monotonic()
+    documents, examples = read_all(options.data)
     lines = []
-    for name, documents in read_documents(options.data).items():
-        rows = make_rows(split_documents(documents)[1], bert.tokenizer)
-        if len(rows):
-            figures = masked_word_figures(bert, rows, options.rows, options.seed)
-            accuracy, loss, words = figures.values()
-            lines.append(f"{name:<16}{accuracy:>10.1%}{loss:>8.3f}{words:>14,.0f}")
+
+    def line(what: str, measure: str, value: float, count: float) -> None:
+        lines.append(f"{what:<44}{measure:<12}{value:>8.1%}{count:>8,.0f}")
+
+    def accuracy(what: str, head: str, rows: Rows, unit: str = "accuracy") -> None:
+        if head in bert.heads and len(rows):
+            right, _, count = head_figures(bert, rows, head, options.most, options.seed).values()
+            line(f"{head}: {what}", unit, right, count)
+
+    for name, texts in documents.items():
+        texts = split_documents(texts)[1]
+        accuracy(f"masked words, {name}", "mlm", make_rows(texts, bert.tokenizer))
+        for share, kind in ((0.0, "random"), (1.0, "same document")):
+            pairs = make_pairs(texts, bert.tokenizer, same_document=share)
+            accuracy(f"{name}, false pairs {kind}", "nsp", pairs)
+    held_out = {head: of_head.get("held_out", []) for head, of_head in examples.items()}
+    accuracy("held-out sentences", "sentiment", sentence_rows(held_out.get("sentiment", []), bert.tokenizer))
+    accuracy("held-out words", "pos", word_rows(held_out.get("pos", []), bert.tokenizer, every_word=False))
+    accuracy("held-out pairs", "nli", pair_rows(held_out.get("nli", []), bert.tokenizer))
+    accuracy("SICK", "nli", pair_rows(examples.get("nli", {}).get("sick", []), bert.tokenizer))
+    if "span" in bert.heads and held_out.get("span"):
+        figures = span_figures(bert, held_out["span"], options.most, options.seed)
+        line("span: held-out questions", "exact", figures["exact"], figures["span_count"])
+        line("span: held-out questions", "F1", figures["f1"], figures["span_count"])
+        line("span: answer or none", "accuracy", figures["answerable"], figures["answerable_count"])
     if not lines:
-        raise ValueError(f"{options.data} has no held-out documents: one in fifty is, by its title.")
-    print(f"\n{'held-out text':<16}{'accuracy':>10}{'loss':>8}{'masked words':>14}", *lines, sep="\n")
+        raise ValueError(f"{', '.join(options.data)} has nothing held out that a head could be scored with.")
+    print(f"\n{'head and data':<44}{'measure':<12}{'value':>8}{'number':>8}", *lines, sep="\n")
     print(f"{bert.name}, seed {options.seed}, {bert.device.type}, {time.monotonic() - started:.0f} seconds")
