@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "attention": {"bert", "encoder", "vit"},
     "checkpoint": {"bert", "encoder", "image", "text", "vit"},
     "tasks": {"attention", "bert", "encoder", "image", "text", "vit"},
+    "vectors": {"bert", "encoder"},
     "plots": {"attention", "bert", "encoder", "image", "tasks", "text", "vit"},
     "training": {"attention", "bert", "checkpoint", "encoder", "image", "tasks", "text", "training", "vit"},
     "widgets": {"attention", "bert", "encoder", "image", "plots", "tasks", "text", "vit", "widgets"},

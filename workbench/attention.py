@@ -127,6 +127,45 @@ def ablate(model: Bert | ViT, heads: Iterable[Head] = (), edges: Iterable[Edge] 
         yield
 
 
+def head_effects(model: Bert | ViT, score: Callable[[int], Tensor]) -> Iterator[tuple[int, Tensor]]:
+    """What an answer loses without each single head, a layer at a time, all its heads in one pass.
+
+    Args:
+        score: `score(copies)` runs the model on so many copies of the input and returns the answer's
+            probability in each, (copies,).
+
+    Yields:
+        The layer, and for each of its heads the probability with all heads minus that without it, (heads,).
+    """
+    count = model.config.num_attention_heads
+    before = score(1)[0]
+
+    def one_off_each(probabilities: Tensor) -> Tensor:
+        probabilities = probabilities.clone()
+        probabilities[range(count), range(count)] = 0  # copy number h goes without head h
+        return probabilities
+
+    for layer, attention in _attention_layers(model).items():
+        with _watching({attention: one_off_each}, first=True):
+            yield layer, before - score(count)
+
+
+def query_and_key(model: Bert | ViT, hidden_states: Tensor, layer: int, head: int) -> tuple[Tensor, Tensor]:
+    """The query and key vectors that a head compares ("Attention Is All You Need", section 3.2.1).
+
+    Args:
+        hidden_states: (batch, tokens, hidden), what goes into the layer: `model(...)[layer]`.
+
+    Returns:
+        Both (batch, tokens, head_size); softmax(query @ key.mT / sqrt(head_size)) is the head's map.
+    """
+    _attention_layers(model, [layer])
+    module = model.encoder.layers[layer]
+    inputs = module.attention_norm(hidden_states) if module.norm_first else hidden_states
+    vectors = module.attention.query_key_value(inputs).unflatten(-1, (3, module.attention.num_heads, -1))
+    return vectors[..., 0, head, :], vectors[..., 1, head, :]
+
+
 def _sum(rows: Tensor) -> Tensor:
     """Sums over the keys, kept as an axis, and never zero, so that one may divide by them."""
     return rows.sum(-1, keepdim=True).clamp(min=torch.finfo(rows.dtype).tiny)
@@ -309,3 +348,36 @@ def sum_over_words(weights: Tensor, words: Sequence[int]) -> Tensor:
     index = torch.tensor(words, device=weights.device)
     empty = torch.zeros(*weights.shape[:-1], int(index.max()) + 1, dtype=weights.dtype, device=weights.device)
     return empty.index_add(-1, index, weights)
+
+
+def attention_patterns(maps: Tensor, tokens: Sequence[str]) -> dict[str, Tensor]:
+    """How much of its attention each head spends on a simple habit (Clark et al. 2019, arXiv:1906.04341,
+    section 3).
+
+    Args:
+        maps: (..., query, key) of one text.
+        tokens: its tokens, [CLS] and [SEP] included.
+
+    Returns:
+        For "itself", "previous token", "next token", "[CLS]", "[SEP]" and "same word elsewhere": the share
+        of the rows' weight that goes there, averaged over the tokens that have such a place; (...).
+    """
+    count = len(tokens)
+    index = torch.arange(count, device=maps.device)
+    offset = index - index[:, None]  # (query, key)
+    same = torch.tensor([[a == b for b in tokens] for a in tokens], device=maps.device) & (offset != 0)
+    special = torch.tensor([token in ("[CLS]", "[SEP]") for token in tokens], device=maps.device)
+    places = {
+        "itself": offset == 0,
+        "previous token": offset == -1,
+        "next token": offset == 1,
+        "[CLS]": torch.tensor([token == "[CLS]" for token in tokens], device=maps.device).expand(count, -1),
+        "[SEP]": torch.tensor([token == "[SEP]" for token in tokens], device=maps.device).expand(count, -1),
+        "same word elsewhere": same & ~special,
+    }
+    found = {}
+    for name, where in places.items():
+        rows = where.any(-1)
+        shares = (maps.float() * where).sum(-1)[..., rows]
+        found[name] = shares.mean(-1) if rows.any() else torch.zeros(maps.shape[:-2], device=maps.device)
+    return found

@@ -21,7 +21,7 @@ LESSONS_FOLDER = "workbench-lessons"
 
 # `workbench train KIND` and `workbench evaluate KIND`: a module here has the functions
 # add_train_arguments(parser), train(arguments), add_evaluate_arguments(parser), evaluate(arguments).
-RECIPES = {"text": "workbench.training.text"}
+RECIPES = {"image": "workbench.training.image", "text": "workbench.training.text"}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

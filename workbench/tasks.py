@@ -1,6 +1,7 @@
 """What a user asks of a model: plain functions with typed results. No drawing, no training."""
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -83,6 +84,46 @@ class SpanAnswers:
     tokens: tuple[Token, ...]
     start_probabilities: Tensor
     end_probabilities: Tensor
+
+
+@dataclass(frozen=True)
+class SpanWindow:
+    """What the span head says about one window: [CLS] question [SEP] passage [SEP].
+
+    `vectors` is the last layer, (tokens, hidden); `scores` is S.T_i and E.T_i with the head's bias,
+    (tokens, 2). Both are on the CPU.
+    """
+
+    encoding: Encoding
+    vectors: Tensor
+    scores: Tensor
+
+    @property
+    def inside(self) -> range:
+        """Indices of the passage's tokens."""
+        passage = [index for index, token in enumerate(self.encoding.tokens) if token.segment == 1]
+        return range(passage[0], passage[-1])  # the last one is [SEP]
+
+    @property
+    def probabilities(self) -> Tensor:
+        """Of each token to be the start and the end, softmax over the tokens: (tokens, 2)."""
+        return self.scores.softmax(0)
+
+    @property
+    def no_answer_score(self) -> float:
+        """S.C + E.C: the score of [CLS] as start and as end (section 4.3)."""
+        return float(self.scores[0].sum())
+
+    @property
+    def no_answer(self) -> float:
+        """The same as a probability."""
+        return float(self.probabilities[0].prod())
+
+    def joint(self, longest: int = 30) -> Tensor:
+        """Probabilities of all spans of the passage: (start, end), 0 where a span is impossible."""
+        inside = self.scores.double().softmax(0)[self.inside.start : self.inside.stop]  # products are small
+        start, end = inside.unbind(-1)
+        return (start[:, None] * end).triu().tril(longest - 1)
 
 
 def describe(model: Bert | ViT) -> str:
@@ -251,6 +292,55 @@ def next_sentence(bert: Bert, first: str, second: str) -> NextSentence:
     return NextSentence(float(bert.logits(head, _hidden_states(bert, encoding)[-1])[0].softmax(-1)[0]))
 
 
+def place_cls(
+    encoding: Encoding,
+    place: Literal["front", "middle", "end"] = "front",
+    positions: Literal["follow", "stay"] = "follow",
+) -> tuple[Encoding, Tensor, int]:
+    """Moves [CLS] in front of, between, or behind two sentences.
+
+    Args:
+        encoding: [CLS] first [SEP] second [SEP].
+        place: where [CLS] goes.
+        positions: "follow": tokens are numbered anew where they stand now; "stay": each keeps the number
+            that it had with [CLS] in front.
+
+    Returns:
+        The tokens in their new order, their `position_ids` for `Bert.forward`, (1, tokens), and the index
+        of [CLS].
+
+    Example:
+        >>> moved, position_ids, index = place_cls(encoding, "end")  # doctest: +SKIP
+        >>> states = bert(**moved.tensors(), position_ids=position_ids)  # doctest: +SKIP
+        >>> bert.logits("nsp", states[-1].roll(-index, dims=1))  # [CLS] is token 0 again  # doctest: +SKIP
+    """
+    count = len(encoding)
+    second = next((at for at, token in enumerate(encoding.tokens) if token.segment == 1), count)
+    index = {"front": 0, "middle": second - 1, "end": count - 1}[place]
+    order = [*range(1, index + 1), 0, *range(index + 1, count)]
+    moved = Encoding(tuple(encoding.tokens[at] for at in order))
+    return moved, torch.tensor([order if positions == "stay" else list(range(count))]), index
+
+
+def attention_between(maps: Tensor, encoding: Encoding) -> Tensor:
+    """How attention is shared between two texts.
+
+    Args:
+        maps: (heads, query, key) of one layer, for [CLS] first [SEP] second [SEP] in any order.
+        encoding: whose tokens they are.
+
+    Returns:
+        (heads, 3, 3): [CLS], the words of the first and those of the second text (on average) look at the
+        words of the first, those of the second, and at [CLS] and [SEP]; rows sum to one.
+    """
+    special = torch.tensor([token.word is None for token in encoding.tokens], device=maps.device)
+    second = torch.tensor([token.segment == 1 for token in encoding.tokens], device=maps.device)
+    cls = torch.tensor([token.text == "[CLS]" for token in encoding.tokens], device=maps.device) & special
+    first, second = ~special & ~second, ~special & second
+    to = torch.stack([maps.float()[..., group].sum(-1) for group in (first, second, special)], -1)
+    return torch.stack([to[:, group].mean(1) for group in (cls, first, second)], 1)
+
+
 @torch.inference_mode()
 def classify_sentence(bert: Bert, text: str, head: str | None = None) -> list[Candidate]:
     """Classes of a text, best first (BERT, figure 4b).
@@ -315,33 +405,61 @@ def answer_question(
     Raises:
         ValueError: empty question or passage, or no head "span".
     """
+    windows = span_windows(bert, question, passage)
+    found = best_spans(windows, passage, top_k, longest)
+    best = windows[found[0][1]]
+    start, end = best.probabilities[best.inside.start : best.inside.stop].unbind(-1)
+    answers = tuple(answer for answer, _ in found[:top_k])
+    tokens = tuple(best.encoding.tokens[index] for index in best.inside)
+    return SpanAnswers(answers, best.no_answer, tokens, start, end)
+
+
+@torch.inference_mode()
+def span_windows(
+    bert: Bert, question: str, passage: str, progress: Callable[[int, int], None] | None = None
+) -> list[SpanWindow]:
+    """Reads a passage, in overlapping windows if it is long, with the head for spans.
+
+    Args:
+        progress: called after each window with how many are done, and how many there are.
+
+    Raises:
+        ValueError: empty question or passage, or no head "span".
+    """
     head = _head(bert, None, "span", "span")
-    tokenizer = bert.tokenizer
     check_text(question, "question")
     check_text(passage, "passage")
-    asked = tokenizer.pieces(question)
-    text = tokenizer.pieces(passage, segment=1)
-    answers: dict[tuple[int, int], Answer] = {}
-    best = None
-    for window, *_ in _windows(bert, text, asked):
-        logits = bert.logits(head, _hidden_states(bert, window)[-1])[0].float()  # (tokens, 2)
-        start, end = logits.softmax(0).unbind(-1)
-        inside = torch.tensor([token.segment == 1 and token.word is not None for token in window.tokens])
-        joint = (start[:, None] * end).triu().tril(longest - 1).cpu()  # (start, end), 0 where impossible
-        joint = joint * (inside[:, None] & inside)
-        values, places = joint.flatten().topk(min(top_k, joint.numel()))
+    text = bert.tokenizer.pieces(passage, segment=1)
+    parts = _windows(bert, text, bert.tokenizer.pieces(question))
+    windows = []
+    for window, *_ in parts:
+        last = _hidden_states(bert, window)[-1]
+        scores = bert.logits(head, last)[0].float()
+        windows.append(SpanWindow(window, last[0].float().cpu(), scores.cpu()))
+        if progress is not None:
+            progress(len(windows), len(parts))
+    return windows
+
+
+def best_spans(
+    windows: Sequence[SpanWindow], passage: str, top_k: int = 5, longest: int = 30
+) -> list[tuple[Answer, int]]:
+    """The most probable spans of all windows, best first, at least one, each with the number of its window.
+
+    A span that two windows hold counts once, where it is more probable.
+    """
+    found: dict[tuple[int, int], tuple[Answer, int]] = {}
+    for number, window in enumerate(windows):
+        joint = window.joint(longest)
+        tokens = [window.encoding.tokens[index] for index in window.inside]
+        values, places = joint.flatten().topk(min(max(1, top_k), joint.numel()))
         for value, place in zip(values.tolist(), places.tolist(), strict=True):
-            a, b = (window.tokens[place // len(window)], window.tokens[place % len(window)])
-            known = answers.get((a.start, b.end))
-            if value > 0 and (known is None or known.probability < value):
-                answers[a.start, b.end] = Answer(passage[a.start : b.end], a.start, b.end, value)
-        highest = float(joint.max())
-        if best is None or highest > best[0]:
-            no_answer = float(start[0] * end[0])
-            tokens = tuple(token for token, kept in zip(window.tokens, inside, strict=True) if kept)
-            best = (highest, no_answer, tokens, start[inside].cpu(), end[inside].cpu())
-    ordered = sorted(answers.values(), key=lambda answer: -answer.probability)[:top_k]
-    return SpanAnswers(tuple(ordered), *best[1:])
+            first, last = divmod(place, len(tokens))
+            start, end = tokens[first].start, tokens[last].end
+            known = found.get((start, end))
+            if first <= last < first + longest and (known is None or known[0].probability < value):
+                found[start, end] = Answer(passage[start:end], start, end, value), number
+    return sorted(found.values(), key=lambda pair: -pair[0].probability)[: max(1, top_k)]
 
 
 @torch.inference_mode()
@@ -371,3 +489,56 @@ def embed(bert: Bert, text: str) -> Tensor:
     _require_tokenizer(bert)
     encoding = bert.tokenizer.encode(text, max_length=_limit(bert))
     return _hidden_states(bert, encoding)[-1][0].float().cpu()
+
+
+def check_spans(
+    vectors: dict[str, Sequence[float]],
+    start: Sequence[float],
+    end: Sequence[float],
+    s: Sequence[float | None],
+    e: Sequence[float | None],
+) -> str:
+    """Checks the exercise of lesson 06: s_i and e_i of a short document, computed by hand.
+
+    Args:
+        vectors: T_i of each word.
+        start, end: the trained vectors S and E.
+        s, e: what was computed for each word, softmax included; None for what is still to be done.
+
+    Returns:
+        One line for s and one for e: what is right, what is missing, and a hint for the first mistake.
+    """
+    words = list(vectors)
+    states = torch.tensor([list(vectors[word]) for word in words], dtype=torch.float)
+    lines = []
+    for name, letter, trained, given in (("s", "S", start, s), ("e", "E", end, e)):
+        scores = states @ torch.tensor(trained, dtype=torch.float)
+        right = scores.softmax(0).tolist()
+        given = [None if value is None else float(value) for value in given]
+        if len(given) != len(words):
+            lines.append(
+                f"{name}: {len(words)} numbers are needed, one for each word; here are {len(given)}."
+            )
+        elif all(value is None for value in given):
+            lines.append(f"{name}: still to do. Begin with the dot product {letter}.T of {words[0]!r}.")
+        else:
+            lines.append(f"{name}: " + _verdict(words, scores.tolist(), right, given, letter))
+    return "\n".join(lines)
+
+
+def _verdict(words: list[str], scores: list[float], right: list[float], given: list, letter: str) -> str:
+    close = [
+        value is not None and abs(value - true) < 0.015 for value, true in zip(given, right, strict=True)
+    ]
+    missing = [word for word, value in zip(words, given, strict=True) if value is None]
+    if all(close):
+        return "all five right!" if len(words) == 5 else "all right!"
+    wrong = [at for at, value in enumerate(given) if value is not None and not close[at]]
+    if not wrong:
+        return f"right so far; still missing: {', '.join(missing)}."
+    at = wrong[0]
+    hint = f"{words[at]!r} is not right yet. Its dot product {letter}.T is {scores[at]:g}"
+    if abs(given[at] - scores[at]) < 0.015:
+        return f"{hint}, as you have it; now take exp, and divide by the sum over all words."
+    power = math.exp(scores[at])
+    return f"{hint}: exp of it is {power:.2f}, and you divide by the sum over all words."

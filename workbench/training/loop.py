@@ -84,6 +84,7 @@ def train(
     *,
     resume: bool = False,
     evaluate: Callable[[], dict[str, float]] | None = None,
+    watch: Callable[[dict[str, float]], None] | None = None,
 ) -> Progress:
     """Trains until the end, or until interrupted; what was learned stays in the model either way.
 
@@ -99,6 +100,7 @@ def train(
         folder: gets log.jsonl, and state-STEP/ to resume from.
         resume: go on from the last state if there is one.
         evaluate: figures to put into the log at each save.
+        watch: is called with each line of the log; it shows the progress then, and nothing is printed.
 
     Returns:
         Where the training ended. Progress is shown; with Ctrl-C or the stop button it ends early.
@@ -132,6 +134,8 @@ def train(
         if accelerator.is_main_process:
             with log.open("a") as file:
                 file.write(json.dumps(progress.log[-1]) + "\n")
+            if watch is not None:
+                watch(progress.log[-1])
 
     def save() -> None:
         if evaluate is not None and accelerator.is_main_process:
@@ -151,9 +155,8 @@ def train(
     sums = torch.zeros(2 * len(objective.names) + 1, device=accelerator.device)
     weights = torch.tensor(objective.weights, device=accelerator.device)
     started, since = time.monotonic() - progress.seconds, time.monotonic()
-    bar = tqdm(
-        total=settings.steps, initial=progress.step, unit="step", disable=not accelerator.is_main_process
-    )
+    quiet = watch is not None or not accelerator.is_main_process
+    bar = tqdm(total=settings.steps, initial=progress.step, unit="step", disable=quiet)
     try:
         while settings.left(progress.step, progress.seconds) > 0:
             with MODEL_LOCK:  # a widget may ask the model between two steps, and then without dropout
@@ -219,7 +222,8 @@ def train(
     except KeyboardInterrupt:
         if accelerator.num_processes > 1:  # the others may be anywhere: the last save has to do
             raise
-        print(f"Stopped after {progress.step} steps; what was learned is kept.")
+        if watch is None:
+            print(f"Stopped after {progress.step} steps; what was learned is kept.")
     save()
     bar.close()
     objective.eval()

@@ -36,13 +36,13 @@ widget.render({{ model, el: document.getElementById("view") }});
 """
 
 
-def read_front(name: str) -> tuple[str, str]:
-    """JavaScript and CSS of a widget, what all widgets share first.
+def read_front(*names: str) -> tuple[str, str]:
+    """JavaScript and CSS of a widget, what all widgets share first, then that of each name.
 
     They are joined here because anywidget loads a module from a blob, where imports of files fail.
     """
     return tuple(
-        "\n".join((FOLDER / f"{part}.{kind}").read_text(encoding="utf-8") for part in ("shared", name))
+        "\n".join((FOLDER / f"{part}.{kind}").read_text(encoding="utf-8") for part in ("shared", *names))
         for kind in ("js", "css")
     )
 

@@ -1,0 +1,48 @@
+"""The text of lesson 10: its blanks can be worked out, and a tiny BERT begins to."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from workbench.training import toy
+from workbench.training.data import make_pairs
+
+
+def test_stories_tell_everything_twice() -> None:
+    stories = toy.toy_stories(200)
+    assert stories == toy.toy_stories(200) != toy.toy_stories(200, seed=1)
+    for story in stories:
+        title, text = story.split("\n")
+        assert title.startswith("# Story")
+        first = text.split(". ")[0].split()
+        name, color, animal = first[0], first[3], first[4]
+        assert first[1:3] == ["has", "a"] and name in toy.PEOPLE
+        assert f"The {color} {animal} of {name} {toy.ANIMALS[animal]}" in text
+        assert f"is the {animal} of {name}" in text
+
+
+def test_every_word_is_in_the_vocabulary() -> None:
+    stories = toy.toy_stories(400)
+    bert = toy.toy_bert(stories)
+    rows = make_pairs(stories, bert.tokenizer, length=60)
+    assert bert.tokenizer.unk_id not in rows.ids
+    assert rows.lengths.max() <= bert.config.max_position_embeddings
+    assert 2 < toy.unigram_loss(rows) < math.log(bert.config.vocab_size)
+
+
+def test_a_tiny_bert_learns_more_than_how_often_words_occur(tmp_path: Path) -> None:
+    stories = toy.toy_stories(600)
+    bert = toy.toy_bert(stories, hidden_size=64, layers=2)
+    progress = toy.toy_pretraining(bert, stories, tmp_path, steps=160, tokens=1024, learning_rate=4e-3)
+    unigram = toy.unigram_loss(make_pairs(stories, bert.tokenizer, length=60))
+    scored = [line for line in progress.log if "mlm_accuracy" in line]
+    assert scored[-1]["mlm_loss"] < 0.85 * unigram
+    assert scored[-1]["mlm_accuracy"] > 0.3 > scored[0]["mlm_accuracy"] - 0.1
+
+
+def test_it_runs_as_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.setattr("sys.argv", ["toy", "--out", str(tmp_path / "toy"), "--steps", "1"])
+    toy.main()
+    assert "mlm_accuracy" in capsys.readouterr().out
+    assert (tmp_path / "toy" / "checkpoint" / "model.safetensors").exists()

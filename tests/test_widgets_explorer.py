@@ -1,0 +1,213 @@
+"""AttentionExplorer without a browser: its numbers are the model's own, its errors are sentences."""
+
+import numpy as np
+import pytest
+import torch
+from skimage import data
+
+import workbench as wb
+from workbench import plots
+from workbench.attention import ablate, attention_patterns, head_effects, query_and_key, record_attention
+from workbench.bert import Bert
+from workbench.vectors import similarity, two_dimensions, word_vectors
+from workbench.vit import ViT
+from workbench.widgets import AttentionExplorer
+
+TEXT = "The cat sat on the [MASK]."
+
+
+@pytest.fixture(scope="module")
+def bert() -> Bert:
+    return wb.load_bert(device="cpu")
+
+
+@pytest.fixture(scope="module")
+def vit() -> ViT:
+    return wb.load_vit(device="cpu")
+
+
+def maps_of(bert: Bert, first: str, second: str | None = None) -> torch.Tensor:
+    encoding = bert.tokenizer.encode(first, second)
+    with torch.inference_mode(), record_attention(bert) as attention:
+        bert(**encoding.tensors())
+    return torch.stack([attention[layer][0] for layer in sorted(attention)])
+
+
+def large(widget: AttentionExplorer) -> np.ndarray:
+    count = len(widget.tokens)
+    scales = np.frombuffer(widget.scales, np.float16).astype(float)
+    return np.frombuffer(widget.matrix, np.uint8).reshape(count, count) / 255 * scales[:, None]
+
+
+def test_the_map_shown_large_is_the_heads_own(bert: Bert) -> None:
+    maps = maps_of(bert, TEXT).numpy()
+    widget = AttentionExplorer(bert, TEXT, layer=2, head=5)
+    np.testing.assert_allclose(large(widget), maps[2, 5], atol=3e-3)
+    widget.head = -1
+    np.testing.assert_allclose(large(widget), maps[2].mean(0), atol=3e-3)
+    widget.chosen = [1, 4]
+    np.testing.assert_allclose(large(widget), maps[2, [1, 4]].mean(0), atol=3e-3)
+    thumbnails = np.frombuffer(widget.thumbnails, np.uint8).reshape(6, 12, widget.side, widget.side)
+    np.testing.assert_allclose(thumbnails[3, 7] / 255, maps[3, 7] / maps[3, 7].max(), atol=3e-3)
+
+
+def test_what_the_switches_leave_out_is_zero(bert: Bert) -> None:
+    widget = AttentionExplorer(bert, "A cat sat.", "It was red.", layer=1, head=3, hide_special=True)
+    special = np.array([kind == "special" for _, _, kind in widget.tokens])
+    assert special.sum() == 3 and not large(widget)[special].any() and not large(widget)[:, special].any()
+    widget.hide_special = False
+    widget.pair = "first to second"
+    segment = np.array([segment for _, segment, _ in widget.tokens])
+    shown = large(widget)
+    assert shown[np.ix_(segment == 0, segment == 1)].any()
+    assert not shown[segment == 1].any() and not shown[:, segment == 0].any()
+    widget.pair = "all"
+    widget.mass = 0.5
+    kept, every = large(widget), maps_of(bert, "A cat sat.", "It was red.")[1, 3].numpy()
+    assert (kept.sum(-1) >= 0.49).all() and (kept > 0).sum() < (every > 0).sum()
+
+
+def test_a_weight_is_explained_by_its_own_query_and_key(bert: Bert) -> None:
+    widget = AttentionExplorer(bert, TEXT, layer=3, head=2, query=2, key=4)
+    steps = widget.steps
+    assert steps["score"] == pytest.approx(sum(steps["product"]), abs=0.05)
+    assert steps["scaled"] == pytest.approx(steps["score"] / len(steps["query"]) ** 0.5, abs=1e-3)
+    assert steps["probability"] == pytest.approx(steps["exponential"] / steps["total"], rel=1e-4)
+    assert steps["probability"] == pytest.approx(float(maps_of(bert, TEXT)[3, 2, 2, 4]), abs=1e-5)
+    widget.head = -1
+    assert widget.steps == {}
+
+
+@pytest.mark.parametrize("which", ["bert", "vit"])
+def test_queries_and_keys_give_the_map(which: str, request: pytest.FixtureRequest) -> None:
+    model = request.getfixturevalue(which)
+    inputs = torch.randn(1, 3, 64, 64) if which == "vit" else torch.tensor([[101, 7592, 2088, 102]])
+    if which == "vit":
+        inputs = torch.randn(1, 3, *model.config.image_size)
+    with torch.inference_mode(), record_attention(model) as attention:
+        states = model(inputs)
+        query, key = query_and_key(model, states[2], 2, 1)
+    weights = (query @ key.mT / query.shape[-1] ** 0.5).softmax(-1)
+    torch.testing.assert_close(weights, attention[2][:, 1], atol=1e-5, rtol=0)
+    with pytest.raises(ValueError, match="no layer 99"):
+        query_and_key(model, states[2], 99, 1)
+
+
+def test_heads_off_change_the_answer_as_ablate_does(bert: Bert) -> None:
+    widget = AttentionExplorer(bert, TEXT)
+    before = {label: now for label, now, _ in widget.answers}
+    best = max(before, key=before.get)
+    assert wb.fill_mask(bert, TEXT)[0].candidates[0].label == best
+    widget.off = [[5, 3], [2, 2]]
+    with ablate(bert, [(5, 3), (2, 2)]):
+        expected = {c.label: c.probability for c in wb.fill_mask(bert, TEXT, top_k=50)[0].candidates}
+    for label, now, was in widget.answers:
+        assert now == pytest.approx(expected[label], abs=1e-4)
+        assert was == pytest.approx(before.get(label, was), abs=1e-4)
+    assert not np.frombuffer(widget.thumbnails, np.uint8).reshape(6, 12, -1)[5, 3].any()
+
+
+def test_all_heads_are_tried_each_alone(bert: Bert) -> None:
+    widget = AttentionExplorer(bert, TEXT)
+    best, before, _ = widget.answers[0]
+    told = []
+    widget.send = lambda content: told.append(content["layers done"])
+    widget.try_all_heads()
+    assert told == [1, 2, 3, 4, 5, 6]
+    effects = np.frombuffer(widget.effects, np.float16).reshape(6, 12)
+    for layer, head in ((0, 4), (5, 7)):
+        with ablate(bert, [(layer, head)]):
+            candidates = {c.label: c.probability for c in wb.fill_mask(bert, TEXT, top_k=50)[0].candidates}
+        assert effects[layer, head] == pytest.approx(before - candidates[best], abs=2e-3)
+    with pytest.raises(ZeroDivisionError):
+        list(head_effects(bert, lambda copies: 1 / 0))
+    assert not any(layer.attention.watchers for layer in bert.encoder.layers)
+
+
+def test_bad_texts_get_a_sentence_and_change_nothing(bert: Bert) -> None:
+    widget = AttentionExplorer(bert, TEXT)
+    shown = widget.matrix
+    for text, message in (("", "empty"), ("a " * 20_000, "shorten"), ("\ud800", "half a character")):
+        widget.text = text
+        assert message in widget.error and widget.matrix == shown and widget.tokens
+    widget.text = "Добрый день, 中文!"
+    assert not widget.error and widget.matrix != shown
+    assert widget.tasks == [
+        name for name, head in bert.heads.items() if head.kind == "sentence" and name not in ("nsp", "nli")
+    ]
+    with pytest.raises(ValueError, match="not a picture|cannot be read|no picture"):
+        AttentionExplorer(wb.load_vit(device="cpu"), image=b"junk")
+
+
+def test_long_texts_stay_small_on_the_way(bert: Bert) -> None:
+    widget = AttentionExplorer(bert, "a cat sat on the red mat and " * 63)
+    assert len(widget.tokens) > 500
+    assert len(widget.thumbnails) + len(widget.matrix) + len(widget.scales) < 1.7e6 / 2
+
+
+def test_patches_are_tokens_as_well(vit: ViT, tmp_path) -> None:
+    widget = AttentionExplorer(vit, image=data.astronaut(), layer=1, head=2)
+    rows, columns = widget.grid
+    assert len(widget.tokens) == rows * columns + 1 and widget.tokens[0][2] == "special"
+    assert widget.picture.startswith(b"\x89PNG") and widget.tasks == ["class"]
+    label, probability, _ = widget.answers[0]
+    said = wb.classify_image(vit, data.astronaut())[0]
+    assert (label, probability) == (said.label, pytest.approx(said.probability, abs=1e-4))
+    widget.try_all_heads()
+    assert len(widget.effects) == 2 * widget.layers * widget.heads
+    for ending in ("png", "svg", "html"):
+        assert widget.save(tmp_path / f"view.{ending}").stat().st_size > 5000
+
+
+def test_a_map_is_kept_to_compare_with(bert: Bert) -> None:
+    widget = AttentionExplorer(bert, TEXT, layer=1, head=1)
+    first = widget.matrix
+    widget.keep_to_compare()
+    widget.text = "Another sentence."
+    assert widget.compared_matrix == first != widget.matrix and "layer 2, head 2" in widget.compared["title"]
+    widget.keep_to_compare()
+    assert widget.compared == {} and widget.compared_matrix == b""
+
+
+def test_habits_of_heads_are_measured() -> None:
+    tokens = ["[CLS]", "the", "cat", "the", "[SEP]"]
+    previous = torch.eye(5).roll(-1, 1)
+    previous = torch.diag(torch.ones(4), -1)
+    previous[0, 0] = 1
+    found = attention_patterns(torch.stack([previous, torch.full((5, 5), 0.2)]), tokens)
+    assert found["previous token"].tolist() == pytest.approx([1.0, 0.2])
+    assert found["itself"].tolist() == pytest.approx([0.2, 0.2])
+    assert found["next token"].tolist() == pytest.approx([0.0, 0.2])
+    assert found["[CLS]"].tolist() == pytest.approx([0.4, 0.2])
+    assert found["same word elsewhere"].tolist() == pytest.approx([0.0, 0.2])
+    assert attention_patterns(previous, ["a", "b", "c", "d", "e"])["[SEP]"] == 0
+
+
+def test_vectors_of_a_word(bert: Bert) -> None:
+    sentences = ["The bank was closed.", "Bank on it!", "An unaffable bank"]
+    vectors = word_vectors(bert, sentences, "bank")
+    assert vectors.shape == (7, 3, 384)
+    torch.testing.assert_close(vectors[-1, 0], wb.embed(bert, sentences[0])[2], atol=1e-5, rtol=0)
+    angles = similarity(vectors)
+    assert angles.shape == (7, 3, 3) and angles.diagonal(dim1=-2, dim2=-1).allclose(
+        torch.ones(7, 3), atol=1e-5
+    )
+    assert word_vectors(bert, ["An unaffable man"], "unaffable").shape == (7, 1, 384)
+    with pytest.raises(ValueError, match="does not hold the word 'bank'"):
+        word_vectors(bert, ["The banks"], "bank")
+    points = torch.tensor([[3.0, 0, 0], [-3, 0, 0], [0, 1, 0], [0, -1, 0]])
+    flat = two_dimensions(points)
+    torch.testing.assert_close(flat.abs(), points[:, :2].abs(), atol=1e-5, rtol=0)
+    assert plots.word_senses(angles.numpy(), two_dimensions(vectors).numpy(), sentences)._repr_png_()
+
+
+def test_curves_and_tables_of_heads_are_drawn() -> None:
+    log = [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0, "accuracy": 0.5}]
+    figure = plots.learning_curves(log, {"loss": ["loss"], "right": ["accuracy"]}, {"loss": 1.5})
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["loss", "right"]
+    assert np.asarray(figure.axes[0].lines[0].get_ydata()).tolist() == [2, 1]
+    assert figure._repr_png_().startswith(b"\x89PNG")
+    table = np.zeros((3, 4))
+    table[2, 1] = 1
+    drawn = plots.by_head(dict.fromkeys("abcd", table))
+    assert "most in layer 3, head 2" in drawn.axes[0].get_title(loc="left")

@@ -1,0 +1,251 @@
+"""Fine-tuning live, in a lesson: a new linear classifier, on an encoder that is frozen or learns too."""
+
+import copy
+import csv
+import json
+import random
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Event
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from workbench.bert import Bert, Pooler
+from workbench.checkpoint import data_folder
+from workbench.encoder import MODEL_LOCK, SelfAttention
+from workbench.training import loop
+from workbench.training.data import IGNORED, Rows, pack_rows
+from workbench.training.text import Batches, HeadLosses, head_figures, scores
+
+Labelled = tuple[str, str]  # a text and its class; or its words and as many classes, between spaces
+# What a new linear map needs to get anywhere in few steps, and what a trained encoder can take.
+RATES = {"frozen": 3e-2, "fine-tuned": 3e-4}
+TOKENS = 192  # in a batch, padding counted
+FEWEST = 8  # examples
+LONGEST = 126  # word pieces of an example that are read
+
+
+@dataclass
+class FineTuned:
+    """What a training in a lesson gave.
+
+    `curve` has a dict of figures for each look: "step", and "loss", "accuracy", "held_out_loss" and
+    "held_out_accuracy". `confusion` counts held-out answers, (true class, class said). `answers` are the
+    held-out (text, true class, class said); for words each word is one.
+    """
+
+    bert: Bert
+    head: str
+    labels: tuple[str, ...]
+    steps: int
+    curve: list[dict[str, float]] = field(default_factory=list)
+    confusion: Tensor | None = None
+    answers: list[tuple[str, str, str]] = field(default_factory=list)
+
+
+def read_labelled(name: str) -> list[Labelled]:
+    """Examples that came with the workbench: "sentences_intents" (classes of sentences) or
+    "tagged_sentences" (classes of words)."""
+    table = data_folder() / f"{name}.csv"
+    if table.exists():
+        with table.open(newline="", encoding="utf-8") as file:
+            return [(row["text"], row["label"]) for row in csv.DictReader(file)]
+    with (data_folder() / f"{name}.jsonl").open(encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
+    return [(" ".join(row["tokens"]), " ".join(row["upos"])) for row in rows]
+
+
+def label_names(examples: Sequence[Labelled], kind: str) -> tuple[str, ...]:
+    """The classes, by the alphabet.
+
+    Raises:
+        ValueError: examples that nothing can be learned from; the sentence says why.
+    """
+    if len(examples) < FEWEST:
+        raise ValueError(f"There are {len(examples)} examples; give at least {FEWEST} to learn from.")
+    for number, (text, label) in enumerate(examples, 1):
+        if not text.strip() or not label.strip():
+            raise ValueError(f"Row {number} lacks its {'class' if text.strip() else 'text'}.")
+        words, classes = len(text.split()), len(label.split())
+        if kind == "word" and words != classes:
+            raise ValueError(f"Row {number} has {words} words but {classes} classes: one for each is needed.")
+    labels = sorted({name for _, label in examples for name in classes_of(label, kind)})
+    if len(labels) < 2:
+        raise ValueError(f"All examples are of one class, {labels[0]!r}: at least two are needed.")
+    if len(labels) > 40:
+        raise ValueError(f"There are {len(labels)} different classes; 40 are the most that fit here.")
+    return tuple(labels)
+
+
+def classes_of(label: str, kind: str) -> list[str]:
+    """The classes that one label names: one for a sentence, one for each word."""
+    return label.split() if kind == "word" else [label.strip()]
+
+
+def split_examples(examples: Sequence[Labelled], kind: str, seed: int = 0) -> tuple[list[int], list[int]]:
+    """Numbers of the examples to learn from, and of those held out: one in five, of each class alike."""
+    groups: dict[str, list[int]] = {}
+    for number, (_, label) in enumerate(examples):
+        groups.setdefault("" if kind == "word" else label.strip(), []).append(number)
+    chosen = random.Random(seed)
+    held_out: list[int] = []
+    for numbers in groups.values():
+        held_out += chosen.sample(numbers, max(len(numbers) // 5, int(len(numbers) > 1)))
+    kept = set(range(len(examples))) - set(held_out)
+    return sorted(kept), sorted(held_out)
+
+
+def make_rows(examples: Sequence[Labelled], labels: Sequence[str], kind: str, bert: Bert) -> Rows:
+    """Examples as rows; a word's class is the target of its first word piece."""
+    number = {label: index for index, label in enumerate(labels)}
+
+    def row(text: str, label: str) -> tuple:
+        words = text.split() if kind == "word" else text
+        part = bert.tokenizer.backend.encode(words, is_pretokenized=kind == "word", add_special_tokens=False)
+        if not part.ids:
+            raise ValueError(f"The tokenizer can read no word of the example {text!r}.")
+        ids, owners = part.ids[:LONGEST], part.word_ids[:LONGEST]
+        if kind != "word":
+            return (ids, owners), None, number[label.strip()]
+        classes = label.split()
+        target = np.full(len(ids), IGNORED)
+        for index, owner in enumerate(owners):
+            if index == 0 or owner != owners[index - 1]:
+                target[index] = number[classes[owner]]
+        return (ids, owners), None, target
+
+    return pack_rows(bert.tokenizer, (row(*example) for example in examples))
+
+
+def new_classifier(bert: Bert, head: str, kind: str, labels: Sequence[str], frozen: bool) -> Bert:
+    """A copy of a BERT with one untrained head and no other; the original stays as it is."""
+    with MODEL_LOCK:
+        fresh = copy.deepcopy(bert, {id(bert.tokenizer): bert.tokenizer, id(bert.heads): nn.ModuleDict()})
+    for parameter in fresh.parameters():
+        parameter.data = parameter.data.float().contiguous()  # rows first, which training is faster with
+        parameter.requires_grad_(not frozen)
+    for module in fresh.modules():
+        if isinstance(module, SelfAttention):
+            module.dropout_prob = 0.0
+        elif isinstance(module, nn.Dropout) and frozen:
+            module.p = 0.0
+    if kind == "sentence" and fresh.pooler is None:  # [CLS] as it is, but for the tanh
+        fresh.pooler = Pooler(fresh.config).to(fresh.device)
+        nn.init.eye_(fresh.pooler.dense.weight)
+        nn.init.zeros_(fresh.pooler.dense.bias)
+        fresh.pooler.requires_grad_(not frozen)
+    fresh.add_head(head, kind, labels)
+    return fresh
+
+
+def fine_tune(
+    bert: Bert,
+    examples: Sequence[Labelled],
+    *,
+    kind: str = "sentence",
+    head: str = "lesson",
+    frozen: bool = False,
+    steps: int = 60,
+    looks: int = 12,
+    seed: int = 0,
+    watch: Callable[[FineTuned], None] | None = None,
+    stop: Event | None = None,
+) -> FineTuned:
+    """Trains a new linear classifier on a copy of a BERT (BERT, section 4).
+
+    Args:
+        examples: texts with their classes; for `kind` "word" the words with as many classes, both between
+            spaces. One in five is held out.
+        kind: "sentence" (one class, read from [CLS]) or "word" (one for each word).
+        head: what the new head is called.
+        frozen: the encoder stays as it is, and only the linear map learns.
+        steps: how long; a step takes about 15 sentences.
+        looks: how often the curves grow.
+        watch: is called with what is known so far, from the thread that trains.
+        stop: ends the training after the step at which it is set; what was learned is kept.
+
+    Raises:
+        ValueError: examples that nothing can be learned from.
+    """
+    if bert.tokenizer is None:
+        raise ValueError(f"{bert.name} came without a tokenizer, so it cannot read text.")
+    labels = label_names(examples, kind)
+    train, held_out = ([examples[number] for number in part] for part in split_examples(examples, kind, seed))
+    rows, held_out_rows = (make_rows(part, labels, kind, bert) for part in (train, held_out))
+    with MODEL_LOCK:
+        torch.manual_seed(seed)  # of the new head
+    fresh = new_classifier(bert, head, kind, labels, frozen)
+    result = FineTuned(fresh, head, labels, 0)
+    batches = Batches(rows, bert.tokenizer, head, TOKENS, seed)
+
+    def look(step: int) -> None:
+        with MODEL_LOCK:
+            fresh.eval()
+            seen = head_figures(fresh, rows, head, len(held_out_rows))
+            new = head_figures(fresh, held_out_rows, head)
+        result.steps = step
+        result.curve.append(
+            {"step": step, "loss": seen[f"{head}_loss"], "accuracy": seen[f"{head}_accuracy"]}
+            | {f"held_out_{name}": new[f"{head}_{name}"] for name in ("loss", "accuracy")}
+        )
+        if watch is not None:
+            watch(result)
+
+    def batch_at(*step: int) -> loop.Batch:
+        if stop is not None and stop.is_set():
+            raise KeyboardInterrupt  # the loop keeps what was learned
+        return batches(*step)
+
+    settings = loop.Settings(
+        learning_rate=RATES["frozen" if frozen else "fine-tuned"],
+        steps=steps,
+        warmup=max(1, steps // 10),
+        seed=seed,
+        log_every=max(1, steps // looks),
+        save_every=steps + 1,
+    )
+    look(0)
+    with tempfile.TemporaryDirectory() as folder:
+        progress = loop.train(
+            HeadLosses(fresh), batch_at, settings, Path(folder), watch=lambda line: look(line["step"])
+        )
+    if result.curve[-1]["step"] != progress.step:
+        look(progress.step)
+    _answer(result, held_out, held_out_rows, kind)
+    for parameter in fresh.parameters():
+        parameter.requires_grad_(True)  # as in every other model
+    if watch is not None:
+        watch(result)
+    return result
+
+
+@torch.inference_mode()
+def _answer(result: FineTuned, examples: Sequence[Labelled], rows: Rows, kind: str) -> None:
+    """Fills in what the held-out examples were taken for."""
+    bert, labels = result.bert, result.labels
+    confusion = torch.zeros(len(labels), len(labels), dtype=torch.long)
+    for start in range(0, len(rows), 32):
+        numbers = np.arange(start, min(start + 32, len(rows)))
+        batch = rows.batch(numbers, bert.tokenizer.pad_id)
+        words, target = batch.pop("words"), batch.pop("targets")
+        batch = {name: tensor.to(bert.device) for name, tensor in batch.items()}
+        with MODEL_LOCK:
+            states = bert(**batch)[-1]
+            logits, true = scores(bert, result.head, states, batch["attention_mask"], target.to(bert.device))
+        texts = [examples[number][0] for number in numbers]
+        if kind == "word":  # the words that have a target, in the order of the rows
+            places = (target != IGNORED).nonzero().tolist()
+            owners = [texts[row].split() for row in range(len(texts))]
+            counted = [0] * len(texts)
+            texts = []
+            for row, _ in places:
+                texts.append(owners[row][counted[row]])
+                counted[row] += 1
+        for text, right, said in zip(texts, true.tolist(), logits.argmax(-1).tolist(), strict=True):
+            confusion[right, said] += 1
+            result.answers.append((text, labels[right], labels[said]))
+    result.confusion = confusion

@@ -1,0 +1,142 @@
+"""A text so small and so regular that a tiny BERT learns it from nothing in a minute or two.
+
+Every story tells of two people. What is behind a mask can be worked out from the rest of the story,
+and which sentence follows can be told by whom it is about: so both of BERT's pre-training tasks can be
+learned, and seen to be learned. `python -m workbench.training.toy` does it; `accelerate launch -m
+workbench.training.toy` on several GPUs.
+"""
+
+import argparse
+import math
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from workbench.bert import Bert, BertConfig
+from workbench.checkpoint import NSP_LABELS, save_checkpoint
+from workbench.text import Tokenizer
+from workbench.training import loop
+from workbench.training.data import Rows, make_pairs, split_documents
+from workbench.training.text import Batches, HeadLosses, head_figures
+
+PEOPLE = {"Anna": "she", "Bela": "he", "Clara": "she", "David": "he", "Eva": "she", "Felix": "he"}
+ANIMALS = {"dog": "barks", "cat": "meows", "bird": "sings", "horse": "neighs", "bee": "hums"}
+COLORS = ("red", "blue", "green", "yellow", "white", "black")
+PLACES = {"kitchen": "cooks", "garden": "digs", "school": "reads", "market": "buys fruit", "lake": "swims"}
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+def toy_stories(count: int = 3000, seed: int = 0) -> list[str]:
+    """Stories of two people with an animal, a colour and a place each; a title line first.
+
+    Example:
+        >>> print(toy_stories(1)[0].split(".")[0])  # doctest: +SKIP
+        # Story 0
+        Anna has a red dog
+    """
+    random = np.random.default_rng(seed)
+    stories = []
+    for number in range(count):
+        sentences = []
+        for name in random.choice(list(PEOPLE), size=2, replace=False):
+            animal, place = str(random.choice(list(ANIMALS))), str(random.choice(list(PLACES)))
+            color, pronoun = str(random.choice(COLORS)), PEOPLE[name]
+            about = [
+                f"The animal that {ANIMALS[animal]} is the {animal} of {name}.",
+                f"In the {place} {name} {PLACES[place]}.",
+                f"The {color} {animal} of {name} {ANIMALS[animal]}.",
+                f"{name} likes the {place}, so {pronoun} {PLACES[place]} there.",
+            ]
+            sentences.append(f"{name} has a {color} {animal}.")
+            sentences += [about[index] for index in random.permutation(len(about))]
+        stories.append(f"# Story {number}\n" + " ".join(sentences))
+    return stories
+
+
+def toy_bert(stories: list[str], hidden_size: int = 128, layers: int = 3, seed: int = 0) -> Bert:
+    """A new BERT with random weights, heads "mlm" and "nsp", and the words of the stories as vocabulary."""
+    import torch
+
+    words = Counter(word for story in stories for word in story.lower().replace(".", " ").split())
+    text = sorted(word.strip(",") for word in words if word.strip(",").isalpha())
+    tokenizer = Tokenizer.from_words([*SPECIAL, ".", ",", *dict.fromkeys(text)])
+    config = BertConfig(
+        hidden_size=hidden_size,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        intermediate_size=4 * hidden_size,
+        max_position_embeddings=64,
+        vocab_size=tokenizer.vocab_size,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    )
+    torch.manual_seed(seed)
+    bert = Bert(config, tokenizer=tokenizer)
+    bert.add_head("mlm", "mlm")
+    bert.add_head("nsp", "sentence", NSP_LABELS)
+    bert.name = "toy BERT"
+    return bert
+
+
+def unigram_loss(rows: Rows) -> float:
+    """The loss of who only knows how often each word occurs (the entropy of the words, in nats): what
+    guessing must beat."""
+    counts = np.bincount(rows.ids[rows.words > 0])
+    shares = counts[counts > 0] / counts.sum()
+    return float(-(shares * np.log(shares)).sum())
+
+
+def toy_pretraining(
+    bert: Bert,
+    stories: list[str],
+    folder: Path,
+    *,
+    steps: int = 400,
+    tokens: int = 4096,
+    learning_rate: float = 2e-3,
+    seed: int = 0,
+) -> loop.Progress:
+    """Trains both heads on the stories; one in fifty is held out and scored along the way.
+
+    Returns:
+        Where it ended; `.log` holds the losses, and `mlm_accuracy` and `nsp_accuracy` on held-out stories.
+    """
+    train, scored = split_documents(stories)
+    rows = make_pairs(train, bert.tokenizer, same_document=0.0, length=60, seed=seed)
+    held_out = make_pairs(scored, bert.tokenizer, same_document=0.0, length=60, seed=seed)
+
+    def evaluate() -> dict[str, float]:
+        return head_figures(bert, held_out, "mlm") | head_figures(bert, held_out, "nsp")
+
+    settings = loop.Settings(
+        learning_rate=learning_rate,
+        steps=steps,
+        warmup=40,
+        save_every=max(20, steps // 8),
+        log_every=10,
+        seed=seed,
+    )
+    batches = Batches(rows, bert.tokenizer, "nsp", tokens, seed, masked=True)
+    return loop.train(HeadLosses(bert), batches, settings, folder, evaluate=evaluate)
+
+
+def main() -> None:
+    """What the module runs as a program."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--out", type=Path, default=Path("toy"), help="folder (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=400, help="(default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
+    options = parser.parse_args()
+    team = loop.processes()
+    stories = toy_stories(seed=options.seed)
+    bert = toy_bert(stories, seed=options.seed)
+    progress = toy_pretraining(bert, stories, options.out, steps=options.steps, seed=options.seed)
+    if team.is_main_process:
+        save_checkpoint(bert, options.out / "checkpoint")
+        figures = progress.log[-1]
+        print(", ".join(f"{name} {value:.3f}" for name, value in figures.items() if not math.isnan(value)))
+
+
+if __name__ == "__main__":
+    main()

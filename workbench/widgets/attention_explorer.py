@@ -1,0 +1,335 @@
+"""AttentionExplorer: one viewer for the attention of any head, between words or between patches."""
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import traitlets
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from workbench import plots
+from workbench.attention import ablate, head_effects, mass_mask, query_and_key, record_attention
+from workbench.bert import Bert
+from workbench.image import ImageSource, load_image, prepare_image
+from workbench.vit import ViT
+from workbench.widgets.base import WorkbenchWidget, guarded, read_front, to_bytes
+
+THUMBNAIL = 48  # most cells of a thumbnail's side; longer inputs are averaged down
+
+
+def to_bytes8(array: Tensor) -> tuple[bytes, bytes]:
+    """Rows of 8-bit numbers, and each row's largest value as float16: half the bytes of `to_bytes`."""
+    largest = array.amax(-1, keepdim=True).clamp(min=1e-7)
+    return (array / largest * 255).round().byte().cpu().numpy().tobytes(), to_bytes(largest)
+
+
+class AttentionExplorer(WorkbenchWidget):
+    """All heads of all layers as thumbnails, one of them large, and what it does to the answer.
+
+    Args:
+        model: a BERT, or a ViT.
+        text: for BERT, a text; a typed [MASK] is a mask.
+        second: for BERT, a second text, or "".
+        image: for ViT, a picture: path, bytes, PIL picture or array.
+        options: any trait below.
+
+    Raises:
+        ValueError: an input that cannot be read.
+
+    Example:
+        >>> AttentionExplorer(wb.load_bert(), "The cat sat on the [MASK].")  # doctest: +SKIP
+    """
+
+    _esm, _css = read_front("attention_explorer")
+
+    text = traitlets.Unicode(help="The text, as it was typed.").tag(sync=True)
+    second = traitlets.Unicode(help="The second text, or empty.").tag(sync=True)
+    task = traitlets.Unicode(help="The head whose answer is watched: a name in `tasks`.").tag(sync=True)
+    layer = traitlets.Int(0, help="The layer shown large, counted from 0 (the view counts from 1).").tag(
+        sync=True
+    )
+    head = traitlets.Int(0, help="The head shown large; -1: the mean of `chosen`.").tag(sync=True)
+    chosen = traitlets.List(traitlets.Int(), help="Heads whose mean is shown; empty: all.").tag(sync=True)
+    off = traitlets.List(help="(layer, head) pairs that are switched off.").tag(sync=True)
+    mass = traitlets.Float(
+        1.0, min=0, max=1, help="Show the fewest weights of each row that make this up."
+    ).tag(sync=True)
+    hide_special = traitlets.Bool(False, help="Leave out [CLS], [SEP] and the class token.").tag(sync=True)
+    pair = traitlets.Enum(
+        ["all", "first to second", "second to first"], "all", help="Which segments are looked at."
+    ).tag(sync=True)
+    query = traitlets.Int(-1, help="The pinned token that looks; -1: none.").tag(sync=True)
+    key = traitlets.Int(-1, help="The pinned token that is looked at; -1: none.").tag(sync=True)
+    view = traitlets.Enum(["lines", "matrix"], "lines", help="Lines between tokens, or a matrix.").tag(
+        sync=True
+    )
+
+    layers = traitlets.Int(help="Layers of the checkpoint.").tag(sync=True)
+    heads = traitlets.Int(help="Attention heads in a layer.").tag(sync=True)
+    tasks = traitlets.List(help="Heads that can answer this input.").tag(sync=True)
+    tokens = traitlets.List(help="Text, segment and kind of each token.").tag(sync=True)
+    grid = traitlets.List(help="(rows, columns) of patches; empty for words.").tag(sync=True)
+    picture = traitlets.Bytes(help="PNG of what the ViT sees.").tag(sync=True)
+    thumbnails = traitlets.Bytes(help="8 bit (layers, heads, side, side), each as bright as it can be.").tag(
+        sync=True
+    )
+    side = traitlets.Int(help="Cells on a side of a thumbnail.").tag(sync=True)
+    matrix = traitlets.Bytes(help="8 bit (query, key) of what is shown large.").tag(sync=True)
+    scales = traitlets.Bytes(help="float16 (query): the largest weight of each row.").tag(sync=True)
+    steps = traitlets.Dict(help="How the pinned pair's weight comes about, or empty.").tag(sync=True)
+    answers = traitlets.List(help="[label, probability now, with all heads on].").tag(sync=True)
+    effects = traitlets.Bytes(help="float16 (layers, heads): what the answer loses without each.").tag(
+        sync=True
+    )
+    compared = traitlets.Dict(help="Another input's tokens and matrix, kept to compare with.").tag(sync=True)
+    compared_matrix = traitlets.Bytes(help="8 bit (query, key) of `compared`.").tag(sync=True)
+    compared_scales = traitlets.Bytes(help="float16 (query) of `compared`.").tag(sync=True)
+
+    def __init__(
+        self,
+        model: Bert | ViT,
+        text: str = "The cat sat on the [MASK].",
+        second: str = "",
+        *,
+        image: ImageSource | None = None,
+        **options: Any,
+    ) -> None:
+        self.model = model
+        self._settling = False
+        sizes = {"layers": model.config.num_hidden_layers, "heads": model.config.num_attention_heads}
+        super().__init__(
+            **({"text": text, "second": second} if isinstance(model, Bert) else {}) | sizes | options
+        )
+        self._image = image
+        self._read()
+        self._show()
+        self.observe(self._on_input, ["text", "second"])
+        self.observe(self._on_run, ["off", "task"])
+        self.observe(
+            self._on_look, ["layer", "head", "chosen", "mass", "hide_special", "pair", "query", "key"]
+        )
+        self.on_msg(self._on_message)
+
+    @guarded
+    def _on_message(self, _: Any, content: dict, __: Any) -> None:
+        if content.get("do") == "all heads":
+            self.try_all_heads()
+        elif content.get("do") == "compare":
+            self.keep_to_compare()
+
+    @guarded
+    def _on_input(self, _: Any) -> None:
+        self._read()
+        self._settle(query=-1, key=-1)
+        self._show()
+
+    def _on_run(self, _: Any) -> None:
+        if not self._settling:
+            self._run_again()
+
+    @guarded
+    def _run_again(self) -> None:
+        self._show()
+
+    def _on_look(self, _: Any) -> None:
+        if not self._settling:
+            self._look_again()
+
+    @guarded
+    def _look_again(self) -> None:
+        self._look()
+
+    def _settle(self, **values: Any) -> None:
+        """Sets traits without being called again for them."""
+        self._settling = True
+        try:
+            for name, value in values.items():
+                setattr(self, name, value)
+        finally:
+            self._settling = False
+
+    def _read(self) -> None:
+        """Turns the input into what the model takes; nothing is changed if it cannot be read."""
+        if isinstance(self.model, ViT):
+            pixels = prepare_image(load_image(self._image), self.model.preprocessing).to(self.model.device)
+            patch = self.model.config.patch_size
+            self._inputs, self._encoding = {"pixels": pixels}, None
+            self.grid = [pixels.shape[-2] // patch, pixels.shape[-1] // patch]
+        else:
+            limit = self.model.config.max_position_embeddings
+            self._encoding = self.model.tokenizer.encode(self.text, self.second or None, max_length=limit)
+            self._inputs = self._encoding.tensors(self.model.device)
+
+    def _forward(self, copies: int = 1) -> tuple[Tensor, ...]:
+        inputs = {name: tensor.expand(copies, *tensor.shape[1:]) for name, tensor in self._inputs.items()}
+        return self.model(inputs["pixels"]) if isinstance(self.model, ViT) else self.model(**inputs)
+
+    def _answer(self, hidden_states: Sequence[Tensor]) -> Tensor:
+        """Probabilities of the watched head, (batch, classes); of "mlm" at the first mask."""
+        last = hidden_states[-1]
+        if isinstance(self.model, ViT):
+            logits = self.model.logits(last)
+        elif self.task == "mlm":
+            logits = self.model.logits("mlm", last[:, self._encoding.masks[0]])
+        elif self.task == "span":  # how likely each token is the start of the answer
+            logits = self.model.logits("span", last)[..., 0]
+        else:
+            logits = self.model.logits(self.task, last)
+        return logits.float().softmax(-1)
+
+    def _label(self, index: int) -> str:
+        """What a class of `_answer` is called."""
+        if isinstance(self.model, ViT):
+            return self.model.labels[index]
+        if self.task == "mlm":
+            return self.model.tokenizer.word_piece(index)
+        return self.tokens[index][0] if self.task == "span" else self.model.heads[self.task].labels[index]
+
+    def _possible(self) -> list[str]:
+        """Heads that can answer this input."""
+        if isinstance(self.model, ViT):
+            return ["class"] if self.model.labels else []
+        pairs = bool(self.second)
+        fits = {"mlm": bool(self._encoding.masks), "nsp": pairs, "nli": pairs, "span": pairs}
+        return [
+            name
+            for name, head in self.model.heads.items()
+            if head.kind != "word" and fits.get(name, head.kind == "sentence" and not pairs)
+        ]
+
+    def _show(self) -> None:
+        """Runs the model with the heads that are on; `_look` shows what came of it."""
+        tasks = self._possible()
+        task = self.task if self.task in tasks else next(iter(tasks), "")
+        off = [(layer, head) for layer, head in self.off if layer < self.layers and head < self.heads]
+        self._settle(tasks=tasks, task=task, off=off)
+        with torch.inference_mode(), record_attention(self.model) as attention, ablate(self.model, off):
+            with self.timed(self.model):
+                self._states = self._forward()
+            now = self._answer(self._states)[0] if task else None
+        self._attention = torch.stack([attention[layer][0] for layer in range(self.layers)]).float()
+        if isinstance(self.model, ViT):
+            self._draw_picture()
+            names = [f"patch {row + 1}, {column + 1}" for row, column in np.ndindex(*self.grid)]
+            extra = self._attention.shape[-1] - len(names)
+            kinds = ["special"] * extra + ["patch"] * len(names)
+            texts = ["class token", *(f"extra token {n}" for n in range(1, extra))] + names
+            self.tokens = [[text, 0, kind] for text, kind in zip(texts, kinds, strict=True)]
+        else:
+            self.tokens = [
+                [token.text, token.segment, "special" if token.word is None else "word"]
+                for token in self._encoding.tokens
+            ]
+        if task:
+            with torch.inference_mode():
+                before = self._answer(self._forward())[0] if off else now
+            self._before = before
+            best = sorted({*before.topk(min(3, len(before))).indices.tolist(), int(now.argmax())})
+            best.sort(key=lambda index: -float(before[index]))
+            self.answers = [
+                [self._label(i), round(float(now[i]), 5), round(float(before[i]), 5)] for i in best
+            ]
+        else:
+            self.answers = []
+        self.effects = b""
+        self._draw_thumbnails()
+        self._look()
+
+    def _draw_picture(self) -> None:
+        """PNG of the pixels that the model is given."""
+        from PIL import Image
+
+        settings = self.model.preprocessing
+        pixels = self._inputs["pixels"][0].cpu().float()
+        mean, std = (torch.tensor(values)[:, None, None] for values in (settings.mean, settings.std))
+        array = ((pixels * std + mean).clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
+        file = io.BytesIO()
+        Image.fromarray(array).save(file, format="png")
+        self.picture = file.getvalue()
+
+    def _draw_thumbnails(self) -> None:
+        maps = self._attention
+        if maps.shape[-1] > THUMBNAIL:
+            maps = F.adaptive_avg_pool2d(maps, THUMBNAIL)
+        maps = (maps / maps.amax((-1, -2), keepdim=True).clamp(min=1e-7) * 255).round().byte()
+        self.side = maps.shape[-1]
+        self.thumbnails = maps.cpu().numpy().tobytes()
+
+    def _large(self) -> Tensor:
+        """The map shown large: one head or a mean of heads, with what the switches leave out set to zero."""
+        layer = min(max(self.layer, 0), self.layers - 1)
+        maps = self._attention[layer]  # (heads, query, key)
+        chosen = [head for head in self.chosen if 0 <= head < self.heads]
+        large = maps[self.head] if 0 <= self.head < self.heads else maps[chosen or slice(None)].mean(0)
+        large = large.clone()
+        special = torch.tensor([kind == "special" for _, _, kind in self.tokens])
+        segment = torch.tensor([segment for _, segment, _ in self.tokens])
+        if self.hide_special:
+            large[special] = 0
+            large[:, special] = 0
+        if self.pair != "all":
+            looks = 0 if self.pair == "first to second" else 1
+            large[segment != looks] = 0
+            large[:, segment == looks] = 0
+        if self.mass < 1:
+            large = large * mass_mask(large, self.mass)
+        return large
+
+    @torch.inference_mode()
+    def _look(self) -> None:
+        """Shows another head, or the same in another way: no new forward pass."""
+        self.matrix, self.scales = to_bytes8(self._large())
+        count = len(self.tokens)
+        if not (0 <= self.query < count and 0 <= self.key < count and 0 <= self.head < self.heads):
+            self.steps = {}
+            return
+        query, key = query_and_key(self.model, self._states[self.layer], self.layer, self.head)
+        query, keys = query[0, self.query].float(), key[0].float()
+        scores = keys @ query  # (key)
+        scaled = scores / len(query) ** 0.5
+        self.steps = {
+            "query": [round(value, 3) for value in query.tolist()],
+            "key": [round(value, 3) for value in keys[self.key].tolist()],
+            "product": [round(value, 3) for value in (query * keys[self.key]).tolist()],
+            "score": round(float(scores[self.key]), 3),
+            "scaled": round(float(scaled[self.key]), 3),
+            "exponential": float(scaled[self.key].exp()),
+            "total": float(scaled.exp().sum()),
+            "probability": float(scaled.softmax(-1)[self.key]),
+        }
+
+    def try_all_heads(self) -> None:
+        """Switches each head off alone and keeps what the best answer loses; shows progress."""
+        if not self.task:
+            raise ValueError("No head of this checkpoint answers this input, so there is nothing to lose.")
+        best = int(self._before.argmax())
+        found = torch.zeros(self.layers, self.heads)
+        with torch.inference_mode():
+            effects = head_effects(self.model, lambda copies: self._answer(self._forward(copies))[:, best])
+            for layer, effect in effects:
+                found[layer] = effect.cpu()
+                self.send({"layers done": layer + 1})  # at once; traits wait for the end
+        self.effects = to_bytes(found)
+
+    def keep_to_compare(self) -> None:
+        """Keeps the map of now beside those that follow, to compare inputs, layers or heads."""
+        if self.compared:
+            self.compared, self.compared_matrix, self.compared_scales = {}, b"", b""
+            return
+        head = f"head {self.head + 1}" if 0 <= self.head < self.heads else "mean of heads"
+        self.compared_matrix, self.compared_scales = self.matrix, self.scales
+        self.compared = {"tokens": self.tokens, "title": f"layer {self.layer + 1}, {head}"}
+
+    def figure(self) -> Figure:
+        """The map shown large, as a matrix with its tokens."""
+        count = len(self.tokens)
+        rows = np.frombuffer(self.matrix, np.uint8).reshape(count, count) / 255.0
+        rows = rows * np.frombuffer(self.scales, np.float16)[:, None]
+        head = f"head {self.head + 1}" if 0 <= self.head < self.heads else "mean of heads"
+        return plots.attention_matrix(
+            rows, [text for text, *_ in self.tokens], f"layer {self.layer + 1}, {head}", self.status
+        )

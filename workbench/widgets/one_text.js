@@ -1,0 +1,60 @@
+// What SentenceClassifier and TokenTagger share: the text to type in, and words that the arrow keys walk along.
+
+// Sends a trait to Python; `saved` pages say that nothing is computed there.
+function sender(model, ask) {
+  return (name, value) => {
+    if (model.saved) return ask();
+    if (model.get(name) === value) return;
+    model.set(name, value);
+    model.save_changes();
+    ask();
+  };
+}
+
+// A field for the text; it is sent when typing rests for a moment, and with Enter.
+function textField(model, send, label) {
+  const area = element("textarea", { class: "one-text", rows: 2, spellcheck: "false", "aria-label": label });
+  area.value = model.get("text");
+  let typed = 0;
+  // Half a character (a lone surrogate) would be lost on the way to Python.
+  const sendText = () => send("text", area.value.toWellFormed?.() ?? area.value);
+  area.addEventListener("input", () => {
+    clearTimeout(typed);
+    typed = setTimeout(sendText, 120);
+  });
+  area.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || event.shiftKey) return;
+    event.preventDefault();
+    clearTimeout(typed);
+    sendText();
+  });
+  return area;
+}
+
+// Buttons in a group are one stop of the Tab key; arrows, Home and End move inside.
+function roving(group) {
+  const buttons = () => [...group.querySelectorAll("button")];
+  group.addEventListener("keydown", (event) => {
+    const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1, Home: -Infinity, End: Infinity }[event.key];
+    const all = buttons();
+    const now = all.indexOf(event.target.closest("button"));
+    if (!step || now < 0) return;
+    event.preventDefault();
+    all[Math.min(all.length - 1, Math.max(0, now + step))].focus();
+  });
+  group.addEventListener("focusin", (event) => {
+    for (const button of buttons()) button.setAttribute("tabindex", button === event.target ? 0 : -1);
+  });
+  return () => {
+    const all = buttons();
+    if (!all.some((button) => button.getAttribute("tabindex") === "0"))
+      all.forEach((button, index) => button.setAttribute("tabindex", index === 0 ? 0 : -1));
+  };
+}
+
+// Puts new children into a group; what had the keyboard's focus has it again, by its place.
+function refill(group, children) {
+  const place = [...group.querySelectorAll("button")].indexOf(document.activeElement);
+  group.replaceChildren(...children);
+  if (place >= 0) group.querySelectorAll("button")[place]?.focus();
+}

@@ -1,0 +1,182 @@
+"""SpanExtraction: where in a passage the answer to a question stands, and how two vectors find it."""
+
+from typing import Any
+
+import numpy as np
+import torch
+import traitlets
+from matplotlib.figure import Figure
+
+from workbench import plots
+from workbench.bert import Bert
+from workbench.tasks import SpanWindow, best_spans, span_windows
+from workbench.widgets.base import read_front, to_bytes
+from workbench.widgets.samples import PASSAGES
+from workbench.widgets.two_texts import TwoTextsWidget
+
+LONGEST_PASSAGE = 50_000  # characters
+MAP = 96  # most tokens on a side of the start x end map
+
+
+class SpanExtraction(TwoTextsWidget):
+    """A passage and a question; the answer is a span of the passage (BERT, section 4.2).
+
+    Args:
+        bert: a checkpoint with the head "span".
+        question, passage: a passage may be longer than the model reads at once.
+        options: any trait below.
+
+    Raises:
+        ValueError: a checkpoint without the head, or a text that cannot be read.
+
+    Example:
+        >>> SpanExtraction(wb.load_bert(), "Who slept?", "The cat slept all day.")  # doctest: +SKIP
+    """
+
+    _esm, _css = read_front("two_texts", "span_extraction")
+
+    question = traitlets.Unicode(help="The question, segment 0.").tag(sync=True)
+    passage = traitlets.Unicode(help="The passage, segment 1.").tag(sync=True)
+    top_k = traitlets.Int(5, min=1, max=20, help="How many answers are listed.").tag(sync=True)
+    longest = traitlets.Int(30, min=1, max=100, help="Most word pieces in an answer.").tag(sync=True)
+    threshold = traitlets.Float(
+        0.0, help="An answer counts if its score beats that of no answer by more than this."
+    ).tag(sync=True)
+    pinned = traitlets.Int(0, help="Which answer is highlighted, 0: the best.").tag(sync=True)
+    window = traitlets.Int(-1, help="Which window is shown; -1: that of the pinned answer.").tag(sync=True)
+    chosen = traitlets.Int(
+        -1, help="Token of the window whose vector is shown, from 0; -1: the answer's first."
+    ).tag(sync=True)
+
+    examples = traitlets.List(help="Passages to pick: their questions.").tag(sync=True)
+    answers = traitlets.List(help="[text, start, end, probability, window], best first.").tag(sync=True)
+    view = traitlets.Dict(help="The window on the screen; see `_look`.").tag(sync=True)
+    bars = traitlets.Bytes(help="float16 (2, tokens): start and end of each token of the window.").tag(
+        sync=True
+    )
+    joint = traitlets.Bytes(
+        help="float16 (starts, longest): spans of the map, by their first token and their length."
+    ).tag(sync=True)
+    vectors = traitlets.Bytes(help="float16 (5, hidden): S, E, T of the chosen token, S x T, E x T.").tag(sync=True)
+
+    def __init__(
+        self,
+        bert: Bert,
+        question: str = PASSAGES[0][1],
+        passage: str = PASSAGES[0][0],
+        **options: Any,
+    ) -> None:
+        texts = {"question": question, "passage": passage, "examples": [pair[1] for pair in PASSAGES]}
+        super().__init__(bert, "span", "find answers with", **texts | options)
+        self._watch(["question", "passage"], ["top_k", "longest", "threshold", "pinned", "window", "chosen"])
+
+    def _act(self, content: dict) -> None:
+        if content.get("do") == "example":
+            passage, question = PASSAGES[int(content["index"])]
+            self._settle(question=question, passage=passage)
+            self._show()
+
+    def _on_look(self, change: Any) -> None:
+        with self._lock:
+            if not self._settling and change["name"] in ("pinned", "window"):
+                self._settle(chosen=-1)  # it was a token of the other window
+                if change["name"] == "pinned":
+                    self._settle(window=-1)
+        super()._on_look(change)
+
+    def _show(self) -> None:
+        if len(self.passage) > LONGEST_PASSAGE:
+            raise ValueError(
+                f"The passage has {len(self.passage):,} characters; this widget reads up to "
+                f"{LONGEST_PASSAGE:,}: please shorten it. The last passage that fitted is still shown."
+            )
+        with self.timed(self.bert):
+            windows = span_windows(self.bert, self.question, self.passage, self._progress)
+        same = getattr(self, "_text", None) == self.passage
+        self._windows, self._text = windows, self.passage
+        self._settle(pinned=0, window=-1)
+        if not same:
+            self._settle(chosen=-1)
+        self._look()
+        self.note = self._remark(windows[self.view["window"]].encoding, self.question, self.passage)
+
+    def _progress(self, done: int, count: int) -> None:
+        if count > 1:  # at once: traits wait until the answer is there
+            self.send({"window": done, "windows": count})
+
+    def _look(self) -> None:
+        """What is on the screen of one window; `view` holds
+
+        tokens: [text between, text] of each word piece of the passage; before, after: the rest of it;
+        answer, chosen: indices of tokens; map: first and last token of the map; window, windows;
+        no_answer, best: scores; no_answer_probability; answered; dots: S.T and E.T of the chosen token,
+        bias: of both; asked: the question that this answers.
+        """
+        found = best_spans(self._windows, self._text, self.top_k, self.longest)
+        self.answers = [[a.text, a.start, a.end, round(a.probability, 6), number] for a, number in found]
+        pinned = min(max(self.pinned, 0), len(found) - 1)
+        number = self.window if 0 <= self.window < len(self._windows) else found[pinned][1]
+        window = self._windows[number]
+        tokens = [window.encoding.tokens[index] for index in window.inside]
+        answer = found[pinned][0]
+        span = [
+            at for at, token in enumerate(tokens) if token.start >= answer.start and token.end <= answer.end
+        ]
+        chosen = self.chosen if 0 <= self.chosen < len(tokens) else (span or [0])[0]
+        ends = [tokens[0].start, *(token.end for token in tokens)]
+        first = min(max(0, (span or [chosen])[0] - MAP // 2), max(0, len(tokens) - MAP))
+        best = self._windows[found[0][1]]
+        score = self._score(best, found[0][0].start, found[0][0].end)
+        self.view = {
+            "tokens": [
+                [self._text[end : token.start], self._text[token.start : token.end]]
+                for end, token in zip(ends, tokens, strict=False)
+            ],
+            "before": self._text[: tokens[0].start],
+            "after": self._text[tokens[-1].end :],
+            "answer": [span[0], span[-1]] if span else [],
+            "chosen": chosen,
+            "map": [first, min(first + MAP, len(tokens))],
+            "window": number,
+            "windows": len(self._windows),
+            "no_answer": round(best.no_answer_score, 3),
+            "no_answer_probability": round(best.no_answer, 6),
+            "best": round(score, 3),
+            "answered": score > best.no_answer_score + self.threshold,
+            "asked": self.bert.tokenizer.backend.decode(
+                [token.id for token in window.encoding.tokens[1 : window.inside.start - 1]]
+            ),
+            **self._dots(window, window.inside[chosen]),
+        }
+        self._settle(pinned=pinned)
+        inside = slice(window.inside.start, window.inside.stop)
+        self.bars = to_bytes(window.probabilities[inside].T.contiguous())
+        self.joint = to_bytes(self._band(window.joint(self.longest), *self.view["map"]))
+        trained = self.bert.heads["span"].weight.detach().float().cpu()  # (2, hidden)
+        vector = window.vectors[window.inside[chosen]]
+        self.vectors = to_bytes(torch.cat([trained, vector[None], trained * vector]))
+
+    @staticmethod
+    def _score(window: SpanWindow, start: int, end: int) -> float:
+        """S.T_i + E.T_j of a span given by its characters."""
+        tokens = window.encoding.tokens
+        first = next(index for index in window.inside if tokens[index].start == start)
+        last = next(index for index in reversed(window.inside) if tokens[index].end == end)
+        return float(window.scores[first, 0] + window.scores[last, 1])
+
+    def _dots(self, window: SpanWindow, index: int) -> dict[str, list[float]]:
+        bias = self.bert.heads["span"].bias.detach().float().cpu()
+        return {
+            "dots": [round(value, 3) for value in (window.scores[index] - bias).tolist()],
+            "bias": [round(value, 3) for value in bias.tolist()],
+        }
+
+    def _band(self, joint: torch.Tensor, first: int, last: int) -> torch.Tensor:
+        """(starts, longest): what is possible of the map; rows are first tokens, columns further tokens."""
+        padded = torch.nn.functional.pad(joint, (0, self.longest))
+        return torch.stack([padded[row, row : row + self.longest] for row in range(first, last)])
+
+    def figure(self) -> Figure:
+        """The passage with the answer, bars under its words, and the best answers."""
+        bars = np.frombuffer(self.bars, np.float16).reshape(2, -1).astype(float)
+        return plots.span_extraction(self.question, self.view, bars, self.answers, self.status)

@@ -1,0 +1,105 @@
+// What the widgets on two texts share: sending, text fields, result bars, and tokens that arrow keys walk through.
+
+// send({ first: "…" }) sets traits and asks Python; message({ do: "swap" }) asks for something else.
+function sender(model, ask) {
+  const send = (values) => {
+    if (model.saved) return ask();
+    const changed = Object.entries(values).filter(([name, value]) => model.get(name) !== value);
+    if (!changed.length) return;
+    for (const [name, value] of changed) model.set(name, value);
+    model.save_changes();
+    ask();
+  };
+  const message = (content) => {
+    if (!model.saved) model.send(content);
+    ask();
+  };
+  return { send, message };
+}
+
+// A labelled field for a text; it is sent when typing rests for a moment, or at Enter.
+function textField(model, send, name, label, kind = "") {
+  let typed = 0;
+  const area = element("textarea", { class: "text", rows: 2, spellcheck: "false" });
+  const flush = () => {
+    clearTimeout(typed);
+    typed = 0;
+    // Half a character (a lone surrogate) would be lost on the way to Python.
+    send({ [name]: area.value.toWellFormed?.() ?? area.value });
+  };
+  area.addEventListener("input", () => {
+    clearTimeout(typed); // not for every key: when typing rests for a moment
+    typed = setTimeout(flush, 120);
+  });
+  area.addEventListener("blur", () => typed && flush());
+  area.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || event.shiftKey) return;
+    event.preventDefault();
+    flush();
+  });
+  // What Python says is written into it, but never over letters that were not sent yet.
+  const update = () => {
+    if (!typed && area.value !== model.get(name)) area.value = model.get(name);
+  };
+  update();
+  return { node: element("label", { class: `text-field ${kind}` }, element("span", { class: "caption" }, label), area), area, update };
+}
+
+// A menu of examples; choosing one asks Python for it.
+function exampleMenu(model, message, label) {
+  const menu = element("select", { class: "examples", "aria-label": label, onchange: () => {
+    if (menu.value !== "") message({ do: "example", index: +menu.value });
+    menu.value = "";
+  } }, element("option", { value: "" }, label));
+  model.get("examples").forEach((text, index) => menu.append(element("option", { value: index }, text)));
+  return menu;
+}
+
+// One row: name, bar, percent; `before` is a tick where the bar was.
+function resultBar(name, now, before, kind = "") {
+  const track = element("span", { class: "track" }, element("span", { class: "fill", style: `width: ${100 * now}%` }));
+  if (before != null && Math.abs(before - now) > 0.0005)
+    track.append(element("span", { class: "before", style: `left: ${99.5 * before}%`, title: percent(before) }));
+  return element("div", { class: `result ${kind}` }, element("span", { class: "word" }, name), track, element("span", { class: "value" }, percent(now)));
+}
+
+// Keeps as many children as there are items; `make` makes a new one, `fill(node, item, index)` sets it.
+// Nodes are reused, so that the keyboard's focus stays where it is.
+function reuse(parent, items, make, fill) {
+  while (parent.children.length > items.length) parent.lastChild.remove();
+  items.forEach((item, index) => {
+    if (!parent.children[index]) parent.append(make());
+    fill(parent.children[index], item, index);
+  });
+}
+
+// Tab reaches one of the buttons; arrow keys, Home and End walk through them.
+function roam(container, buttons) {
+  let at = 0;
+  const settle = () => buttons().forEach((button, index) => button.setAttribute("tabindex", index === at ? 0 : -1));
+  container.addEventListener("keydown", (event) => {
+    const step = { ArrowRight: 1, ArrowLeft: -1, Home: -Infinity, End: Infinity }[event.key];
+    if (!step || event.target.tagName !== "BUTTON") return;
+    event.preventDefault();
+    at = Math.min(buttons().length - 1, Math.max(0, buttons().indexOf(event.target) + step));
+    settle();
+    buttons()[at].focus();
+  });
+  container.addEventListener("focusin", (event) => {
+    at = Math.max(0, buttons().indexOf(event.target));
+    settle();
+  });
+  return () => ((at = Math.min(at, Math.max(0, buttons().length - 1))), settle());
+}
+
+// A canvas as large as its place on the page; returns its pen, in CSS pixels.
+function penOf(canvas, width, height) {
+  const scale = window.devicePixelRatio || 1;
+  canvas.width = Math.round(width * scale);
+  canvas.height = Math.round(height * scale);
+  const pen = canvas.getContext("2d");
+  pen.scale(scale, scale);
+  return pen;
+}
+
+const numbered = (count) => [...Array(count).keys()].map((index) => [index, index + 1]);
