@@ -29,10 +29,25 @@ MAY_IMPORT = {
     "attention": {"bert", "encoder", "vit"},
     "checkpoint": {"bert", "encoder", "image", "text", "vit"},
     "tasks": {"attention", "bert", "encoder", "image", "text", "vit"},
+    "faithfulness": {"encoder", "vit"},
     "vectors": {"bert", "encoder"},
+    "words": {"attention", "bert", "encoder", "text"},
+    "patches": {"vit"},
     "plots": {"attention", "bert", "encoder", "image", "tasks", "text", "vit"},
     "training": {"attention", "bert", "checkpoint", "encoder", "image", "tasks", "text", "training", "vit"},
-    "widgets": {"attention", "bert", "encoder", "image", "plots", "tasks", "text", "vit", "widgets"},
+    "widgets": {
+        "attention",
+        "bert",
+        "encoder",
+        "faithfulness",
+        "image",
+        "plots",
+        "tasks",
+        "text",
+        "vit",
+        "widgets",
+        "words",
+    },
 }
 # Imported by a widget, a lesson or a training run, never by `import workbench`.
 SLOW = [

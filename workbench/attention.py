@@ -381,3 +381,25 @@ def attention_patterns(maps: Tensor, tokens: Sequence[str]) -> dict[str, Tensor]
         shares = (maps.float() * where).sum(-1)[..., rows]
         found[name] = shares.mean(-1) if rows.any() else torch.zeros(maps.shape[:-2], device=maps.device)
     return found
+
+
+def received_attention(maps: Tensor) -> Tensor:
+    """How much each token is looked at: the mean of its column, over queries, heads and what is before.
+
+    (..., query, key) -> (key); 1 / tokens where all are looked at alike.
+    """
+    return maps.float().flatten(0, -2).mean(0)
+
+
+def outlier_patches(values: Tensor, times: float = 3.0) -> Tensor:
+    """Patches far above the others, as those that large ViTs use as registers (arXiv:2309.16588, section 2).
+
+    Args:
+        values: (patches), the attention that each receives, or the norm of its output vector. (The paper
+            goes by the norm.)
+        times: how many times the median is far.
+
+    Returns:
+        (patches), True for an outlier.
+    """
+    return values > times * values.median()

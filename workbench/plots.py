@@ -1,12 +1,17 @@
 """Matplotlib figures: the static face of every widget. No pyplot, so threads and backends do not matter."""
 
+import base64
 import io
 from collections.abc import Sequence
+from colorsys import hls_to_rgb
 from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from PIL import Image
 
 INK, MUTED, BLUE, AMBER, GREEN = "#1f2328", "#59636e", "#1f6feb", "#b35900", "#1a7f37"
 MOST_WORDS = 120  # of a long text, a still picture shows the beginning
@@ -233,14 +238,14 @@ def _flow(
     for text, small, face in items:
         box = {"boxstyle": "round,pad=0.2", "facecolor": face, "edgecolor": "none"}
         drawn = figure.text(0, 0, text, fontsize=10, color=INK, va="center", parse_math=False, bbox=box)
-        extent = drawn.get_window_extent(renderer).width / figure.dpi
-        if x + extent > width - 0.1 and x > 0.1:
+        below = figure.text(0, 0, small, fontsize=6, color=MUTED, va="center")
+        sizes = [part.get_window_extent(renderer).width / figure.dpi for part in (drawn, below)]
+        if x + max(sizes) > width - 0.1 and x > 0.1:
             x, line = 0.1, line + 1
         y = 1 - (top + 0.46 * line) / height
-        drawn.set_position((x / width, y))
-        middle = (x + extent / 2) / width
-        figure.text(middle, y - 0.2 / height, small, fontsize=6, color=MUTED, ha="center", va="center")
-        x += extent + 0.15
+        for part, size, drop in zip((drawn, below), sizes, (0, 0.2), strict=True):
+            part.set_position(((x + (max(sizes) - size) / 2) / width, y - drop / height))
+        x += max(sizes) + 0.12
     return line + 1
 
 
@@ -282,7 +287,7 @@ def next_sentence(
             (token["text"], f"{token['segment']} · {token['position']} · {100 * weight:.0f} %", face)
         )
     lines = _flow(_figure(width, 1.0), items, width, 1.0, 0.25)
-    height = 0.46 * lines + 0.9 + 0.2 * len(between) + 0.75
+    height = 0.46 * lines + 0.75 + 0.2 * len(between) + 0.65
     figure = _figure(width, height)
     _flow(figure, items, width, height, 0.25)
     axes = figure.add_axes([0.2, 1 - (0.46 * lines + 0.6) / height, 0.75, 0.36 / height])
@@ -294,6 +299,7 @@ def next_sentence(
             share = [float(layer[column][group]) for layer in between]
             axes.barh(range(1, len(between) + 1), share, left=left, color=color, height=0.7)
             left = [a + b for a, b in zip(left, share, strict=True)]
+        axes.set_yticks(range(1, len(between) + 1))
         axes.invert_yaxis()
         axes.set_xlim(0, 1)
         axes.xaxis.set_visible(False)
@@ -374,12 +380,24 @@ def span_extraction(
     """
     at = view["answer"] or [0, -1]
     low = max(0, min(at[0] - MOST_WORDS // 2, len(view["tokens"]) - MOST_WORDS))
-    items = []
+    words: list[list[Any]] = []  # text, start, end, whether it is in the answer
     for index in range(low, min(low + MOST_WORDS, len(view["tokens"]))):
-        inside = view["answered"] and at[0] <= index <= at[1]
+        gap, text = view["tokens"][index]
         start, end = (float(row[index]) for row in bars)
-        small = f"s {100 * start:.0f} % · e {100 * end:.0f} %" if max(start, end) >= 0.01 else ""
-        items.append((view["tokens"][index][1], small, FIRST if inside else "white"))
+        inside = view["answered"] and at[0] <= index <= at[1]
+        if words and not gap and words[-1][0][-1:].isalnum() and text[:1].isalnum():  # pieces of one word
+            words[-1] = [
+                words[-1][0] + text,
+                words[-1][1] + start,
+                words[-1][2] + end,
+                words[-1][3] or inside,
+            ]
+        else:
+            words.append([text, start, end, inside])
+    items = []
+    for text, start, end, inside in words:
+        small = f"s {100 * start:.0f} % · e {100 * end:.0f} %" if max(start, end) >= 0.05 else ""
+        items.append((text, small, FIRST if inside else "white"))
     lines = _flow(_figure(width, 1.0), items, width, 1.0, 0.65)
     height = 0.46 * lines + 0.26 * (len(answers) + 1) + 0.95
     figure = _figure(width, height)
@@ -389,4 +407,392 @@ def span_extraction(
     names = [text if len(text) < 34 else text[:32] + " …" for text, *_ in answers] + ["no answer"]
     _bars(axes, names, [answer[3] for answer in answers] + [view["no_answer_probability"]])
     figure.text(0.01, 0.05 / height, status, fontsize=7, color=MUTED, parse_math=False)
+    return figure
+
+
+def sentence_classes(
+    bars: Sequence[Sequence[Any]],
+    words: Sequence[dict[str, Any]],
+    relevance: Sequence[float],
+    left_out: Sequence[float],
+    chosen: str,
+    status: str = "",
+    width: float = 9.0,
+) -> Figure:
+    """Bars of the classes, and the sentence twice: gradient relevance, and what leaving out a word does.
+
+    Args:
+        bars: [class, probability, the same with all words in sight].
+        words: as `SentenceClassifier` holds them; the first 120 are drawn.
+        relevance, left_out: of each word, for the class `chosen`.
+    """
+    drawings = []
+    for values, small in ((relevance, "{:.0f} %"), (left_out, "{:+.1f}")):
+        strongest = max(map(abs, values), default=0.0) or 1.0
+        items = []
+        for word, value in zip(words[:MOST_WORDS], values, strict=False):
+            face = AMBER if value < 0 else BLUE
+            shade = to_rgba(face, 0.4 * abs(value) / strongest)
+            note = small.format(round(100 * value, 1) + 0.0)  # never "-0.0"
+            note = "hidden" if word["hidden"] else "" if word["special"] else note
+            items.append((word["text"], note, "white" if word["special"] else shade))
+        drawings.append((items, _flow(_figure(width, 1.0), items, width, 1.0, 0.0)))
+    bar_height = 0.26 * len(bars)
+    height = bar_height + sum(0.46 * lines + 0.5 for _, lines in drawings) + 0.5
+    figure = _figure(width, height)
+    axes = figure.add_axes([0.2, 1 - (bar_height + 0.1) / height, 0.6, bar_height / height])
+    before = [full for *_, full in bars] if any(word["hidden"] for word in words) else ()
+    _bars(axes, [label for label, *_ in bars], [value for _, value, _ in bars], before)
+    top = bar_height + 0.45
+    titles = ("gradient relevance for", "leave one out: fall in points of the probability of")
+    for title, (items, lines) in zip(titles, drawings, strict=True):
+        title = f"{title} “{chosen}”"
+        figure.text(0.01, 1 - top / height, title, fontsize=9, color=MUTED, parse_math=False)
+        _flow(figure, items, width, height, top + 0.28)
+        top += 0.46 * lines + 0.5
+    figure.text(0.01, 0.05 / height, status, fontsize=7, color=MUTED, parse_math=False)
+    return figure
+
+
+def class_color(label: int, count: int) -> tuple[float, float, float]:
+    """A light colour for the number of a class, of so many; neighbours are far apart."""
+    return hls_to_rgb(label * (7 if count > 8 else 1) % count / count, 0.86, 0.75)
+
+
+def word_classes(
+    words: Sequence[dict[str, Any]],
+    labels: Sequence[str],
+    pinned: int,
+    logits: Sequence[float],
+    status: str = "",
+    width: float = 9.0,
+) -> Figure:
+    """The words with their classes (the first 120), and the logits of the pinned word.
+
+    Args:
+        words: as `TokenTagger` holds them.
+        logits: of each class, for the word number `pinned`.
+    """
+    items = [
+        (
+            word["text"],
+            f"{labels[word['label']]} {100 * word['probability']:.0f} %",
+            class_color(word["label"], len(labels)),
+        )
+        for word in words[:MOST_WORDS]
+    ]
+    lines = _flow(_figure(width, 1.0), items, width, 1.0, 0.0)
+    bar_height = 0.2 * len(labels)
+    height = 0.46 * lines + bar_height + 1.0
+    figure = _figure(width, height)
+    _flow(figure, items, width, height, 0.25)
+    axes = figure.add_axes([0.12, 0.3 / height, 0.6, bar_height / height])
+    places = range(len(labels))[::-1]
+    colors = [class_color(label, len(labels)) for label in range(len(labels))]
+    drawn = axes.barh(places, logits, color=colors, height=0.7)
+    axes.bar_label(drawn, [f"{value:.1f}" for value in logits], padding=3, fontsize=7, color=INK)
+    axes.set_yticks(places, labels, fontsize=7, parse_math=False)
+    axes.margins(x=0.12)
+    axes.axvline(0, color=MUTED, linewidth=0.6)
+    axes.xaxis.set_visible(False)
+    axes.spines[["top", "right", "bottom", "left"]].set_visible(False)
+    title = f"“{words[pinned]['text']}”: logit of each class"
+    axes.set_title(title, fontsize=9, loc="left", color=MUTED, parse_math=False)
+    figure.text(0.01, 0.05 / height, status, fontsize=7, color=MUTED, parse_math=False)
+    return figure
+
+
+def fine_tuning(
+    curves: dict[str, Sequence[Sequence[float]]],
+    tables: dict[str, dict[str, Any]],
+    status: str = "",
+    width: float = 9.0,
+) -> Figure:
+    """Accuracy, loss and held-out answers of two trainings, side by side.
+
+    Args:
+        curves: by training, (step, loss, accuracy, held-out loss, held-out accuracy) of each look.
+        tables: by training, its `labels` and `counts` (true class, class said).
+    """
+    height = 5.6 if tables else 2.6
+    figure = _figure(width, height)
+    for column, name in enumerate(("frozen", "fine-tuned")):
+        points = np.array(curves.get(name) or np.zeros((0, 5)))
+        left = 0.07 + 0.5 * column
+        for part, (title, seen, fresh) in enumerate((("accuracy", 2, 4), ("loss", 1, 3))):
+            axes = figure.add_axes([left + 0.235 * part, 1 - 2.1 / height, 0.18, 1.7 / height])
+            axes.plot(points[:, 0], points[:, seen], "--", color=AMBER, label="learned from")
+            axes.plot(points[:, 0], points[:, fresh], "o-", color=BLUE, markersize=3, label="held out")
+            axes.set_ylim(0, 1.02 if title == "accuracy" else None)
+            axes.set_title(f"{name}: {title}", fontsize=9, loc="left", color=MUTED)
+            axes.tick_params(labelsize=7)
+            axes.spines[["top", "right"]].set_visible(False)
+            if part == 0 and len(points):
+                axes.legend(fontsize=7, frameon=False, loc="lower right")
+        if name not in tables:
+            continue
+        labels, counts = tables[name]["labels"], np.array(tables[name]["counts"])
+        axes = figure.add_axes([left + 0.05, 0.5 / height, 0.34, 2.2 / height])
+        axes.imshow(counts, cmap="Blues", vmin=0, aspect="auto")
+        font = 8 if len(labels) <= 6 else 5
+        for (row, said), count in np.ndenumerate(counts):
+            if count:
+                ink = "white" if count > 0.6 * counts.max() else INK
+                axes.text(said, row, count, ha="center", va="center", fontsize=font, color=ink)
+        turned = 0 if len(labels) <= 6 else 90
+        axes.set_xticks(range(len(labels)), labels, fontsize=font, rotation=turned, parse_math=False)
+        axes.set_yticks(range(len(labels)), labels, fontsize=font, parse_math=False)
+        axes.set_title("held out: true class down, answer across", fontsize=8, loc="left", color=MUTED)
+    figure.text(0.01, 0.05 / height, status, fontsize=7, color=MUTED, parse_math=False)
+    return figure
+
+
+# --- pictures: attention over patches --------------------------------------------------------------
+
+
+def patch_attention(
+    picture: bytes,
+    large: np.ndarray,
+    titles: Sequence[str],
+    maps: np.ndarray,
+    distances: np.ndarray,
+    test: dict[str, Any] | None = None,
+    *,
+    outliers: Sequence[int] = (),
+    style: tuple[str, float, bool] = ("magma", 0.7, False),
+    status: str = "",
+    width: float = 9.0,
+) -> Figure:
+    """A picture with maps over it, all heads small, how far they look, and the test of a map.
+
+    Args:
+        picture: a file, what the model sees.
+        large: (maps, rows, columns), 0 to 1.
+        titles: of the large maps.
+        maps: (layers, heads, rows, columns) of small maps.
+        distances: (layers, heads), in pixels.
+        test: one of `PatchAttention.tests`.
+        outliers: patches that are framed.
+        style: colours ("magma", "viridis" or "light"), opacity, and whether maps are interpolated.
+    """
+    image = np.asarray(Image.open(io.BytesIO(picture)).convert("RGB"))
+    tall, wide = image.shape[:2]
+    rows, columns = large.shape[1:]
+    colors, opacity, smooth = style
+    across = width / 3
+    figure = _figure(width, 2 * across)
+    for column, (weights, title) in enumerate(zip(large, titles, strict=True)):
+        axes = figure.add_axes([0.01 + 0.335 * column, 0.53, 0.31, 0.4])
+        axes.imshow(image, extent=(0, wide, tall, 0))
+        options = dict(vmin=0, vmax=1, cmap=colors, alpha=opacity)
+        if colors == "light":  # what is not looked at lies in the dark
+            options = dict(vmin=0, vmax=1, cmap="gray", alpha=opacity * (1 - weights))
+            weights = np.zeros_like(weights)
+        kind = "bilinear" if smooth else "nearest"
+        axes.imshow(weights, extent=(0, wide, tall, 0), interpolation=kind, **options)
+        for patch in outliers:
+            corner = patch % columns * wide / columns, patch // columns * tall / rows
+            axes.add_patch(Rectangle(corner, wide / columns, tall / rows, fill=False, edgecolor="#ff5f52"))
+        axes.set_title(title, fontsize=8, loc="left", color=MUTED, parse_math=False)
+        axes.axis("off")
+    layers, heads = maps.shape[:2]
+    # One image of all small maps, each with an empty row and column behind it.
+    tiles = np.pad(maps.astype(float), ((0, 0), (0, 0), (0, 1), (0, 1)), constant_values=np.nan)
+    axes = figure.add_axes([0.71 if len(large) > 1 else 0.4, 0.53, 0.27 if len(large) > 1 else 0.58, 0.4])
+    axes.imshow(np.vstack([np.hstack(list(layer)) for layer in tiles]), cmap="magma", vmin=0)
+    axes.set_anchor("W")
+    axes.set_xticks((np.arange(heads) + 0.5) * tiles.shape[3], range(1, heads + 1), fontsize=6)
+    axes.set_yticks((np.arange(layers) + 0.5) * tiles.shape[2], range(1, layers + 1), fontsize=6)
+    axes.set_title("all layers (down) and heads (across)", fontsize=8, loc="left", color=MUTED)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes = figure.add_axes([0.06, 0.1, 0.38, 0.33])
+    for head in range(heads):
+        axes.plot(range(1, layers + 1), distances[:, head], "o", color=BLUE, markersize=4, alpha=0.7)
+    axes.set_ylim(0, 1.08 * float(distances.max()))
+    axes.set_title("mean attention distance of each head (pixels) by layer", fontsize=8, loc="left")
+    axes.tick_params(labelsize=7)
+    axes.spines[["top", "right"]].set_visible(False)
+    for column, kind in enumerate(("deletion", "insertion") if test else ()):
+        axes = figure.add_axes([0.52 + 0.25 * column, 0.1, 0.21, 0.33])
+        shares = 100 * np.array(test["shares"])
+        random = test["random"][:: -1 if column else 1]
+        axes.plot(shares, random, "--", color=AMBER, label=f"random, area {test['areas'][4]:.2f}")
+        axes.plot(shares, test[kind], color=BLUE, label=f"map, area {test['areas'][column]:.2f}")
+        axes.set_ylim(0)
+        axes.set_title(f"{kind}: “{test['label']}”", fontsize=8, loc="left", parse_math=False)
+        axes.set_xlabel(f"% of patches {'shown' if column else 'hidden'}", fontsize=7, color=MUTED)
+        axes.tick_params(labelsize=7)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(fontsize=6, frameon=False)
+    figure.text(0.01, 0.005, status, fontsize=7, color=MUTED, parse_math=False)
+    return figure
+
+
+# --- patches of a picture ------------------------------------------------------------------------
+
+
+def _picture(axes: Any, png: bytes, title: str = "") -> np.ndarray:
+    """Draws PNG bytes without ticks; returns the pixels (height, width, 3)."""
+    pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+    axes.imshow(pixels, interpolation="nearest")
+    axes.axis("off")
+    axes.set_title(title, fontsize=9, loc="left", color=MUTED, parse_math=False)
+    return pixels
+
+
+def patch_splitting(
+    png: bytes,
+    grid: Sequence[int],
+    patch: int,
+    colors: np.ndarray,
+    vectors: np.ndarray,
+    status: str = "",
+    width: float = 9.0,
+) -> Figure:
+    """A picture with its grid, one patch flattened, and the vectors that become its token.
+
+    Args:
+        png: what the model sees.
+        grid: patches down and across.
+        patch: the pinned one; -1 for the class token.
+        colors: (size, size, 3) of uint8, its pixels.
+        vectors: (3, hidden): patch times matrix, position, their sum; or empty.
+    """
+    figure = _figure(width, 4.2)
+    axes = figure.add_axes([0.01, 0.08, 0.42, 0.84])
+    pixels = _picture(axes, png, f"{grid[0]} x {grid[1]} patches")
+    size = len(colors)
+    for place in np.arange(1, grid[0]) * size - 0.5:
+        axes.axhline(place, color="white", linewidth=0.7, alpha=0.8)
+    for place in np.arange(1, grid[1]) * size - 0.5:
+        axes.axvline(place, color="white", linewidth=0.7, alpha=0.8)
+    axes.set_xlim(-0.5, pixels.shape[1] - 0.5)
+    rows = []
+    if patch >= 0:
+        corner = (patch % grid[1] * size - 0.5, patch // grid[1] * size - 0.5)
+        axes.add_patch(Rectangle(corner, size, size, fill=False, edgecolor=BLUE, linewidth=2.5))
+        enlarged = figure.add_axes([0.47, 0.6, 0.16, 0.32])
+        enlarged.imshow(colors, interpolation="nearest")
+        enlarged.axis("off")
+        enlarged.set_title(f"patch {patch + 1}", fontsize=9, loc="left", color=MUTED)
+        flat = np.zeros((3, 3 * size**2, 3), np.uint8)
+        for band in range(3):  # each value in its own colour
+            flat[:, band * size**2 : (band + 1) * size**2, band] = colors[..., band].flatten()
+        axes = figure.add_axes([0.66, 0.72, 0.32, 0.08])
+        axes.imshow(flat, aspect="auto", interpolation="nearest")
+        axes.axis("off")
+        axes.set_title(f"flattened: {3 * size**2} values", fontsize=8, loc="left", color=MUTED)
+        rows = [("patch x matrix", 0)]
+    else:
+        rows = [("class token", 0)]
+    for name, index in [*rows, ("+ position", 1), ("= token", 2)] if len(vectors) else ():
+        axes = figure.add_axes([0.6, 0.42 - 0.14 * index, 0.38, 0.09])
+        most = max(float(np.abs(vectors[index]).max()), 1e-9)
+        axes.imshow(vectors[index][None], cmap="PuOr", vmin=-most, vmax=most, aspect="auto")
+        axes.set_xticks([])
+        axes.set_yticks([0], [name], fontsize=8)
+    figure.text(0.01, 0.01, status, fontsize=7, color=MUTED, parse_math=False)
+    return figure
+
+
+def embedding_filters(components: Any) -> Figure:
+    """Principal components of the projection as small pictures, seven in a row (ViT, figure 7 left).
+
+    Args:
+        components: (components, 3, size, size), see `filter_components`.
+    """
+    components = np.asarray(components).transpose(0, 2, 3, 1)
+    rows = -(-len(components) // 7)
+    figure = _figure(6.3, 0.9 * rows)
+    for axes, filters in zip(figure.subplots(rows, 7, squeeze=False).flatten(), components, strict=False):
+        axes.imshow(0.5 + filters / (2 * np.abs(filters).max() + 1e-9), interpolation="nearest")
+    for axes in figure.axes:
+        axes.axis("off")
+    figure.subplots_adjust(wspace=0.08, hspace=0.08)
+    return figure
+
+
+def position_similarity(similar: Any, most: int = 12) -> Figure:
+    """How similar each patch's position is to all others: a small map for each (ViT, figure 7 centre).
+
+    Args:
+        similar: (rows, columns, rows, columns), cosines.
+        most: maps down and across; of a larger grid, evenly spaced ones are drawn.
+    """
+    similar = np.asarray(similar)
+    rows, columns = (
+        np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))
+        for count in similar.shape[:2]
+    )
+    figure = _figure(6.3, 6.3 * len(rows) / len(columns))
+    grid = figure.subplots(len(rows), len(columns), squeeze=False)
+    for (row, column), axes in np.ndenumerate(grid):
+        drawn = axes.imshow(similar[rows[row], columns[column]], cmap="viridis", vmin=-1, vmax=1)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        if column == 0:
+            axes.set_ylabel(rows[row] + 1, fontsize=7)
+        if row == len(rows) - 1:
+            axes.set_xlabel(columns[column] + 1, fontsize=7)
+    figure.subplots_adjust(wspace=0.08, hspace=0.08)
+    figure.colorbar(drawn, ax=grid, shrink=0.6, label="cosine similarity")
+    return figure
+
+
+def patch_hiding(
+    png: bytes,
+    title: str,
+    bars: Sequence[Sequence[Any]],
+    layers: Sequence[Sequence[Any]],
+    layer: int,
+    kept: Sequence[dict[str, Any]] = (),
+    status: str = "",
+    width: float = 9.0,
+) -> Figure:
+    """A picture with some patches covered, its classes, and below it others to compare with.
+
+    Args:
+        png: the picture as it is shown.
+        bars: [class, probability, the same with all in place].
+        layers: [best class, its probability] after each layer.
+        layer: the one that the bars are read from.
+        kept: as `PatchHiding` holds them; the first six are drawn.
+    """
+    top = max(3.2, 0.26 * len(bars) + 0.2 * len(layers) + 1.2)
+    height = top + (2.1 if kept else 0)
+    figure = _figure(width, height)
+    _picture(figure.add_axes([0.01, 1 - (top - 0.2) / height, 0.38, (top - 0.6) / height]), png, title)
+    axes = figure.add_axes([0.6, 1 - (0.26 * len(bars) + 0.4) / height, 0.36, 0.26 * len(bars) / height])
+    _bars(axes, [label for label, *_ in bars], [now for _, now, _ in bars], [old for *_, old in bars])
+    after = "the last layer" if layer == len(layers) - 1 else f"layer {layer}"
+    axes.set_title(f"class after {after}", fontsize=9, loc="left", color=MUTED)
+    axes = figure.add_axes([0.6, 1 - (top - 0.3) / height, 0.36, 0.2 * len(layers) / height])
+    _bars(axes, [f"{at}: {label}" for at, (label, _) in enumerate(layers)], [part for _, part in layers])
+    axes.tick_params(labelsize=7)
+    for column, other in enumerate(kept[:6]):
+        axes = figure.add_axes([0.01 + column / 6.2, 0.75 / height, 0.14, 1.2 / height])
+        _picture(axes, base64.b64decode(other["picture"]), other["name"][:18])
+        text = "\n".join(f"{100 * part:.0f} %  {label[:16]}" for label, part, _ in other["bars"][:3])
+        figure.text(0.01 + column / 6.2, 0.7 / height, text, fontsize=7, va="top", parse_math=False)
+    figure.text(0.01, 0.03 / height, status, fontsize=7, color=MUTED, parse_math=False)
+    return figure
+
+
+def masked_patches(guesses: dict[str, np.ndarray], width: float = 9.0) -> Figure:
+    """Pictures, the same with patches hidden, and with what was guessed in their place, a row each.
+
+    Args:
+        guesses: by title, (pictures, height, width, 3) of uint8.
+    """
+    columns = len(next(iter(guesses.values())))
+    figure = _figure(width, width * (len(guesses) + 0.3) / columns)
+    for cells, (title, pictures) in zip(
+        figure.subplots(len(guesses), columns, squeeze=False), guesses.items(), strict=True
+    ):
+        for axes, picture in zip(cells, pictures, strict=True):
+            axes.imshow(picture)
+            axes.axis("off")
+        cells[0].set_title(title, fontsize=10, loc="left", color=MUTED)
+    figure.subplots_adjust(left=0.01, right=0.99, bottom=0.01, top=0.93, wspace=0.08, hspace=0.16)
     return figure

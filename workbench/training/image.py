@@ -169,14 +169,15 @@ class PictureLosses(nn.Module):
         hard: bool = False,
     ) -> None:
         super().__init__()
-        self.model, self.mix, self.weight, self.hard = model, mix, weight, hard
+        self.model, self.mix, self.hard = model, mix, hard
         self.teacher = (teacher,) if teacher else ()  # in a tuple: neither trained nor saved along
         self.names = ("class", "teacher") if teacher else ("class",)
+        self.weights = (1 - weight, weight) if teacher else (1.0,)
 
     def forward(
         self, pixels: Tensor, targets: Tensor, draws: Tensor, points: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """What `Batches` gives -> weighted sums of the losses, and how many were summed; both (names,)."""
+        """What `Batches` gives -> the sums of the losses, and how many were summed; both (names,)."""
         pictures, half = augment(pixels, draws, points), len(pixels) // 2
         shares = own_shares(draws, points, self.mix)
         pictures = torch.lerp(pictures.roll(half, 0), pictures, shares[:, None])
@@ -190,10 +191,7 @@ class PictureLosses(nn.Module):
             with torch.no_grad():
                 taught = teacher.logits(teacher(pictures)[-1]).float()
                 taught = taught.argmax(-1) if self.hard else taught.softmax(-1)
-            losses = [
-                (1 - self.weight) * losses[0],
-                self.weight * F.cross_entropy(logits, taught, reduction="sum"),
-            ]
+            losses.append(F.cross_entropy(logits, taught, reduction="sum"))
         return torch.stack(losses), torch.full((len(losses),), float(len(targets)), device=logits.device)
 
     def size(self, batch: loop.Batch) -> int:
@@ -275,7 +273,9 @@ class StochasticDepth(nn.Module):
 
     def forward(self, added: Tensor) -> Tensor:
         """(batch, tokens, hidden) to the same shape."""
-        return added * F.dropout(added.new_ones(len(added), 1, 1), self.probability, self.training)
+        if not self.training:
+            return added
+        return added * F.dropout(added.new_ones(len(added), 1, 1), self.probability)
 
 
 class ConvNet(nn.Module):
@@ -406,7 +406,8 @@ def fit_temperature(logits: Tensor, targets: Tensor) -> float:
 
 
 def calibrate(vit: ViT, logits: Tensor, targets: Tensor) -> float:
-    """Fits a temperature on every other picture, and folds it into the head if the rest gains by it."""
+    """Fits a temperature on every other picture, and folds it into the head if the rest gains by it. (The
+    rest is what `workbench evaluate image` takes the calibration error of.)"""
     temperature = fit_temperature(logits[::2], targets[::2])
     rest, answers = logits[1::2], targets[1::2]
     if F.cross_entropy(rest / temperature, answers) >= F.cross_entropy(rest, answers):
@@ -440,7 +441,7 @@ def confusion_figure(guesses: Tensor, targets: Tensor, labels: Sequence[str]) ->
     table = 100 * table / table.sum(1, keepdim=True).clamp(min=1)
     figure = Figure(figsize=[3 + 0.26 * len(labels)] * 2, layout="constrained")
     axes = figure.add_subplot()
-    axes.imshow(table, cmap="Blues", vmin=0, vmax=100)
+    axes.imshow(table.numpy(), cmap="Blues", vmin=0, vmax=100)
     axes.set_xticks(range(len(labels)), labels, rotation=90, fontsize=8, parse_math=False)
     axes.set_yticks(range(len(labels)), labels, fontsize=8, parse_math=False)
     axes.set(xlabel="guessed", ylabel="true", title="Held-out pictures, percent of each true class")
@@ -459,7 +460,7 @@ def patch_maps(vit: ViT, pixels: np.ndarray) -> dict[str, Tensor]:
     rollout, and relevance for the best class. (pictures, 3, height, width) -> (pictures, patches) each."""
     parts: dict[str, list[Tensor]] = {}
     for _, values in _batches(vit, pixels):
-        with torch.inference_mode(), record_attention(vit) as attention:
+        with torch.no_grad(), record_attention(vit) as attention:
             best = vit.logits(vit(values)[-1]).argmax(-1, keepdim=True)
         maps = {
             f"layer {layer + 1}, head {head + 1}": attention[layer][:, head]

@@ -16,7 +16,7 @@ function render({ model, el }) {
 
   // --- what is read
   const texts = ["text", "second"].map((name) => {
-    const label = { text: "Text", second: "Second text (may be empty)" }[name];
+    const label = { text: "Text", second: "Second text (optional)" }[name];
     const field = element("input", { type: "text", class: "wide", spellcheck: "false" });
     field.addEventListener("change", () => send(name, field.value.toWellFormed?.() ?? field.value));
     return [element("label", { class: "field wide" }, label, field), field, name];
@@ -69,11 +69,12 @@ function render({ model, el }) {
   // --- the answer, and the pinned pair step by step
   const [taskField, task] = select("Answer of", [], (value) => send("task", value));
   const answers = element("div", { class: "explorer-answers" });
+  const answer = element("section", { class: "explorer-answer", "aria-label": "The model's answer" }, element("p", { class: "group" }, taskField), answers);
   const steps = element("section", { class: "explorer-steps", "aria-label": "How this weight comes about" });
   content.append(
     element("p", { class: "note" }, "Each small map is a head: its rows look, its columns are looked at. Move over one to preview it, click to pin it; then point at a token on the left."),
     inputs, element("div", { class: "explorer" }, left, right),
-    element("section", { class: "explorer-answer", "aria-label": "The model's answer" }, element("p", { class: "group" }, taskField), answers), steps);
+    answer, steps);
 
   // --- thumbnails: geometry, clicks, keys
   const gap = 3, edge = 18;
@@ -365,7 +366,7 @@ function render({ model, el }) {
     control.value = value;
   }
   function drawAnswers() {
-    task.parentNode.style.display = model.get("tasks").length ? "" : "none";
+    answer.style.display = model.get("tasks").length ? "" : "none";
     all.disabled = !model.get("tasks").length;
     choices(task, model.get("tasks").map((name) => [name, name]), model.get("task"));
     const off = model.get("off").length;

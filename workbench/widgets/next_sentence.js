@@ -64,7 +64,8 @@ function render({ model, el }) {
     const moved = model.get("cls_at") !== "front";
     answer.replaceChildren(
       resultBar("The second follows the first", model.get("is_next"), moved ? model.get("at_front") : null, "best"),
-      ...(moved ? [element("p", { class: "note" }, `With [CLS] in front it is ${percent(model.get("at_front"))} (the tick).`)] : []),
+      ...(moved ? [element("p", { class: "note" }, Math.abs(model.get("is_next") - model.get("at_front")) > 0.0005
+        ? `With [CLS] in front it is ${percent(model.get("at_front"))} (the tick).` : "The same as with [CLS] in front.")] : []),
     );
   }
 

@@ -13,7 +13,7 @@ function sender(model, ask) {
 
 // A field for the text; it is sent when typing rests for a moment, and with Enter.
 function textField(model, send, label) {
-  const area = element("textarea", { class: "one-text", rows: 2, spellcheck: "false", "aria-label": label });
+  const area = element("textarea", { class: "text-field", rows: 2, spellcheck: "false", "aria-label": label });
   area.value = model.get("text");
   let typed = 0;
   // Half a character (a lone surrogate) would be lost on the way to Python.

@@ -102,7 +102,7 @@ class OneTextWidget(WorkbenchWidget):
         foreign = sum(letter.isalpha() and not letter.isascii() for letter in self.text)
         if unknown > 0.1 * count or foreign > 0.3 * len(self.text):
             return "Much of this is in letters or words unknown to this checkpoint: do not trust the answer."
-        if count > 3 and len(pieces) > 1.6 * count:
+        if count > 3 and len(pieces) > 1.4 * count:
             return (
                 f"The {count} words fall into {len(pieces)} pieces, as words do that this checkpoint hardly "
                 "knows (another language?): do not trust the answer."
@@ -118,5 +118,3 @@ def moved_spans(spans: Sequence[Sequence[int]], old: str, new: str) -> list[tupl
     kept = [(start, end) for start, end in spans if end <= before]
     moved = [(start + shift, end + shift) for start, end in spans if start >= len(old) - after]
     return kept + [span for span in moved if span not in kept]
-
-

@@ -2,6 +2,7 @@
 
 function render({ model, el }) {
   const { content, ask, stop, root } = frame(model, el);
+  root.classList.add("one-text", "sentence-classifier");
   const send = sender(model, ask);
   let asked = 0; // a timer: what explains the answer is asked for when typing rests
 

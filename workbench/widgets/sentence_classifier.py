@@ -13,7 +13,7 @@ from workbench.widgets.base import guarded, read_front, to_bytes
 from workbench.widgets.one_text import OneTextWidget, moved_spans
 from workbench.words import class_probabilities, gradient_relevance, leave_one_out, words_of
 
-AT_ONCE = 700  # tokens that one answer may cost while words are left out; the view asks for the next
+AT_ONCE = 300  # tokens that one answer may cost while words are left out; the view asks for the next
 IN_ALL = 8000  # of a long text only the most relevant words are left out
 
 
@@ -34,12 +34,12 @@ class SentenceClassifier(OneTextWidget):
 
     _esm, _css = read_front("one_text", "sentence_classifier")
 
-    target = traitlets.Unicode(
-        help="The class whose reasons are shown; empty: the most probable one."
-    ).tag(sync=True)
-    hidden = traitlets.List(help="Spans of characters (start, end) of words that the model must not see.").tag(
+    target = traitlets.Unicode(help="The class whose reasons are shown; empty: the most probable one.").tag(
         sync=True
     )
+    hidden = traitlets.List(
+        help="Spans of characters (start, end) of words that the model must not see."
+    ).tag(sync=True)
 
     bars = traitlets.List(help="[class, probability, the same with all words in sight].").tag(sync=True)
     words = traitlets.List(help="{text, start, end, special, hidden, pieces} for each word.").tag(sync=True)
@@ -124,6 +124,10 @@ class SentenceClassifier(OneTextWidget):
             self.left_out = to_bytes(self._falls)
             self.tried = [*self.tried, *some]
         self.waiting = bool(self._todo)
+
+    def _page(self) -> str:
+        self.explain()  # nothing is computed in a page that was saved
+        return super()._page()
 
     def figure(self) -> Figure:
         """The bars, and the sentence twice: shaded by relevance and by what leaving out each word does."""

@@ -101,11 +101,11 @@ class SentencePair(TwoTextsWidget):
         for layer in range(self.layers):
             paid = sum_over_words(attention[layer][0].float(), place)  # (heads, token, word)
             self._maps.append(sum_over_words(paid.mT, place).mT / counts[:, None])
-        if [word["text"] for word in words] != [word["text"] for word in self.words]:
-            kept = 0 <= self.pinned < min(len(words), len(self.words))
-            if not (kept and words[self.pinned]["text"] == self.words[self.pinned]["text"]):
-                self._settle(pinned=-1)
-            self.words = words
+        at = self.pinned
+        there = 0 <= at < len(words) and not words[at]["special"]
+        if not there or (self.words and self.words[at : at + 1] != words[at : at + 1]):
+            self._settle(pinned=-1)  # another word stands there now
+        self.words = words
         self.note = self._remark(encoding, self.premise, self.hypothesis)
         self._look()
 

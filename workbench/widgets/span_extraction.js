@@ -3,6 +3,7 @@
 function render({ model, el }) {
   const { content, ask, stop, root } = frame(model, el);
   const { send, message } = sender(model, ask);
+  let scrolled = ""; // what the passage was last scrolled to
   let cell = null; // [start, end] of the map: under the mouse, or where the arrow keys stand
   const plain = (text, click, options = {}) => element("button", { class: "plain", type: "button", onclick: click, ...options }, text);
   const question = textField(model, send, "question", "Question", "first");
@@ -37,7 +38,7 @@ function render({ model, el }) {
   const says = element("p", { class: "note", role: "status" });
   const mapNote = element("p", { class: "note" });
   const strips = element("canvas", { class: "strips", role: "img", "aria-label": "S, T and E as colours, one cell a number" });
-  const numbers = element("div", { class: "numbers" });
+  const numbers = element("div", { class: "numbers", role: "group", tabindex: 0, "aria-label": "Numbers of the vectors" });
   const panel = (title, ...parts) => element("section", { class: "panel", "aria-label": title }, element("h4", {}, title), ...parts);
 
   content.append(
@@ -47,10 +48,8 @@ function render({ model, el }) {
     element("p", { class: "note" }, "Under every word piece two bars: ", element("span", { class: "swatch first" }), "the answer starts here", element("span", { class: "swatch second" }), "it ends here. Click a word to see its vector."),
     text, pages,
     element("div", { class: "panels-span" },
-      panel("Best answers", list, element("label", { class: "field note" }, "list", top)),
-      panel("Or no answer", none, slider),
-      panel("Start × end", map, says, mapNote),
-      panel("Two trained vectors", numbers, strips)),
+      element("div", {}, panel("Best answers", list, element("label", { class: "field note" }, "show", top, "answers")), panel("Start × end", map, says, mapNote)),
+      element("div", {}, panel("Or no answer", none, slider), panel("Two trained vectors", numbers, strips))),
   );
 
   const spanText = (first, last) => {
@@ -72,7 +71,7 @@ function render({ model, el }) {
         return unit;
       },
       (unit, [gap, word], index) => {
-        unit.firstChild.data = gap;
+        unit.firstChild.data = gap.replace(/\n\s*\n/, "\n"); // lines are far apart as it is
         const button = unit.lastChild;
         button.className = `piece${answered && index >= answer[0] && index <= answer[1] ? " answer" : ""}${index === chosen ? " chosen" : ""}`;
         button.title = `${word}: start ${percent(starts[index])}, end ${percent(ends[index])}`;
@@ -81,6 +80,10 @@ function render({ model, el }) {
         button.children[2].style.height = `${Math.round((20 * ends[index]) / strongest)}px`;
       });
     walk();
+    const seen = [number, answer, before.length].join();
+    if (seen !== scrolled && answer.length) // brings the answer into view, without moving the page
+      text.scrollTop += pieces.children[answer[0]].getBoundingClientRect().top - text.getBoundingClientRect().top - 60;
+    scrolled = seen;
     pages.replaceChildren(...(windows < 2 ? [] : [
       `The passage is read in ${windows} overlapping windows; window ${number + 1} is shown, the rest is grey. `,
       plain("Previous", () => send({ window: Math.max(0, number - 1) })), plain("Next", () => send({ window: Math.min(windows - 1, number + 1) }))]));
@@ -118,7 +121,7 @@ function render({ model, el }) {
     const count = last - first;
     const room = map.parentElement.clientWidth - 26;
     if (room <= 0) return;
-    size = Math.max(2, Math.min(22, Math.floor(Math.min(room, 400) / count)));
+    size = Math.max(2, Math.min(22, Math.floor(Math.min(room, 380) / count)));
     map.style.width = map.style.height = `${size * count}px`;
     const pen = penOf(map, size * count, size * count);
     const style = getComputedStyle(map);
@@ -175,20 +178,20 @@ function render({ model, el }) {
     point([start + step[0], end + step[1]]);
   });
 
-  const COUNT = 5; // numbers of a vector that are written out
   function drawVectors() {
     const { tokens, chosen, dots, bias } = model.get("view");
     const width = model.get("vectors").byteLength / 2 / 5;
     const [start, end, own, startTimes, endTimes] = readFloat16(model.get("vectors"), width);
     const word = tokens[chosen][1];
+    const room = strips.parentElement.clientWidth - 26;
+    const written = room < 400 ? 3 : 5; // numbers of a vector
     const rows = [["S", start, ""], ["E", end, ""], [`T “${word}”`, own, ""],
       ["S × T", startTimes, `S · T = ${dots[0].toFixed(2)}`],
       ["E × T", endTimes, `E · T = ${dots[1].toFixed(2)}`]];
     numbers.replaceChildren(
       element("table", {}, ...rows.map(([name, values, sum]) =>
-        element("tr", {}, element("th", { scope: "row" }, name), ...values.slice(0, COUNT).map((value) => element("td", {}, value.toFixed(2))), element("td", {}, "…"), element("td", { class: "sum" }, sum)))),
-      element("p", { class: "note" }, `The first ${COUNT} of ${width} numbers of each; multiplied one by one and added up they are the dot product. The head adds ${bias[0].toFixed(2)} to every start and ${bias[1].toFixed(2)} to every end, which changes no probability. Below: all ${width}, blue for positive, orange for negative.`));
-    const room = strips.parentElement.clientWidth - 26;
+        element("tr", {}, element("th", { scope: "row" }, name), ...values.slice(0, written).map((value) => element("td", {}, value.toFixed(2))), element("td", {}, "…"), element("td", { class: "sum" }, sum)))),
+      element("p", { class: "note" }, `The first ${written} of ${width} numbers of each; multiplied one by one and added up they are the dot product. The head adds ${bias[0].toFixed(2)} to every start and ${bias[1].toFixed(2)} to every end, which changes no probability. Below: all ${width}, blue for positive, orange for negative.`));
     if (room <= 0) return;
     strips.style.width = `${room}px`;
     strips.style.height = "90px";

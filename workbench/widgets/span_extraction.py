@@ -15,7 +15,7 @@ from workbench.widgets.samples import PASSAGES
 from workbench.widgets.two_texts import TwoTextsWidget
 
 LONGEST_PASSAGE = 50_000  # characters
-MAP = 96  # most tokens on a side of the start x end map
+MAP = 64  # most tokens on a side of the start x end map
 
 
 class SpanExtraction(TwoTextsWidget):
@@ -57,7 +57,9 @@ class SpanExtraction(TwoTextsWidget):
     joint = traitlets.Bytes(
         help="float16 (starts, longest): spans of the map, by their first token and their length."
     ).tag(sync=True)
-    vectors = traitlets.Bytes(help="float16 (5, hidden): S, E, T of the chosen token, S x T, E x T.").tag(sync=True)
+    vectors = traitlets.Bytes(help="float16 (5, hidden): S, E, T of the chosen token, S x T, E x T.").tag(
+        sync=True
+    )
 
     def __init__(
         self,
@@ -68,6 +70,7 @@ class SpanExtraction(TwoTextsWidget):
     ) -> None:
         texts = {"question": question, "passage": passage, "examples": [pair[1] for pair in PASSAGES]}
         super().__init__(bert, "span", "find answers with", **texts | options)
+        self._text: str | None = None  # the passage that was read
         self._watch(["question", "passage"], ["top_k", "longest", "threshold", "pinned", "window", "chosen"])
 
     def _act(self, content: dict) -> None:
@@ -92,11 +95,11 @@ class SpanExtraction(TwoTextsWidget):
             )
         with self.timed(self.bert):
             windows = span_windows(self.bert, self.question, self.passage, self._progress)
-        same = getattr(self, "_text", None) == self.passage
+        if self._text is not None:  # not what was asked for at the beginning
+            self._settle(pinned=0, window=-1)
+            if self._text != self.passage:
+                self._settle(chosen=-1)
         self._windows, self._text = windows, self.passage
-        self._settle(pinned=0, window=-1)
-        if not same:
-            self._settle(chosen=-1)
         self._look()
         self.note = self._remark(windows[self.view["window"]].encoding, self.question, self.passage)
 

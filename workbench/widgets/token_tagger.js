@@ -2,6 +2,7 @@
 
 function render({ model, el }) {
   const { content, ask, stop, root } = frame(model, el);
+  root.classList.add("one-text", "token-tagger");
   const send = sender(model, ask);
   const area = textField(model, send, "The sentence");
   const heads = model.get("choices");
@@ -32,11 +33,16 @@ function render({ model, el }) {
     element("p", { class: "note scale" }, element("span", { class: "bar" }), "below zero · zero · above zero. Each picture has its own scale. Click a class to see its dot product; point at a picture for the numbers."));
   content.append(
     element("p", { class: "note" }, "Type a sentence: every word gets a class. Point at a word for its probability, click it to see how the class came about."),
-    area, remark, heads.length > 1 ? element("div", { class: "bar-row" }, headField) : null ?? "",
+    area, remark, heads.length > 1 ? element("div", { class: "bar-row" }, headField) : "",
     words, legend, layer,
   );
 
-  const hue = (label) => Math.round((label * 360 * 0.381966) % 360); // far apart, also between neighbours
+  // Far apart, also between neighbours; the name of the class stands beside every colour.
+  const hue = (label) => {
+    const count = model.get("labels").length;
+    return Math.round((360 * ((label * (count > 8 ? 7 : 1)) % count)) / count);
+  };
+  const fixed = (value, digits) => (Math.round(value * 10 ** digits) / 10 ** digits + 0).toFixed(digits).replace("-", "\u2212");
   const paint = (node, label) => (node.style.setProperty("--hue", hue(label)), node);
 
   function drawWords() {
@@ -93,11 +99,11 @@ function render({ model, el }) {
     const name = model.get("labels")[row];
     const own = row === chosen();
     if (column === null) {
-      said.textContent = `${model.get("labels")[chosen()]}: the sum of all ${T.length} products is ${(scores[chosen()] - biases[chosen()]).toFixed(2)}; with the bias of ${biases[chosen()].toFixed(2)} the logit is ${scores[chosen()].toFixed(2)}. Softmax over all classes turns the logits into probabilities.`;
+      said.textContent = `${model.get("labels")[chosen()]}: the sum of all ${T.length} products is ${fixed(scores[chosen()] - biases[chosen()], 2)}; with the bias of ${fixed(biases[chosen()], 2)} the logit is ${fixed(scores[chosen()], 2)}. Softmax over all classes turns the logits into probabilities.`;
       return;
     }
-    said.textContent = `${name}, number ${column + 1} of ${T.length}: weight ${W[row][column].toFixed(3)}, T ${T[column].toFixed(3)}` +
-      (own ? `, product ${P[column].toFixed(3)}.` : ". Click the class for its products.");
+    said.textContent = `${name}, number ${column + 1} of ${T.length}: weight ${fixed(W[row][column], 3)}, T ${fixed(T[column], 3)}` +
+      (own ? `, product ${fixed(P[column], 3)}.` : ". Click the class for its products.");
   }
   for (const canvas of [vector, matrix, product]) {
     canvas.addEventListener("mousemove", (event) => {
@@ -128,7 +134,7 @@ function render({ model, el }) {
       : `“${word.text}” is ${pieces.length} word pieces. The first one speaks for the word: ${pieces.map(([piece, label, share], index) => `${piece} ${index ? "would be" : "is"} ${label} (${percent(share)})`).join(", ")}.`;
     refill(names, labels.map((label, index) => element("button", {
       class: `name${index === word.label ? " best" : ""}`, type: "button", "aria-pressed": String(index === chosen()),
-      "aria-label": `${label}, logit ${numbers.scores[index].toFixed(2)}`,
+      "aria-label": `${label}, logit ${fixed(numbers.scores[index], 2)}`,
       onclick: () => send("row", index),
     }, paint(element("span", { class: "swatch" }), index), label)));
     settleNames();
@@ -136,16 +142,21 @@ function render({ model, el }) {
     logits.replaceChildren(...labels.map((label, index) => {
       const share = model.get("probabilities")[index];
       return element("span", { class: `logit${share === top ? " best" : ""}` },
-        element("span", { class: "number" }, numbers.scores[index].toFixed(1)),
+        element("span", { class: "number" }, fixed(numbers.scores[index], 1)),
         element("span", { class: "track" }, element("span", { class: "fill", style: `width: ${100 * share}%` })),
         element("span", { class: "number" }, percent(share)));
     }));
     productName.textContent = `${labels[chosen()]} × T`;
-    sum.textContent = `sum + bias = ${numbers.scores[chosen()].toFixed(2)}`;
-    for (const [canvas, rows] of [[vector, [T]], [matrix, numbers.W], [product, [P]]]) picture(canvas, rows);
+    sum.textContent = `sum + bias = ${fixed(numbers.scores[chosen()], 2)}`;
+    paintAll();
     matrix.style.setProperty("--rows", labels.length);
     tell();
   }
+
+  // Colours are only known once the widget is on the page, and change with the theme.
+  const paintAll = () => {
+    for (const [canvas, rows] of [[vector, [numbers.T]], [matrix, numbers.W], [product, [numbers.P]]]) picture(canvas, rows);
+  };
 
   function draw() {
     if (document.activeElement !== area) area.value = model.get("text");
@@ -157,13 +168,14 @@ function render({ model, el }) {
   }
 
   const undo = listen(model, ["revision"], draw);
-  const watch = new MutationObserver(drawLayer); // colours of a canvas do not follow the theme by themselves
-  watch.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light"] });
   draw();
+  const watches = [new MutationObserver(paintAll), new ResizeObserver(paintAll)];
+  watches[0].observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light"] });
+  watches[1].observe(matrix);
   return () => {
     undo();
     stop();
-    watch.disconnect();
+    for (const watch of watches) watch.disconnect();
   };
 }
 

@@ -11,7 +11,7 @@ from workbench import plots
 from workbench.bert import Bert
 from workbench.encoder import MODEL_LOCK
 from workbench.widgets.base import read_front, to_bytes
-from workbench.widgets.one_text import OneTextWidget
+from workbench.widgets.one_text import OneTextWidget, moved_spans
 from workbench.words import words_of
 
 # fmt: off
@@ -88,7 +88,8 @@ class TokenTagger(OneTextWidget):
         with MODEL_LOCK, self.timed(self.bert):
             states = self.bert(**encoding.tensors(self.bert.device))[-1]
             logits = self.bert.logits(self.head, states)[0]
-        same = self.text[: self._spans[self.pinned][1]] if self._good and self.words else None
+        # The pinned word stays pinned where the text around it stayed the same.
+        kept = moved_spans([self._spans[self.pinned]], self._good, self.text) if self._good else []
         words = [word for word in words_of(encoding) if not word.special]
         self._spans = [(word.start, word.end) for word in words]
         self._states, self._logits = states[0].float().cpu(), logits.float().cpu()
@@ -112,8 +113,8 @@ class TokenTagger(OneTextWidget):
             bias=to_bytes(layer.bias.float()),
             note=self._remark(encoding),
         )
-        if same is None or not self._good.startswith(same) or not self.text.startswith(same):
-            self._settle(pinned=min(max(self.pinned, 0), len(words) - 1))
+        if kept and kept[0] in self._spans:
+            self._settle(pinned=self._spans.index(kept[0]))
         self._good, self._drawn = self.text, self.head
 
     @torch.inference_mode()

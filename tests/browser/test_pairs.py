@@ -1,0 +1,190 @@
+"""NextSentence and SentencePair with their lessons, by mouse and by keyboard."""
+
+import os
+import re
+
+import pytest
+
+from .conftest import SCREENSHOTS, Lesson, Widget
+from .test_masked_filling import HAS_INK, accessibility_faults
+
+pytestmark = pytest.mark.browser
+NEXT, PAIRS = "02_next_sentence.ipynb", "05_sentence_pairs.ipynb"
+OVERFLOW = """root => [...root.querySelectorAll("*")].filter((part) =>
+    part.clientWidth > 0 && part.scrollWidth > part.clientWidth + 2
+    && getComputedStyle(part).overflowX === "visible").map((part) => part.className)"""
+
+
+def first_widget(lesson, name: str) -> Widget:
+    opened = lesson(name)
+    opened.run_all()
+    return opened.widget()
+
+
+def value(widget: Widget, row: int = 0) -> str:
+    return widget.root.locator(".result .value").nth(row).text_content()
+
+
+def test_next_sentence_by_mouse(lesson):
+    widget = first_widget(lesson, NEXT)
+    field = widget.root.locator("textarea")
+    tokens = widget.root.locator(".token")
+    assert tokens.first.locator("b").text_content() == "[CLS]"
+    assert tokens.first.locator("small").text_content() == "0 · 0"
+    assert widget.root.locator(".token.second small").first.text_content().startswith("1 · ")
+    texts = [field.nth(0).input_value(), field.nth(1).input_value()]
+    # The bar is the task's own number.
+    said = widget.lesson.python(f"print(100 * wb.next_sentence(bert, *{texts!r}).is_next)")
+    assert float(re.sub(r"[^\d.]", "", value(widget))) == pytest.approx(float(said), abs=0.6)
+
+    widget.after(widget.button("Swap").click)
+    assert [field.nth(0).input_value(), field.nth(1).input_value()] == texts[::-1]
+    widget.after(widget.button("Random second sentence").click)
+    assert field.nth(1).input_value() not in texts
+
+    widget.after(widget.button("at the end").click)
+    assert tokens.last.locator("b").text_content() == "[CLS]"
+    count = tokens.count()
+    assert tokens.last.locator("small").text_content() == f"0 · {count - 1}"
+    widget.after(widget.button("stay with the token").click)
+    assert tokens.last.locator("small").text_content() == "0 · 0"
+    assert "The same as with [CLS] in front" in widget.root.locator(".answer").text_content()
+    widget.after(
+        lambda: widget.root.get_by_label("Attention from [CLS]: layer").select_option(label="all (rollout)")
+    )
+    assert widget.root.get_by_label("head").is_disabled(), "rollout is of all heads"
+    assert widget.root.locator(".stack").count() == 18
+
+
+def test_next_sentence_typing_and_errors(lesson):
+    widget = first_widget(lesson, NEXT)
+    field = widget.root.locator("textarea").nth(1)
+    before = widget.root.locator(".token b").all_text_contents()
+    for text, said in [("  ", "empty"), ("word " * 4000, "shorten")]:
+        widget.after(lambda text=text: field.fill(text))
+        assert said in widget.root.locator(".error").text_content()
+        assert widget.root.locator(".token b").all_text_contents() == before
+    widget.after(lambda: field.fill("<b>Then</b> [SEP] the sun came out."))
+    assert widget.root.locator(".error").text_content() == ""
+    assert "sun" in widget.root.locator(".token b").all_text_contents()
+    assert widget.root.locator(".token b b").count() == 0, "text is set as text"
+    first = widget.root.locator("textarea").nth(0)
+    widget.after(lambda: field.fill(first.input_value()))
+    assert "the same" in widget.root.locator(".remark").text_content()
+
+
+def test_the_game_by_keyboard(lesson):
+    opened = lesson(NEXT)
+    opened.run_all()
+    widget = opened.widget(1)  # the lesson has begun a game there
+    cells, page = opened.page.locator(".jp-Cell").count(), opened.page
+    game = widget.root.locator(".game")
+    assert "Pair 1 of 10" in game.text_content() and game.locator(".result").count() == 0
+    widget.button("It follows").focus()
+    for number in range(1, 11):
+        widget.after(lambda: page.keyboard.press("Enter"))  # a guess
+        assert game.locator(".result").count() == 1, "then the model's answer is shown"
+        assert f"of {number}" in game.locator(".score").text_content()
+        widget.after(lambda: page.keyboard.press("Enter"))  # the next pair
+    assert "Game over" in game.text_content()
+    assert "You 5" in game.locator(".score").text_content(), "half of the pairs follow"
+    assert page.locator(".jp-Cell").count() == cells
+
+
+def test_sentence_pair_edit_one_word(lesson):
+    widget = first_widget(lesson, PAIRS)
+    page = widget.page
+    assert widget.root.locator(".classes .result").count() == 3
+    assert widget.root.locator("canvas").evaluate(HAS_INK)
+    word = widget.root.locator("button.pair-word.second", has_text=re.compile("^music$"))
+    word.click()
+    assert word.get_attribute("aria-pressed") == "true"
+    assert "music →" in widget.root.locator(".note", has_text="The strongest lines").text_content()
+    widget.button("Edit this word").click()
+    assert page.evaluate("document.getSelection().toString()") == "music"
+    start = [value(widget, row) for row in range(3)]
+    for letter in "noise":  # the ticks stay at the answer before the first letter
+        page.keyboard.type(letter)
+        page.wait_for_timeout(150)
+    widget.lesson.wait(
+        lambda: widget.root.locator("button.pair-word.second", has_text="noise").count() == 1, "the new word"
+    )
+    before = widget.lesson.python(
+        "from workbench.widgets import SentencePair\n"
+        "print([round(100 * c.probability, 1) for c in wb.classify_pair(bert, "
+        "'A woman is playing the guitar on a stage.', 'A woman is making music.')])"
+    )
+    ticks = [
+        round(float(re.search(r"left: ([\d.]+)%", style).group(1)) / 0.995, 1)
+        for style in widget.root.locator(".before").evaluate_all("t => t.map(e => e.getAttribute('style'))")
+    ]
+    wanted = [float(number) for number in before.strip("[]").split(", ")]
+    assert all(min(abs(tick - number) for number in wanted) < 0.2 for tick in ticks) and ticks
+    assert len(start) == 3 and word.count() == 0
+
+
+def test_sentence_pair_keys_direction_and_errors(lesson):
+    widget = first_widget(lesson, PAIRS)
+    page = widget.page
+    words = widget.root.locator("button.pair-word:not(.second)")
+    words.first.focus()
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("document.activeElement.textContent") == words.nth(1).text_content()
+    page.keyboard.press("Enter")
+    assert words.nth(1).get_attribute("aria-pressed") == "true"
+    page.keyboard.press("d")
+    page.keyboard.press("d")
+    widget.after(widget.button("premise looks at hypothesis").click)
+    assert words.nth(1).get_attribute("aria-pressed") == "true", "what is pinned stays"
+    widget.after(lambda: widget.root.get_by_label("head").select_option("3"))
+    field = widget.root.locator("textarea").nth(1)
+    widget.after(lambda: field.fill(" "))
+    assert "empty" in widget.root.locator(".error").text_content()
+    assert widget.root.locator(".classes .result").count() == 3
+    widget.after(lambda: widget.root.locator("select.examples").select_option("9"))
+    assert widget.root.locator(".error").text_content() == ""
+    assert field.input_value() == "A white cat is chasing a black dog."
+
+
+@pytest.mark.parametrize("name", [NEXT, PAIRS])
+@pytest.mark.parametrize(("theme", "width"), [("Light", 1280), ("Dark", 1280), ("Light", 800), ("Dark", 800)])
+def test_light_and_dark_wide_and_narrow(lesson, name, theme, width):
+    opened = lesson(name, width=width, height=1000)
+    opened.command("apputils:change-theme", theme=f"JupyterLab {theme}")
+    if width == 1280:
+        opened.command("application:toggle-left-area")
+    opened.run_all()
+    opened.wait(
+        lambda: opened.page.evaluate("document.body.dataset.jpThemeLight") == str(theme == "Light").lower(),
+        theme,
+    )
+    widget = opened.widget()
+    assert widget.root.evaluate("e => e.scrollWidth <= e.clientWidth"), "nothing is cut off"
+    assert widget.root.evaluate(OVERFLOW) == []
+    assert accessibility_faults(opened) == []
+    if os.environ.get("WRITE_SCREENSHOTS") == "1" and width == 1280:  # the pictures in README
+        SCREENSHOTS.mkdir(exist_ok=True)
+        shown = "next_sentence" if name == NEXT else "sentence_pair"
+        opened.page.mouse.move(0, 0)
+        widget.root.screenshot(path=SCREENSHOTS / f"{shown}_{theme.lower()}.png")
+
+
+@pytest.mark.parametrize("name", [NEXT, PAIRS])
+def test_saved_page_stands_alone(lesson, browser, tmp_path, name):
+    opened = lesson(name)
+    opened.run_all()
+    page = tmp_path / "page.html"
+    kind = "NextSentence" if name == NEXT else "SentencePair"
+    opened.python(
+        f"w = {kind}(bert, 'Tea </script><b>for</b> two.', 'Coffee for one.')\nw.save({str(page)!r})"
+    )
+    context = browser.new_context(offline=True, color_scheme="dark")
+    alone = Lesson(context.new_page())
+    alone.page.goto(page.as_uri())
+    widget = alone.widget()
+    assert "Coffee for one." in widget.root.locator("textarea").nth(1).input_value()
+    assert widget.root.locator(".result .value").first.text_content()
+    widget.button("Swap").click()
+    assert "saved view" in widget.root.locator(".error").text_content()
+    assert accessibility_faults(alone) == [] and alone.faults == []
+    context.close()

@@ -1,0 +1,345 @@
+"""SentenceClassifier, TokenTagger and FineTuning without a browser, and what they compute with."""
+
+import base64
+import time
+
+import numpy as np
+import pytest
+import torch
+
+import workbench as wb
+from workbench.text import Tokenizer
+from workbench.training import lessons
+from workbench.training.lessons import fine_tune, read_labelled, split_examples
+from workbench.widgets import FineTuning, SentenceClassifier, TokenTagger
+from workbench.words import class_probabilities, gradient_relevance, leave_one_out, words_of
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "cat", "dog", "sat", "ran", "not", ".", ","]
+WORDS += ["play", "##play", "##ful", "##ing", "un", *"abcdefghijklmnopqrstuvwxyz"]
+TEXT = "The unplayful cat sat, the dog ran."
+
+
+@pytest.fixture
+def bert():
+    """A tiny BERT with random weights, large enough that classes differ."""
+    sizes = dict(hidden_size=24, num_attention_heads=3, num_hidden_layers=2, intermediate_size=20)
+    config = wb.BertConfig(vocab_size=len(WORDS), max_position_embeddings=40, **sizes)
+    bert = wb.Bert(config, tokenizer=Tokenizer.from_words(WORDS))
+    bert.add_head("sentiment", "sentence", ["negative", "neutral", "positive"])
+    bert.add_head("nsp", "sentence", ["yes", "no"])
+    bert.add_head("pos", "word", ["NOUN", "VERB", "DET", "PUNCT"])
+    with torch.no_grad():
+        for parameter in bert.parameters():
+            if parameter.ndim > 1:
+                parameter.normal_(std=0.5)
+    return bert.eval()
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return wb.load_bert(device="cpu")
+
+
+def numbers(data):
+    return np.frombuffer(data, np.float16)
+
+
+# --- which words mattered
+
+
+def test_words_hold_all_their_pieces(bert):
+    words = words_of(bert.tokenizer.encode(TEXT))
+    assert [TEXT[word.start : word.end] for word in words if not word.special] == (
+        ["The", "unplayful", "cat", "sat", ",", "the", "dog", "ran", "."]
+    )
+    assert words[2].pieces == ("un", "##play", "##ful") and words[2].tokens == (2, 5)
+    assert words[0].special and words[-1].special
+
+
+def test_leaving_out_in_one_pass_is_leaving_out_one_by_one(bert):
+    encoding = bert.tokenizer.encode(TEXT)
+    every = [n for n, word in enumerate(words_of(encoding)) if not word.special]
+    falls = leave_one_out(bert, "sentiment", encoding, 2, every)
+    full = {c.label: c.probability for c in wb.classify_sentence(bert, TEXT)}["positive"]
+    for number, fall in zip(every, falls.tolist(), strict=True):
+        alone = class_probabilities(bert, "sentiment", encoding, [[number]])[0, 2].item()
+        assert fall == pytest.approx(full - alone, abs=1e-5)
+    assert falls.abs().max() > 1e-3
+
+
+def test_a_hidden_word_cannot_matter(bert):
+    """Whatever stands behind a hidden word, the answer is the same."""
+    one, other = (bert.tokenizer.encode(f"The cat {word} .") for word in ("sat", "ran"))
+    hidden = [class_probabilities(bert, "sentiment", text, [[3]]) for text in (one, other)]
+    torch.testing.assert_close(*hidden)
+    shown = [class_probabilities(bert, "sentiment", text) for text in (one, other)]
+    assert (shown[0] - shown[1]).abs().max() > 1e-3
+
+
+def test_relevance_is_shares_of_words(bert):
+    encoding = bert.tokenizer.encode(TEXT)
+    shares = gradient_relevance(bert, "sentiment", encoding, 1)
+    assert shares.sum().item() == pytest.approx(1, abs=1e-5) and (shares >= 0).all()
+    assert shares[0] == shares[-1] == 0, "[CLS] and [SEP] are no words"
+    assert gradient_relevance(bert, "sentiment", encoding, 1, hidden=[3])[3] == 0
+    assert not torch.equal(shares, gradient_relevance(bert, "sentiment", encoding, 0))
+
+
+# --- SentenceClassifier
+
+
+def test_bars_are_those_of_classify_sentence(bert):
+    widget = SentenceClassifier(bert, TEXT)
+    assert [(label, now) for label, now, _ in widget.bars] == [
+        (c.label, pytest.approx(c.probability, abs=1e-5)) for c in wb.classify_sentence(bert, TEXT)
+    ]
+    assert widget.head == "sentiment" and widget.choices == ["sentiment"], "nsp is for pairs"
+    assert widget.chosen == widget.bars[0][0]
+    widget.target = widget.bars[-1][0]
+    assert widget.chosen == widget.target and widget.tried == []
+
+
+def test_reasons_come_in_small_steps(bert):
+    widget = SentenceClassifier(bert, TEXT)
+    assert widget.waiting and not numbers(widget.relevance).any()
+    widget._on_message(None, {"do": "explain"}, None)
+    assert numbers(widget.relevance).astype(float).sum() == pytest.approx(1, abs=2e-3)
+    assert widget.waiting and widget.tried == []
+    widget.explain()
+    assert not widget.waiting and sorted(widget.tried) == list(range(1, 10))
+    encoding = bert.tokenizer.encode(TEXT)
+    label = ["negative", "neutral", "positive"].index(widget.chosen)
+    np.testing.assert_allclose(
+        numbers(widget.left_out)[1:-1],
+        leave_one_out(bert, "sentiment", encoding, label, range(1, 10)),
+        atol=1e-3,
+    )
+
+
+def test_hidden_words_stay_hidden_while_the_text_changes(bert):
+    widget = SentenceClassifier(bert, TEXT)
+    widget.hidden = [(TEXT.index("cat"), TEXT.index("cat") + 3)]
+    assert [word["text"] for word in widget.words if word["hidden"]] == ["cat"]
+    assert widget.bars[0][1] != widget.bars[0][2], "now, and with all words in sight"
+    widget.text = "Not " + TEXT
+    assert [word["text"] for word in widget.words if word["hidden"]] == ["cat"]
+    widget.text = "The dog ran."
+    assert widget.hidden == [] and widget.error == ""
+
+
+BAD = [
+    ("", "empty"),
+    (" \n\t", "empty"),
+    ("the cat " * 2500, "shorten"),
+    ("\x00\x01", "no word"),
+    ("good \ud83d day", "half a character"),
+]
+
+
+@pytest.mark.parametrize(("text", "said"), BAD)
+@pytest.mark.parametrize("kind", [SentenceClassifier, TokenTagger])
+def test_bad_text_is_one_sentence_and_keeps_the_last_good_state(bert, kind, text, said):
+    widget = kind(bert, "The cat sat.")
+    words = widget.words
+    widget.text = text
+    assert said in widget.error and "\n" not in widget.error and widget.words == words
+    widget.text = "The dog ran."
+    assert widget.error == "" and widget.words != words
+
+
+@pytest.mark.parametrize("kind", [SentenceClassifier, TokenTagger])
+def test_another_language_is_answered_with_a_remark(bert, kind):
+    widget = kind(bert, "מה שלומך היום")
+    assert widget.error == "" and "do not trust" in widget.note
+    widget.text = "The cat sat."
+    assert widget.note == ""
+
+
+@pytest.mark.parametrize("kind", [SentenceClassifier, TokenTagger])
+def test_wrong_options_and_missing_heads(bert, kind):
+    with pytest.raises(TypeError, match="no option 'heed'"):
+        kind(bert, TEXT, heed="x")
+    with pytest.raises(ValueError, match="no head 'tone'.*sentiment, nsp, pos"):
+        kind(bert, TEXT, head="tone")
+    bert.heads.clear()
+    with pytest.raises(ValueError, match="no head"):
+        kind(bert, TEXT)
+
+
+# --- TokenTagger
+
+
+def test_classes_are_those_of_tag_words(bert):
+    widget = TokenTagger(bert, TEXT, pinned=1)
+    tags = wb.tag_words(bert, TEXT)
+    assert [(word["text"], widget.labels[word["label"]]) for word in widget.words] == [
+        (tag.word, tag.label) for tag in tags
+    ]
+    assert [word["probability"] for word in widget.words] == [
+        pytest.approx(tag.probability, abs=1e-5) for tag in tags
+    ]
+    pieces = widget.pieces
+    assert len(pieces) > 1 and pieces[0][0] == "un", "how the pieces join is told"
+    assert pieces[0][1] == tags[1].label, "the first piece speaks for the word"
+
+
+def test_the_picture_holds_the_dot_product(bert):
+    widget = TokenTagger(bert, TEXT, pinned=2, row=1)
+    matrix = numbers(widget.matrix).reshape(4, 24).astype(float)
+    vector, bias = numbers(widget.vector).astype(float), numbers(widget.bias).astype(float)
+    np.testing.assert_allclose(matrix @ vector + bias, numbers(widget.logits), atol=0.03)
+    np.testing.assert_allclose(numbers(widget.products), matrix[1] * vector, atol=0.01)
+    assert sum(widget.probabilities) == pytest.approx(1, abs=1e-4)
+
+
+def test_the_pinned_word_stays_pinned(bert):
+    widget = TokenTagger(bert, "The cat sat.", pinned=2)
+    widget.text = "Not the cat sat."
+    assert widget.words[widget.pinned]["text"] == "sat"
+    widget.text = "Ran."
+    assert widget.pinned < len(widget.words) and widget.error == ""
+    widget.pinned = 99
+    assert widget.pinned == len(widget.words) - 1
+
+
+# --- fine-tuning
+
+
+def test_shipped_examples():
+    sentences, tagged = read_labelled("sentences_intents"), read_labelled("tagged_sentences")
+    assert len(sentences) >= 300 and len({label for _, label in sentences}) == 4
+    assert len({text for text, _ in sentences}) == len(sentences)
+    assert 200 <= len(tagged) <= 300
+    assert all(len(words.split()) == len(classes.split()) for words, classes in tagged)
+    train, held_out = split_examples(sentences, "sentence")
+    assert sorted(train + held_out) == list(range(len(sentences))) and len(held_out) * 6 > len(train) * 1.2
+    assert {sentences[number][1] for number in held_out} == {label for _, label in sentences}
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_fine_tuning_learns_and_leaves_the_original_alone(shipped, frozen):
+    before = {name: tensor.clone() for name, tensor in shipped.state_dict().items()}
+    examples = [row for row in read_labelled("sentences_intents") if row[1] in ("complaint", "question")]
+    result = fine_tune(shipped, examples, frozen=frozen, steps=24, looks=4)
+    first, last = result.curve[0], result.curve[-1]
+    assert [look["step"] for look in result.curve] == [0, 6, 12, 18, 24]
+    assert last["held_out_accuracy"] > 0.8 and last["held_out_loss"] < 0.7 * first["held_out_loss"]
+    assert result.confusion.sum() == len(result.answers) == 32
+    assert result.confusion.trace() / 32 == pytest.approx(last["held_out_accuracy"])
+    after = result.bert.state_dict()
+    moved = any(not torch.equal(after[n], before[n]) for n in before if n.startswith("encoder"))
+    assert moved != frozen
+    assert all(torch.equal(tensor, before[name]) for name, tensor in shipped.state_dict().items())
+    assert wb.classify_sentence(result.bert, "Where is it?", head="lesson")[0].label == "question"
+
+
+def test_words_are_learned_too(shipped):
+    result = fine_tune(
+        shipped, read_labelled("tagged_sentences")[:100], kind="word", frozen=True, steps=16, looks=2
+    )
+    assert result.curve[-1]["held_out_accuracy"] > 0.6
+    assert {"NOUN", "DET"} <= {tag.label for tag in wb.tag_words(result.bert, "The cat sat.", head="lesson")}
+    assert all(len(text.split()) == 1 for text, *_ in result.answers)
+
+
+def wait(condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+PAIRS = [("the cat sat.", "cat"), ("a cat ran.", "cat"), ("the dog sat.", "dog"), ("a dog ran.", "dog")] * 4
+
+
+def test_the_widget_trains_in_the_background(bert):
+    widget = FineTuning(bert, PAIRS, fine_tune, steps=5)
+    assert widget.state == "ready" and widget.classes == [["cat", 8], ["dog", 8]]
+    widget._on_message(None, {"do": "train"}, None)
+    wait(lambda: widget.state == "done")
+    assert set(widget.trained) == {"frozen", "fine-tuned"} and widget.error == ""
+    for data in (widget.frozen, widget.tuned):
+        assert numbers(data).reshape(-1, 5)[-1, 0] == 5
+    counts = np.array(widget.tables["frozen"]["counts"])
+    assert counts.sum() == 2
+    true, said = (widget.tables["frozen"]["labels"][index] for index in np.argwhere(counts)[0])
+    widget._on_message(None, {"do": "look", "cell": ["frozen", true, said]}, None)
+    assert len(widget.shown) == counts.max()
+    data, *_ = widget._repr_mimebundle_()
+    assert base64.b64decode(data["image/png"]).startswith(b"\x89PNG")
+
+
+def test_stop_keeps_what_was_learned(bert):
+    widget = FineTuning(bert, PAIRS, fine_tune, steps=1000)
+    widget.start()
+    wait(lambda: len(widget.frozen) > 10)
+    widget._on_message(None, {"do": "stop"}, None)
+    trained = widget.finish()
+    assert widget.state == "stopped" and set(trained) == {"frozen"}
+    assert 0 < trained["frozen"].steps < 1000 and trained["frozen"].confusion is not None
+    assert numbers(widget.frozen).reshape(-1, 5)[-1, 0] == trained["frozen"].steps
+
+
+def test_a_failed_training_keeps_the_last_one(bert):
+    widget = FineTuning(bert, PAIRS, fine_tune, steps=2)
+    widget.finish()
+    tables, curve = widget.tables, widget.frozen
+    widget._on_message(None, {"do": "clear"}, None)
+    widget._on_message(None, {"do": "train"}, None)
+    wait(lambda: widget.state != "training")
+    assert "at least 8" in widget.error and widget.tables == tables and widget.frozen == curve
+    with pytest.raises(ValueError, match="at least 8"):
+        widget.finish()
+
+
+def test_own_examples_are_typed_and_pasted(bert):
+    widget = FineTuning(bert, PAIRS, fine_tune)
+    widget._on_message(None, {"do": "clear"}, None)
+    assert widget.examples == [] and len(widget.rows) == 8
+    pasted = [[f"text {number}", "ab"[number % 2]] for number in range(30)]
+    widget._on_message(None, {"do": "write", "row": 0, "pairs": pasted}, None)
+    assert widget.count == 30 and widget.classes == [["a", 15], ["b", 15]]
+    widget.first = 24
+    assert [row[0] for row in widget.rows] == [f"text {number}" for number in range(24, 30)]
+    widget._on_message(None, {"do": "remove", "row": 29}, None)
+    widget._on_message(None, {"do": "add"}, None)
+    assert widget.count == 30 and widget.rows[-1] == ["", ""]
+    widget._on_message(None, {"do": "write", "row": 0, "pairs": [["x" * 20_000, "a"]]}, None)
+    assert "2,000 characters" in widget.error and widget.count == 30
+    widget._on_message(None, {"do": "restore"}, None)
+    assert widget.examples == PAIRS and widget.error == ""
+
+
+@pytest.mark.parametrize(
+    ("examples", "kind", "said"),
+    [
+        (PAIRS[:7], "sentence", "at least 8"),
+        ([("cat", "a")] * 9, "sentence", "at least two"),
+        ([*PAIRS, ("cat", "")], "sentence", "Row 17 lacks its class"),
+        ([*PAIRS, (" ", "cat")], "sentence", "Row 17 lacks its text"),
+        ([("the cat", "A B C")] * 9, "word", "2 words but 3 classes"),
+        ([(str(n), str(n)) for n in range(50)], "sentence", "40 are the most"),
+        ([*PAIRS, ("\x00", "cat")], "sentence", "read no word"),
+    ],
+)
+def test_examples_that_nothing_can_be_learned_from(bert, examples, kind, said):
+    with pytest.raises(ValueError, match=said):
+        fine_tune(bert, examples, kind=kind, steps=1)
+
+
+@pytest.mark.parametrize("ending", ["png", "svg", "html"])
+def test_save(bert, tmp_path, ending):
+    odd = "The </script> $x_1$ cat."
+    tuning = FineTuning(bert, [(odd, "cat"), *PAIRS], fine_tune, steps=2)
+    tuning.finish()
+    for widget in (SentenceClassifier(bert, odd), TokenTagger(bert, odd), tuning):
+        content = widget.save(tmp_path / f"figure.{ending}").read_bytes()
+        assert content.startswith({"png": b"\x89PNG", "svg": b"<?xml", "html": b"<!doctype html>"}[ending])
+        assert b"The </script> " not in content
+
+
+def test_new_sizes_of_batches_are_few(bert):
+    """A step takes about as many tokens as it says, whatever the sentences are like."""
+    rows = lessons.make_rows(PAIRS, ("cat", "dog"), "sentence", bert)
+    batches = lessons.Batches(rows, bert.tokenizer, "lesson", lessons.TOKENS, 0)
+    assert all(batches(step)["input_ids"].numel() <= lessons.TOKENS for step in range(3))

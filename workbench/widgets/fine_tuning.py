@@ -1,0 +1,237 @@
+"""FineTuning: a new linear classifier learns before your eyes, on an encoder frozen or learning too."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+import traitlets
+from matplotlib.figure import Figure
+
+from workbench import plots
+from workbench.bert import Bert
+from workbench.tasks import device_name
+from workbench.widgets.base import WorkbenchWidget, guarded, read_front, to_bytes
+
+if TYPE_CHECKING:
+    from workbench.training.lessons import FineTuned
+
+RUNS = ("frozen", "fine-tuned")
+PAGE = 8  # rows of the table on the screen
+FIGURES = ("step", "loss", "accuracy", "held_out_loss", "held_out_accuracy")
+MOST = 5000  # examples
+
+
+class FineTuning(WorkbenchWidget):
+    """A table of examples, two trainings side by side with growing curves, and what they got wrong.
+
+    Args:
+        bert: a checkpoint; it stays as it is.
+        examples: (text, class); for `kind` "word" (words, classes), both between spaces.
+        train: what trains: `workbench.training.lessons.fine_tune`.
+        options: any trait below.
+
+    `trained` holds what was learned, by "frozen" and "fine-tuned": `.bert`, `.head`, `.confusion` and so on.
+
+    Example:
+        >>> FineTuning(bert, read_labelled("sentences_intents"), fine_tune)  # doctest: +SKIP
+    """
+
+    _esm, _css = read_front("fine_tuning")
+
+    kind = traitlets.Enum(["sentence", "word"], "sentence", help="What has a class.").tag(sync=True)
+    steps = traitlets.Int(45, min=1, max=1000, help="Steps of each training.").tag(sync=True)
+    first = traitlets.Int(0, min=0, help="Number of the first example on the screen.").tag(sync=True)
+
+    state = traitlets.Enum(["ready", "training", "stopped", "done"], "ready", help="Of the training.").tag(
+        sync=True
+    )
+    now = traitlets.Unicode(help="The training that is running, or empty.").tag(sync=True)
+    rows = traitlets.List(help="[text, class] of the examples on the screen.").tag(sync=True)
+    count = traitlets.Int(help="Examples in all.").tag(sync=True)
+    classes = traitlets.List(help="[class, how many examples (or words) have it].").tag(sync=True)
+    frozen = traitlets.Bytes(help="float16 (looks, figures): the curves, see FIGURES.").tag(sync=True)
+    tuned = traitlets.Bytes(help="The same, of the encoder that learns too.").tag(sync=True)
+    tables = traitlets.Dict(help="By training: labels, and counts of held-out answers.").tag(sync=True)
+    cell = traitlets.List(help="The cell of a table that is looked into: [training, true, said].").tag(
+        sync=True
+    )
+    shown = traitlets.List(help="Held-out examples in that cell.").tag(sync=True)
+
+    def __init__(
+        self,
+        bert: Bert,
+        examples: Sequence[tuple[str, str]],
+        train: "Callable[..., FineTuned]",
+        **options: Any,
+    ) -> None:
+        if bert.tokenizer is None:
+            raise ValueError(f"{bert.name} came without a tokenizer, so it cannot read text.")
+        self.bert, self.trained = bert, {}
+        self._train, self._stop, self._thread = train, threading.Event(), None
+        super().__init__(**options)
+        self._shipped = [tuple(example) for example in examples]
+        self._examples = list(self._shipped)
+        self.status = f"{bert.name} · {device_name(bert.device)} · nothing trained yet"
+        self._turn()
+        self.observe(self._on_first, "first")
+        self.on_msg(self._on_message)
+
+    # --- the table
+
+    @property
+    def examples(self) -> list[tuple[str, str]]:
+        """What is learned from: the table without its empty rows."""
+        return [row for row in self._examples if any(part.strip() for part in row)]
+
+    @guarded
+    def _on_first(self, _: Any) -> None:
+        self._turn()
+
+    def _turn(self) -> None:
+        """Puts a page of the table on the screen."""
+        last = max(0, (len(self._examples) - 1) // PAGE * PAGE)
+        self.first = min(self.first // PAGE * PAGE, last)
+        self.rows = [list(row) for row in self._examples[self.first : self.first + PAGE]]
+        names = [name for _, label in self.examples for name in self._names(label)]
+        self.count, self.classes = (
+            len(self._examples),
+            [list(pair) for pair in sorted(Counter(names).items())],
+        )
+
+    def _names(self, label: str) -> list[str]:
+        return label.split() if self.kind == "word" else [label.strip()] * bool(label.strip())
+
+    @guarded
+    def _on_message(self, _: Any, content: dict, __: Any) -> None:
+        do, row = content.get("do"), content.get("row", 0)
+        if do == "train":
+            self._begin()
+        elif do == "stop":
+            self._stop.set()
+        elif do == "look":
+            self._look_into(content["cell"])
+        elif do in ("write", "add", "remove", "clear", "restore"):
+            if self.state == "training":
+                raise ValueError("A training is running on these examples: stop it to change them.")
+            self._change(do, row, [tuple(map(str, pair)) for pair in content.get("pairs", [])])
+
+    def _change(self, do: str, row: int, pairs: list[tuple[str, str]]) -> None:
+        """Typed or pasted rows from `row` on, a new row, one row less, none, or the shipped ones."""
+        examples = list(self._examples)
+        if do == "write":
+            examples[row : row + len(pairs)] = pairs
+        elif do == "add":
+            examples.append(("", ""))
+        elif do == "remove":
+            del examples[row]
+        else:
+            examples = list(self._shipped) if do == "restore" else [("", "")] * PAGE
+        if len(examples) > MOST:
+            raise ValueError(f"These would be {len(examples):,} examples; {MOST:,} are the most.")
+        if any(len(part) > 2000 for pair in pairs for part in pair):
+            raise ValueError("A text is longer than 2,000 characters: cut it into sentences, one a row.")
+        self._examples = examples
+        if do == "add":
+            self.first = len(examples) - 1
+        self._turn()
+
+    # --- training
+
+    def start(self) -> None:
+        """Trains in the background: first with the encoder frozen, then with all of it learning."""
+        with self._lock:
+            self._begin()
+
+    def _begin(self) -> None:
+        if self.state == "training":
+            return
+        self._before = self.state
+        self._stop.clear()
+        self._failed = ""
+        self.state, self.now = "training", RUNS[0]
+        self._thread = threading.Thread(target=self._run, args=(self.examples,), daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the training after its step; what was learned is kept."""
+        self._stop.set()
+
+    def finish(self) -> "dict[str, FineTuned]":
+        """Waits until the training is over (and starts it, if nobody has); Ctrl-C stops it.
+
+        Raises `ValueError` for examples that nothing can be learned from.
+        """
+        if self.state == "ready":
+            self.start()
+        try:
+            while self._thread is not None and self._thread.is_alive():
+                self._thread.join(0.2)
+        except KeyboardInterrupt:
+            self.stop()
+            self._thread.join()
+        if self._failed:
+            raise ValueError(self._failed)
+        return self.trained
+
+    def _run(self, examples: list[tuple[str, str]]) -> None:
+        started = time.perf_counter()
+        try:
+            for name in RUNS:
+                if self._stop.is_set():
+                    break
+                grow = partial(self._grow, name)
+                self.trained[name] = self._train(
+                    self.bert, examples, kind=self.kind, frozen=name == "frozen", steps=self.steps,
+                    watch=grow, stop=self._stop,
+                )  # fmt: skip
+            seconds = time.perf_counter() - started
+            status = f"{self.bert.name} · {device_name(self.bert.device)} · trained in {seconds:.0f} s"
+            self._tell(state="stopped" if self._stop.is_set() else "done", now="", status=status, error="")
+        except ValueError as error:
+            self._failed = str(error)
+            self._tell(state=self._before, now="", error=self._failed)
+        except Exception as error:  # nobody sees a traceback of a thread
+            self._failed = f"The training failed inside the workbench ({type(error).__name__}: {error})."
+            self._tell(state=self._before, now="", error=self._failed)
+
+    def _tell(self, **values: Any) -> None:
+        with self._lock, self.hold_sync():
+            self.revision += 1
+            for name, value in values.items():
+                setattr(self, name, value)
+
+    def _grow(self, name: str, result: "FineTuned") -> None:
+        """The curves so far; at the end also the table of held-out answers."""
+        points = torch.tensor([[look[figure] for figure in FIGURES] for look in result.curve])
+        values: dict[str, Any] = {"frozen" if name == "frozen" else "tuned": to_bytes(points), "now": name}
+        if name == "frozen" and len(result.curve) == 1:  # a new training begins
+            self.trained = {}
+            values |= {"tuned": b"", "tables": {}, "cell": [], "shown": []}
+        if result.confusion is not None:
+            table = {"labels": list(result.labels), "counts": result.confusion.tolist()}
+            values["tables"] = self.tables | {name: table}
+            self.trained[name] = result
+        self._tell(**values)
+
+    def _look_into(self, cell: Sequence[Any]) -> None:
+        """Puts the held-out examples of one cell of a table on the screen."""
+        name, true, said = cell
+        if self.cell == list(cell) or name not in self.trained:
+            self.cell, self.shown = [], []
+            return
+        answers = self.trained[name].answers
+        self.cell = list(cell)
+        self.shown = [text for text, *pair in answers if pair == [true, said]][:12]
+
+    def figure(self) -> Figure:
+        """The curves and the tables as they are now."""
+        curves = {
+            name: torch.frombuffer(bytearray(data), dtype=torch.float16).view(-1, len(FIGURES)).tolist()
+            for name, data in zip(RUNS, (self.frozen, self.tuned), strict=True)
+            if data
+        }
+        return plots.fine_tuning(curves, self.tables, self.status)
