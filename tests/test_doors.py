@@ -41,6 +41,7 @@ MAY_IMPORT = {
         "encoder",
         "faithfulness",
         "image",
+        "patches",
         "plots",
         "tasks",
         "text",

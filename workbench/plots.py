@@ -728,15 +728,17 @@ def position_similarity(similar: Any, most: int = 12) -> Figure:
     figure = _figure(6.3, 6.3 * len(rows) / len(columns))
     grid = figure.subplots(len(rows), len(columns), squeeze=False)
     for (row, column), axes in np.ndenumerate(grid):
-        drawn = axes.imshow(similar[rows[row], columns[column]], cmap="viridis", vmin=-1, vmax=1)
+        drawn = axes.imshow(
+            similar[rows[row], columns[column]], cmap="viridis", vmin=similar.min(), vmax=1, aspect="auto"
+        )
         axes.set_xticks([])
         axes.set_yticks([])
         if column == 0:
             axes.set_ylabel(rows[row] + 1, fontsize=7)
         if row == len(rows) - 1:
             axes.set_xlabel(columns[column] + 1, fontsize=7)
-    figure.subplots_adjust(wspace=0.08, hspace=0.08)
-    figure.colorbar(drawn, ax=grid, shrink=0.6, label="cosine similarity")
+    figure.subplots_adjust(wspace=0.08, hspace=0.08, left=0.05, right=0.86, bottom=0.05, top=0.86)
+    figure.colorbar(drawn, cax=figure.add_axes([0.89, 0.25, 0.025, 0.4]), label="cosine similarity")
     return figure
 
 

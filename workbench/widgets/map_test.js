@@ -37,7 +37,7 @@ function mapTest({ model, ask, root, grid, picture, color }) {
   const run = element("button", { class: "plain", type: "button", onclick: () => (model.send({ do: "test" }), ask()) }, "Hide its top patches, step by step");
   const progress = element("progress", { max: 1, value: 0, "aria-label": "Progress of the test" });
   const verdict = element("p", { class: "map-verdict", "aria-live": "polite" });
-  const curves = ["deletion", "insertion"].map((kind) => [kind, element("canvas", { role: "img" })]);
+  const curves = ["deletion", "insertion"].map((kind) => [kind, element("canvas", { role: "img" }), element("figcaption", { class: "note" })]);
   const hidden = element("canvas", { role: "img" });
   const step = element("input", { type: "range", min: 0, max: 12, step: 1, value: 3, oninput: () => (drawHidden(), drawCurves()) });
   const stepText = element("output", {});
@@ -45,7 +45,7 @@ function mapTest({ model, ask, root, grid, picture, color }) {
   const columns = ["map", "class", "deletion area", "insertion area", "random area (lowest to highest)"];
   const results = element("div", {},
     element("div", { class: "map-curves" },
-      element("figure", {}, hidden, element("label", { class: "field" }, "hidden", step, stepText)), ...curves.map(([, canvas]) => element("figure", {}, canvas))),
+      element("figure", {}, hidden, element("label", { class: "field" }, "hidden", step, stepText)), ...curves.map(([, canvas, caption]) => element("figure", {}, caption, canvas))),
     verdict,
     element("table", { class: "map-table" }, element("thead", {}, element("tr", {}, ...columns.map((name) => element("th", { scope: "col" }, name)))), table));
   const section = element("section", { class: "map-test", "aria-label": "Is this map true?" },
@@ -56,9 +56,10 @@ function mapTest({ model, ask, root, grid, picture, color }) {
     if (!last()) return;
     const { shares, deletion, insertion, random, areas } = last();
     const most = Math.max(...deletion, ...insertion, ...random, 0.01);
-    const width = Math.min(330, Math.max(180, (root.clientWidth - 260) / 2));
-    curves.forEach(([kind, canvas], which) => {
-      const [draw, place] = plotAxes(canvas, width, 200, most, (value) => (value ? percent(value) : "0"), color);
+    const room = root.clientWidth - 34; // one row with the picture, or one of their own
+    const width = Math.min(340, Math.max(180, room > 760 ? (room - 230) / 2 : (room - 16) / 2));
+    curves.forEach(([kind, canvas, caption], which) => {
+      const [draw, place] = plotAxes(canvas, width, 190, most, (value) => (value ? percent(value) : "0"), color);
       const [map, base] = which ? [insertion, [...random].reverse()] : [deletion, random];
       for (const [values, name, dash] of [[base, "--random", [5, 4]], [map, "--accent", []]]) {
         Object.assign(draw, { strokeStyle: color(name), lineWidth: 2 });
@@ -70,10 +71,9 @@ function mapTest({ model, ask, root, grid, picture, color }) {
       draw.setLineDash([]);
       Object.assign(draw, { fillStyle: color("--accent"), textAlign: "left" });
       if (!which) plotDot(draw, place(shares[+step.value], map[+step.value]), 5);
-      draw.fillStyle = color("--ink");
-      draw.fillText(`${kind}: area ${areas[which].toFixed(2)}, random (dashed) ${areas[4].toFixed(2)}`, 38, 10);
       draw.fillStyle = color("--muted");
-      draw.fillText(`share of patches ${which ? "shown" : "hidden"} →`, 38, 196);
+      draw.fillText(`share of patches ${which ? "shown" : "hidden"} →`, 38, 186);
+      caption.textContent = `${kind}: area ${areas[which].toFixed(2)}, random (dashed) ${areas[4].toFixed(2)}`;
       canvas.setAttribute("aria-label", `${kind} curve: area ${areas[which]} in the map's order, ${areas[4]} in random orders`);
     });
   }
@@ -107,7 +107,7 @@ function mapTest({ model, ask, root, grid, picture, color }) {
   }
   const heard = (message) => {
     if (message.tested === undefined) return;
-    progress.style.display = "";
+    progress.style.display = message.tested < 1 ? "" : "none";
     progress.value = message.tested;
   };
   model.on("msg:custom", heard);

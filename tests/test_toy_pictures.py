@@ -1,0 +1,78 @@
+"""The pictures of lesson 10: drawn anew each time, and a tiny ViT begins to learn them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from workbench import plots
+from workbench.training import toy_pictures as toy
+
+
+def test_pictures_are_drawn_by_seed() -> None:
+    pixels, targets = toy.draw_pictures(300)
+    assert pixels.shape == (300, 3, 24, 24) and pixels.dtype == torch.uint8
+    assert torch.equal(pixels, toy.draw_pictures(300)[0])
+    assert not torch.equal(pixels, toy.draw_pictures(300, seed=1)[0])
+    assert set(targets.tolist()) == set(range(len(toy.LABELS)))
+    plain = targets % len(toy.TEXTURES) == toy.TEXTURES.index("plain")
+    contrast = pixels[:, :, 9:15, 9:15].float().flatten(1).std(-1)  # the middle lies in the shape
+    assert contrast[~plain].mean() > contrast[plain].mean()
+
+
+def test_colours_become_codes_and_back() -> None:
+    colors = torch.tensor([[0.0, 0, 0], [255, 255, 255], [32, 64, 96], [31.9, 63.9, 95.9]])
+    codes = toy.color_codes(colors)
+    assert codes.tolist() == [0, 511, 64 + 16 + 3, 0 + 8 + 2]
+    assert torch.equal(toy.color_codes(toy.code_colors(torch.arange(512))), torch.arange(512))
+    half = torch.zeros(1, 3, 8, 8)
+    half[:, 0, :, 4:] = 200
+    assert toy.mean_colors(half, 4)[0].tolist() == [[0, 0, 0], [200, 0, 0]] * 2
+    assert 2 < toy.color_loss(100) < np.log(512)
+
+
+def test_a_hidden_patch_is_not_seen() -> None:
+    vit = toy.toy_vit(hidden_size=16, layers=1)
+    learner = toy.MaskedPatches(vit).eval()
+    batch = toy.hidden_batch(vit, 3)
+    assert batch["chosen"].sum(-1).tolist() == [18] * 3
+    chosen = torch.zeros(3, 36, dtype=torch.bool)
+    chosen[:, 7] = True
+    other = batch["pixels"].clone()
+    other[:, :, 4:8, 4:8] = 0  # patch 7
+    rest = dict(chosen=chosen, others=torch.zeros(3, 36, dtype=torch.long))
+    with torch.inference_mode():
+        for kind, same in ((0.5, True), (0.85, False)):  # a mask; as it was
+            kinds = torch.full((3, 36), kind)
+            seen = [learner.logits(pixels, kinds=kinds, **rest) for pixels in (batch["pixels"], other)]
+            assert torch.allclose(*seen, atol=1e-5) == same
+        swapped = learner.logits(batch["pixels"], kinds=torch.full((3, 36), 0.95), **rest)
+        assert not torch.allclose(swapped, seen[0], atol=1e-4)
+        nothing = learner.logits(batch["pixels"], kinds=kinds, **rest | dict(chosen=~chosen & False))
+        states = learner.head(vit.norm(vit(toy.numbers(batch["pixels"]))[-1][:, 1:]))
+        torch.testing.assert_close(nothing, states, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [toy.ClassLosses, toy.MaskedPatches])
+def test_a_tiny_vit_begins_to_learn(kind: type, tmp_path: Path) -> None:
+    vit = toy.toy_vit(hidden_size=48, layers=2)
+    learner = kind(vit)
+    progress = toy.toy_training(learner, tmp_path, steps=60, batch=32, learning_rate=2e-3)
+    losses = [line["loss"] for line in progress.log if "loss" in line]
+    accuracies = [line["accuracy"] for line in progress.log if "accuracy" in line]
+    assert losses[-1] < 0.85 * losses[0] and accuracies[-1] > 0.1
+    if kind is toy.MaskedPatches:
+        guesses = toy.guess_patches(learner, 3)
+        hidden = (guesses["masked"] == 128).all(-1)
+        assert hidden.mean() == pytest.approx(0.5, abs=0.02)
+        assert (guesses["guessed"] == guesses["pictures"])[~hidden].all()
+        assert plots.masked_patches(guesses)._repr_png_().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("options", [[], ["--masked"]])
+def test_it_runs_as_a_program(options: list[str], tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr("sys.argv", ["toy", "--out", str(tmp_path / "toy"), "--steps", "1", *options])
+    toy.main()
+    assert "accuracy" in capsys.readouterr().out
+    assert (tmp_path / "toy" / "checkpoint" / "model.safetensors").exists()

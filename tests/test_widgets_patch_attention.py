@@ -1,0 +1,248 @@
+"""PatchAttention without a browser: its maps are the model's own, its test can be trusted."""
+
+import numpy as np
+import pytest
+import torch
+from skimage import data
+
+import workbench as wb
+from workbench.attention import (
+    attention_distance,
+    attention_relevance,
+    attention_rollout,
+    outlier_patches,
+    received_attention,
+    record_attention,
+)
+from workbench.faithfulness import area, delete_and_insert, hide_patches, hiding_steps
+from workbench.image import Preprocessing, prepare_image
+from workbench.vit import ViT, ViTConfig
+from workbench.widgets import PatchAttention
+
+SIZES = dict(hidden_size=24, num_hidden_layers=3, num_attention_heads=2, intermediate_size=40)
+
+
+@pytest.fixture(scope="module")
+def vit() -> ViT:
+    """4 x 6 patches, five classes, and two tokens in front."""
+    torch.manual_seed(0)
+    config = ViTConfig(**SIZES, image_size=(32, 48), patch_size=8, num_prefix_tokens=2)
+    vit = ViT(config, [f"class {n}" for n in range(5)], Preprocessing(size=(32, 48))).eval()
+    for parameter in vit.parameters():  # weights large enough for maps that differ
+        parameter.data += 0.3 * torch.randn(parameter.shape)
+    return vit
+
+
+@pytest.fixture(scope="module")
+def maps(vit: ViT) -> torch.Tensor:
+    with torch.inference_mode(), record_attention(vit) as attention:
+        vit(prepare_image(data.astronaut(), vit.preprocessing))
+    return torch.stack([attention[layer][0] for layer in sorted(attention)])
+
+
+def large(widget: PatchAttention) -> np.ndarray:
+    rows = np.frombuffer(widget.large, np.uint8).reshape(len(widget.titles), -1) / 255
+    return rows * np.array(widget.tops)[:, None]
+
+
+def test_maps_are_the_models_own(vit: ViT, maps: torch.Tensor) -> None:
+    widget = PatchAttention(vit, data.astronaut(), query=7, layer=1, head=1)
+    assert (widget.grid, widget.prefix, widget.titles) == ([4, 6], 2, ["layer 2, head 2, patch 1, 6 looks"])
+    np.testing.assert_allclose(large(widget)[0], maps[1, 1, 7, 2:], atol=3e-3)
+    small = np.frombuffer(widget.maps, np.uint8).reshape(3, 2, 24) / 255
+    rows = maps[:, :, 7, 2:]
+    np.testing.assert_allclose(small, rows / rows.amax(-1, keepdim=True), atol=3e-3)
+    widget.method = "mean"
+    np.testing.assert_allclose(large(widget)[0], maps[1, :, 7, 2:].mean(0), atol=3e-3)
+    widget.method, widget.layer, widget.query = "max", -1, 0
+    np.testing.assert_allclose(large(widget)[0], maps[2, :, 0, 2:].amax(0), atol=3e-3)
+    distances = np.frombuffer(widget.distances, np.float16).reshape(3, 2)
+    expected = attention_distance(maps, grid=(4, 6), patch_size=8, prefix_tokens=2)
+    np.testing.assert_allclose(distances, expected, rtol=2e-3)
+
+
+def test_a_click_needs_no_forward_pass(vit: ViT, monkeypatch: pytest.MonkeyPatch) -> None:
+    widget = PatchAttention(vit, data.astronaut())
+    shown = widget.maps
+    monkeypatch.setattr(vit, "forward", None)
+    widget.query = 9
+    assert not widget.error and widget.maps != shown
+    for method in ("mean", "max", "rollout", "head"):
+        widget.method = method
+        assert not widget.error
+    widget.method = "relevance"  # needs the gradient, so another pass
+    assert "NoneType" in widget.error and widget.titles[0].startswith("layer 3")
+
+
+def test_rollout_and_relevance_are_those_of_the_package(vit: ViT, maps: torch.Tensor) -> None:
+    widget = PatchAttention(vit, data.astronaut(), method="rollout", fusion="max", discard=0.5, query=3)
+    options = dict(head_fusion="max", discard_ratio=0.5, prefix_tokens=2)
+    rollout = attention_rollout(list(maps[:, None]), **options)[0, 3, 2:]
+    np.testing.assert_allclose(large(widget)[0], rollout, atol=3e-3)
+    widget.method, widget.target, widget.second = "relevance", 4, 1
+    assert widget.titles == ["relevance for “class 4”", "relevance for “class 1”"]
+    pixels = prepare_image(data.astronaut(), vit.preprocessing)
+    for row, target in zip(large(widget), (4, 1), strict=True):
+        relevance = attention_relevance(vit, lambda target=target: vit.logits(vit(pixels)[-1])[:, target])
+        expected = relevance[0, 0, 2:].detach()
+        np.testing.assert_allclose(row, expected, atol=4e-3 * float(expected.max()))
+
+
+def test_the_mass_mask_keeps_the_fewest_patches(vit: ViT, maps: torch.Tensor) -> None:
+    widget = PatchAttention(vit, data.astronaut(), layer=0, head=0, mass=0.6)
+    weights = maps[0, 0, 0, 2:].numpy()
+    kept = large(widget)[0] > 0
+    assert weights[kept].sum() >= 0.6 * weights.sum() > weights[kept].sum() - weights[kept].min()
+    assert weights[kept].min() >= weights[~kept].max()
+
+
+def test_flagged_patches_are_far_above_the_median(vit: ViT, maps: torch.Tensor) -> None:
+    assert received_attention(torch.eye(3)[None]).tolist() == pytest.approx([1 / 3] * 3)
+    column = torch.zeros(2, 2, 4, 4)
+    column[..., 2] = 1  # all look at one
+    assert outlier_patches(received_attention(column) + 0.01).tolist() == [False, False, True, False]
+    widget = PatchAttention(vit, data.astronaut(), times=1.5)
+    received = maps.mean((0, 1, 2))[2:]
+    expected = (received > 1.5 * received.median()).nonzero().flatten().tolist()
+    ratios = np.frombuffer(widget.ratios, np.float16).reshape(2, 24)
+    np.testing.assert_allclose(ratios[0], received / received.median(), rtol=2e-3)
+    assert widget.outliers == expected
+    widget.measure = "nothing"
+    assert widget.outliers == []
+
+
+def test_bytes_are_few_for_a_large_model() -> None:
+    config = ViTConfig(hidden_size=96, num_attention_heads=12, intermediate_size=16)  # 144 maps, 196 patches
+    vit = ViT(config, ["a", "b"], Preprocessing()).eval()
+    widget = PatchAttention(vit, data.astronaut())
+    assert len(widget.maps) == 144 * 196 and len(widget.maps) + len(widget.large) < 60_000
+    config = ViTConfig(
+        hidden_size=96,
+        num_attention_heads=12,
+        intermediate_size=16,
+        image_size=(384, 384),
+        num_hidden_layers=12,
+    )
+    vit = ViT(config, preprocessing=Preprocessing(size=(384, 384))).eval()
+    widget = PatchAttention(vit, data.astronaut())
+    assert widget.cells == [16, 16] and len(widget.maps) + len(widget.large) < 60_000
+    widget.method = "relevance"
+    assert "has no classes" in widget.error and widget.classes == []
+
+
+def test_hidden_patches_are_seen_by_nobody(vit: ViT) -> None:
+    pixels = prepare_image(data.astronaut(), vit.preprocessing)
+    hidden = torch.zeros(2, 24, dtype=torch.bool)
+    hidden[1, 5:9] = True
+    other = pixels.clone()
+    other[:, :, :8, 40:] = 3.0  # patch 5
+    other[:, :, 8:16, :24] = -3.0  # patches 6 to 8
+    with torch.inference_mode():
+        one, two = hide_patches(vit, pixels, hidden), hide_patches(vit, other, hidden)
+        torch.testing.assert_close(one[:1], vit(pixels)[-1], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(one[1, :7], two[1, :7], atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(one[0, 0], two[0, 0], atol=1e-3)
+
+
+def test_areas_and_steps_by_hand() -> None:
+    shares = torch.tensor([0, 0.5, 1])
+    curves = torch.tensor([[1.0, 0.5, 0.0], [1.0, 0.0, 0.0], [0.5, 0.5, 0.5]])
+    assert area(shares, curves).tolist() == pytest.approx([0.5, 0.25, 0.5])
+    assert hiding_steps(torch.tensor([2, 0, 3, 1]), 2).int().tolist() == [
+        [0, 0, 0, 0],
+        [1, 0, 1, 0],
+        [1, 1, 1, 1],
+    ]
+
+
+def test_all_orders_begin_and_end_alike(vit: ViT) -> None:
+    pixels = prepare_image(data.astronaut(), vit.preprocessing)
+    told: list[float] = []
+    weights = torch.rand(24, generator=torch.Generator().manual_seed(1))
+    found = delete_and_insert(vit, pixels, weights, 2, random_orders=4, watch=told.append)
+    assert told == sorted(told) and told[-1] == 1 and found.random.shape == (4, 13)
+    with torch.inference_mode():
+        full = vit.logits(vit(pixels)[-1]).softmax(-1)[0, 2]
+    for curve in (found.deletion, found.insertion.flip(0), *found.random):
+        assert float(curve[0]) == pytest.approx(float(full), abs=1e-5)
+        assert float(curve[-1]) == pytest.approx(float(found.deletion[-1]), abs=1e-5)
+    again = delete_and_insert(vit, pixels, weights, 2, random_orders=4)
+    torch.testing.assert_close(found.random, again.random)
+    opposite = delete_and_insert(vit, pixels, -weights, 2, random_orders=1)
+    torch.testing.assert_close(found.deletion, opposite.insertion.flip(0), atol=1e-5, rtol=1e-4)
+    for wrong in (dict(weights=weights[1:]), dict(target=5), dict(steps=0)):
+        with pytest.raises(ValueError, match="weights|class|step"):
+            delete_and_insert(vit, pixels, **dict(weights=weights, target=2) | wrong)
+
+
+def test_a_map_that_is_true_beats_random_and_a_false_one_does_not() -> None:
+    """A ViT made by hand: the class token adds up what it sees, and bright patches speak for class 1."""
+    config = ViTConfig(
+        hidden_size=4,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        intermediate_size=4,
+        image_size=(32, 32),
+        patch_size=8,
+    )
+    vit = ViT(config, ["dark", "bright"]).eval()
+    with torch.no_grad():
+        for name, parameter in vit.named_parameters():
+            if "norm" not in name:
+                parameter.zero_()
+        bright = torch.tensor([1.0, -1, 0, 0])
+        vit.embeddings.projection.weight.copy_((bright / 64)[:, None].expand(4, 192))
+        vit.embeddings.prefix_tokens.copy_(torch.tensor([0.0, 0, 4, -4]))
+        layer = vit.encoder.layers[0].attention  # equal attention to all that is seen
+        layer.query_key_value.weight[8:].copy_(torch.eye(4))
+        layer.output.weight.copy_(torch.eye(4))
+        vit.heads[0].weight[1].copy_(3 * bright)
+    pixels = torch.zeros(1, 3, 32, 32)
+    pixels[..., 8:24, 8:24] = 1.0  # four of sixteen patches
+    truth = torch.zeros(4, 4)
+    truth[1:3, 1:3] = 1
+    found = delete_and_insert(vit, pixels, truth.flatten(), 1, steps=16, random_orders=8)
+    assert found.deletion_area < found.random_areas.min()
+    assert found.insertion_area > found.random_areas.max()
+    wrong = delete_and_insert(vit, pixels, -truth.flatten(), 1, steps=16, random_orders=8)
+    assert wrong.deletion_area > wrong.random_areas.max() > wrong.insertion_area
+
+
+def test_the_test_tells_its_progress_and_is_kept(vit: ViT, tmp_path) -> None:
+    widget = PatchAttention(vit, data.astronaut(), method="rollout")
+    told: list[dict] = []
+    widget.send = told.append
+    widget._on_message(None, {"do": "test"}, None)
+    widget.method = "relevance"
+    widget.test_map()
+    assert not widget.error and told[-1] == {"tested": 1.0}
+    assert [test["title"].split()[0] for test in widget.tests] == ["rollout", "relevance"]
+    test = widget.tests[-1]
+    weights = large(widget)[0][test["order"]]
+    assert (np.diff(weights) <= 1e-6).all() and sorted(test["order"]) == list(range(24))
+    deleted, inserted, lowest, highest, mean = test["areas"]
+    assert test["hides"] == (deleted < lowest) and test["shows"] == (inserted > highest)
+    assert lowest <= mean <= highest
+    assert np.trapezoid(test["deletion"], test["shares"]) == pytest.approx(deleted, abs=1e-3)
+    for ending in ("png", "svg", "html"):
+        assert widget.save(tmp_path / f"view.{ending}").stat().st_size > 5000
+    widget.sample = "coffee"
+    assert not widget.error and widget.tests == []
+
+
+def test_other_pictures_and_bad_ones(vit: ViT) -> None:
+    widget = PatchAttention(vit, data.astronaut(), query=7)
+    shown = widget.maps
+    widget.upload = b"junk"
+    assert "no picture" in widget.error and widget.maps == shown and widget.query == 7
+    widget.sample = "cat"
+    assert not widget.error and widget.maps != shown and widget.query == 7
+    widget.query = 999  # no such token: the class token
+    assert widget.titles == ["layer 3, head 1, class token looks"]
+    with pytest.raises(TypeError, match="no option"):
+        PatchAttention(vit, data.astronaut(), queri=1)
+    one, two = (wb.classify_image(vit, data.astronaut())[0], PatchAttention(vit, data.astronaut()))
+    assert (one.label, pytest.approx(one.probability, abs=1e-4)) == (
+        vit.labels[two.classes[0][0]],
+        two.classes[0][1],
+    )

@@ -1,0 +1,128 @@
+"""Is a map true? Hide what it marks, step by step, and compare with hiding patches at random.
+
+After deletion and insertion of RISE (arXiv:1806.07421, section 3.3), with two differences: a hidden patch
+is not painted over but seen by no token, and random orders say what hiding anything at all does.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from workbench.encoder import MODEL_LOCK
+from workbench.vit import ViT
+
+AT_ONCE = 16  # pictures in one forward pass
+
+
+@dataclass(frozen=True)
+class Faithfulness:
+    """How a class fares while patches are hidden (deletion) or uncovered (insertion), in a map's order.
+
+    `shares` (steps + 1) of the patches are hidden, or shown; `deletion` and `insertion` are probabilities
+    at each. `random` is (orders, steps + 1): the same hidden in random orders; read backwards it is random
+    insertion, because an order read backwards is as random as forwards. All on the CPU.
+    """
+
+    shares: Tensor
+    deletion: Tensor
+    insertion: Tensor
+    random: Tensor
+
+    @property
+    def deletion_area(self) -> float:
+        """Small for a true map: the class is soon lost."""
+        return float(area(self.shares, self.deletion))
+
+    @property
+    def insertion_area(self) -> float:
+        """Large for a true map: the class is soon found."""
+        return float(area(self.shares, self.insertion))
+
+    @property
+    def random_areas(self) -> Tensor:
+        """Of each random order; insertion and deletion have the same."""
+        return area(self.shares, self.random)
+
+
+def area(shares: Tensor, probabilities: Tensor) -> Tensor:
+    """Under a curve, by trapezoids: (steps + 1) and (..., steps + 1) -> (...)."""
+    return torch.trapezoid(probabilities, shares, dim=-1)
+
+
+def hide_patches(vit: ViT, pixels: Tensor, hidden: Tensor) -> Tensor:
+    """The last hidden state for one picture with different patches hidden, which no token can look at.
+
+    Args:
+        pixels: (1, 3, height, width), prepared.
+        hidden: (batch, patches), True where a patch is hidden.
+
+    Returns:
+        (batch, tokens, hidden), as `vit(pixels)[-1]`.
+    """
+    seen = F.pad(~hidden, (vit.config.num_prefix_tokens, 0), value=True).to(vit.device)
+    with MODEL_LOCK:
+        embeddings = vit.embeddings(pixels).expand(len(seen), -1, -1)
+        return vit.encoder(embeddings, seen)[-1]
+
+
+def hiding_steps(order: Tensor, steps: int) -> Tensor:
+    """Patches hidden when the first ones of an order are: (..., patches) -> (..., steps + 1, patches).
+
+    From none to all, in equal parts (rounded).
+    """
+    count = order.shape[-1]
+    rank = order.argsort(-1)  # rank[p]: when patch p's turn is
+    return rank[..., None, :] < (torch.arange(steps + 1) * count / steps).round()[:, None]
+
+
+@torch.inference_mode()
+def delete_and_insert(
+    vit: ViT,
+    pixels: Tensor,
+    weights: Tensor,
+    target: int,
+    *,
+    steps: int = 12,
+    random_orders: int = 5,
+    seed: int = 0,
+    watch: Callable[[float], None] | None = None,
+) -> Faithfulness:
+    """Hides and uncovers the patches that a map marks most first, and others at random.
+
+    Args:
+        pixels: (1, 3, height, width), prepared.
+        weights: (patches), the map; among equals, the first patch comes first.
+        target: the class whose probability is watched.
+        steps: looks at the probability between none and all.
+        random_orders: how many to compare with.
+        seed: of the random orders.
+        watch: is called with the share that is done, 0 to 1.
+
+    Raises:
+        ValueError: a map of another size, or a checkpoint without classes.
+    """
+    count = vit.embeddings(pixels).shape[1] - vit.config.num_prefix_tokens
+    if weights.shape != (count,):
+        raise ValueError(f"A map of {tuple(weights.shape)} weights for a picture of {count} patches.")
+    if steps < 1 or random_orders < 1:
+        raise ValueError("At least one step and one random order are needed.")
+    if not 0 <= target < len(vit.labels):
+        raise ValueError(f"There is no class {target}: {vit.name} has {len(vit.labels)} classes.")
+    draw = torch.Generator().manual_seed(seed)
+    order = weights.float().cpu().argsort(descending=True, stable=True)
+    # Uncovering in an order is hiding in the opposite one, read backwards.
+    orders = [order, order.flip(0), *(torch.randperm(count, generator=draw) for _ in range(random_orders))]
+    hidden = hiding_steps(torch.stack(orders), steps)  # (orders, steps + 1, patches)
+    parts = hidden.flatten(0, 1).split(AT_ONCE)
+    found = []
+    for done, part in enumerate(parts, 1):
+        logits = vit.logits(hide_patches(vit, pixels, part))
+        found.append(logits.float().softmax(-1)[:, target].cpu())
+        if watch is not None:
+            watch(done / len(parts))
+    curves = torch.cat(found).view(len(orders), steps + 1)
+    shares = hidden[0].sum(-1) / count
+    return Faithfulness(shares, curves[0], curves[1].flip(0), curves[2:])

@@ -1,0 +1,285 @@
+"""Pictures so plain that a tiny ViT learns them from nothing in a minute or two.
+
+Each is drawn by code when it is needed, so that none is ever seen twice: a shape with a texture on a
+background, in colours that tell nothing about the class. `python -m workbench.training.toy_pictures` learns
+the classes, and with `--masked` the colours of hidden patches, as BERT learns masked words (ViT, section
+4.6); `accelerate launch -m workbench.training.toy_pictures` does it on several GPUs.
+"""
+
+import argparse
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from workbench.checkpoint import save_checkpoint
+from workbench.training import loop
+from workbench.training.image import accuracy, new_vit, scores
+from workbench.vit import ViT, split_patches
+
+SHAPES = ("square", "triangle", "cross")
+TEXTURES = ("plain", "striped", "dotted")
+LABELS = [f"{texture} {shape}" for shape in SHAPES for texture in TEXTURES]
+COLORS = np.array(
+    [[225, 60, 55], [250, 160, 40], [245, 225, 70], [60, 170, 80], [60, 190, 210], [50, 90, 210]]
+    + [[150, 70, 190], [225, 225, 225]]
+)
+HIDDEN = 0.5  # share of the patches that are to be guessed (ViT, appendix B.1.2)
+CODES = 512  # mean colours with 3 bits for each of red, green and blue
+
+
+# --- pictures ----------------------------------------------------------------------------------
+
+
+def draw_pictures(count: int, seed: int | tuple[int, ...] = 0, size: int = 24) -> tuple[Tensor, Tensor]:
+    """Shapes of any place, size, turn and colours.
+
+    Returns:
+        (count, 3, size, size) of uint8, and the class of each, an index of `LABELS`.
+    """
+    random = np.random.default_rng(seed)
+    targets = random.integers(len(LABELS), size=count)
+    shapes, textures = np.divmod(targets[:, None, None], len(TEXTURES))
+    places = (np.arange(size) + 0.5) / size * 2 - 1
+    x, y, radius, turn = random.uniform(
+        [-0.15, -0.15, 0.65, -0.2], [0.15, 0.15, 0.85, 0.2], size=(count, 4)
+    ).T[..., None, None]
+    across, down = places - x, places[:, None] - y  # (count, size, size) once they meet
+    u = (across * np.cos(turn) + down * np.sin(turn)) / radius
+    v = (down * np.cos(turn) - across * np.sin(turn)) / radius
+    far, near = np.maximum(abs(u), abs(v)), np.minimum(abs(u), abs(v))
+    inside = np.choose(
+        shapes,
+        [far < 0.8, (v > -0.55) & (v < 1.1 - 1.75 * abs(u)), (near < 0.3) & (far < 1)],
+    )
+    wave = 2 * math.pi / 0.5  # a stripe and its gap: a quarter of the picture
+    u, v = u * radius * wave, v * radius * wave
+    second = np.choose(textures, [u > np.inf, np.sin(u) > 0, np.sin(u) * np.sin(v) > 0.25])
+    layers = np.where(inside, 1 + second, 0)  # 0 background, 1 shape, 2 texture
+    colors = COLORS[random.integers(len(COLORS), size=count)][:, None] * [[0], [1], [0.25]]
+    colors = colors + random.integers(20, 50, size=(count, 3, 3))
+    pixels = np.take_along_axis(colors, layers.reshape(count, -1, 1), axis=1).reshape(count, size, size, 3)
+    pixels = pixels + random.integers(-8, 9, size=pixels.shape)
+    pixels = torch.from_numpy(pixels.clip(0, 255).astype(np.uint8))
+    return pixels.permute(0, 3, 1, 2).contiguous(), torch.from_numpy(targets)
+
+
+def mean_colors(pixels: Tensor, patch: int) -> Tensor:
+    """The mean colour of each patch: (batch, 3, height, width), 0 to 255 -> (batch, patches, 3)."""
+    return split_patches(pixels.float(), patch).unflatten(-1, (3, -1)).mean(-1)
+
+
+def color_codes(colors: Tensor) -> Tensor:
+    """Colours with 3 bits for each of red, green and blue: (..., 3), 0 to 255 -> (...), 0 to 511."""
+    red, green, blue = (colors / 32).long().clamp(0, 7).unbind(-1)
+    return red * 64 + green * 8 + blue
+
+
+def code_colors(codes: Tensor) -> Tensor:
+    """The middle of what has a code: (...) -> (..., 3), 0 to 255."""
+    return torch.stack([codes // 64, codes // 8 % 8, codes % 8], dim=-1) * 32.0 + 16
+
+
+def color_loss(count: int = 1000, patch: int = 4, seed: int = 0) -> float:
+    """The loss of who only knows how often each colour occurs (the entropy of the codes, in nats)."""
+    codes = color_codes(mean_colors(draw_pictures(count, seed)[0], patch))
+    shares = codes.flatten().bincount(minlength=CODES) / codes.numel()
+    return float(torch.special.entr(shares).sum())
+
+
+# --- what is learned ---------------------------------------------------------------------------
+
+
+def toy_vit(hidden_size: int = 64, layers: int = 3, size: int = 24, patch: int = 4, seed: int = 0) -> ViT:
+    """A new ViT for the drawn pictures."""
+    torch.manual_seed(seed)
+    vit = new_vit(LABELS, size, patch, layers, hidden_size)
+    vit.name = "toy ViT"
+    return vit
+
+
+def numbers(pixels: Tensor) -> Tensor:
+    """Pixels of uint8 as the model takes them, -1 to 1."""
+    return pixels.float() / 127.5 - 1
+
+
+class ClassLosses(nn.Module):
+    """Cross entropy of the classes."""
+
+    unit, names, weights = "pictures", ("class",), (1.0,)
+
+    def __init__(self, vit: ViT) -> None:
+        super().__init__()
+        self.vit = vit
+
+    def forward(self, pixels: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """The sum of the losses, and how many were summed; both (1,)."""
+        logits = self.vit.logits(self.vit(numbers(pixels))[-1]).float()
+        loss = F.cross_entropy(logits, targets, reduction="sum")
+        return loss[None], loss.new_full((1,), len(targets))
+
+    def size(self, batch: loop.Batch) -> int:
+        """Pictures in a batch."""
+        return len(batch["pixels"])
+
+
+class MaskedPatches(nn.Module):
+    """Half of the patches are chosen, and the mean colour of each is guessed (ViT, appendix B.1.2). Of these,
+    80 % become a learned mask, 10 % another patch of the picture, and 10 % stay: BERT's rule."""
+
+    unit, names, weights = "pictures", ("patch",), (1.0,)
+
+    def __init__(self, vit: ViT) -> None:
+        super().__init__()
+        self.vit = vit
+        self.mask = nn.Parameter(torch.zeros(vit.config.hidden_size))
+        self.head = nn.Linear(vit.config.hidden_size, CODES)
+
+    def logits(self, pixels: Tensor, chosen: Tensor, kinds: Tensor, others: Tensor) -> Tensor:
+        """Scores of the colours of all patches: (batch, patches, 512).
+
+        Args:
+            pixels: (batch, 3, height, width) of uint8.
+            chosen: (batch, patches), True where a patch is to be guessed.
+            kinds: (batch, patches), 0 to 1: what becomes of a chosen patch.
+            others: (batch, patches), another patch to take its place.
+        """
+        prefix, patch = self.vit.config.num_prefix_tokens, self.vit.config.patch_size
+        grid = pixels.shape[-2] // patch, pixels.shape[-1] // patch
+        embedded = self.vit.embeddings(numbers(pixels))
+        places = self.vit.embeddings.positions(grid)[:, self.vit.config.num_prefix_positions :]
+        patches = embedded[:, prefix:] - places  # a place is known, what is there is not
+        swapped = patches.gather(1, others[..., None].expand_as(patches))
+        masked = (chosen & (kinds < 0.8))[..., None]
+        patches = torch.where((chosen & (kinds > 0.9))[..., None], swapped, patches)
+        patches = torch.where(masked, self.mask.to(patches.dtype), patches)
+        states = self.vit.encoder(torch.cat([embedded[:, :prefix], patches + places], dim=1))
+        return self.head(self.vit.norm(states[-1][:, prefix:])).float()
+
+    def forward(self, pixels: Tensor, chosen: Tensor, kinds: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+        """The sum of the losses, and how many were summed; both (1,)."""
+        codes = color_codes(mean_colors(pixels, self.vit.config.patch_size))
+        logits = self.logits(pixels, chosen, kinds, others)[chosen]
+        loss = F.cross_entropy(logits, codes[chosen], reduction="sum")
+        return loss[None], chosen.sum()[None].to(loss.dtype)
+
+    def size(self, batch: loop.Batch) -> int:
+        """Pictures in a batch."""
+        return len(batch["pixels"])
+
+
+def hidden_batch(vit: ViT, count: int, seed: int | tuple[int, ...] = 0) -> loop.Batch:
+    """Drawn pictures and which of their patches are to be guessed: what `MaskedPatches` takes."""
+    pixels, _ = draw_pictures(count, seed, vit.config.image_size[0])
+    random = np.random.default_rng(seed)
+    patches = math.prod(vit.config.grid)
+    order = random.random((count, patches)).argsort(-1)
+    return {
+        "pixels": pixels,
+        "chosen": torch.from_numpy(order < HIDDEN * patches),
+        "kinds": torch.from_numpy(random.random((count, patches), dtype=np.float32)),
+        "others": torch.from_numpy(random.integers(patches, size=(count, patches))),
+    }
+
+
+@torch.inference_mode()
+def guess_patches(learner: MaskedPatches, count: int = 4, seed: int = 12_345) -> dict[str, np.ndarray]:
+    """New pictures with half of their patches masked, for `plots.masked_patches`: `pictures`, `masked` and
+    `guessed`, all (count, height, width, 3) of uint8; in `guessed` a hidden patch has the colour guessed."""
+    patch, grid = learner.vit.config.patch_size, learner.vit.config.grid
+    batch = hidden_batch(learner.vit, count, seed) | {"kinds": torch.zeros(count, math.prod(grid))}
+    device = learner.vit.device
+    logits = learner.logits(**{name: part.to(device) for name, part in batch.items()}).cpu()
+    pictures = batch["pixels"].permute(0, 2, 3, 1)
+
+    def enlarge(patches: Tensor) -> Tensor:
+        rows = patches.unflatten(1, grid)
+        return rows.repeat_interleave(patch, dim=1).repeat_interleave(patch, dim=2)
+
+    hidden = enlarge(batch["chosen"][..., None])
+    guessed = enlarge(code_colors(logits.argmax(-1)))
+    parts = {
+        "pictures": pictures,
+        "masked": torch.where(hidden, 128, pictures),
+        "guessed": torch.where(hidden, guessed, pictures),
+    }
+    return {name: part.to(torch.uint8).numpy() for name, part in parts.items()}
+
+
+# --- training ----------------------------------------------------------------------------------
+
+
+def toy_training(
+    learner: ClassLosses | MaskedPatches,
+    folder: Path,
+    *,
+    steps: int = 300,
+    batch: int = 48,
+    learning_rate: float = 1e-3,
+    seed: int = 0,
+) -> loop.Progress:
+    """Trains on pictures drawn for each step, and scores 480 others along the way.
+
+    Returns:
+        Where it ended; `.log` holds the losses, and `accuracy` (of classes or of colours) on the others.
+    """
+    vit = learner.vit
+    masked = isinstance(learner, MaskedPatches)
+    side, never = vit.config.image_size[0], (seed, 2**40)  # no step has this number
+    if masked:
+        held_out = hidden_batch(vit, 480, never)
+    else:
+        pixels, targets = draw_pictures(480, never, side)
+
+    def batch_at(step: int, process: int = 0, processes: int = 1) -> loop.Batch:
+        if masked:
+            drawn = hidden_batch(vit, batch, (seed, step))
+        else:
+            drawn = dict(zip(("pixels", "targets"), draw_pictures(batch, (seed, step), side), strict=True))
+        return {name: part[process::processes] for name, part in drawn.items()}
+
+    @torch.inference_mode()
+    def evaluate() -> dict[str, float]:
+        if not masked:
+            return {"accuracy": accuracy(scores(vit, pixels.numpy()), targets)}
+        right = []
+        for start in range(0, 480, 60):
+            part = {name: rows[start : start + 60].to(vit.device) for name, rows in held_out.items()}
+            codes = color_codes(mean_colors(part["pixels"], vit.config.patch_size))
+            right.append((learner.logits(**part).argmax(-1) == codes)[part["chosen"]].float().mean())
+        return {"accuracy": float(torch.stack(right).mean())}
+
+    settings = loop.Settings(
+        learning_rate=learning_rate,
+        steps=steps,
+        warmup=30,
+        weight_decay=0.05,
+        save_every=max(20, steps // 5),
+        log_every=10,
+        seed=seed,
+    )
+    return loop.train(learner, batch_at, settings, folder, evaluate=evaluate)
+
+
+def main() -> None:
+    """What the module runs as a program."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--out", type=Path, default=Path("toy-pictures"), help="(default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=300, help="(default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
+    parser.add_argument("--masked", action="store_true", help="colours of hidden patches, not classes")
+    options = parser.parse_args()
+    team = loop.processes()
+    vit = toy_vit(seed=options.seed)
+    learner = (MaskedPatches if options.masked else ClassLosses)(vit)
+    progress = toy_training(learner, options.out, steps=options.steps, seed=options.seed)
+    if team.is_main_process:
+        save_checkpoint(vit, options.out / "checkpoint")
+        print(", ".join(f"{name} {value:.3f}" for name, value in progress.log[-1].items()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,250 @@
+"""PatchAttention: what any patch looks at, in all heads at once, and whether such a map is true."""
+
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import traitlets
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from workbench import plots
+from workbench.attention import (
+    attention_distance,
+    attention_relevance,
+    attention_rollout,
+    mass_mask,
+    outlier_patches,
+    received_attention,
+    record_attention,
+)
+from workbench.faithfulness import delete_and_insert
+from workbench.image import ImageSource
+from workbench.vit import ViT
+from workbench.widgets.attention_explorer import to_bytes8
+from workbench.widgets.base import guarded, read_front, to_bytes
+from workbench.widgets.picture import PictureWidget
+
+SIDE = 16  # most cells of a small map's side; larger ones are averaged down
+KEPT = 4  # answers to "is this map true?" that stay in the table
+
+
+class PatchAttention(PictureWidget):
+    """All heads as small maps for one patch, one map large over the picture, and a test of it.
+
+    Args:
+        vit: a ViT.
+        image: a picture: path, bytes, PIL picture or array.
+        options: any trait below.
+
+    Raises:
+        ValueError: a picture that cannot be read.
+
+    Example:
+        >>> PatchAttention(wb.load_vit(), "dog.jpg", method="rollout")  # doctest: +SKIP
+    """
+
+    _esm, _css = read_front("picture", "map_test", "patch_attention")
+
+    query = traitlets.Int(0, min=0, help="The token that looks: 0 is the class token, patches follow.").tag(
+        sync=True
+    )
+    layer = traitlets.Int(-1, help="Of the large map, counted from 0 (the view from 1); -1: the last.").tag(
+        sync=True
+    )
+    head = traitlets.Int(0, min=0, help="Of the large map, counted from 0 (the view from 1).").tag(sync=True)
+    method = traitlets.Enum(
+        ["head", "mean", "max", "rollout", "relevance"],
+        "head",
+        help="The large map: one head, mean or maximum of a layer's heads, all layers, or for a class.",
+    ).tag(sync=True)
+    fusion = traitlets.Enum(
+        ["mean", "max", "min"], "mean", help="How rollout makes one map of a layer's heads."
+    ).tag(sync=True)
+    discard = traitlets.Float(
+        0.0, min=0, max=0.95, help="Share of the smallest weights that rollout leaves out."
+    ).tag(sync=True)
+    target = traitlets.Int(-1, help="The class that relevance and the test are about; -1: the best.").tag(
+        sync=True
+    )
+    second = traitlets.Int(-1, help="Another class to show the relevance for beside it; -1: none.").tag(
+        sync=True
+    )
+    mass = traitlets.Float(1.0, min=0, max=1, help="Show the fewest patches that make this up.").tag(
+        sync=True
+    )
+    times = traitlets.Float(3.0, min=1, help="Flag patches above so many times the median.").tag(sync=True)
+    measure = traitlets.Enum(
+        ["attention", "norm", "nothing"], "attention", help="What patches are flagged by."
+    ).tag(sync=True)
+    opacity = traitlets.Float(0.7, min=0, max=1, help="Of the map over the picture.").tag(sync=True)
+    palette = traitlets.Enum(["magma", "viridis", "light"], "magma", help="Colours of the large map.").tag(
+        sync=True
+    )
+    smooth = traitlets.Bool(False, help="Interpolate the large map, instead of one square a patch.").tag(
+        sync=True
+    )
+
+    layers = traitlets.Int(help="Layers of the checkpoint.").tag(sync=True)
+    heads = traitlets.Int(help="Attention heads in a layer.").tag(sync=True)
+    prefix = traitlets.Int(1, help="Tokens before the patches.").tag(sync=True)
+    labels = traitlets.List(help="Names of all classes.").tag(sync=True)
+    classes = traitlets.List(help="[class, probability], best first.").tag(sync=True)
+    maps = traitlets.Bytes(help="8 bit (layers, heads, rows, columns) of `cells`, for the query.").tag(
+        sync=True
+    )
+    cells = traitlets.List(help="(rows, columns) of a small map.").tag(sync=True)
+    large = traitlets.Bytes(help="8 bit (maps, patches) of what is shown large.").tag(sync=True)
+    tops = traitlets.List(help="The largest weight of each large map.").tag(sync=True)
+    titles = traitlets.List(help="What each large map is.").tag(sync=True)
+    distances = traitlets.Bytes(help="float16 (layers, heads): how far each looks, in pixels.").tag(sync=True)
+    ratios = traitlets.Bytes(
+        help="float16 (2, patches): attention received and norm of the output, over their medians."
+    ).tag(sync=True)
+    outliers = traitlets.List(help="Flagged patches.").tag(sync=True)
+    tests = traitlets.List(help="What hiding patches in a map's order did, the latest last.").tag(sync=True)
+
+    def __init__(self, vit: ViT, image: ImageSource | None = None, **options: Any) -> None:
+        sizes = {"layers": vit.config.num_hidden_layers, "heads": vit.config.num_attention_heads}
+        sizes |= {"prefix": vit.config.num_prefix_tokens, "labels": list(vit.labels)}
+        super().__init__(vit, image, **sizes | options)
+        look = ["query", "layer", "head", "method", "fusion", "discard", "target", "second", "mass"]
+        self.observe(self._on_look, [*look, "times", "measure"])
+        self.on_msg(self._on_message)
+
+    @guarded
+    def _on_message(self, _: Any, content: dict, __: Any) -> None:
+        if content.get("do") == "test":
+            self.test_map()
+
+    @guarded
+    def _on_look(self, _: Any) -> None:
+        self._look()
+
+    def _on_picture(self) -> None:
+        """The forward pass that everything but relevance and the test is read from."""
+        pixels = self._see()
+        with torch.inference_mode(), record_attention(self.vit) as attention, self.timed(self.vit):
+            last = self.vit(pixels)[-1]
+            probabilities = self.vit.logits(last)[0].float().softmax(-1).cpu() if self.labels else None
+        self._pixels, self._probabilities = pixels, probabilities
+        self._attention = torch.stack([attention[layer][0] for layer in sorted(attention)]).float().cpu()
+        self._norms = last[0, self.prefix :].float().norm(dim=-1).cpu()
+        self._relevance: dict[int, Tensor] = {}
+        self.tests = []
+        best = [] if probabilities is None else probabilities.topk(min(5, len(self.labels))).indices.tolist()
+        self.classes = [[index, round(float(probabilities[index]), 5)] for index in best]
+        self.distances = to_bytes(
+            attention_distance(
+                self._attention,
+                grid=tuple(self.grid),
+                patch_size=self.vit.config.patch_size,
+                prefix_tokens=self.prefix,
+            )
+        )
+        self._look()
+
+    @property
+    def _class(self) -> int:
+        """The class that is asked about."""
+        if not self.classes:
+            raise ValueError(f"{self.vit.name} has no classes, so there is nothing to explain or to lose.")
+        return self.target if 0 <= self.target < len(self.labels) else self.classes[0][0]
+
+    def _relevance_of(self, target: int) -> Tensor:
+        """Patches that speak for a class: (patches). Computed once for each class and picture."""
+        if target not in self._relevance:
+            relevance = attention_relevance(
+                self.vit, lambda: self.vit.logits(self.vit(self._pixels)[-1])[:, target]
+            )
+            self._relevance[target] = relevance[0, 0, self.prefix :].float().cpu()
+        return self._relevance[target]
+
+    def _token(self, token: int) -> str:
+        if token < self.prefix:
+            return "class token" if token == 0 else f"extra token {token}"
+        row, column = divmod(token - self.prefix, self.grid[1])
+        return f"patch {row + 1}, {column + 1}"
+
+    def _large(self) -> list[tuple[str, Tensor]]:
+        """Titles and weights (patches) of the maps shown large."""
+        if self.method == "relevance":
+            shown = [self._class] + ([self.second] if 0 <= self.second < len(self.labels) else [])
+            return [(f"relevance for “{self.labels[one]}”", self._relevance_of(one)) for one in shown]
+        query, looks = self._query, f"{self._token(self._query)} looks"
+        if self.method == "rollout":
+            rollout = attention_rollout(
+                self._attention[:, None],
+                head_fusion=self.fusion,
+                discard_ratio=self.discard,
+                prefix_tokens=self.prefix,
+            )
+            without = f", {100 * self.discard:.0f} % left out" if self.discard else ""
+            return [(f"rollout ({self.fusion}{without}), {looks}", rollout[0, query, self.prefix :])]
+        layer = self.layer if 0 <= self.layer < self.layers else self.layers - 1
+        heads = self._attention[layer, :, query, self.prefix :]  # (heads, patches)
+        if self.method == "head":
+            head = min(self.head, self.heads - 1)
+            return [(f"layer {layer + 1}, head {head + 1}, {looks}", heads[head])]
+        weights = heads.mean(0) if self.method == "mean" else heads.amax(0)
+        return [(f"layer {layer + 1}, {self.method} of heads, {looks}", weights)]
+
+    @property
+    def _query(self) -> int:
+        return self.query if self.query < self._attention.shape[-1] else 0
+
+    def _look(self) -> None:
+        """Reads maps for another token, or others, from the last pass."""
+        large = self._large()  # first, because it may be refused
+        rows, columns = self.grid
+        small = self._attention[:, :, self._query, self.prefix :].unflatten(-1, (rows, columns))
+        self.cells = [min(rows, SIDE), min(columns, SIDE)]
+        self.maps, _ = to_bytes8(F.adaptive_avg_pool2d(small, self.cells).flatten(2))
+        weights = torch.stack([weights for _, weights in large])
+        self.titles, self.tops = [title for title, _ in large], [float(row.amax()) for row in weights]
+        self.large, _ = to_bytes8(weights * mass_mask(weights, self.mass) if self.mass < 1 else weights)
+        received = received_attention(self._attention)[self.prefix :]
+        both = torch.stack([received, self._norms])
+        self.ratios = to_bytes(both / both.median(-1, keepdim=True).values)
+        flagged = outlier_patches(self._norms if self.measure == "norm" else received, self.times)
+        self.outliers = [] if self.measure == "nothing" else flagged.nonzero().flatten().tolist()
+
+    def test_map(self) -> None:
+        """Hides and uncovers patches in the order of the (first) large map, and at random."""
+        target, (title, weights) = self._class, self._large()[0]
+        found = delete_and_insert(
+            self.vit, self._pixels, weights, target, watch=lambda share: self.send({"tested": share})
+        )  # messages go at once; traits wait for the end
+        random = found.random_areas
+        answer = {
+            "title": title,
+            "label": self.labels[target],
+            "order": weights.argsort(descending=True, stable=True).tolist(),
+            "areas": [found.deletion_area, found.insertion_area, *random.aminmax(), random.mean()],
+            "shares": found.shares,
+            "deletion": found.deletion,
+            "insertion": found.insertion,
+            "random": found.random.mean(0),  # deletion; insertion is the same backwards
+            "hides": bool(found.deletion_area < random.min()),
+            "shows": bool(found.insertion_area > random.max()),
+        }
+        for name in ("areas", "shares", "deletion", "insertion", "random"):
+            answer[name] = [round(float(value), 4) for value in answer[name]]
+        self.tests = [*self.tests, answer][-KEPT:]
+
+    def figure(self) -> Figure:
+        """The large map over the picture, all heads, how far they look, and the test if there was one."""
+        count = self.grid[0] * self.grid[1]
+        large = np.frombuffer(self.large, np.uint8).reshape(-1, count) / 255
+        return plots.patch_attention(
+            self.picture,
+            large.reshape(-1, *self.grid),
+            self.titles,
+            np.frombuffer(self.maps, np.uint8).reshape(self.layers, self.heads, *self.cells),
+            np.frombuffer(self.distances, np.float16).reshape(self.layers, self.heads),
+            self.tests[-1] if self.tests else None,
+            outliers=self.outliers,
+            style=(self.palette, self.opacity, self.smooth),
+            status=self.status,
+        )

@@ -1,0 +1,172 @@
+"""PatchHiding: hide, shuffle or strip patches of a picture and see its classes change."""
+
+import base64
+import io
+from typing import Any
+
+import numpy as np
+import torch
+import traitlets
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+from workbench import plots
+from workbench.encoder import MODEL_LOCK
+from workbench.image import ImageSource
+from workbench.patches import class_by_layer, rearranged
+from workbench.vit import ViT
+from workbench.widgets.base import guarded, read_front
+from workbench.widgets.picture import PictureWidget
+
+MOST_KEPT = 6  # pictures side by side
+
+
+class PatchHiding(PictureWidget):
+    """A picture whose patches can be hidden and shuffled, and its classes after every layer.
+
+    Args:
+        vit: a checkpoint with a head for classes.
+        image: path, bytes, PIL picture or array; None for a sample.
+        options: any trait below.
+
+    Raises:
+        ValueError: a picture that cannot be read, or a checkpoint without a head.
+
+    Example:
+        >>> PatchHiding(wb.load_vit(), "my_cat.jpg", hidden=[0, 1, 2])  # doctest: +SKIP
+    """
+
+    _esm, _css = read_front("picture", "patch_hiding")
+
+    hidden = traitlets.List(traitlets.Int(), help="Patches that nobody may look at, row by row.").tag(
+        sync=True
+    )
+    order = traitlets.List(traitlets.Int(), help="Which patch is at each place; empty: as it was.").tag(
+        sync=True
+    )
+    positions = traitlets.Enum(
+        ["own", "place", "none"],
+        "own",
+        help="Position embeddings: a patch brings its own along, gets that of its place, or has none.",
+    ).tag(sync=True)
+    layer = traitlets.Int(-1, help="The layer after which classes are read; -1: the last.").tag(sync=True)
+    top_k = traitlets.Int(5, min=1, max=50, help="How many classes are shown.").tag(sync=True)
+
+    bars = traitlets.List(help="[class, probability now, with all patches in place], best first.").tag(
+        sync=True
+    )
+    by_layer = traitlets.List(help="[best class, its probability] after each layer, 0 first.").tag(sync=True)
+    kept = traitlets.List(help="Pictures kept to compare: name, base64 PNG, bars.").tag(sync=True)
+
+    def __init__(self, vit: ViT, image: ImageSource | None = None, **options: Any) -> None:
+        self._pixels = None
+        super().__init__(vit, image, **options)
+        self.observe(self._on_change, ["hidden", "order", "positions", "layer", "top_k"])
+        self.on_msg(self._on_message)
+
+    def _on_change(self, change: dict) -> None:
+        with self._lock:  # another thread's change waits; one that this thread is settling is known
+            if not self._settling:
+                self._refresh(change)
+
+    @guarded
+    def _refresh(self, change: dict) -> None:
+        try:
+            self._show()
+        except ValueError:
+            self._settle(**{change["name"]: change["old"]})
+            raise
+
+    @guarded
+    def _on_message(self, _: Any, content: dict, __: Any) -> None:
+        count, do = self.grid[0] * self.grid[1], content.get("do")
+        if do == "hide":
+            share = min(1.0, max(0.0, float(content.get("share", 0.5))))
+            self.hide_at_random(share)
+        elif do == "invert":
+            self._settle(hidden=sorted(set(range(count)) - set(self.hidden)))
+            self._show()
+        elif do == "shuffle":
+            self.shuffle()
+        elif do == "reset":
+            self._settle(hidden=[], order=[], positions="own")
+            self._show()
+        elif do == "keep":
+            self.keep()
+        elif do == "forget":
+            self.kept = []
+
+    def hide_at_random(self, share: float, seed: int | None = None) -> None:
+        """Hides this share of the patches, chosen anew each time, and shows the others."""
+        count = self.grid[0] * self.grid[1]
+        chosen = np.random.default_rng(seed).permutation(count)[: round(share * count)]
+        self._settle(hidden=sorted(chosen.tolist()))
+        self._show()
+
+    def shuffle(self, seed: int | None = None) -> None:
+        """Puts the patches into another order."""
+        count = self.grid[0] * self.grid[1]
+        self._settle(order=np.random.default_rng(seed).permutation(count).tolist())
+        self._show()
+
+    def keep(self) -> None:
+        """Keeps the picture, as it is shown now, with its classes in a row below."""
+        if len(self.kept) == MOST_KEPT:
+            raise ValueError(f"{MOST_KEPT} pictures fit side by side: forget these first.")
+        hidden = f", {len(self.hidden)} hidden" if self.hidden else ""
+        name = self._name + (", shuffled" if self.order else "") + hidden
+        picture = base64.b64encode(self._covered()).decode()
+        self.kept = [*self.kept, {"name": name, "picture": picture, "bars": self.bars[:3]}]
+
+    def _on_picture(self) -> None:
+        self._pixels = self._see()
+        count = self.grid[0] * self.grid[1]
+        fits = all(0 <= patch < count for patch in self.hidden)
+        self._settle(hidden=self.hidden if fits else [], order=self.order if len(self.order) == count else [])
+        self._whole = self._classes()
+        self._show()
+
+    @torch.inference_mode()
+    def _classes(self, *arrangement: Any) -> Tensor:
+        """Class probabilities after every layer, (layers + 1, classes); see `rearranged`."""
+        with MODEL_LOCK:
+            given = rearranged(self.vit, self._pixels, *arrangement)
+            return class_by_layer(self.vit, self.vit.encoder(*given)).cpu()
+
+    def _show(self) -> None:
+        """Runs the encoder on what is in sight; nothing is changed if that cannot be done."""
+        with self.timed(self.vit):
+            now = self._classes(self.hidden, self.order or None, self.positions)
+        layers = len(now) - 1
+        layer = layers if self.layer < 0 else min(self.layer, layers)
+        best = now[layer].topk(min(self.top_k, now.shape[1])).indices.tolist()
+        favourite = int(self._whole[layer].argmax())
+        best += [favourite] if favourite not in best else []
+        labels = self.vit.labels
+        self.bars = [
+            [labels[i], round(float(now[layer, i]), 5), round(float(self._whole[layer, i]), 5)] for i in best
+        ]
+        self.by_layer = [[labels[int(row.argmax())], round(float(row.max()), 5)] for row in now]
+
+    def _covered(self) -> bytes:
+        """PNG of the picture with its patches in order and the hidden ones grey."""
+        pixels = np.asarray(Image.open(io.BytesIO(self.picture)).convert("RGB"))
+        shown, size = np.empty_like(pixels), self.vit.config.patch_size
+        for place, patch in enumerate(self.order or range(self.grid[0] * self.grid[1])):
+            (row, column), (from_row, from_column) = (divmod(at, self.grid[1]) for at in (place, patch))
+            source = pixels[from_row * size :, from_column * size :][:size, :size]
+            shown[row * size :, column * size :][:size, :size] = 150 if patch in self.hidden else source
+        file = io.BytesIO()
+        Image.fromarray(shown).save(file, format="png")
+        return file.getvalue()
+
+    def figure(self) -> Figure:
+        """The picture as it is shown, its classes, and those kept to compare with."""
+        layers = len(self.by_layer) - 1
+        title = f"{len(self.hidden)} of {self.grid[0] * self.grid[1]} patches hidden"
+        title += ", shuffled" if self.order else ""
+        layer = layers if self.layer < 0 else min(self.layer, layers)
+        return plots.patch_hiding(
+            self._covered(), title, self.bars, self.by_layer, layer, self.kept, self.status
+        )

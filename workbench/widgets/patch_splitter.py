@@ -1,0 +1,158 @@
+"""PatchSplitter: a picture becomes patches, a patch becomes numbers, and these become a token."""
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import traitlets
+from matplotlib.figure import Figure
+
+from workbench import plots
+from workbench.image import ImageSource
+from workbench.patches import cut_size, projection_steps
+from workbench.vit import ViT, split_patches
+from workbench.widgets.base import guarded, read_front, to_bytes
+from workbench.widgets.picture import PictureWidget
+
+MOST_PATCHES = 2500  # that are drawn
+MATRIX = (48, 96)  # most rows and columns of the matrix that are drawn; larger ones are averaged down
+
+
+class PatchSplitter(PictureWidget):
+    """A grid over a picture; one patch large, flattened, multiplied by the projection, put into the sequence.
+
+    Args:
+        vit: a checkpoint.
+        image: path, bytes, PIL picture or array; None for a sample.
+        options: any trait below.
+
+    Raises:
+        ValueError: a picture that cannot be read.
+
+    Example:
+        >>> PatchSplitter(wb.load_vit(), "my_cat.jpg")  # doctest: +SKIP
+    """
+
+    _esm, _css = read_front("picture", "patch_splitter")
+
+    patch_size = traitlets.Int(help="Side of a patch in pixels; by default the checkpoint's.").tag(sync=True)
+    side = traitlets.Int(help="Side of a square of as many pixels; else the checkpoint's.").tag(sync=True)
+    keep_shape = traitlets.Bool(False, help="As many pixels, but in the picture's own shape.").tag(sync=True)
+    patch = traitlets.Int(0, help="The pinned patch, row by row; -1: the class token.").tag(sync=True)
+    output = traitlets.Int(0, help="Which number of the resulting vector is explained.").tag(sync=True)
+    words = traitlets.List(
+        traitlets.Unicode(),
+        ["[CLS]", "a", "cat", "looks", "at", "you", "[SEP]"],
+        help="Word pieces of a sentence, to stand beside the patches.",
+    ).tag(sync=True)
+
+    own_patch_size = traitlets.Int(help="That of the checkpoint, which its matrix fits.").tag(sync=True)
+    own_side = traitlets.Int(help="Side of the pictures that the checkpoint was made for.").tag(sync=True)
+    prefix = traitlets.Int(help="Tokens in front of the patches.").tag(sync=True)
+    values = traitlets.Bytes(help="float16 (channels * patch * patch), what the matrix is given.").tag(
+        sync=True
+    )
+    colors = traitlets.Bytes(help="8 bit, the same before they were normalised.").tag(sync=True)
+    vectors = traitlets.Bytes(help="float16 (3, hidden): patch, position, their sum; or empty.").tag(
+        sync=True
+    )
+    weights = traitlets.Bytes(help="float16, the matrix's row for `output`; or empty.").tag(sync=True)
+    total = traitlets.List(help="Sum of the products, and the bias, for `output`.").tag(sync=True)
+    matrix = traitlets.Bytes(help="8 bit, signed: the projection, averaged down.").tag(sync=True)
+    matrix_shape = traitlets.List(help="Rows and columns of `matrix`, then its true ones.").tag(sync=True)
+
+    def __init__(self, vit: ViT, image: ImageSource | None = None, **options: object) -> None:
+        side = round(math.prod(vit.config.image_size) ** 0.5)  # of a square of as many pixels
+        sizes = {"patch_size": vit.config.patch_size, "side": side}
+        own = {f"own_{name}": value for name, value in sizes.items()}
+        self._cut = ()  # the sizes that were shown last
+        self._asked = "patch" in options
+        super().__init__(vit, image, **own | {"prefix": vit.config.num_prefix_tokens} | sizes | options)
+        self.observe(self._on_change, ["patch_size", "side", "keep_shape", "patch", "output"])
+
+    def _on_change(self, change: dict) -> None:
+        with self._lock:  # another thread's change waits; one that this thread is settling is known
+            if not self._settling:
+                self._refresh(change["name"] in ("patch", "output"))
+
+    @guarded
+    def _refresh(self, same_picture: bool) -> None:
+        if same_picture:
+            self._follow()
+            return
+        try:
+            self._on_picture()
+        except ValueError:
+            patch_size, side, keep_shape = self._cut
+            self._settle(patch_size=patch_size, side=side, keep_shape=keep_shape)
+            raise
+
+    def _on_picture(self) -> None:
+        patch, side = self.patch_size, self.side
+        if not 1 <= patch <= side or side > 1024:
+            raise ValueError(f"No picture of {side} pixels is cut into patches of {patch}.")
+        own = (self._image.height, self._image.width)
+        size = cut_size(own if self.keep_shape else self.vit.preprocessing.size, side, patch)
+        count = size[0] * size[1] // patch**2
+        if count > MOST_PATCHES:
+            raise ValueError(
+                f"That would be {count:,} patches; at most {MOST_PATCHES:,} are drawn here: "
+                "take larger patches or fewer pixels."
+            )
+        # The pinned patch stays where it was in the picture; at first it is one near the middle.
+        share = [0.4, 0.5]
+        if self._cut:
+            row, column = divmod(max(self.patch, 0), self.grid[1])
+            share = [(row + 0.5) / self.grid[0], (column + 0.5) / self.grid[1]]
+        self._cut = (patch, side, self.keep_shape)
+        self._pixels = self._see(size, patch)
+        if self.patch >= 0 and not self._asked:
+            row, column = (int(part * whole) for part, whole in zip(share, self.grid, strict=True))
+            self._settle(patch=row * self.grid[1] + column)
+        self._asked = False
+        self._follow()
+
+    @torch.inference_mode()
+    def _follow(self) -> None:
+        """Follows the pinned patch from its pixels to its token."""
+        front, config = self.vit.embeddings, self.vit.config
+        patch = max(-1, min(self.patch, self.grid[0] * self.grid[1] - 1))
+        output = max(0, min(self.output, config.hidden_size - 1))
+        self._settle(patch=patch, output=output)
+        values = split_patches(self._pixels, self.patch_size)[0, max(patch, 0)].float().cpu()
+        settings = self.vit.preprocessing
+        bands = values.unflatten(0, (3, -1))
+        mean, std = (torch.tensor(part)[:, None] for part in (settings.mean, settings.std))
+        self.values = to_bytes(values)
+        self.colors = ((bands * std + mean) * 255).clamp(0, 255).round().byte().numpy().tobytes()
+        matrix = front.projection.weight.float().cpu()
+        small = F.adaptive_avg_pool2d(
+            matrix[None], [min(a, b) for a, b in zip(matrix.shape, MATRIX, strict=True)]
+        )[0]
+        self.matrix = (small / small.abs().amax().clamp(min=1e-9) * 127).round().char().numpy().tobytes()
+        self.matrix_shape = [*small.shape, *matrix.shape]
+        if self.patch_size != config.patch_size:
+            self.vectors, self.weights, self.total = b"", b"", []
+            self.status = f"{self.vit.name} · its matrix takes patches of {config.patch_size} pixels only"
+            return
+        with self.timed(self.vit):
+            if patch < 0:
+                token = front.prefix_tokens[0, 0]
+                has_position = config.num_prefix_positions > 0
+                position = front.position_embeddings[0, 0] if has_position else torch.zeros_like(token)
+                steps = {"projected": token, "position": position, "token": token + position}
+            else:
+                steps = projection_steps(self.vit, self._pixels, patch)
+        self.vectors = to_bytes(torch.stack([steps[name] for name in ("projected", "position", "token")]))
+        self.weights = to_bytes(matrix[output]) if patch >= 0 else b""
+        bias = float(front.projection.bias[output])
+        self.total = [round(float(matrix[output] @ values), 4), round(bias, 4)] if patch >= 0 else []
+
+    def figure(self) -> Figure:
+        """The picture with its grid, the pinned patch, and the way from its pixels to its token."""
+        size = self.patch_size
+        colors = np.frombuffer(self.colors, np.uint8).reshape(3, size, size).transpose(1, 2, 0)
+        vectors = np.frombuffer(self.vectors, np.float16).astype(float)
+        vectors = vectors.reshape(3, -1) if vectors.size else vectors
+        return plots.patch_splitting(self.picture, self.grid, self.patch, colors, vectors, self.status)

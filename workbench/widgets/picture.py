@@ -1,0 +1,145 @@
+"""What the widgets on one picture share: an own picture or a sample, and what the model sees of it."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import torch
+import traitlets
+from PIL import Image
+from torch import Tensor
+
+from workbench.image import ImageSource, Preprocessing, load_image, prepare_image
+from workbench.vit import ViT
+from workbench.widgets.base import WorkbenchWidget, guarded
+
+# Pictures that come with scikit-image, by what they show.
+SAMPLES = {
+    "cat": "chelsea.png",
+    "astronaut": "astronaut.png",
+    "coffee": "coffee.png",
+    "rocket": "rocket.jpg",
+    "motorcycle": "motorcycle_left.png",
+}
+LARGEST = 1024  # pixels of the long side that are kept
+
+
+def sample_image(name: str) -> Image.Image:
+    """A sample picture; raises `ValueError` for a name that is not in `SAMPLES`."""
+    import skimage
+
+    if name not in SAMPLES:
+        raise ValueError(f"There is no sample picture {name!r}; there are: {', '.join(SAMPLES)}.")
+    return load_image(Path(skimage.data_dir) / SAMPLES[name])
+
+
+def picture_png(pixels: Tensor, preprocessing: Preprocessing) -> bytes:
+    """PNG of what a model is given: (1, 3, height, width), normalised."""
+    mean, std = (torch.tensor(part)[:, None, None] for part in (preprocessing.mean, preprocessing.std))
+    array = (pixels[0].cpu().float() * std + mean).clamp(0, 1) * 255
+    file = io.BytesIO()
+    Image.fromarray(array.round().byte().permute(1, 2, 0).numpy()).save(file, format="png")
+    return file.getvalue()
+
+
+class PictureWidget(WorkbenchWidget):
+    """Base of the widgets on one picture: `pictureInput` in picture.js is its other half.
+
+    Args:
+        vit: a checkpoint with a preprocessing.
+        image: path, bytes, PIL picture or array; None for the sample named by the option `sample`.
+
+    Raises:
+        ValueError: a picture or a sample that cannot be read, or a checkpoint that reads no pictures.
+    """
+
+    upload = traitlets.Bytes(help="A file from the browser; emptied as soon as it is read.").tag(
+        sync=True, from_json=lambda value, _: bytes(value), echo_update=False
+    )
+    upload_name = traitlets.Unicode(help="What the uploaded file is called.").tag(sync=True)
+    sample = traitlets.Unicode(help="The sample shown; empty for a picture of one's own.").tag(sync=True)
+    samples = traitlets.List(list(SAMPLES), help="Samples to choose from.").tag(sync=True)
+    picture = traitlets.Bytes(help="PNG of what the model sees.").tag(sync=True)
+    grid = traitlets.List(help="Patches down and across.").tag(sync=True)
+
+    def __init__(self, vit: ViT, image: ImageSource | None = None, **options: Any) -> None:
+        if vit.preprocessing is None:
+            raise ValueError(f"{vit.name} came without a preprocessing, so it cannot read pictures.")
+        self.vit, self._settling = vit, False
+        if image is None:
+            options.setdefault("sample", next(iter(SAMPLES)))
+        super().__init__(**options)
+        self._image = self._small(sample_image(self.sample) if image is None else load_image(image))
+        self._on_picture()
+        self._good, self._name = self.sample, self.sample or "picture"
+        self.observe(self._on_upload, "upload")
+        self.observe(self._on_sample, "sample")
+
+    def _on_picture(self) -> None:
+        """To override: computes all that is shown from `self._image`. What it raises is told to the user,
+        and the picture before stays."""
+        self._see()
+
+    def _see(self, size: tuple[int, int] | None = None, patch: int | None = None) -> Tensor:
+        """What the model is given, (1, 3, height, width); sets `picture` and `grid`, by default for the
+        checkpoint's own size and patches."""
+        pixels = prepare_image(self._image, self.vit.preprocessing, size)
+        patch = patch or self.vit.config.patch_size
+        self.picture = picture_png(pixels, self.vit.preprocessing)
+        self.grid = [pixels.shape[-2] // patch, pixels.shape[-1] // patch]
+        return pixels.to(self.vit.device, next(self.vit.parameters()).dtype)
+
+    def _settle(self, **values: Any) -> None:
+        """Sets traits without being called again for them."""
+        self._settling = True
+        try:
+            for name, value in values.items():
+                setattr(self, name, value)
+        finally:
+            self._settling = False
+
+    def _on_upload(self, _: Any) -> None:
+        if self.upload:  # not when it is emptied
+            self._read_upload()
+
+    def _on_sample(self, _: Any) -> None:
+        with self._lock:  # another thread's change waits; one that this thread is settling is known
+            if self.sample and not self._settling:
+                self._read_sample()
+
+    @guarded
+    def _read_upload(self) -> None:
+        data, name = self.upload, self.upload_name
+        self.upload = b""  # neither kept nor sent back
+        try:
+            self._show_other(load_image(data), "", name)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}" if name else str(error)) from error
+
+    @guarded
+    def _read_sample(self) -> None:
+        try:
+            self._show_other(sample_image(self.sample), self.sample, self.sample)
+        except ValueError:
+            self._settle(sample=self._good)
+            raise
+
+    def _show_other(self, image: Image.Image, sample: str, name: str) -> None:
+        before = self._image
+        self._image = self._small(image)
+        try:
+            self._on_picture()
+        except Exception:
+            self._image = before
+            self._on_picture()
+            raise
+        self._good, self._name = sample, name
+        self._settle(sample=sample)
+
+    @staticmethod
+    def _small(image: Image.Image) -> Image.Image:
+        """Large pictures are shrunk once, not at each answer."""
+        if max(image.size) <= LARGEST:
+            return image
+        scale = LARGEST / max(image.size)
+        return image.resize([max(1, round(side * scale)) for side in image.size], Image.Resampling.BOX)
