@@ -559,7 +559,8 @@ pairs = t.data.make_pairs(t.documents(), tokenizer, length=40)
 for tokens, steps, resume in ((256, 4, False), (256, 6, True), (34, 9, True)):
     # The last batch has no targets for one of the heads.
     sources = t.text.Batches(pairs, tokenizer, "nsp", tokens, masked=True), t.batches(tokenizer, tokens)
-    t.run(bert, lambda *step: [source(*step) for source in sources], out, steps=steps, save_every=3, resume=resume)
+    together = lambda *step: [source(*step) for source in sources]
+    t.run(bert, together, out, steps=steps, save_every=3, resume=resume)
 if team.is_main_process:
     (out / "processes").write_text(str(team.num_processes))
     t.save_checkpoint(bert, out / "checkpoint")
