@@ -15,7 +15,10 @@ LESSON = "11_one_encoder.ipynb"
 def explorer(lesson):
     opened = lesson(LESSON)
     opened.run_all()
-    return opened.widget()
+    widget = opened.widget()
+    # It is drawn once before it has a place on the page, and again when it has.
+    opened.wait(lambda: widget.root.locator("canvas.large").first.bounding_box()["width"] > 200, "its size")
+    return widget
 
 
 def pixels(widget) -> str:
