@@ -37,6 +37,15 @@ cli.main(["lab", "--no-browser", "--port", "8950"])
 SCREENSHOTS = Path(__file__).parents[2] / "data" / "screenshots"
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest looks for "slow"
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Each view is tried dark and narrow in every run; the other looks are among the slow tests."""
+    for item in items:
+        look = getattr(item, "callspec", None) and item.callspec.params
+        if look and {"theme", "width"} <= set(look) and (look["theme"], look["width"]) != ("Dark", 800):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """Debian's Chromium; without one tests are skipped, unless REQUIRE_BROWSER=1."""
