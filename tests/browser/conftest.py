@@ -39,10 +39,12 @@ SCREENSHOTS = Path(__file__).parents[2] / "data" / "screenshots"
 
 @pytest.hookimpl(tryfirst=True)  # before pytest looks for "slow"
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Each view is tried dark and narrow in every run; the other looks are among the slow tests."""
+    """Each view is tried dark and narrow in every run, and one saved page; the rest is slow."""
     for item in items:
-        look = getattr(item, "callspec", None) and item.callspec.params
-        if look and {"theme", "width"} <= set(look) and (look["theme"], look["width"]) != ("Dark", 800):
+        look = item.callspec.params if hasattr(item, "callspec") else {}
+        other_look = "theme" in look and (look["theme"], look["width"]) != ("Dark", 800)
+        other_page = item.name.startswith("test_saved_page") and "masked_filling" not in item.nodeid
+        if other_look or other_page:
             item.add_marker(pytest.mark.slow)
 
 
