@@ -99,7 +99,6 @@ class AttentionExplorer(WorkbenchWidget):
         **options: Any,
     ) -> None:
         self.model = model
-        self._settling = False
         sizes = {"layers": model.config.num_hidden_layers, "heads": model.config.num_attention_heads}
         super().__init__(
             **({"text": text, "second": second} if isinstance(model, Bert) else {}) | sizes | options
@@ -142,15 +141,6 @@ class AttentionExplorer(WorkbenchWidget):
     @guarded
     def _look_again(self) -> None:
         self._look()
-
-    def _settle(self, **values: Any) -> None:
-        """Sets traits without being called again for them."""
-        self._settling = True
-        try:
-            for name, value in values.items():
-                setattr(self, name, value)
-        finally:
-            self._settling = False
 
     def _read(self) -> None:
         """Turns the input into what the model takes; nothing is changed if it cannot be read."""

@@ -86,7 +86,17 @@ class WorkbenchWidget(anywidget.AnyWidget):
             own = ", ".join(sorted(self.class_own_traits()))
             raise TypeError(f"{type(self).__name__} has no option {unknown[0]!r}; it has: {own}.")
         self._lock = threading.RLock()
+        self._settling = False
         super().__init__(**options)
+
+    def _settle(self, **values: Any) -> None:
+        """Sets traits; observers that look at `_settling` do nothing for them."""
+        self._settling = True
+        try:
+            for name, value in values.items():
+                setattr(self, name, value)
+        finally:
+            self._settling = False
 
     @contextmanager
     def timed(self, model: Bert | ViT) -> Iterator[None]:

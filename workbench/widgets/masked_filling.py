@@ -79,7 +79,6 @@ class MaskedFilling(WorkbenchWidget):
                 f"{bert.name} has no head 'mlm' to guess words with; the heads that it has: {have}."
             )
         self.bert = bert
-        self._settling = False
         options = {
             "layers": bert.config.num_hidden_layers,
             "heads": bert.config.num_attention_heads,
@@ -162,15 +161,6 @@ class MaskedFilling(WorkbenchWidget):
         self._read = encoding, words
         self._settle(masked=masked, pinned=pinned, attention_layer=layer, words=words)
         self._look()
-
-    def _settle(self, **values: Any) -> None:
-        """Sets traits without being called again for them."""
-        self._settling = True
-        try:
-            for name, value in values.items():
-                setattr(self, name, value)
-        finally:
-            self._settling = False
 
     @torch.inference_mode()
     def _look(self) -> None:

@@ -41,7 +41,6 @@ class OneTextWidget(WorkbenchWidget):
                 "Lesson 03 and lesson 04 train one."
             )
         self.bert, self.kind = bert, kind
-        self._settling = False
         self._good = ""  # the last text that could be read
         options["choices"] = choices if head in choices else [*choices, head]
         super().__init__(head=head, **options)
@@ -66,15 +65,6 @@ class OneTextWidget(WorkbenchWidget):
     @guarded
     def _on_message(self, _: Any, content: dict, __: Any) -> None:
         self._act(content)
-
-    def _settle(self, **values: Any) -> None:
-        """Sets traits without being called again for them."""
-        self._settling = True
-        try:
-            for name, value in values.items():
-                setattr(self, name, value)
-        finally:
-            self._settling = False
 
     def _show(self) -> None:
         """Runs the model; nothing is changed if the text cannot be read."""

@@ -65,7 +65,7 @@ class PictureWidget(WorkbenchWidget):
     def __init__(self, vit: ViT, image: ImageSource | None = None, **options: Any) -> None:
         if vit.preprocessing is None:
             raise ValueError(f"{vit.name} came without a preprocessing, so it cannot read pictures.")
-        self.vit, self._settling = vit, False
+        self.vit = vit
         if image is None:
             options.setdefault("sample", next(iter(SAMPLES)))
         super().__init__(**options)
@@ -88,15 +88,6 @@ class PictureWidget(WorkbenchWidget):
         self.picture = picture_png(pixels, self.vit.preprocessing)
         self.grid = [pixels.shape[-2] // patch, pixels.shape[-1] // patch]
         return pixels.to(self.vit.device, next(self.vit.parameters()).dtype)
-
-    def _settle(self, **values: Any) -> None:
-        """Sets traits without being called again for them."""
-        self._settling = True
-        try:
-            for name, value in values.items():
-                setattr(self, name, value)
-        finally:
-            self._settling = False
 
     def _on_upload(self, _: Any) -> None:
         if self.upload:  # not when it is emptied

@@ -27,7 +27,6 @@ class TwoTextsWidget(WorkbenchWidget):
             have = ", ".join(bert.heads) or "none"
             raise ValueError(f"{bert.name} has no head {head!r} to {what}; the heads that it has: {have}.")
         self.bert = bert
-        self._settling = False
         super().__init__(
             layers=bert.config.num_hidden_layers, heads=bert.config.num_attention_heads, **options
         )
@@ -60,15 +59,6 @@ class TwoTextsWidget(WorkbenchWidget):
     @guarded
     def _on_message(self, _: Any, content: dict, __: Any) -> None:
         self._act(content)
-
-    def _settle(self, **values: Any) -> None:
-        """Sets traits without being called again for them."""
-        self._settling = True
-        try:
-            for name, value in values.items():
-                setattr(self, name, value)
-        finally:
-            self._settling = False
 
     def _show(self) -> None:
         """Runs the model; nothing is changed if the texts cannot be read."""
