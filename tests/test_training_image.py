@@ -275,6 +275,14 @@ def test_batches_are_repeatable_and_shared_by_processes(pictures: Pictures) -> N
     )
 
 
+def test_the_first_steps_are_small(pictures: Pictures) -> None:
+    source, large = image.Batches(pictures, 8, 48, 8, small_steps=20), image.Batches(pictures, 8, 48, 8)
+    sides = [source(step)["points"].shape[:2] for step in range(40)]
+    assert (32, 32) in sides[:20] and (48, 48) not in sides[:20] and (48, 48) in sides[20:]
+    for step in (3, 25):  # the pictures are the same, only seen smaller
+        assert torch.equal(source(step)["pixels"], large(step)["pixels"])
+
+
 def test_small_classes_are_drawn_more_often_than_they_occur(pictures: Pictures) -> None:
     rows = np.concatenate(
         [np.flatnonzero(pictures.targets == 0)[:4], np.flatnonzero(pictures.targets == 1)[:16]]

@@ -65,10 +65,9 @@ class Progress:
 
 
 def halves_pay(device: str) -> bool:
-    """Whether bfloat16 is the faster way there: on a GPU, and on a CPU with matrix units for it (AMX)."""
-    return device == "cuda" or (
-        device == "cpu" and bool(getattr(torch.cpu, "get_capabilities", dict)().get("amx_bf16"))
-    )
+    """Whether bfloat16 is the faster way there: on a GPU, and on a CPU with instructions for it."""
+    able = getattr(torch.cpu, "get_capabilities", dict)() if device == "cpu" else {}
+    return device == "cuda" or bool(able.get("amx_bf16") or able.get("avx512_bf16"))
 
 
 def processes() -> PartialState:
