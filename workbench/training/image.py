@@ -579,9 +579,7 @@ def train(options: argparse.Namespace) -> None:
 
     progress = loop.train(
         PictureLosses(model, options.mix, teacher, options.teacher_weight, options.hard),
-        Batches(
-            pictures, options.batch, options.size, options.patch, options.seed, options.small_steps
-        ),
+        Batches(pictures, options.batch, options.size, options.patch, options.seed, options.small_steps),
         settings,
         options.out,
         resume=options.resume,
