@@ -447,6 +447,13 @@ def test_the_command_trains_and_scores_teacher_and_vit(
     assert vit.labels == tuple(sorted(SHAPES)) and vit.preprocessing == Preprocessing(size=(32, 32))
     pixels, targets = Pictures.load(out / "pictures.npz").held_out()
     assert image.accuracy(image.scores(vit, pixels), targets) > 0.7  # by chance a third
+    go_on = [*train, "--initial", str(out / "checkpoint"), "--warmup", "1000", "--steps", "1"]
+    cli.main([*go_on, "--out", str(tmp_path / "more")])
+    again = load_vit(tmp_path / "more" / "checkpoint", device="cpu")
+    torch.testing.assert_close(again.norm.weight, vit.norm.weight, atol=1e-3, rtol=0)
+    with pytest.raises(SystemExit):
+        cli.main([*go_on, "--out", str(tmp_path / "other"), "--size", "40"])
+    assert "other classes or another size" in capsys.readouterr().err
     score = ["evaluate", "image", "--data", str(folder), "--checkpoint", str(out / "checkpoint")]
     cli.main([*score, "--confusion", str(tmp_path / "confusion.png")])
     printed = capsys.readouterr().out

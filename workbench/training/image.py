@@ -239,9 +239,16 @@ def new_vit(
     nn.init.xavier_uniform_(vit.embeddings.projection.weight)
     with torch.no_grad():
         vit.embeddings.position_embeddings.zero_()[0, 1:] = waves(*config.grid, hidden)
-        for index, layer in enumerate(vit.encoder.layers):
+        for layer in vit.encoder.layers:
             start_mimetic(layer.attention)
-            layer.dropout = StochasticDepth(drop * index / max(1, layers - 1))
+    return drop_layers(vit, drop)
+
+
+def drop_layers(vit: ViT, drop: float) -> ViT:
+    """Stochastic depth: the last layer is skipped with this probability, those before less often."""
+    layers = vit.encoder.layers
+    for index, layer in enumerate(layers):
+        layer.dropout = StochasticDepth(drop * index / max(1, len(layers) - 1))
     return vit
 
 
@@ -534,6 +541,7 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--model", choices=("vit", "teacher"), default="vit", help="(default: %(default)s)")
     parser.add_argument("--teacher", type=Path, help="the --out of a teacher, which is learned from, too")
+    parser.add_argument("--initial", help="a ViT to go on from (default: random weights)")
     parser.add_argument("--hard", action="store_true", help="learn the teacher's best class alone")
     parser.add_argument("--hours", type=float, help="how long to train")
     parser.add_argument("--steps", type=int, help="how many steps to train")
@@ -569,6 +577,13 @@ def train(options: argparse.Namespace) -> None:
     torch.manual_seed(options.seed)  # start weights are the same in all processes
     if options.model == "teacher":
         model: nn.Module = ConvNet(labels, options.width)
+    elif options.initial:
+        model = drop_layers(load_vit(options.initial, device="cpu"), options.drop)
+        sides = (options.size, options.size)
+        if model.labels != tuple(labels) or model.config.image_size != sides:
+            raise ValueError(f"{model.name} has other classes or another size than these pictures.")
+        for parameter in model.parameters():  # rows first again, which training is faster with
+            parameter.data = parameter.data.contiguous()
     else:
         model = new_vit(labels, options.size, options.patch, options.layers, options.hidden, options.drop)
     teacher = load_teacher(options.teacher, labels).to(team.device) if options.teacher else None
