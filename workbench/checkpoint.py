@@ -736,30 +736,8 @@ def load_bert(
 def load_vit(
     name: str | Path | None = None, *, device: Device | str = "auto", dtype: torch.dtype | None = None
 ) -> ViT:
-    """Loads a ViT or DeiT; as `load_bert`, and also Google's .npz and timm's safetensors files.
-
-    Until a trained ViT ships, None gives a small random one: good for looking at shapes, not for classes.
-    """
-    if name is None and SHIPPED_VIT not in shipped_checkpoints():
-        return random_vit(device=device, dtype=dtype)
+    """Loads a ViT or DeiT; as `load_bert`, and also Google's .npz and timm's safetensors files."""
     return _read_vit(name or SHIPPED_VIT, device, dtype)[0]
-
-
-def random_vit(*, seed: int = 0, device: Device | str = "auto", dtype: torch.dtype | None = None) -> ViT:
-    """A small ViT with random weights: 6 layers, 192 wide, 96 pixels, patches of 12, ten nameless classes."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        config = ViTConfig(
-            hidden_size=192,
-            num_hidden_layers=6,
-            num_attention_heads=3,
-            intermediate_size=768,
-            image_size=(96, 96),
-            patch_size=12,
-        )
-        vit = ViT(config, _labels({}, 10), Preprocessing(size=(96, 96)))
-    _finish(vit, "a random, untrained ViT", device, dtype)
-    return vit
 
 
 def inspect_checkpoint(name: str | Path) -> Report:

@@ -39,16 +39,13 @@ def give(widget, name: str, content: bytes) -> None:
 def patch_at(widget, row: int, column: int, board: int = 0) -> dict[str, float]:
     """Where a patch is on a board, both counted from 1."""
     area = widget.root.locator("canvas.patch-board").nth(board).bounding_box()
-    rows, columns = 8, 8
+    rows, columns = 12, 12
     return {"x": area["width"] * (column - 0.5) / columns, "y": area["height"] * (row - 0.5) / rows}
 
 
-SPLITTER = "PatchSplitter(small)"
-HIDING = "PatchHiding(small)"
-MAKE = (
-    "import workbench as wb; from workbench.widgets import *; "
-    "from workbench.checkpoint import random_vit; small = random_vit(); w = {}"
-)
+SPLITTER = "PatchSplitter(vit)"
+HIDING = "PatchHiding(vit)"
+MAKE = "import workbench as wb; from workbench.widgets import *; vit = wb.load_vit(); w = {}"
 
 
 def show(lesson, notebook: str, code: str, width: int = 1280):
@@ -84,13 +81,13 @@ def test_splitting_own_pictures_by_click_and_keys(lesson):
     assert first[2] > first[0] and last[0] > last[2], "as the camera was held"
 
     splitter.after(lambda: board.click(position=patch_at(splitter, 2, 3)))
-    assert splitter.root.get_by_text("Patch 11: row 2, column 3").is_visible()
+    assert splitter.root.get_by_text("Patch 15: row 2, column 3").is_visible()
     board.focus()
     splitter.page.keyboard.press("ArrowDown")
     splitter.page.keyboard.press("ArrowRight")
     splitter.after(lambda: splitter.page.keyboard.press("Enter"))
-    assert splitter.root.get_by_text("Patch 20: row 3, column 4").is_visible()
-    assert splitter.lesson.python("print(w.patch)") == "19"
+    assert splitter.root.get_by_text("Patch 28: row 3, column 4").is_visible()
+    assert splitter.lesson.python("print(w.patch)") == "27"
     splitter.after(
         lambda: splitter.root.locator("input[type=number]").fill("7") or splitter.page.keyboard.press("Tab")
     )
@@ -137,9 +134,9 @@ def test_hiding_by_click_brush_and_keys(lesson, browser, tmp_path):
     board.focus()
     hiding.page.keyboard.press("ArrowDown")
     hiding.after(lambda: hiding.page.keyboard.press("Enter"))
-    assert hiding.lesson.python(hidden) == "[1, 3, 5, 12]"
+    assert hiding.lesson.python(hidden) == "[1, 3, 5, 16]"
     hiding.after(hiding.button("Swap hidden and shown").click)
-    assert "4 of 64 patches in sight" in hiding.root.locator(".sum").text_content()
+    assert "4 of 144 patches in sight" in hiding.root.locator(".sum").text_content()
     hiding.after(hiding.button("Reset").click)
     before = hiding.root.locator(".part .candidate .word").all_text_contents()
     hiding.after(hiding.button("Shuffle").click)
@@ -165,7 +162,7 @@ def test_hiding_by_click_brush_and_keys(lesson, browser, tmp_path):
 
 @pytest.mark.parametrize("name", ["patch_splitter", "patch_hiding"])
 def test_narrow_and_both_themes(lesson, name):
-    codes = {"patch_splitter": SPLITTER, "patch_hiding": "PatchHiding(small, hidden=[*range(16)])"}
+    codes = {"patch_splitter": SPLITTER, "patch_hiding": "PatchHiding(vit, hidden=[*range(16)])"}
     lessons = {"patch_splitter": "07_patch_splitting.ipynb", "patch_hiding": "08_vit_classification.ipynb"}
     widget = show(lesson, lessons[name], codes[name], width=800)
     overflow = "r => r.scrollWidth - r.clientWidth"
