@@ -46,7 +46,7 @@ def times(widget: Widget, actions: Iterable[Callable], warm: int = 10) -> list[f
 
 
 def told(what: str, found: list[float], widget: Widget) -> None:
-    cuts = statistics.quantiles(found, n=20)
+    cuts = statistics.quantiles(found, n=20, method="inclusive")
     status = widget.root.locator(".status").text_content()
     print(f"\n{what}, {len(found)} times, {platform.machine()}; last: {status}")
     print(f"p50 {statistics.median(found):.0f} ms, p95 {cuts[18]:.0f} ms, worst {max(found):.0f} ms")
