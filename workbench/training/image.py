@@ -245,7 +245,8 @@ def new_vit(
 
 
 def drop_layers(vit: ViT, drop: float) -> ViT:
-    """Stochastic depth: the last layer is skipped with this probability, those before less often."""
+    """Stochastic depth (arXiv:1603.09382): the last layer is skipped with probability `drop`, 0 to 1, the
+    first never, those between in even steps. Changes the model and returns it."""
     layers = vit.encoder.layers
     for index, layer in enumerate(layers):
         layer.dropout = StochasticDepth(drop * index / max(1, len(layers) - 1))
@@ -579,8 +580,8 @@ def train(options: argparse.Namespace) -> None:
         model: nn.Module = ConvNet(labels, options.width)
     elif options.initial:
         model = drop_layers(load_vit(options.initial, device="cpu"), options.drop)
-        sides = (options.size, options.size)
-        if model.labels != tuple(labels) or model.config.image_size != sides:
+        sizes = (*model.config.image_size, model.config.patch_size)
+        if model.labels != tuple(labels) or sizes != (options.size, options.size, options.patch):
             raise ValueError(f"{model.name} has other classes or another size than these pictures.")
         for parameter in model.parameters():  # rows first again, which training is faster with
             parameter.data = parameter.data.contiguous()
