@@ -1,5 +1,6 @@
 """A real JupyterLab, a real Chromium and a real kernel; see `lab` and `Lesson`."""
 
+import io
 import json
 import os
 import re
@@ -13,6 +14,7 @@ from typing import Any
 from urllib.parse import urlparse
 
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
 from workbench.cli import notebooks_folder
@@ -35,6 +37,7 @@ cli.working_folder = lambda: Path(sys.argv[1])  # a copy: running a lesson saves
 cli.main(["lab", "--no-browser", "--port", "8950"])
 """
 SCREENSHOTS = Path(__file__).parents[2] / "data" / "screenshots"
+WRITE_SCREENSHOTS = os.environ.get("WRITE_SCREENSHOTS") == "1"
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest looks for "slow"
@@ -195,6 +198,15 @@ class Widget:
     def guesses(self, card: int = 0) -> list[str]:
         """The candidates of one mask, best first."""
         return self.root.locator(".card").nth(card).locator(".candidate .word").all_text_contents()
+
+    def picture(self, name: str) -> None:
+        """With WRITE_SCREENSHOTS=1: the widget, if the window is wide, as README shows it."""
+        if not WRITE_SCREENSHOTS or self.page.viewport_size["width"] < 1280:
+            return
+        self.page.mouse.move(0, 0)
+        light = self.page.evaluate("document.body.dataset.jpThemeLight") == "true"
+        shot = Image.open(io.BytesIO(self.root.screenshot()))
+        shot.save(SCREENSHOTS / f"{name}_{'light' if light else 'dark'}.webp", quality=90)
 
     def button(self, name: str) -> Locator:
         """A button by what is written on it."""

@@ -1,10 +1,8 @@
 """AttentionExplorer in lesson 11: words and patches, by mouse and by keyboard."""
 
-import os
-
 import pytest
 
-from .conftest import SCREENSHOTS, Lesson
+from .conftest import Lesson
 from .test_masked_filling import HAS_INK, accessibility_faults
 
 pytestmark = pytest.mark.browser
@@ -117,10 +115,7 @@ def test_light_and_dark_wide_and_narrow(lesson, theme, width):
     patches.after(lambda: patches.root.locator("canvas.large").first.click(position={"x": 60, "y": 60}))
     assert patches.root.get_by_label("looks").input_value() != "-1"
     assert accessibility_faults(opened) == []
-    if os.environ.get("WRITE_SCREENSHOTS") == "1" and width == 1280:
-        explained = opened.widget(1)
-        opened.page.mouse.move(0, 0)
-        explained.root.screenshot(path=SCREENSHOTS / f"attention_explorer_{theme.lower()}.png")
+    opened.widget(1).picture("attention_explorer")
 
 
 def test_saved_page_stands_alone(explorer, browser, tmp_path):

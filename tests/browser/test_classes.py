@@ -1,13 +1,12 @@
 """SentenceClassifier, TokenTagger and FineTuning in their lessons, by mouse and by keyboard."""
 
-import os
 import re
 from functools import partial
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
-from .conftest import SCREENSHOTS, Lesson
+from .conftest import WRITE_SCREENSHOTS, Lesson
 
 pytestmark = pytest.mark.browser
 AXE = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}
@@ -211,17 +210,14 @@ def test_light_and_dark_wide_and_narrow(lesson, name, kinds, theme, width):
         if kind == "sentence-classifier":
             explained(widget)
         if kind == "fine-tuning" and width == 1280:
-            steps = 40 if os.environ.get("WRITE_SCREENSHOTS") == "1" else 4
+            steps = 40 if WRITE_SCREENSHOTS else 4
             opened.python(f"view.steps = {steps}")
             widget.button("Train").click()
             opened.wait(partial(is_done, widget), "the end of the training", 200)
         back = widget.root.evaluate("e => getComputedStyle(e).backgroundColor")
         assert (int(re.findall(r"\d+", back)[0]) > 128) == (theme == "Light")
         assert widget.root.evaluate(OVERFLOW) == [], kind
-        if os.environ.get("WRITE_SCREENSHOTS") == "1" and width == 1280:  # the pictures in README
-            SCREENSHOTS.mkdir(exist_ok=True)
-            opened.page.mouse.move(0, 0)
-            widget.root.screenshot(path=SCREENSHOTS / f"{kind.replace('-', '_')}_{theme.lower()}.png")
+        widget.picture(kind.replace("-", "_"))
     assert accessibility_faults(opened) == []
 
 

@@ -1,13 +1,12 @@
 """MaskedFilling and its lesson, by mouse and by keyboard, in JupyterLab and in a saved page."""
 
 import json
-import os
 import re
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
-from .conftest import SCREENSHOTS, Lesson
+from .conftest import Lesson
 
 pytestmark = pytest.mark.browser
 LESSON = "01_masked_filling.ipynb"
@@ -188,12 +187,9 @@ def test_light_and_dark_wide_and_narrow(lesson, theme, width):
     apart = cards["x"] + cards["width"] <= layers["x"] or cards["y"] + cards["height"] <= layers["y"]
     assert apart, "panels do not lie on each other"
     assert accessibility_faults(opened) == []
-    if os.environ.get("WRITE_SCREENSHOTS") == "1" and width == 1280:  # the pictures in README
-        SCREENSHOTS.mkdir(exist_ok=True)
-        first = opened.widget()
-        first.after(first.chip("cup").click)
-        opened.page.mouse.move(0, 0)
-        first.root.screenshot(path=SCREENSHOTS / f"masked_filling_{theme.lower()}.png")
+    first = opened.widget()
+    first.after(first.chip("cup").click)
+    first.picture("masked_filling")
 
 
 def test_kernel_restart(filling):

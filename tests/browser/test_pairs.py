@@ -1,11 +1,10 @@
 """NextSentence and SentencePair with their lessons, by mouse and by keyboard."""
 
-import os
 import re
 
 import pytest
 
-from .conftest import SCREENSHOTS, Lesson, Widget
+from .conftest import Lesson, Widget
 from .test_masked_filling import HAS_INK, accessibility_faults
 
 pytestmark = pytest.mark.browser
@@ -162,11 +161,7 @@ def test_light_and_dark_wide_and_narrow(lesson, name, theme, width):
     assert widget.root.evaluate("e => e.scrollWidth <= e.clientWidth"), "nothing is cut off"
     assert widget.root.evaluate(OVERFLOW) == []
     assert accessibility_faults(opened) == []
-    if os.environ.get("WRITE_SCREENSHOTS") == "1" and width == 1280:  # the pictures in README
-        SCREENSHOTS.mkdir(exist_ok=True)
-        shown = "next_sentence" if name == NEXT else "sentence_pair"
-        opened.page.mouse.move(0, 0)
-        widget.root.screenshot(path=SCREENSHOTS / f"{shown}_{theme.lower()}.png")
+    widget.picture("next_sentence" if name == NEXT else "sentence_pair")
 
 
 @pytest.mark.parametrize("name", [NEXT, PAIRS])

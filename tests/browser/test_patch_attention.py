@@ -1,10 +1,8 @@
 """PatchAttention in lesson 09: patches and heads by mouse and by keyboard, its test, themes, saved pages."""
 
-import os
-
 import pytest
 
-from .conftest import SCREENSHOTS, Lesson, Widget
+from .conftest import Lesson, Widget
 from .test_masked_filling import HAS_INK, accessibility_faults
 
 pytestmark = pytest.mark.browser
@@ -107,9 +105,7 @@ def test_light_and_dark_wide_and_narrow_and_saved(lesson, browser, tmp_path, the
         assert widget.root.evaluate("e => e.scrollWidth <= e.clientWidth"), "nothing is cut off"
         assert board(widget).evaluate(HAS_INK)
     assert accessibility_faults(opened) == []
-    if os.environ.get("WRITE_SCREENSHOTS") == "1" and width == 1280:
-        opened.page.mouse.move(0, 0)
-        opened.widget(last).root.screenshot(path=SCREENSHOTS / f"patch_attention_{theme.lower()}.png")
+    opened.widget(last).picture("patch_attention")
     if theme == "Dark":
         return
     page = tmp_path / "page.html"

@@ -1,13 +1,12 @@
 """PatchSplitter and PatchHiding: own pictures, clicks, brush, keys, errors, themes, saved pages."""
 
 import io
-import os
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from .conftest import SCREENSHOTS, Lesson
+from .conftest import Lesson
 from .test_masked_filling import HAS_INK, accessibility_faults
 
 pytestmark = pytest.mark.browser
@@ -172,8 +171,8 @@ def test_narrow_and_both_themes(lesson, name):
         light = str(theme == "Light").lower()
         widget.page.wait_for_function(f"document.body.dataset.jpThemeLight === '{light}'")
         assert accessibility_faults(widget.lesson) == [], theme
-        if os.environ.get("WRITE_SCREENSHOTS") == "1":
-            widget.page.set_viewport_size({"width": 1280, "height": 1400})
-            widget.page.wait_for_timeout(500)
-            widget.root.screenshot(path=SCREENSHOTS / f"{name}_{theme.lower()}.png")
-            widget.page.set_viewport_size({"width": 800, "height": 900})
+        widget.page.set_viewport_size({"width": 1280, "height": 1400})
+        widget.page.wait_for_timeout(500)
+        assert widget.root.evaluate(overflow) <= 0
+        widget.picture(name)
+        widget.page.set_viewport_size({"width": 800, "height": 900})

@@ -1,10 +1,8 @@
 """SpanExtraction and its lesson, by mouse and by keyboard."""
 
-import os
-
 import pytest
 
-from .conftest import SCREENSHOTS, Lesson
+from .conftest import Lesson
 from .test_masked_filling import HAS_INK, accessibility_faults
 from .test_pairs import OVERFLOW
 
@@ -143,10 +141,7 @@ def test_light_and_dark_wide_and_narrow(lesson, theme, width):
     wide = widget.root.evaluate(OVERFLOW)
     assert [name for name in wide if "piece" not in name] == [], "but two bars are wider than a full stop"
     assert accessibility_faults(opened) == []
-    if os.environ.get("WRITE_SCREENSHOTS") == "1" and width == 1280:  # the pictures in README
-        SCREENSHOTS.mkdir(exist_ok=True)
-        opened.page.mouse.move(0, 0)
-        widget.root.screenshot(path=SCREENSHOTS / f"span_extraction_{theme.lower()}.png")
+    widget.picture("span_extraction")
 
 
 def test_saved_page_stands_alone(span, browser, tmp_path):

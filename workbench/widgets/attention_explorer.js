@@ -18,7 +18,7 @@ function render({ model, el }) {
   const texts = ["text", "second"].map((name) => {
     const label = { text: "Text", second: "Second text (optional)" }[name];
     const field = element("input", { type: "text", class: "wide", spellcheck: "false" });
-    field.addEventListener("change", () => send(name, field.value.toWellFormed?.() ?? field.value));
+    field.addEventListener("input", () => send(name, typedText(field)));
     return [element("label", { class: "field wide" }, label, field), field, name];
   });
   const inputs = element("div", { class: "explorer-inputs" }, ...texts.map(([label]) => label));

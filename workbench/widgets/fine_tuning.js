@@ -80,7 +80,7 @@ function render({ model, el }) {
       const fields = pair.map((value, column) => {
         const field = element("input", { type: "text", "aria-label": `${column ? "Class" : "Text"} of example ${first + row + 1}`, spellcheck: "false",
           onpaste: (event) => pasted(event, row, column),
-          onchange: () => change({ do: "write", row: first + row, pairs: [fields.map((part) => part.value.toWellFormed?.() ?? part.value)] }) });
+          onchange: () => change({ do: "write", row: first + row, pairs: [fields.map(typedText)] }) });
         field.value = value;
         return field;
       });

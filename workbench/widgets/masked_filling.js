@@ -95,18 +95,11 @@ function render({ model, el }) {
     draw();
     edit.focus();
   }
-  let typed = 0;
-  // Half a character (a lone surrogate) would be lost on the way to Python.
-  const sendText = () => send("text", area.value.toWellFormed?.() ?? area.value);
-  area.addEventListener("input", () => {
-    clearTimeout(typed); // not for every key: when typing rests for a moment
-    typed = setTimeout(sendText, 120);
-  });
+  // While Python is busy, Jupyter keeps the last change back.
+  area.addEventListener("input", () => send("text", typedText(area)));
   area.addEventListener("keydown", (event) => {
     if (event.key !== "Escape" && (event.key !== "Enter" || event.shiftKey)) return;
     event.preventDefault();
-    clearTimeout(typed);
-    sendText();
     closeEditor();
   });
 

@@ -11,23 +11,12 @@ function sender(model, ask) {
   };
 }
 
-// A field for the text; it is sent when typing rests for a moment, and with Enter.
+// A field for the text; each change is sent. While Python is busy, Jupyter keeps the last one back.
 function textField(model, send, label) {
   const area = element("textarea", { class: "text-field", rows: 2, spellcheck: "false", "aria-label": label });
   area.value = model.get("text");
-  let typed = 0;
-  // Half a character (a lone surrogate) would be lost on the way to Python.
-  const sendText = () => send("text", area.value.toWellFormed?.() ?? area.value);
-  area.addEventListener("input", () => {
-    clearTimeout(typed);
-    typed = setTimeout(sendText, 120);
-  });
-  area.addEventListener("keydown", (event) => {
-    if (event.key !== "Enter" || event.shiftKey) return;
-    event.preventDefault();
-    clearTimeout(typed);
-    sendText();
-  });
+  area.addEventListener("input", () => send("text", typedText(area)));
+  area.addEventListener("keydown", (event) => event.key === "Enter" && !event.shiftKey && event.preventDefault());
   return area;
 }
 

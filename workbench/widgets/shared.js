@@ -34,6 +34,9 @@ function readFloat16(view, columns) {
   return rows;
 }
 
+// What is typed in a field. Half a character (a lone surrogate) would be lost on the way to Python.
+const typedText = (field) => field.value.toWellFormed?.() ?? field.value;
+
 // A labelled native control; `change` gets its value as text.
 function select(label, choices, change) {
   const control = element("select", { onchange: () => change(control.value) });

@@ -17,29 +17,13 @@ function sender(model, ask) {
   return { send, message };
 }
 
-// A labelled field for a text; it is sent when typing rests for a moment, or at Enter.
+// A labelled field for a text; each change is sent. While Python is busy, Jupyter keeps the last one back.
 function textField(model, send, name, label, kind = "") {
-  let typed = 0;
   const area = element("textarea", { class: "text", rows: 2, spellcheck: "false" });
-  const flush = () => {
-    clearTimeout(typed);
-    typed = 0;
-    // Half a character (a lone surrogate) would be lost on the way to Python.
-    send({ [name]: area.value.toWellFormed?.() ?? area.value });
-  };
-  area.addEventListener("input", () => {
-    clearTimeout(typed); // not for every key: when typing rests for a moment
-    typed = setTimeout(flush, 120);
-  });
-  area.addEventListener("blur", () => typed && flush());
-  area.addEventListener("keydown", (event) => {
-    if (event.key !== "Enter" || event.shiftKey) return;
-    event.preventDefault();
-    flush();
-  });
-  // What Python says is written into it, but never over letters that were not sent yet.
+  area.addEventListener("input", () => send({ [name]: typedText(area) }));
+  area.addEventListener("keydown", (event) => event.key === "Enter" && !event.shiftKey && event.preventDefault());
   const update = () => {
-    if (!typed && area.value !== model.get(name)) area.value = model.get(name);
+    if (typedText(area) !== model.get(name)) area.value = model.get(name);
   };
   update();
   return { node: element("label", { class: `text-field ${kind}` }, element("span", { class: "caption" }, label), area), area, update };
