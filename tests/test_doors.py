@@ -38,6 +38,7 @@ MAY_IMPORT = {
     "widgets": {
         "attention",
         "bert",
+        "checkpoint",
         "encoder",
         "faithfulness",
         "image",

@@ -4,6 +4,7 @@ import base64
 import threading
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pytest
 import torch
@@ -13,6 +14,7 @@ from tiny import close
 
 import workbench as wb
 from workbench.attention import record_attention
+from workbench.checkpoint import data_folder
 from workbench.tasks import attention_between, place_cls
 from workbench.widgets import NextSentence, SentencePair
 from workbench.widgets.samples import NEXT_SENTENCES, SENTENCE_PAIRS
@@ -220,9 +222,9 @@ def test_a_pinned_word_stays_while_it_makes_sense(bert: wb.Bert) -> None:
 def test_pairs_to_pick_and_swap(roomy: wb.Bert) -> None:
     widget = pair(roomy)
     widget._on_message(None, {"do": "example", "index": 9}, None)
-    assert (widget.premise, widget.hypothesis) == SENTENCE_PAIRS[9]
+    assert (widget.premise, widget.hypothesis) == SENTENCE_PAIRS[9][:2]
     widget._on_message(None, {"do": "swap"}, None)
-    assert (widget.hypothesis, widget.premise) == SENTENCE_PAIRS[9]
+    assert (widget.hypothesis, widget.premise) == SENTENCE_PAIRS[9][:2]
     assert widget.error == ""
 
 
@@ -324,7 +326,18 @@ def test_only_what_is_on_the_screen_crosses(roomy: wb.Bert) -> None:
 def test_the_lists_are_what_they_claim() -> None:
     texts = [text for pair in NEXT_SENTENCES for text in pair]
     assert len(NEXT_SENTENCES) >= 20 and len(set(texts)) == len(texts)
-    assert len(set(SENTENCE_PAIRS)) == len(SENTENCE_PAIRS)
+    assert len({pair[:2] for pair in SENTENCE_PAIRS}) == len(SENTENCE_PAIRS)
+    assert {label for *_, label in SENTENCE_PAIRS} == set(wb.load_bert(device="cpu").heads["nli"].labels)
+
+
+@pytest.mark.parametrize("name", ["next_sentences", "sentence_pairs", "passages", "tagged_sentences"])
+def test_datasets_loads_what_ships(name: str, tmp_path: Path) -> None:
+    file = data_folder() / f"{name}.jsonl"
+    table = datasets.load_dataset("json", data_files=str(file), split="train", cache_dir=str(tmp_path))
+    assert table.num_rows == len(file.read_text(encoding="utf-8").splitlines()) > 7
+    for row in table if name == "passages" else ():
+        for text, start in zip(row["answers"]["text"], row["answers"]["answer_start"], strict=True):
+            assert row["context"][start : start + len(text)] == text
 
 
 def test_attention_is_let_go_after_an_error(bert: wb.Bert) -> None:

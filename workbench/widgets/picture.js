@@ -38,7 +38,7 @@ function pictureInput(model, ask) {
   const [field, control] = select("or a sample", choices, (name) => name && send({ sample: name }));
   control.firstChild.disabled = true;
   const zone = element("div", { class: "picture-input" },
-    element("div", { class: "bar-row" }, button, file, element("span", { class: "note" }, "drop or paste one anywhere here,"), field), said);
+    element("div", { class: "bar-row" }, button, file, field, element("span", { class: "note" }, "or drop or paste a picture anywhere here")), said);
 
   function send(values) {
     said.textContent = "";

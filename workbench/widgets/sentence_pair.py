@@ -63,7 +63,7 @@ class SentencePair(TwoTextsWidget):
         **options: Any,
     ) -> None:
         self.head = head
-        examples = [" / ".join(pair) for pair in SENTENCE_PAIRS]
+        examples = [" / ".join(pair[:2]) for pair in SENTENCE_PAIRS]
         texts = {"premise": premise, "hypothesis": hypothesis, "examples": examples}
         super().__init__(bert, head, "compare two sentences with", **texts | options)
         if bert.heads[head].kind != "sentence":
@@ -79,7 +79,7 @@ class SentencePair(TwoTextsWidget):
             self._settle(premise=self.hypothesis, hypothesis=self.premise)
             self._show()
         elif content.get("do") == "example":
-            premise, hypothesis = SENTENCE_PAIRS[int(content["index"])]
+            premise, hypothesis, _ = SENTENCE_PAIRS[int(content["index"])]
             self._settle(premise=premise, hypothesis=hypothesis)
             self._show()
 
