@@ -1,5 +1,7 @@
 """The wheel, built for real: it has to carry the lessons and the data, in their place, and nothing else."""
 
+import hashlib
+import re
 import subprocess
 import sys
 import zipfile
@@ -29,3 +31,15 @@ def test_the_wheel_holds_the_package_the_lessons_and_the_data(tmp_path):
     assert names == tracked("workbench") | lessons | data
     assert "workbench/notebooks/00_start_here.ipynb" in names
     assert "workbench/data/README.md" in names
+
+
+def test_the_list_of_data_knows_every_file_as_it_is():
+    lines = (ROOT / "data" / "README.md").read_text().splitlines()
+    rows = [[cell.strip() for cell in line.split("|")] for line in lines if line.startswith("|")][2:]
+    listed = {name: digest for _, name, _, _, digest, *_ in rows}
+    for name, digest in listed.items():
+        if digest:
+            assert hashlib.sha256((ROOT / "data" / name).read_bytes()).hexdigest() == digest, name
+    others = r"README.md|screenshots/.*|checkpoints/.*(README.md|config.json)"
+    unknown = {name.removeprefix("data/") for name in tracked("data")} - set(listed)
+    assert {name for name in unknown if not re.fullmatch(others, name)} == set()
