@@ -16,7 +16,7 @@ from workbench.attention import ablate, head_effects, mass_mask, query_and_key, 
 from workbench.bert import Bert
 from workbench.image import ImageSource, load_image, prepare_image
 from workbench.vit import ViT
-from workbench.widgets.base import WorkbenchWidget, guarded, read_front, to_bytes
+from workbench.widgets.base import WorkbenchWidget, read_front, to_bytes
 
 THUMBNAIL = 48  # most cells of a thumbnail's side; longer inputs are averaged down
 
@@ -106,41 +106,21 @@ class AttentionExplorer(WorkbenchWidget):
         self._image = image
         self._read()
         self._show()
-        self.observe(self._on_input, ["text", "second"])
-        self.observe(self._on_run, ["off", "task"])
-        self.observe(
-            self._on_look, ["layer", "head", "chosen", "mass", "hide_special", "pair", "query", "key"]
-        )
-        self.on_msg(self._on_message)
+        look = ["layer", "head", "chosen", "mass", "hide_special", "pair", "query", "key"]
+        self._when(["text", "second"], self._on_input)
+        self._when(["off", "task"], lambda _: self._show())
+        self._when(look, lambda _: self._look())
 
-    @guarded
-    def _on_message(self, _: Any, content: dict, __: Any) -> None:
+    def _act(self, content: dict) -> None:
         if content.get("do") == "all heads":
             self.try_all_heads()
         elif content.get("do") == "compare":
             self.keep_to_compare()
 
-    @guarded
-    def _on_input(self, _: Any) -> None:
+    def _on_input(self, _: dict) -> None:
         self._read()
         self._settle(query=-1, key=-1)
         self._show()
-
-    def _on_run(self, _: Any) -> None:
-        if not self._settling:
-            self._run_again()
-
-    @guarded
-    def _run_again(self) -> None:
-        self._show()
-
-    def _on_look(self, _: Any) -> None:
-        if not self._settling:
-            self._look_again()
-
-    @guarded
-    def _look_again(self) -> None:
-        self._look()
 
     def _read(self) -> None:
         """Turns the input into what the model takes; nothing is changed if it cannot be read."""

@@ -88,9 +88,31 @@ class WorkbenchWidget(anywidget.AnyWidget):
         self._lock = threading.RLock()
         self._settling = False
         super().__init__(**options)
+        self.on_msg(self._on_message)
+
+    def _when(self, names: list[str], answer: Callable[[dict], None]) -> None:
+        """From now on a change of one of these traits is answered, unless `_settle` made it."""
+
+        def changed(change: dict) -> None:
+            with self._lock:  # another thread's change waits; one that this thread is settling is known
+                if not self._settling:
+                    self._guarded(answer, change)
+
+        self.observe(changed, names)
+
+    @guarded
+    def _guarded(self, answer: Callable[[dict], None], change: dict) -> None:
+        answer(change)
+
+    @guarded
+    def _on_message(self, _: Any, content: dict, __: Any) -> None:
+        self._act(content)
+
+    def _act(self, content: dict) -> None:
+        """To override: does what a button of the view asks for, {"do": ...}."""
 
     def _settle(self, **values: Any) -> None:
-        """Sets traits; observers that look at `_settling` do nothing for them."""
+        """Sets traits without an answer to it; see `_when`."""
         self._settling = True
         try:
             for name, value in values.items():

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from workbench import plots
 from workbench.bert import Bert
 from workbench.tasks import device_name
-from workbench.widgets.base import WorkbenchWidget, guarded, read_front, to_bytes
+from workbench.widgets.base import WorkbenchWidget, read_front, to_bytes
 
 if TYPE_CHECKING:
     from workbench.training.lessons import FineTuned
@@ -77,8 +77,7 @@ class FineTuning(WorkbenchWidget):
         self._examples = list(self._shipped)
         self.status = f"{bert.name} · {device_name(bert.device)} · nothing trained yet"
         self._turn()
-        self.observe(self._on_first, "first")
-        self.on_msg(self._on_message)
+        self._when(["first"], lambda _: self._turn())
 
     # --- the table
 
@@ -86,10 +85,6 @@ class FineTuning(WorkbenchWidget):
     def examples(self) -> list[tuple[str, str]]:
         """What is learned from: the table without its empty rows."""
         return [row for row in self._examples if any(part.strip() for part in row)]
-
-    @guarded
-    def _on_first(self, _: Any) -> None:
-        self._turn()
 
     def _turn(self) -> None:
         """Puts a page of the table on the screen."""
@@ -105,8 +100,7 @@ class FineTuning(WorkbenchWidget):
     def _names(self, label: str) -> list[str]:
         return label.split() if self.kind == "word" else [label.strip()] * bool(label.strip())
 
-    @guarded
-    def _on_message(self, _: Any, content: dict, __: Any) -> None:
+    def _act(self, content: dict) -> None:
         do, row = content.get("do"), content.get("row", 0)
         if do == "train":
             self._begin()

@@ -1,6 +1,5 @@
 """MaskedFilling: click words to mask them and see what BERT puts in their place."""
 
-import os.path
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,8 @@ from workbench.attention import record_attention, sum_over_words
 from workbench.bert import Bert
 from workbench.tasks import MaskGuess, guess_by_layer, mask_guesses, visible_tokens
 from workbench.text import Encoding
-from workbench.widgets.base import WorkbenchWidget, guarded, read_front, to_bytes
+from workbench.widgets.base import WorkbenchWidget, read_front, to_bytes
+from workbench.widgets.one_text import moved_spans
 
 CARDS = 6  # masks whose guesses are on the screen at once
 
@@ -85,39 +85,16 @@ class MaskedFilling(WorkbenchWidget):
         } | options
         super().__init__(text=text, **options)
         self._show()
-        self.observe(self._on_text, "text")
-        self.observe(self._on_change, ["masked", "hide", "attention_layer", "pinned"])
-        self.observe(self._on_look, ["layer", "top_k", "attention_head"])
-        self.on_msg(self._on_message)
+        self._when(["text"], self._on_text)
+        self._when(["masked", "hide", "attention_layer", "pinned"], lambda _: self._show())
+        self._when(["layer", "top_k", "attention_head"], lambda _: self._look())
 
-    @guarded
-    def _on_message(self, _: Any, content: dict, __: Any) -> None:
+    def _act(self, content: dict) -> None:
         if content.get("do") == "mask at random":
             self.mask_at_random(self.seed + 1)
 
-    def _on_change(self, _: Any) -> None:
-        with self._lock:  # another thread's change waits; one that this thread is settling is known
-            if not self._settling:
-                self._refresh()
-
-    @guarded
-    def _refresh(self) -> None:
-        self._show()
-
-    @guarded
-    def _on_look(self, _: Any) -> None:
-        self._look()
-
-    @guarded
-    def _on_text(self, change: Any) -> None:
-        """Masks stay where the text around them stayed the same."""
-        old, new = change["old"], change["new"]
-        before = len(os.path.commonprefix([old, new]))
-        after = len(os.path.commonprefix([old[before:][::-1], new[before:][::-1]]))
-        shift = len(new) - len(old)
-        kept = [span for span in self.masked if span[1] <= before]
-        kept += [(a + shift, b + shift, *rest) for a, b, *rest in self.masked if a >= len(old) - after]
-        self._show(kept)
+    def _on_text(self, change: dict) -> None:
+        self._show(moved_spans(self.masked, change["old"], change["new"]))
 
     def mask_at_random(self, seed: int) -> None:
         """Masks 15 % of the words anew, by BERT's rule (80 % [MASK], 10 % another word, 10 % as they are)."""

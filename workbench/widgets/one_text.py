@@ -8,7 +8,7 @@ import traitlets
 
 from workbench.bert import Bert
 from workbench.text import Encoding
-from workbench.widgets.base import WorkbenchWidget, guarded
+from workbench.widgets.base import WorkbenchWidget
 
 FOR_PAIRS = ("nsp", "nli")  # heads of kind "sentence" that read two texts
 
@@ -48,30 +48,16 @@ class OneTextWidget(WorkbenchWidget):
     def _watch(self, *names: str) -> None:
         """From now on the model reads anew when one of these traits changes."""
         self._show()
-        self.observe(self._on_change, list(names))
-        self.on_msg(self._on_message)
+        self._when(list(names), self._on_change)
 
-    def _on_change(self, _: Any) -> None:
-        with self._lock:  # another thread's change waits; one that this thread is settling is known
-            if not self._settling:
-                self._refresh()
-
-    @guarded
-    def _refresh(self) -> None:
+    def _on_change(self, _: dict) -> None:
         if self.head not in self.choices:
             raise ValueError(f"There is no head {self.head!r} here; there are: {', '.join(self.choices)}.")
         self._show()
 
-    @guarded
-    def _on_message(self, _: Any, content: dict, __: Any) -> None:
-        self._act(content)
-
     def _show(self) -> None:
         """Runs the model; nothing is changed if the text cannot be read."""
         raise NotImplementedError
-
-    def _act(self, content: dict) -> None:
-        """What the view asks for: {"do": ...}."""
 
     def _encode(self) -> Encoding:
         tokenizer = self.bert.tokenizer
@@ -100,11 +86,11 @@ class OneTextWidget(WorkbenchWidget):
         return ""
 
 
-def moved_spans(spans: Sequence[Sequence[int]], old: str, new: str) -> list[tuple[int, int]]:
-    """Spans of characters after a text was edited, where the text around them stayed the same."""
+def moved_spans(spans: Sequence[Sequence], old: str, new: str) -> list[tuple]:
+    """Spans (start, end, ...) after a text was edited, where the text around them stayed the same."""
     before = len(os.path.commonprefix([old, new]))
     after = len(os.path.commonprefix([old[before:][::-1], new[before:][::-1]]))
     shift = len(new) - len(old)
-    kept = [(start, end) for start, end in spans if end <= before]
-    moved = [(start + shift, end + shift) for start, end in spans if start >= len(old) - after]
+    kept = [tuple(span) for span in spans if span[1] <= before]
+    moved = [(start + shift, end + shift, *rest) for start, end, *rest in spans if start >= len(old) - after]
     return kept + [span for span in moved if span not in kept]

@@ -23,7 +23,7 @@ from workbench.faithfulness import delete_and_insert
 from workbench.image import ImageSource
 from workbench.vit import ViT
 from workbench.widgets.attention_explorer import to_bytes8
-from workbench.widgets.base import guarded, read_front, to_bytes
+from workbench.widgets.base import read_front, to_bytes
 from workbench.widgets.picture import PictureWidget
 
 SIDE = 16  # most cells of a small map's side; larger ones are averaged down
@@ -110,17 +110,11 @@ class PatchAttention(PictureWidget):
         sizes |= {"prefix": vit.config.num_prefix_tokens, "labels": list(vit.labels)}
         super().__init__(vit, image, **sizes | options)
         look = ["query", "layer", "head", "method", "fusion", "discard", "target", "second", "mass"]
-        self.observe(self._on_look, [*look, "times", "measure"])
-        self.on_msg(self._on_message)
+        self._when([*look, "times", "measure"], lambda _: self._look())
 
-    @guarded
-    def _on_message(self, _: Any, content: dict, __: Any) -> None:
+    def _act(self, content: dict) -> None:
         if content.get("do") == "test":
             self.test_map()
-
-    @guarded
-    def _on_look(self, _: Any) -> None:
-        self._look()
 
     def _on_picture(self) -> None:
         """The forward pass that everything but relevance and the test is read from."""

@@ -16,7 +16,7 @@ from workbench.encoder import MODEL_LOCK
 from workbench.image import ImageSource
 from workbench.patches import class_by_layer, rearranged
 from workbench.vit import ViT
-from workbench.widgets.base import guarded, read_front
+from workbench.widgets.base import read_front
 from workbench.widgets.picture import PictureWidget
 
 MOST_KEPT = 6  # pictures side by side
@@ -62,24 +62,16 @@ class PatchHiding(PictureWidget):
     def __init__(self, vit: ViT, image: ImageSource | None = None, **options: Any) -> None:
         self._pixels = None
         super().__init__(vit, image, **options)
-        self.observe(self._on_change, ["hidden", "order", "positions", "layer", "top_k"])
-        self.on_msg(self._on_message)
+        self._when(["hidden", "order", "positions", "layer", "top_k"], self._on_change)
 
     def _on_change(self, change: dict) -> None:
-        with self._lock:  # another thread's change waits; one that this thread is settling is known
-            if not self._settling:
-                self._refresh(change)
-
-    @guarded
-    def _refresh(self, change: dict) -> None:
         try:
             self._show()
         except ValueError:
             self._settle(**{change["name"]: change["old"]})
             raise
 
-    @guarded
-    def _on_message(self, _: Any, content: dict, __: Any) -> None:
+    def _act(self, content: dict) -> None:
         count, do = self.grid[0] * self.grid[1], content.get("do")
         if do == "hide":
             share = min(1.0, max(0.0, float(content.get("share", 0.5))))

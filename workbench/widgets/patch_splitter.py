@@ -12,7 +12,7 @@ from workbench import plots
 from workbench.image import ImageSource
 from workbench.patches import cut_size, projection_steps
 from workbench.vit import ViT, split_patches
-from workbench.widgets.base import guarded, read_front, to_bytes
+from workbench.widgets.base import read_front, to_bytes
 from workbench.widgets.picture import PictureWidget
 
 MOST_PATCHES = 2500  # that are drawn
@@ -69,18 +69,10 @@ class PatchSplitter(PictureWidget):
         self._cut = ()  # the sizes that were shown last
         self._asked = "patch" in options
         super().__init__(vit, image, **own | {"prefix": vit.config.num_prefix_tokens} | sizes | options)
-        self.observe(self._on_change, ["patch_size", "side", "keep_shape", "patch", "output"])
+        self._when(["patch", "output"], lambda _: self._follow())
+        self._when(["patch_size", "side", "keep_shape"], self._on_size)
 
-    def _on_change(self, change: dict) -> None:
-        with self._lock:  # another thread's change waits; one that this thread is settling is known
-            if not self._settling:
-                self._refresh(change["name"] in ("patch", "output"))
-
-    @guarded
-    def _refresh(self, same_picture: bool) -> None:
-        if same_picture:
-            self._follow()
-            return
+    def _on_size(self, _: dict) -> None:
         try:
             self._on_picture()
         except ValueError:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from workbench.image import ImageSource, Preprocessing, load_image, prepare_image
 from workbench.vit import ViT
-from workbench.widgets.base import WorkbenchWidget, guarded
+from workbench.widgets.base import WorkbenchWidget
 
 # Pictures that come with scikit-image, by what they show.
 SAMPLES = {
@@ -72,8 +72,8 @@ class PictureWidget(WorkbenchWidget):
         self._image = self._small(sample_image(self.sample) if image is None else load_image(image))
         self._on_picture()
         self._good, self._name = self.sample, self.sample or "picture"
-        self.observe(self._on_upload, "upload")
-        self.observe(self._on_sample, "sample")
+        self._when(["upload"], self._on_upload)
+        self._when(["sample"], self._on_sample)
 
     def _on_picture(self) -> None:
         """To override: computes all that is shown from `self._image`. What it raises is told to the user,
@@ -89,26 +89,17 @@ class PictureWidget(WorkbenchWidget):
         self.grid = [pixels.shape[-2] // patch, pixels.shape[-1] // patch]
         return pixels.to(self.vit.device, next(self.vit.parameters()).dtype)
 
-    def _on_upload(self, _: Any) -> None:
-        if self.upload:  # not when it is emptied
-            self._read_upload()
-
-    def _on_sample(self, _: Any) -> None:
-        with self._lock:  # another thread's change waits; one that this thread is settling is known
-            if self.sample and not self._settling:
-                self._read_sample()
-
-    @guarded
-    def _read_upload(self) -> None:
+    def _on_upload(self, _: dict) -> None:
         data, name = self.upload, self.upload_name
-        self.upload = b""  # neither kept nor sent back
+        self._settle(upload=b"")  # neither kept nor sent back
         try:
             self._show_other(load_image(data), "", name)
         except ValueError as error:
             raise ValueError(f"{name}: {error}" if name else str(error)) from error
 
-    @guarded
-    def _read_sample(self) -> None:
+    def _on_sample(self, _: dict) -> None:
+        if not self.sample:
+            return
         try:
             self._show_other(sample_image(self.sample), self.sample, self.sample)
         except ValueError:

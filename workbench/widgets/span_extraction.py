@@ -79,12 +79,11 @@ class SpanExtraction(TwoTextsWidget):
             self._settle(question=question, passage=passage)
             self._show()
 
-    def _on_look(self, change: Any) -> None:
-        with self._lock:
-            if not self._settling and change["name"] in ("pinned", "window"):
-                self._settle(chosen=-1)  # it was a token of the other window
-                if change["name"] == "pinned":
-                    self._settle(window=-1)
+    def _on_look(self, change: dict) -> None:
+        if change["name"] in ("pinned", "window"):
+            self._settle(chosen=-1)  # it was a token of the other window
+        if change["name"] == "pinned":
+            self._settle(window=-1)
         super()._on_look(change)
 
     def _show(self) -> None:

@@ -6,7 +6,7 @@ import traitlets
 
 from workbench.bert import Bert
 from workbench.text import Encoding
-from workbench.widgets.base import WorkbenchWidget, guarded
+from workbench.widgets.base import WorkbenchWidget
 
 
 class TwoTextsWidget(WorkbenchWidget):
@@ -34,31 +34,11 @@ class TwoTextsWidget(WorkbenchWidget):
     def _watch(self, read: list[str], look: list[str]) -> None:
         """From now on: texts and the like are read anew when they change, views only drawn anew."""
         self._show()
-        self.observe(self._on_read, read)
-        self.observe(self._on_look, look)
-        self.on_msg(self._on_message)
+        self._when(read, lambda _: self._show())
+        self._when(look, self._on_look)
 
-    def _on_read(self, _: Any) -> None:
-        with self._lock:
-            if not self._settling:
-                self._guarded_show()
-
-    def _on_look(self, _: Any) -> None:
-        with self._lock:
-            if not self._settling:
-                self._guarded_look()
-
-    @guarded
-    def _guarded_show(self) -> None:
-        self._show()
-
-    @guarded
-    def _guarded_look(self) -> None:
+    def _on_look(self, _: dict) -> None:
         self._look()
-
-    @guarded
-    def _on_message(self, _: Any, content: dict, __: Any) -> None:
-        self._act(content)
 
     def _show(self) -> None:
         """Runs the model; nothing is changed if the texts cannot be read."""
@@ -67,9 +47,6 @@ class TwoTextsWidget(WorkbenchWidget):
     def _look(self) -> None:
         """Reads what is on the screen from the last pass."""
         raise NotImplementedError
-
-    def _act(self, content: dict) -> None:
-        """What a button asks for: {"do": ...}."""
 
     def _chosen(self, layer: int) -> int:
         """A layer that is there, counted from 0."""
