@@ -152,7 +152,9 @@ function render({ model, el }) {
   function picture(values, rows, columns) { // values 0..1 as an image of the accent colour, more or less opaque
     const image = new ImageData(columns, rows);
     const [red, green, blue] = rgb("--accent");
-    for (let at = 0; at < rows * columns; at += 1) image.data.set([red, green, blue, 255 * Math.sqrt(values[at])], 4 * at);
+    const cells = new Uint32Array(image.data.buffer);
+    const opaque = (blue << 16) | (green << 8) | red;
+    for (let at = 0; at < rows * columns; at += 1) cells[at] = (255 * Math.sqrt(values[at]) << 24) | opaque;
     const canvas = element("canvas", { width: columns, height: rows });
     canvas.getContext("2d").putImageData(image, 0, 0);
     return canvas;
@@ -242,7 +244,8 @@ function render({ model, el }) {
       const margin = labels(count, own);
       const size = Math.min(room, 440 + margin) - margin;
       const draw = pen(canvas, size + margin, size + margin);
-      const values = Float32Array.from({ length: count * count }, (_, at) => weight(Math.floor(at / count), at % count));
+      const values = new Float32Array(count * count);
+      for (let at = 0, from = 0; from < count; from += 1) for (let to = 0; to < count; to += 1, at += 1) values[at] = weight(from, to);
       const most = values.reduce((a, b) => Math.max(a, b), 1e-9);
       draw.fillStyle = color("--soft");
       draw.fillRect(margin, margin, size, size);
@@ -274,9 +277,9 @@ function render({ model, el }) {
     const draw = pen(canvas, width, count * row + 8);
     const [leftEdge, rightEdge] = [width * 0.3, width * 0.7];
     const y = (token) => token * row + 14;
-    draw.font = "13px system-ui, sans-serif";
+    const [muted, second, dark, line] = ["--muted", "--random", "--ink", "--accent-ink"].map(color);
     tokens.forEach(([text, segment, kind], token) => {
-      draw.fillStyle = color(kind === "special" ? "--muted" : segment ? "--random" : "--ink");
+      draw.fillStyle = kind === "special" ? muted : segment ? second : dark;
       for (const [side, x] of [["right", leftEdge - 8], ["left", rightEdge + 8]]) {
         draw.textAlign = side;
         const strong = token === (side === "right" ? from : model.get("key"));
@@ -291,7 +294,7 @@ function render({ model, el }) {
         const value = weight(start, end);
         if (value < 0.01 && !(start === model.get("query") && end === model.get("key"))) continue;
         const pinned = start === model.get("query") && end === model.get("key");
-        draw.strokeStyle = color(pinned ? "--random" : "--accent-ink");
+        draw.strokeStyle = pinned ? second : line;
         draw.globalAlpha = pinned ? 1 : Math.min(1, value);
         draw.lineWidth = 0.5 + 3.5 * value + (pinned ? 1 : 0);
         draw.beginPath();
