@@ -58,7 +58,14 @@ def test_a_hidden_patch_is_not_seen() -> None:
 def test_a_tiny_vit_begins_to_learn(kind: type, tmp_path: Path) -> None:
     vit = toy.toy_vit(hidden_size=48, layers=2)
     learner = kind(vit)
-    progress = toy.toy_training(learner, tmp_path, steps=60, batch=32, learning_rate=2e-3)
+    maps: dict = {}
+    progress = toy.toy_training(learner, tmp_path, steps=60, batch=32, learning_rate=2e-3, maps=maps)
+    assert list(maps) == ["step 0", "step 20", "step 40", "step 60"]
+    pictures = toy.draw_pictures(480, (0, 2**40))[0][:8].permute(0, 2, 3, 1).numpy()
+    for shown in maps.values():  # as dark as it is looked at: the brightest patch is as it was
+        assert shown.shape == pictures.shape and (shown <= pictures).all()
+        assert (shown == pictures).all(-1).reshape(8, -1).sum(-1).min() >= vit.config.patch_size**2
+    assert (maps["step 60"] != maps["step 0"]).any()
     losses = [line["loss"] for line in progress.log if "loss" in line]
     accuracies = [line["accuracy"] for line in progress.log if "accuracy" in line]
     assert losses[-1] < 0.85 * losses[0] and accuracies[-1] > 0.1

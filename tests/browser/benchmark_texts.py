@@ -92,6 +92,7 @@ def test_typing(lesson, name):
     widget.page.keyboard.type(TYPED * 2, delay=60)  # 1,000 letters a minute
     widget.page.wait_for_timeout(500)
     told(f"{name}: a letter to the letter", widget.page.evaluate("window.letters"), widget)
+    assert widget.root.locator(field).first.input_value().endswith(TYPED * 2), "no letter is lost"
 
 
 @pytest.mark.parametrize("name", CLICKING)

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from workbench.attention import record_attention
 from workbench.checkpoint import save_checkpoint
 from workbench.training import loop
 from workbench.training.image import accuracy, new_vit, scores
@@ -209,6 +210,18 @@ def guess_patches(learner: MaskedPatches, count: int = 4, seed: int = 12_345) ->
     return {name: part.to(torch.uint8).numpy() for name, part in parts.items()}
 
 
+@torch.inference_mode()
+def looked_at(vit: ViT, pixels: Tensor) -> np.ndarray:
+    """Pictures whose patches are the darker the less the class token looks at them in the last layer (mean
+    of the heads): (count, 3, height, width) of uint8 -> (count, height, width, 3) of uint8."""
+    with record_attention(vit) as attention:
+        vit(numbers(pixels).to(vit.device))
+    weights = attention[len(attention) - 1].mean(1)[:, 0, vit.config.num_prefix_tokens :].float().cpu()
+    weights = (weights / weights.amax(-1, keepdim=True)).unflatten(-1, vit.config.grid)
+    light = F.interpolate(weights[:, None], scale_factor=vit.config.patch_size)
+    return (pixels * light).permute(0, 2, 3, 1).to(torch.uint8).numpy()
+
+
 # --- training ----------------------------------------------------------------------------------
 
 
@@ -220,19 +233,22 @@ def toy_training(
     batch: int = 48,
     learning_rate: float = 1e-3,
     seed: int = 0,
+    maps: dict[str, np.ndarray] | None = None,
 ) -> loop.Progress:
     """Trains on pictures drawn for each step, and scores 480 others along the way.
+
+    Args:
+        maps: is filled with what `looked_at` gives for eight of the others, by step, for
+            `plots.masked_patches`.
 
     Returns:
         Where it ended; `.log` holds the losses, and `accuracy` (of classes or of colours) on the others.
     """
     vit = learner.vit
-    masked = isinstance(learner, MaskedPatches)
+    masked, looks = isinstance(learner, MaskedPatches), max(20, steps // 5)
     side, never = vit.config.image_size[0], (seed, 2**40)  # no step has this number
-    if masked:
-        held_out = hidden_batch(vit, 480, never)
-    else:
-        pixels, targets = draw_pictures(480, never, side)
+    pixels, targets = draw_pictures(480, never, side)
+    held_out = hidden_batch(vit, 480, never)  # the same pictures
 
     def batch_at(step: int, process: int = 0, processes: int = 1) -> loop.Batch:
         if masked:
@@ -241,8 +257,13 @@ def toy_training(
             drawn = dict(zip(("pixels", "targets"), draw_pictures(batch, (seed, step), side), strict=True))
         return {name: part[process::processes] for name, part in drawn.items()}
 
+    def look() -> None:
+        if maps is not None:
+            maps[f"step {min(steps, looks * len(maps))}"] = looked_at(vit, pixels[:8])
+
     @torch.inference_mode()
     def evaluate() -> dict[str, float]:
+        look()
         if not masked:
             return {"accuracy": accuracy(scores(vit, pixels.numpy()), targets)}
         right = []
@@ -257,10 +278,11 @@ def toy_training(
         steps=steps,
         warmup=30,
         weight_decay=0.05,
-        save_every=max(20, steps // 5),
+        save_every=looks,
         log_every=10,
         seed=seed,
     )
+    look()
     return loop.train(learner, batch_at, settings, folder, evaluate=evaluate)
 
 
