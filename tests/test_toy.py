@@ -41,6 +41,15 @@ def test_a_tiny_bert_learns_more_than_how_often_words_occur(tmp_path: Path) -> N
     assert scored[-1]["mlm_accuracy"] > 0.3 > scored[0]["mlm_accuracy"] - 0.1
 
 
+@pytest.mark.slow
+def test_as_in_the_lesson_both_games_are_learned_within_two_minutes(tmp_path: Path) -> None:
+    stories = toy.toy_stories()
+    progress = toy.toy_pretraining(toy.toy_bert(stories), stories, tmp_path)
+    last = progress.log[-1]
+    assert last["mlm_accuracy"] > 0.85 and last["nsp_accuracy"] > 0.85
+    assert progress.seconds < 120
+
+
 def test_it_runs_as_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     monkeypatch.setattr("sys.argv", ["toy", "--out", str(tmp_path / "toy"), "--steps", "1"])
     toy.main()

@@ -788,7 +788,7 @@ def masked_patches(guesses: dict[str, np.ndarray], width: float = 9.0) -> Figure
         guesses: by title, (pictures, height, width, 3) of uint8.
     """
     columns = len(next(iter(guesses.values())))
-    figure = _figure(width, width * (len(guesses) + 0.3) / columns)
+    figure = _figure(width, width * (1.06 * len(guesses) + 0.3) / columns)
     for cells, (title, pictures) in zip(
         figure.subplots(len(guesses), columns, squeeze=False), guesses.items(), strict=True
     ):
@@ -796,5 +796,7 @@ def masked_patches(guesses: dict[str, np.ndarray], width: float = 9.0) -> Figure
             axes.imshow(picture)
             axes.axis("off")
         cells[0].set_title(title, fontsize=10, loc="left", color=MUTED)
-    figure.subplots_adjust(left=0.01, right=0.99, bottom=0.01, top=0.93, wspace=0.08, hspace=0.16)
+    figure.subplots_adjust(
+        left=0.01, right=0.99, bottom=0.01, top=1 - 0.3 / (len(guesses) + 1), wspace=0.08, hspace=0.24
+    )
     return figure

@@ -34,7 +34,7 @@ TYPING = {  # the widget, and the field to type in
 }
 CLICKING = {  # the widget, and what to click
     "MaskedFilling": "button.chip",
-    "TokenTagger": "button.chip",
+    "TokenTagger": ".words button",
     "SpanExtraction": "button.piece",
 }
 # Milliseconds from each letter to the painted letter, whatever Python is doing.
@@ -106,7 +106,7 @@ def test_clicking(lesson, name):
 
 def test_a_passage_of_3000_characters(lesson):
     text = "Anna sells flowers in the old town, and Paul sells fish. " * 52
-    widget = text_widget(lesson, f"SpanExtraction(bert, 'Who sells fish?', {text[:3000]!r})")
+    widget = text_widget(lesson, f"SpanExtraction(bert, 'Who buys fish?', {text[:3000]!r})")
     field = widget.root.locator("textarea").first
     asked = [
         lambda who=who: field.fill(f"Who sells {who}?") for who in ("fish", "flowers", "bread", "tea") * 2
@@ -129,7 +129,7 @@ def test_bert_base_with_512_tokens(lesson):
     thumbs, large = (widget.root.locator(f"canvas.{name}").first for name in ("thumbs", "large"))
     area = thumbs.bounding_box()
     size = (area["width"] - 18) / 12
-    places = [{"x": 18 + size * (at % 12 + 0.5), "y": 18 + size * (at // 12 % 12 + 0.5)} for at in range(60)]
+    places = [{"x": 18 + size * (at % 12 + 0.5), "y": 18 + size * (at // 12 % 12 + 0.5)} for at in range(1, 61)]
     clicks = [lambda place=place: thumbs.click(position=place) for place in places]
     told("another head", times(widget, clicks), widget)
     for view in ("lines", "matrix"):

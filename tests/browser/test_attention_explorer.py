@@ -79,6 +79,14 @@ def test_heads_are_switched_off_and_tried(explorer):
     assert "without it the answer" in explorer.root.locator(".explorer-left .told").text_content()
 
 
+def test_nothing_waits_for_an_answer_that_never_comes(explorer):
+    explorer.button("matrix").click()
+    explorer.root.locator("canvas.thumbs").click(position=place(explorer, 1, 1))  # it is shown already
+    explorer.button("All heads on").click()
+    explorer.page.wait_for_timeout(500)
+    assert "waiting" not in explorer.root.get_attribute("class")
+
+
 def test_texts_are_typed_and_errors_keep_what_was_there(explorer):
     field = explorer.root.get_by_label("Text", exact=True)
     shown = pixels(explorer)

@@ -37,6 +37,10 @@ def test_click_masks_and_unmasks(filling):
     filling.after(filling.root.locator("button.chip.mask").first.click)
     assert filling.root.locator(".card").count() == 1
     assert filling.chip("cup").get_attribute("aria-pressed") == "false"
+    filling.after(filling.button("Unmask all").click)
+    filling.button("Unmask all").click()  # there is nothing left to do, and so to wait for
+    filling.page.wait_for_timeout(500)
+    assert "waiting" not in filling.root.get_attribute("class")
 
 
 def test_the_bars_are_the_models_own_numbers(filling):

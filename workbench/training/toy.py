@@ -1,8 +1,8 @@
 """A text so small and so regular that a tiny BERT learns it from nothing in a minute or two.
 
-Every story tells of two people. What is behind a mask can be worked out from the rest of the story,
-and which sentence follows can be told by whom it is about: so both of BERT's pre-training tasks can be
-learned, and seen to be learned. `python -m workbench.training.toy` does it; `accelerate launch -m
+Every story tells of one person. What is behind a mask can be worked out from the rest of the story, and
+which part follows can be told by whom it is about: so both of BERT's pre-training tasks can be learned,
+and seen to be learned. `python -m workbench.training.toy` does it; `accelerate launch -m
 workbench.training.toy` on several GPUs.
 """
 
@@ -27,8 +27,8 @@ PLACES = {"kitchen": "cooks", "garden": "digs", "school": "reads", "market": "bu
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
-def toy_stories(count: int = 3000, seed: int = 0) -> list[str]:
-    """Stories of two people with an animal, a colour and a place each; a title line first.
+def toy_stories(count: int = 6000, seed: int = 0) -> list[str]:
+    """Stories of a person with an animal, a colour and a place; a title line first.
 
     Example:
         >>> print(toy_stories(1)[0].split(".")[0])  # doctest: +SKIP
@@ -38,19 +38,19 @@ def toy_stories(count: int = 3000, seed: int = 0) -> list[str]:
     random = np.random.default_rng(seed)
     stories = []
     for number in range(count):
-        sentences = []
-        for name in random.choice(list(PEOPLE), size=2, replace=False):
-            animal, place = str(random.choice(list(ANIMALS))), str(random.choice(list(PLACES)))
-            color, pronoun = str(random.choice(COLORS)), PEOPLE[name]
-            about = [
-                f"The animal that {ANIMALS[animal]} is the {animal} of {name}.",
-                f"In the {place} {name} {PLACES[place]}.",
-                f"The {color} {animal} of {name} {ANIMALS[animal]}.",
-                f"{name} likes the {place}, so {pronoun} {PLACES[place]} there.",
-            ]
-            sentences.append(f"{name} has a {color} {animal}.")
-            sentences += [about[index] for index in random.permutation(len(about))]
-        stories.append(f"# Story {number}\n" + " ".join(sentences))
+        name, animal, color, place = (
+            str(random.choice(list(choices))) for choices in (PEOPLE, ANIMALS, COLORS, PLACES)
+        )
+        about = [
+            f"The animal that {ANIMALS[animal]} is the {animal} of {name}.",
+            f"In the {place} {name} {PLACES[place]}.",
+            f"The {color} {animal} of {name} {ANIMALS[animal]}.",
+            f"{name} likes the {place}, so {PEOPLE[name]} {PLACES[place]} there.",
+        ]
+        told = [f"{name} has a {color} {animal}."] + [
+            about[index] for index in random.permutation(len(about))
+        ]
+        stories.append(f"# Story {number}\n" + " ".join(told))
     return stories
 
 
@@ -92,7 +92,7 @@ def toy_pretraining(
     stories: list[str],
     folder: Path,
     *,
-    steps: int = 400,
+    steps: int = 800,
     tokens: int = 4096,
     learning_rate: float = 2e-3,
     seed: int = 0,
@@ -125,7 +125,7 @@ def main() -> None:
     """What the module runs as a program."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, default=Path("toy"), help="folder (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=400, help="(default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=800, help="(default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
     options = parser.parse_args()
     team = loop.processes()

@@ -238,7 +238,7 @@ def toy_training(
     """Trains on pictures drawn for each step, and scores 480 others along the way.
 
     Args:
-        maps: is filled with what `looked_at` gives for eight of the others, by step, for
+        maps: is filled with eight of the others and, by step, what `looked_at` gives for them: for
             `plots.masked_patches`.
 
     Returns:
@@ -259,7 +259,8 @@ def toy_training(
 
     def look() -> None:
         if maps is not None:
-            maps[f"step {min(steps, looks * len(maps))}"] = looked_at(vit, pixels[:8])
+            step = min(steps, looks * (len(maps) - 1))
+            maps[f"step {step}"] = looked_at(vit, pixels[:8])
 
     @torch.inference_mode()
     def evaluate() -> dict[str, float]:
@@ -282,6 +283,8 @@ def toy_training(
         log_every=10,
         seed=seed,
     )
+    if maps is not None:
+        maps["new pictures"] = pixels[:8].permute(0, 2, 3, 1).numpy()
     look()
     return loop.train(learner, batch_at, settings, folder, evaluate=evaluate)
 

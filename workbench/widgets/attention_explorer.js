@@ -3,12 +3,7 @@
 function render({ model, el }) {
   const { content, ask, stop, root } = frame(model, el);
   const patches = () => model.get("grid").length > 0;
-  const send = (name, value) => {
-    if (model.saved) return ask();
-    model.set(name, value);
-    model.save_changes();
-    ask();
-  };
+  const { send, message } = sender(model, ask);
   let clicks = "show"; // what a click on a thumbnail does: "show", "mean" or "off"
   let hovered = null; // [layer, head] under the mouse: previewed
   let looking = -1; // token under the mouse
@@ -18,7 +13,7 @@ function render({ model, el }) {
   const texts = ["text", "second"].map((name) => {
     const label = { text: "Text", second: "Second text (optional)" }[name];
     const field = element("input", { type: "text", class: "wide", spellcheck: "false" });
-    field.addEventListener("input", () => send(name, typedText(field)));
+    field.addEventListener("input", () => send({ [name]: typedText(field) }));
     return [element("label", { class: "field wide" }, label, field), field, name];
   });
   const inputs = element("div", { class: "explorer-inputs" }, ...texts.map(([label]) => label));
@@ -33,23 +28,23 @@ function render({ model, el }) {
     onclick: (event) => (root.focus?.(), act(cellAt(event))), onkeydown: move,
   });
   const told = element("p", { class: "note told", "aria-live": "polite" });
-  const all = element("button", { class: "plain", type: "button", onclick: () => (model.send({ do: "all heads" }), ask()) }, "Try each head off");
-  const allOn = element("button", { class: "plain", type: "button", onclick: () => send("off", []) }, "All heads on");
+  const all = element("button", { class: "plain", type: "button", onclick: () => message({ do: "all heads" }) }, "Try each head off");
+  const allOn = element("button", { class: "plain", type: "button", onclick: () => send({ off: [] }) }, "All heads on");
   const left = element("section", { class: "explorer-left", "aria-label": "All heads of all layers" },
     element("p", { class: "group note", role: "group", "aria-label": "What a click on a head does" }, "A click on a head: ", ...modes),
     thumbs, told, element("p", { class: "group" }, all, allOn));
 
   // --- the map shown large
   const views = Object.entries({ lines: patches() ? "picture" : "lines", matrix: "matrix" }).map(([value, text]) =>
-    element("button", { class: "plain", type: "button", "data-view": value, onclick: () => send("view", value) }, text));
-  const mean = element("button", { class: "plain", type: "button", onclick: () => send("head", model.get("head") < 0 ? cursor[1] : -1) }, "mean of heads");
-  const special = element("button", { class: "plain", type: "button", onclick: () => send("hide_special", !model.get("hide_special")) },
+    element("button", { class: "plain", type: "button", "data-view": value, onclick: () => look(value) }, text));
+  const mean = element("button", { class: "plain", type: "button", onclick: () => send({ head: model.get("head") < 0 ? cursor[1] : -1 }) }, "mean of heads");
+  const special = element("button", { class: "plain", type: "button", onclick: () => send({ hide_special: !model.get("hide_special") }) },
     patches() ? "hide class token" : "hide [CLS] and [SEP]");
   const mass = element("input", { type: "range", min: 0.1, max: 1, step: 0.05, "aria-label": "Share of each row's attention that is shown",
-    oninput: () => send("mass", +mass.value) });
+    oninput: () => send({ mass: +mass.value }) });
   const massText = element("output", {});
-  const [pairField, pair] = select("segments", ["all", "first to second", "second to first"].map((name) => [name, name]), (value) => send("pair", value));
-  const compare = element("button", { class: "plain", type: "button", onclick: () => (model.send({ do: "compare" }), ask()) }, "Keep to compare");
+  const [pairField, pair] = select("segments", ["all", "first to second", "second to first"].map((name) => [name, name]), (value) => send({ pair: value }));
+  const compare = element("button", { class: "plain", type: "button", onclick: () => message({ do: "compare" }) }, "Keep to compare");
   const title = element("h4", { class: "explorer-title" });
   const large = element("canvas", { class: "large", tabindex: -1,
     onmousemove: (event) => point(event, false), onmouseleave: () => ((looking = -1), drawLarge()), onclick: (event) => point(event, true) });
@@ -57,8 +52,8 @@ function render({ model, el }) {
   const other = element("canvas", { class: "large" });
   const otherBox = element("figure", { class: "explorer-scroll" }, element("figcaption", { class: "note" }), other);
   const tip = element("p", { class: "note told", "aria-live": "polite" });
-  const [queryField, query] = select("looks", [], (value) => send("query", +value));
-  const [keyField, key] = select("at", [], (value) => send("key", +value));
+  const [queryField, query] = select("looks", [], (value) => send({ query: +value }));
+  const [keyField, key] = select("at", [], (value) => send({ key: +value }));
   const right = element("section", { class: "explorer-right", "aria-label": "One map, large" },
     title,
     element("p", { class: "group" }, ...views, mean, special, pairField),
@@ -67,7 +62,7 @@ function render({ model, el }) {
     element("p", { class: "group" }, queryField, keyField));
 
   // --- the answer, and the pinned pair step by step
-  const [taskField, task] = select("Answer of", [], (value) => send("task", value));
+  const [taskField, task] = select("Answer of", [], (value) => send({ task: value }));
   const answers = element("div", { class: "explorer-answers" });
   const answer = element("section", { class: "explorer-answer", "aria-label": "The model's answer" }, element("p", { class: "group" }, taskField), answers);
   const steps = element("section", { class: "explorer-steps", "aria-label": "How this weight comes about" });
@@ -75,6 +70,11 @@ function render({ model, el }) {
     element("p", { class: "note" }, "Each small map is a head: its rows look, its columns are looked at. Move over one to preview it, click to pin it; then point at a token on the left."),
     inputs, element("div", { class: "explorer" }, left, right),
     answer, steps);
+
+  function look(view) { // nothing to wait for: only the view changes
+    model.set("view", view);
+    model.save_changes();
+  }
 
   // --- thumbnails: geometry, clicks, keys
   const gap = 3, edge = 18;
@@ -106,15 +106,12 @@ function render({ model, el }) {
     if (!place) return;
     cursor = place;
     const [layer, head] = place;
-    if (clicks === "off") send("off", isOff(place) ? model.get("off").filter((one) => !same(one, place)) : [...model.get("off"), place]);
+    if (clicks === "off") send({ off: isOff(place) ? model.get("off").filter((one) => !same(one, place)) : [...model.get("off"), place] });
     else if (clicks === "mean") {
       const before = model.get("layer") === layer ? model.get("chosen") : [];
-      model.set("layer", layer);
-      model.set("head", -1);
-      send("chosen", before.includes(head) ? before.filter((one) => one !== head) : [...before, head].sort((a, b) => a - b));
+      send({ layer, head: -1, chosen: before.includes(head) ? before.filter((one) => one !== head) : [...before, head].sort((a, b) => a - b) });
     } else {
-      model.set("layer", layer);
-      send("head", head);
+      send({ layer, head });
     }
   }
   function move(event) {
@@ -339,7 +336,7 @@ function render({ model, el }) {
       const at = (place, length) => clamp(Math.floor(((place - margin) / (length - margin)) * count));
       const [from, to] = [at(y, area.height), at(x, area.width)];
       tip.textContent = `${name(from)} looks at ${name(to)}: ${percent(map()(from, to))}`;
-      if (click) (model.set("query", from), send("key", to));
+      if (click) send({ query: from, key: to });
       return;
     }
     if (patches()) {
@@ -347,12 +344,13 @@ function render({ model, el }) {
       const place = Math.floor((y / area.height) * rows) * columns + Math.floor((x / area.width) * columns);
       const token = clamp(count - rows * columns + place);
       tip.textContent = `${name(model.get("query") < 0 ? 0 : model.get("query"))} looks at ${name(token)}: ${percent(map()(Math.max(0, model.get("query")), token))}`;
-      if (click) send("query", model.get("query") === token ? -1 : token);
+      if (click) send({ query: model.get("query") === token ? -1 : token });
       return;
     }
     const token = clamp(Math.floor(y / row));
     const right = x > area.width / 2;
-    if (click) send(right ? "key" : "query", model.get(right ? "key" : "query") === token ? -1 : token);
+    const pinned = right ? "key" : "query";
+    if (click) send({ [pinned]: model.get(pinned) === token ? -1 : token });
     else if (!right && looking !== token) {
       looking = token;
       const best = numbers(count).map((to) => [map()(token, to), to]).sort((a, b) => b[0] - a[0]).slice(0, 3);

@@ -9,11 +9,11 @@ function render({ model, el }) {
     frozen: "BERT stays as it is; only the new linear layer learns.",
     "fine-tuned": "The new layer learns, and all of BERT with it.",
   };
-  const act = (message) => (model.saved ? ask() : (model.send(message), ask()));
+  const { send, message } = sender(model, ask);
 
   // --- the training
-  const train = element("button", { class: "plain go", type: "button", onclick: () => act({ do: "train" }) }, "Train");
-  const halt = element("button", { class: "plain", type: "button", onclick: () => act({ do: "stop" }) }, "Stop, keep what was learned");
+  const train = element("button", { class: "plain go", type: "button", onclick: () => message({ do: "train" }) }, "Train");
+  const halt = element("button", { class: "plain", type: "button", onclick: () => message({ do: "stop" }) }, "Stop, keep what was learned");
   const steps = element("input", {
     type: "number", min: 1, max: 1000, "aria-label": "Steps of each training",
     onchange: () => {
@@ -40,7 +40,6 @@ function render({ model, el }) {
   const body = element("tbody");
   const counts = element("p", { class: "note" });
   const pages = element("span", { class: "group" });
-  const change = (message) => act(message);
   const examples = element("details", { class: "part examples" },
     element("summary", {}, "The examples: look at them, change them, or type your own"),
     element("p", { class: "note" }, word
@@ -50,9 +49,9 @@ function render({ model, el }) {
     element("table", { class: word ? "rows even" : "rows" }, element("thead", {}, element("tr", {}, element("th", {}, "#"), element("th", {}, word ? "Words" : "Text"),
       element("th", {}, word ? "Classes" : "Class"), element("th", {}, element("span", { class: "unseen" }, "Remove")))), body),
     element("div", { class: "bar-row" }, pages,
-      element("button", { class: "plain", type: "button", onclick: () => change({ do: "add" }) }, "Add a row"),
-      element("button", { class: "plain", type: "button", onclick: () => change({ do: "clear" }) }, "Empty the table"),
-      element("button", { class: "plain", type: "button", onclick: () => change({ do: "restore" }) }, "Shipped examples")));
+      element("button", { class: "plain", type: "button", onclick: () => message({ do: "add" }) }, "Add a row"),
+      element("button", { class: "plain", type: "button", onclick: () => message({ do: "clear" }) }, "Empty the table"),
+      element("button", { class: "plain", type: "button", onclick: () => message({ do: "restore" }) }, "Shipped examples")));
   content.append(
     element("div", { class: "bar-row" }, element("span", { class: "group" }, train, halt),
       element("label", { class: "field" }, steps, "steps each"), progress, said),
@@ -70,7 +69,7 @@ function render({ model, el }) {
       if (cut < 0) return column ? [old[0], line.trim()] : [line.trim(), ""];
       return [line.slice(0, cut).trim(), line.slice(cut + 1).trim()];
     });
-    change({ do: "write", row: model.get("first") + row, pairs });
+    message({ do: "write", row: model.get("first") + row, pairs });
   }
 
   function drawRows() {
@@ -80,18 +79,18 @@ function render({ model, el }) {
       const fields = pair.map((value, column) => {
         const field = element("input", { type: "text", "aria-label": `${column ? "Class" : "Text"} of example ${first + row + 1}`, spellcheck: "false",
           onpaste: (event) => pasted(event, row, column),
-          onchange: () => change({ do: "write", row: first + row, pairs: [fields.map(typedText)] }) });
+          onchange: () => message({ do: "write", row: first + row, pairs: [fields.map(typedText)] }) });
         field.value = value;
         return field;
       });
       return element("tr", {}, element("td", { class: "note" }, first + row + 1), ...fields.map((field) => element("td", {}, field)),
         element("td", {}, element("button", { class: "plain", type: "button", "aria-label": `Remove example ${first + row + 1}`,
-          onclick: () => change({ do: "remove", row: first + row }) }, "×")));
+          onclick: () => message({ do: "remove", row: first + row }) }, "×")));
     }));
     if (place >= 0) body.querySelectorAll("input, button")[place]?.focus();
     const names = model.get("classes").filter(([name]) => name);
     counts.textContent = `${model.get("count")} rows; ` + (names.length ? names.map(([name, count]) => `${name} ${count}`).join(" · ") : "no class yet") + ". One example in five is held out.";
-    const turn = (to, text) => element("button", { class: "plain", type: "button", onclick: () => (model.set("first", to), model.save_changes(), ask()) }, text);
+    const turn = (to, text) => element("button", { class: "plain", type: "button", onclick: () => send({ first: to }) }, text);
     const size = model.get("rows").length;
     refillPages(first > 0 ? turn(Math.max(0, first - 8), "previous") : null, `${first + 1} to ${first + size} of ${model.get("count")}`,
       first + size < model.get("count") ? turn(first + 8, "next") : null);
@@ -146,7 +145,7 @@ function render({ model, el }) {
           const cell = [name, table.labels[true_], table.labels[guess]];
           const button = element("button", { class: `count${true_ === guess ? " right" : count ? " wrong" : ""}`, type: "button", disabled: !count,
             "aria-pressed": String(run === name && truly === cell[1] && instead === cell[2]),
-            "aria-label": `${count} of ${cell[1]} taken for ${cell[2]}`, onclick: () => act({ do: "look", cell }) }, count || "·");
+            "aria-label": `${count} of ${cell[1]} taken for ${cell[2]}`, onclick: () => message({ do: "look", cell }) }, count || "·");
           button.style.setProperty("--shade", `${Math.round((40 * count) / most)}%`);
           return element("td", {}, button);
         }))))));

@@ -33,8 +33,8 @@ function plotDot(draw, [x, y], radius) {
 }
 
 // Trait `tests` of PatchAttention; `picture` is what pictureOf gives.
-function mapTest({ model, ask, root, grid, picture, color }) {
-  const run = element("button", { class: "plain", type: "button", onclick: () => (model.send({ do: "test" }), ask()) }, "Hide its top patches, step by step");
+function mapTest({ model, message, root, grid, picture, color }) {
+  const run = element("button", { class: "plain", type: "button", onclick: () => message({ do: "test" }) }, "Hide its top patches, step by step");
   const progress = element("progress", { max: 1, value: 0, "aria-label": "Progress of the test" });
   const verdict = element("p", { class: "map-verdict", "aria-live": "polite" });
   const curves = ["deletion", "insertion"].map((kind) => [kind, element("canvas", { role: "img" }), element("figcaption", { class: "note" })]);

@@ -7,13 +7,7 @@ function render({ model, el }) {
   let preview = null; // the same while the mouse is on a candidate: [word number, candidate]
   let focus = 1; // the chip that Tab reaches; arrows move it
 
-  const send = (name, value) => {
-    if (model.saved) return ask();
-    if (model.get(name) === value) return;
-    model.set(name, value);
-    model.save_changes();
-    ask();
-  };
+  const { send, message } = sender(model, ask);
 
   // --- the sentence
   const chips = element("div", {
@@ -29,10 +23,10 @@ function render({ model, el }) {
   const edit = element("button", { class: "plain", onclick: () => (editing ? closeEditor() : openEditor()) }, "Edit text");
   const random = element(
     "button",
-    { class: "plain", onclick: () => (model.send({ do: "mask at random" }), ask()) },
+    { class: "plain", onclick: () => message({ do: "mask at random" }) },
     "Mask 15 % at random",
   );
-  const none = element("button", { class: "plain", onclick: () => send("masked", []) }, "Unmask all");
+  const none = element("button", { class: "plain", onclick: () => send({ masked: [] }) }, "Unmask all");
   const legend = element(
     "span",
     { class: "group note" },
@@ -44,16 +38,16 @@ function render({ model, el }) {
 
   // --- what the guess may see, and how it is shown
   const sides = Object.entries({ nothing: "all words", left: "hide left", right: "hide right" }).map(([value, text]) =>
-    element("button", { class: "plain", "data-side": value, onclick: () => send("hide", value) }, text),
+    element("button", { class: "plain", "data-side": value, onclick: () => send({ hide: value }) }, text),
   );
   const side = element("span", { class: "group", role: "group", "aria-label": "Words that the guess may see" }, "Guess from", ...sides);
   const numbers = (count) => [...Array(count).keys()].map((index) => [index, index + 1]);
-  const [layerField, layer] = select("Attention: layer", numbers(model.get("layers")), (value) => send("attention_layer", +value));
-  const [headField, head] = select("head", [[-1, "mean"], ...numbers(model.get("heads"))], (value) => send("attention_head", +value));
+  const [layerField, layer] = select("Attention: layer", numbers(model.get("layers")), (value) => send({ attention_layer: +value }));
+  const [headField, head] = select("head", [[-1, "mean"], ...numbers(model.get("heads"))], (value) => send({ attention_head: +value }));
   const lines = element("button", { class: "plain", onclick: switchLines }, "Lines");
   const top = element("input", {
     type: "number", min: 1, max: 20, "aria-label": "Candidates for each mask",
-    onchange: () => send("top_k", Math.min(20, Math.max(1, Math.round(+top.value) || 5))),
+    onchange: () => send({ top_k: Math.min(20, Math.max(1, Math.round(+top.value) || 5)) }),
   });
 
   // --- guesses
@@ -61,7 +55,7 @@ function render({ model, el }) {
   const pages = element("p", { class: "group note" });
   const depth = element("input", {
     type: "range", min: 0, max: model.get("layers"), step: 1, "aria-label": "Guess after layer",
-    oninput: () => send("layer", +depth.value === model.get("layers") ? -1 : +depth.value),
+    oninput: () => send({ layer: +depth.value === model.get("layers") ? -1 : +depth.value }),
   });
   const list = element("ol");
   const byLayer = element("section", { class: "by-layer", "aria-label": "The best guess after every layer" },
@@ -96,7 +90,7 @@ function render({ model, el }) {
     edit.focus();
   }
   // While Python is busy, Jupyter keeps the last change back.
-  area.addEventListener("input", () => send("text", typedText(area)));
+  area.addEventListener("input", () => send({ text: typedText(area) }));
   area.addEventListener("keydown", (event) => {
     if (event.key !== "Escape" && (event.key !== "Enter" || event.shiftKey)) return;
     event.preventDefault();
@@ -108,7 +102,7 @@ function render({ model, el }) {
     const rest = model.get("masked").filter(([start, end]) => end <= word.start || start >= word.end);
     delete filled[index];
     if (word.kind === "typed") return;
-    send("masked", word.kind === "word" ? [...rest, [word.start, word.end]].sort((a, b) => a[0] - b[0]) : rest);
+    send({ masked: word.kind === "word" ? [...rest, [word.start, word.end]].sort((a, b) => a[0] - b[0]) : rest });
   }
 
   function move(event) {
@@ -200,7 +194,7 @@ function render({ model, el }) {
       ...guesses.map((guess, row) => {
         const strongest = Math.max(...guess.candidates.map(([, now, before]) => Math.max(now, before)), 1e-9);
         const title = element("button", { class: "title", type: "button", title: "Show this mask's attention and layers",
-          onclick: () => send("pinned", first + row) }, element("b", {}, `Mask ${first + row + 1}`));
+          onclick: () => send({ pinned: first + row }) }, element("b", {}, `Mask ${first + row + 1}`));
         if (guess.original !== null)
           title.append(` was “${guess.original}” `,
             element("span", { class: "note" }, `rank ${guess.rank.toLocaleString("en")} · ${percent(guess.probability)}`));
@@ -228,7 +222,7 @@ function render({ model, el }) {
         );
       }),
     );
-    const turn = (to, text) => element("button", { class: "plain", type: "button", onclick: () => send("pinned", to) }, text);
+    const turn = (to, text) => element("button", { class: "plain", type: "button", onclick: () => send({ pinned: to }) }, text);
     pages.replaceChildren(
       ...(compared && guesses.length ? ["The tick on a bar is the probability with all words visible. "] : []),
       ...(count > guesses.length

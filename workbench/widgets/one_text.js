@@ -1,21 +1,10 @@
 // What SentenceClassifier and TokenTagger share: the text to type in, and words that the arrow keys walk along.
 
-// Sends a trait to Python; `saved` pages say that nothing is computed there.
-function sender(model, ask) {
-  return (name, value) => {
-    if (model.saved) return ask();
-    if (model.get(name) === value) return;
-    model.set(name, value);
-    model.save_changes();
-    ask();
-  };
-}
-
 // A field for the text; each change is sent. While Python is busy, Jupyter keeps the last one back.
 function textField(model, send, label) {
   const area = element("textarea", { class: "text-field", rows: 2, spellcheck: "false", "aria-label": label });
   area.value = model.get("text");
-  area.addEventListener("input", () => send("text", typedText(area)));
+  area.addEventListener("input", () => send({ text: typedText(area) }));
   area.addEventListener("keydown", (event) => event.key === "Enter" && !event.shiftKey && event.preventDefault());
   return area;
 }

@@ -9,11 +9,7 @@ const PALETTES = { // evenly spaced colours, from nothing to most
 function render({ model, el }) {
   const { content, ask, stop, root } = frame(model, el);
   const get = (name) => model.get(name);
-  const set = (values) => {
-    if (!model.saved) for (const [name, value] of Object.entries(values)) model.set(name, value);
-    if (!model.saved) model.save_changes();
-    ask();
-  };
+  const { send, message } = sender(model, ask);
   const style = (name, value) => { // how it looks: nothing to compute
     model.set(name, value);
     model.save_changes();
@@ -25,7 +21,7 @@ function render({ model, el }) {
     const value = element("output", {});
     return [element("label", { class: "field" }, label, control, value), control, value];
   };
-  const send = (name, value) => set({ [name]: value });
+  const sendOne = (name, value) => send({ [name]: value });
   const color = (name) => getComputedStyle(root).getPropertyValue(name).trim();
   const numbers = (count) => [...Array(count).keys()];
   let hovered = null; // [layer, head] under mouse or cursor, previewed
@@ -34,33 +30,33 @@ function render({ model, el }) {
   // --- the picture and its maps
   const grid = () => (get("grid").length ? get("grid") : [1, 1]);
   const picture = pictureOf(model, () => (drawBoards(), test.drawHidden()));
-  const test = mapTest({ model, ask, root, grid, picture, color });
+  const test = mapTest({ model, message, root, grid, picture, color });
   const tip = element("p", { class: "note told", "aria-live": "polite" });
   const boards = [0, 1].map((which) => {
     const title = element("figcaption", {});
     const board = patchBoard({
       label: `Map ${which + 1} over the picture. Arrow keys move over the patches, Enter makes one the patch that looks.`,
-      grid, at: (patch) => tell(which, patch), click: (patch) => set({ query: patch + get("prefix"), ...(get("method") === "relevance" && { method: "head" }) }),
+      grid, at: (patch) => tell(which, patch), click: (patch) => send({ query: patch + get("prefix"), ...(get("method") === "relevance" && { method: "head" }) }),
       paint: (pen, width, height, now) => paint(which, pen, width, height, now),
     });
     return { ...board, title, figure: element("figure", { class: "attention-board" }, title, board.box) };
   });
-  const token = plain("Class token looks", () => set({ query: 0 }));
+  const token = plain("Class token looks", () => send({ query: 0 }));
   const methods = Object.entries({ head: "one head", mean: "mean of heads", max: "max of heads", rollout: "rollout", relevance: "relevance" })
-    .map(([value, text]) => plain(text, () => set({ method: value }), { "data-method": value }));
-  const [layerField, layer] = select("layer", numbers(get("layers")).map((at) => [at, at + 1]), (value) => set({ layer: +value }));
-  const [headField, head] = select("head", numbers(get("heads")).map((at) => [at, at + 1]), (value) => set({ head: +value, method: "head" }));
-  const [fusionField, fusion] = select("heads by", ["mean", "max", "min"].map((name) => [name, name]), (value) => set({ fusion: value }));
-  const [discardField, discard, discardText] = slider("leave out the smallest", "discard", [0, 0.95, 0.05], send);
+    .map(([value, text]) => plain(text, () => send({ method: value }), { "data-method": value }));
+  const [layerField, layer] = select("layer", numbers(get("layers")).map((at) => [at, at + 1]), (value) => send({ layer: +value }));
+  const [headField, head] = select("head", numbers(get("heads")).map((at) => [at, at + 1]), (value) => send({ head: +value, method: "head" }));
+  const [fusionField, fusion] = select("heads by", ["mean", "max", "min"].map((name) => [name, name]), (value) => send({ fusion: value }));
+  const [discardField, discard, discardText] = slider("leave out the smallest", "discard", [0, 0.95, 0.05], sendOne);
   const named = get("labels").map((label, at) => [at, label]);
-  const [targetField, target] = select("class", [[-1, "the best"], ...named], (value) => set({ target: +value }));
-  const [secondField, second] = select("beside it", [[-1, "nothing"], ...named], (value) => set({ second: +value }));
-  const [massField, mass, massText] = slider("keep what makes up", "mass", [0.1, 1, 0.05], send);
+  const [targetField, target] = select("class", [[-1, "the best"], ...named], (value) => send({ target: +value }));
+  const [secondField, second] = select("beside it", [[-1, "nothing"], ...named], (value) => send({ second: +value }));
+  const [massField, mass, massText] = slider("keep what makes up", "mass", [0.1, 1, 0.05], sendOne);
   const [opacityField, opacity, opacityText] = slider("opacity", "opacity", [0, 1, 0.05], style);
   const [paletteField, palette] = select("colours", Object.keys(PALETTES).map((name) => [name, name]), (value) => style("palette", value));
   const smooth = plain("interpolated", () => style("smooth", !get("smooth")));
-  const [measureField, measure] = select("flag patches by", [["attention", "attention received"], ["norm", "norm of the output"], ["nothing", "nothing"]], (value) => set({ measure: value }));
-  const [timesField, times, timesText] = slider("times the median", "times", [1.5, 10, 0.5], send);
+  const [measureField, measure] = select("flag patches by", [["attention", "attention received"], ["norm", "norm of the output"], ["nothing", "nothing"]], (value) => send({ measure: value }));
+  const [timesField, times, timesText] = slider("times the median", "times", [1.5, 10, 0.5], sendOne);
   const flagged = element("span", { class: "note" });
 
   // --- all heads, and how far they look
@@ -160,7 +156,7 @@ function render({ model, el }) {
   function pin(place) {
     if (!place) return;
     cursor = place;
-    set({ layer: place[0], head: place[1], method: "head" });
+    send({ layer: place[0], head: place[1], method: "head" });
   }
   function move(event) {
     const way = { ArrowRight: [0, 1], ArrowLeft: [0, -1], ArrowDown: [1, 0], ArrowUp: [-1, 0] }[event.key];

@@ -3,13 +3,7 @@
 function render({ model, el }) {
   const { content, ask, stop, root } = frame(model, el);
   root.classList.add("patch-hiding");
-  const send = (name, value) => {
-    if (model.saved) return ask();
-    model.set(name, value);
-    model.save_changes();
-    ask();
-  };
-  const tell = (message) => (model.saved || model.send(message), ask());
+  const { send, message } = sender(model, ask);
   const count = () => model.get("grid")[0] * model.get("grid")[1];
   const patchAt = (place) => model.get("order")[place] ?? place;
   const shown = pictureOf(model, () => board.draw());
@@ -30,27 +24,27 @@ function render({ model, el }) {
       if (covers === brushed.has(patch)) return;
       if (covers) brushed.add(patch);
       else brushed.delete(patch);
-      send("hidden", [...brushed].sort((a, b) => a - b));
+      send({ hidden: [...brushed].sort((a, b) => a - b) });
       board.draw();
     },
   });
   const button = (text, act) => element("button", { class: "plain", type: "button", onclick: act }, text);
   const share = element("input", { type: "range", min: 5, max: 95, step: 5, value: 50, "aria-label": "Share that is hidden at random",
     oninput: () => (random.textContent = `Hide ${share.value} % at random`) });
-  const random = button("Hide 50 % at random", () => tell({ do: "hide", share: share.value / 100 }));
-  const invert = button("Swap hidden and shown", () => tell({ do: "invert" }));
-  const shuffle = button("Shuffle", () => tell({ do: "shuffle" }));
-  const reset = button("Reset", () => tell({ do: "reset" }));
-  const [positionField, positions] = select("Positions", [["own", "each patch keeps its own"], ["place", "that of the new place"], ["none", "none at all"]], (value) => send("positions", value));
+  const random = button("Hide 50 % at random", () => message({ do: "hide", share: share.value / 100 }));
+  const invert = button("Swap hidden and shown", () => message({ do: "invert" }));
+  const shuffle = button("Shuffle", () => message({ do: "shuffle" }));
+  const reset = button("Reset", () => message({ do: "reset" }));
+  const [positionField, positions] = select("Positions", [["own", "each patch keeps its own"], ["place", "that of the new place"], ["none", "none at all"]], (value) => send({ positions: value }));
   const sum = element("p", { class: "note sum", "aria-live": "polite" });
 
   const title = element("h4");
   const bars = element("div", { class: "bars" });
   const tick = element("p", { class: "note" }, "The tick is the probability with all patches in place.");
-  const depth = element("input", { type: "range", min: 0, "aria-label": "Class after layer", oninput: () => send("layer", +depth.value) });
+  const depth = element("input", { type: "range", min: 0, "aria-label": "Class after layer", oninput: () => send({ layer: +depth.value }) });
   const list = element("ol");
-  const keep = button("Keep beside", () => tell({ do: "keep" }));
-  const forget = button("Forget all kept", () => tell({ do: "forget" }));
+  const keep = button("Keep beside", () => message({ do: "keep" }));
+  const forget = button("Forget all kept", () => message({ do: "forget" }));
   const row = element("div", { class: "kept", role: "group", "aria-label": "Kept pictures" });
   const input = pictureInput(model, ask);
   content.append(

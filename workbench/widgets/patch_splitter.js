@@ -3,13 +3,7 @@
 function render({ model, el }) {
   const { content, ask, stop, root } = frame(model, el);
   root.classList.add("patch-splitter");
-  const send = (name, value) => {
-    if (model.saved) return ask();
-    if (model.get(name) === value) return;
-    model.set(name, value);
-    model.save_changes();
-    ask();
-  };
+  const { send } = sender(model, ask);
   const shown = pictureOf(model, () => drawPictures());
   const count = () => model.get("grid")[0] * model.get("grid")[1];
   const fits = () => model.get("patch_size") === model.get("own_patch_size");
@@ -18,27 +12,23 @@ function render({ model, el }) {
   function slider(label, name, least, most) {
     const text = element("output", {});
     const range = element("input", { type: "range", min: least, max: most, "aria-label": label,
-      oninput: () => (text.textContent = `${range.value} pixels`), onchange: () => send(name, +range.value) });
+      oninput: () => (text.textContent = `${range.value} pixels`), onchange: () => send({ [name]: +range.value }) });
     const draw = () => ((range.value = model.get(name)), (text.textContent = `${model.get(name)} pixels`));
     return { field: element("label", { class: "field" }, label, range, text), draw };
   }
   const largest = Math.min(1024, 2 * model.get("own_side"));
   const size = slider("Patch size", "patch_size", 4, Math.max(32, model.get("own_patch_size")));
   const side = slider("Picture size", "side", 32, largest);
-  const own = element("button", { class: "plain", type: "button", onclick: () => {
-    if (model.saved) return ask();
-    for (const [name, value] of [["side", model.get("own_side")], ["patch_size", model.get("own_patch_size")], ["keep_shape", false]]) model.set(name, value);
-    model.save_changes();
-    ask();
-  } }, "As the checkpoint has it");
-  const shape = element("input", { type: "checkbox", onchange: () => send("keep_shape", shape.checked) });
+  const own = element("button", { class: "plain", type: "button", onclick: () =>
+    send({ side: model.get("own_side"), patch_size: model.get("own_patch_size"), keep_shape: false }) }, "As the checkpoint has it");
+  const shape = element("input", { type: "checkbox", onchange: () => send({ keep_shape: shape.checked }) });
 
   // --- the picture, and one patch of it
   const sum = element("p", { class: "sum" });
   const told = element("p", { class: "note told", "aria-live": "polite" });
   const board = patchBoard({
     label: "The picture in patches. Arrow keys move, Enter chooses a patch.",
-    grid: () => model.get("grid"), click: (patch) => send("patch", patch), paint: paintBoard, most: 380,
+    grid: () => model.get("grid"), click: (patch) => send({ patch }), paint: paintBoard, most: 380,
   });
   const large = element("canvas", { class: "large", role: "img", onmousemove: pixelAt, onmouseleave: () => tellPixel(-1) });
   const bands = element("canvas", { class: "strip", role: "img" });
@@ -52,8 +42,8 @@ function render({ model, el }) {
   // --- the projection
   const filter = element("canvas", { class: "filter", role: "img", "aria-label": "The row of the matrix, laid out like the patch" });
   const map = element("canvas", { class: "map", role: "img", "aria-label": "The projection matrix" });
-  const vector = element("canvas", { class: "strip pick", role: "img", "aria-label": "The resulting vector", onclick: (event) => send("output", Math.floor((event.offsetX / vector.clientWidth) * hidden())) });
-  const output = element("input", { type: "number", min: 1, onchange: () => send("output", +output.value - 1) });
+  const vector = element("canvas", { class: "strip pick", role: "img", "aria-label": "The resulting vector", onclick: (event) => send({ output: Math.floor((event.offsetX / vector.clientWidth) * hidden()) }) });
+  const output = element("input", { type: "number", min: 1, onchange: () => send({ output: +output.value - 1 }) });
   const shapes = element("p", { class: "note" }), product = element("p", { class: "product" });
   const hidden = () => model.get("matrix_shape")[2];
   const projection = element("section", { class: "part", "aria-label": "Projection" }, element("h4", {}, "Times one matrix"), shapes,
@@ -67,7 +57,7 @@ function render({ model, el }) {
   const sequence = patchBoard({
     label: "All tokens, the class token first. Arrow keys move, Enter chooses one.", most: 4000,
     grid: () => [Math.ceil((count() + 1) / perRow()), perRow()],
-    click: (token) => token <= count() && send("patch", token - 1), paint: paintSequence,
+    click: (token) => token <= count() && send({ patch: token - 1 }), paint: paintSequence,
   });
   const strips = ["patch × matrix", "+ position", "= token"].map((name) => {
     const canvas = element("canvas", { class: "strip", role: "img", "aria-label": name });

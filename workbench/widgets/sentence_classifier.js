@@ -3,13 +3,13 @@
 function render({ model, el }) {
   const { content, ask, stop, root } = frame(model, el);
   root.classList.add("one-text", "sentence-classifier");
-  const send = sender(model, ask);
+  const { send, message } = sender(model, ask);
   let asked = 0; // a timer: what explains the answer is asked for when typing rests
 
   const area = textField(model, send, "The sentence");
   const heads = model.get("choices");
-  const [headField, head] = select("Head", heads.map((name) => [name, name]), (value) => send("head", value));
-  const all = element("button", { class: "plain", type: "button", onclick: () => send("hidden", []) }, "Show all words");
+  const [headField, head] = select("Head", heads.map((name) => [name, name]), (value) => send({ head: value }));
+  const all = element("button", { class: "plain", type: "button", onclick: () => send({ hidden: [] }) }, "Show all words");
   const remark = element("p", { class: "remark", role: "note" });
   const bars = element("div", { role: "group", "aria-label": "Classes, the most probable first. Enter asks for the reasons of a class." });
   const ofClass = element("b");
@@ -35,7 +35,7 @@ function render({ model, el }) {
 
   function hide(index) {
     const words = model.get("words").map((word, at) => (at === index ? { ...word, hidden: !word.hidden } : word));
-    send("hidden", words.filter((word) => word.hidden).map((word) => [word.start, word.end]));
+    send({ hidden: words.filter((word) => word.hidden).map((word) => [word.start, word.end]) });
   }
 
   function near(index, on) {
@@ -69,7 +69,7 @@ function render({ model, el }) {
       if (compared) track.append(element("span", { class: "before", style: `left: ${99 * before}%`, title: `with all words: ${percent(before)}` }));
       const chosen = label === model.get("chosen");
       return element("button", { class: "candidate", type: "button", "aria-pressed": String(chosen),
-        onclick: () => send("target", label === model.get("target") ? "" : label) },
+        onclick: () => send({ target: label === model.get("target") ? "" : label }) },
         element("span", { class: "word" }, label), track, element("span", { class: "value" }, percent(now)));
     }));
     pages.querySelector(".tick").textContent = compared ? "The tick is the probability with all words in sight." : "";
@@ -96,7 +96,7 @@ function render({ model, el }) {
     clearTimeout(asked);
     // Asked for in small portions, so that typing never waits for the reasons of an old text.
     if (model.get("waiting") && !model.saved)
-      asked = setTimeout(() => (model.send({ do: "explain" }), ask()), ready ? 0 : 250);
+      asked = setTimeout(() => message({ do: "explain" }), ready ? 0 : 250);
   }
 
   // A fall of the probability in percentage points, with a sign that does not need the colour.

@@ -79,6 +79,25 @@ function frame(model, el) {
   return { root, content, ask, stop };
 }
 
+// send({ text: "…" }) sets traits and asks Python, if that changes anything; message({ do: "…" }) asks for
+// something else. Saved pages say that nothing is computed there.
+function sender(model, ask) {
+  const send = (values) => {
+    if (model.saved) return ask();
+    const same = (name, value) => JSON.stringify(model.get(name)) === JSON.stringify(value);
+    const changed = Object.entries(values).filter(([name, value]) => !same(name, value));
+    if (!changed.length) return; // Python would not answer
+    for (const [name, value] of changed) model.set(name, value);
+    model.save_changes();
+    ask();
+  };
+  const message = (content) => {
+    if (!model.saved) model.send(content);
+    ask();
+  };
+  return { send, message };
+}
+
 // Calls `draw` once after any of these traits changed; returns what undoes it.
 function listen(model, names, draw) {
   let planned = false;

@@ -3,10 +3,10 @@
 function render({ model, el }) {
   const { content, ask, stop, root } = frame(model, el);
   root.classList.add("one-text", "token-tagger");
-  const send = sender(model, ask);
+  const { send } = sender(model, ask);
   const area = textField(model, send, "The sentence");
   const heads = model.get("choices");
-  const [headField, head] = select("Head", heads.map((name) => [name, name]), (value) => send("head", value));
+  const [headField, head] = select("Head", heads.map((name) => [name, name]), (value) => send({ head: value }));
   const remark = element("p", { class: "remark", role: "note" });
   const words = element("div", { class: "words", role: "group", "aria-label": "The words and their classes. Arrow keys move, Enter shows how a class came about." });
   const settle = roving(words);
@@ -54,7 +54,7 @@ function render({ model, el }) {
         class: `stack tag${word.probability < 0.5 ? " unsure" : ""}`, type: "button",
         "aria-pressed": String(index === model.get("pinned")),
         title: `${labels[word.label]} ${percent(word.probability)}`,
-        onclick: () => send("pinned", index),
+        onclick: () => send({ pinned: index }),
         onmouseenter: () => (said.textContent = `“${word.text}”: ${labels[word.label]} with ${percent(word.probability)}.`),
         onmouseleave: () => tell(),
       }, element("span", { class: "text" }, word.text), element("small", {}, labels[word.label]), parts), word.label);
@@ -116,7 +116,7 @@ function render({ model, el }) {
     canvas.addEventListener("click", (event) => {
       if (canvas !== matrix) return;
       const area = canvas.getBoundingClientRect();
-      send("row", Math.floor(((event.clientY - area.top) / area.height) * canvas.height));
+      send({ row: Math.floor(((event.clientY - area.top) / area.height) * canvas.height) });
     });
   }
 
@@ -135,7 +135,7 @@ function render({ model, el }) {
     refill(names, labels.map((label, index) => element("button", {
       class: `name${index === word.label ? " best" : ""}`, type: "button", "aria-pressed": String(index === chosen()),
       "aria-label": `${label}, logit ${fixed(numbers.scores[index], 2)}`,
-      onclick: () => send("row", index),
+      onclick: () => send({ row: index }),
     }, paint(element("span", { class: "swatch" }), index), label)));
     settleNames();
     const top = Math.max(...model.get("probabilities"));

@@ -1,21 +1,4 @@
-// What the widgets on two texts share: sending, text fields, result bars, and tokens that arrow keys walk through.
-
-// send({ first: "…" }) sets traits and asks Python; message({ do: "swap" }) asks for something else.
-function sender(model, ask) {
-  const send = (values) => {
-    if (model.saved) return ask();
-    const changed = Object.entries(values).filter(([name, value]) => model.get(name) !== value);
-    if (!changed.length) return;
-    for (const [name, value] of changed) model.set(name, value);
-    model.save_changes();
-    ask();
-  };
-  const message = (content) => {
-    if (!model.saved) model.send(content);
-    ask();
-  };
-  return { send, message };
-}
+// What the widgets on two texts share: text fields, result bars, and tokens that arrow keys walk through.
 
 // A labelled field for a text; each change is sent. While Python is busy, Jupyter keeps the last one back.
 function textField(model, send, name, label, kind = "") {
