@@ -129,7 +129,8 @@ def test_bert_base_with_512_tokens(lesson):
     thumbs, large = (widget.root.locator(f"canvas.{name}").first for name in ("thumbs", "large"))
     area = thumbs.bounding_box()
     size = (area["width"] - 18) / 12
-    places = [{"x": 18 + size * (at % 12 + 0.5), "y": 18 + size * (at // 12 % 12 + 0.5)} for at in range(1, 61)]
+    cells = [divmod(at, 12) for at in range(1, 61)]
+    places = [{"x": 18 + size * (column + 0.5), "y": 18 + size * (row + 0.5)} for row, column in cells]
     clicks = [lambda place=place: thumbs.click(position=place) for place in places]
     told("another head", times(widget, clicks), widget)
     for view in ("lines", "matrix"):
