@@ -203,7 +203,9 @@ class Widget:
         """With WRITE_SCREENSHOTS=1: the widget, if the window is wide, as README shows it."""
         if not WRITE_SCREENSHOTS or self.page.viewport_size["width"] < 1280:
             return
+        self.page.set_viewport_size({"width": 1280, "height": 1900})  # all of it is on the screen
         self.page.mouse.move(0, 0)
+        self.page.wait_for_timeout(500)
         light = self.page.evaluate("document.body.dataset.jpThemeLight") == "true"
         shot = Image.open(io.BytesIO(self.root.screenshot()))
         shot.save(SCREENSHOTS / f"{name}_{'light' if light else 'dark'}.webp", quality=90)

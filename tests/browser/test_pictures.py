@@ -171,7 +171,7 @@ def test_narrow_and_both_themes(lesson, name):
         light = str(theme == "Light").lower()
         widget.page.wait_for_function(f"document.body.dataset.jpThemeLight === '{light}'")
         assert accessibility_faults(widget.lesson) == [], theme
-        widget.page.set_viewport_size({"width": 1280, "height": 1400})
+        widget.page.set_viewport_size({"width": 1280, "height": 1900})
         widget.page.wait_for_timeout(500)
         assert widget.root.evaluate(overflow) <= 0
         widget.picture(name)
