@@ -1,6 +1,5 @@
 """AttentionExplorer: one viewer for the attention of any head, between words or between patches."""
 
-import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ from workbench.bert import Bert
 from workbench.image import ImageSource, load_image, prepare_image
 from workbench.vit import ViT
 from workbench.widgets.base import WorkbenchWidget, read_front, to_bytes
+from workbench.widgets.picture import picture_png
 
 THUMBNAIL = 48  # most cells of a thumbnail's side; longer inputs are averaged down
 
@@ -183,7 +183,7 @@ class AttentionExplorer(WorkbenchWidget):
             now = self._answer(self._states)[0] if task else None
         self._attention = torch.stack([attention[layer][0] for layer in range(self.layers)]).float()
         if isinstance(self.model, ViT):
-            self._draw_picture()
+            self.picture = picture_png(self._inputs["pixels"], self.model.preprocessing)
             names = [f"patch {row + 1}, {column + 1}" for row, column in np.ndindex(*self.grid)]
             extra = self._attention.shape[-1] - len(names)
             kinds = ["special"] * extra + ["patch"] * len(names)
@@ -208,18 +208,6 @@ class AttentionExplorer(WorkbenchWidget):
         self.effects = b""
         self._draw_thumbnails()
         self._look()
-
-    def _draw_picture(self) -> None:
-        """PNG of the pixels that the model is given."""
-        from PIL import Image
-
-        settings = self.model.preprocessing
-        pixels = self._inputs["pixels"][0].cpu().float()
-        mean, std = (torch.tensor(values)[:, None, None] for values in (settings.mean, settings.std))
-        array = ((pixels * std + mean).clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
-        file = io.BytesIO()
-        Image.fromarray(array).save(file, format="png")
-        self.picture = file.getvalue()
 
     def _draw_thumbnails(self) -> None:
         maps = self._attention
