@@ -106,7 +106,8 @@ class Batches:
         head: whose targets they have; "mlm" for none but the masked words.
         tokens: most tokens in a batch, padding counted, over all processes.
         seed: of the batches, their order and the masks.
-        masked: whether words are masked, and are to be guessed, too.
+        masked: whether words are masked, and are to be guessed, too. Sentences with a class are only masked:
+            few as they are, they are learned by heart otherwise.
     """
 
     def __init__(
@@ -130,6 +131,8 @@ class Batches:
             batch[self.head] = targets
         if self.random_ids is not None:
             batch |= mask_batch(batch["input_ids"], words, self.tokenizer, self.random_ids, self.seed + step)
+        if self.head == "sentiment":
+            batch.pop("mlm", None)
         return {name: tensor[process::processes] for name, tensor in batch.items()}
 
 
@@ -365,7 +368,7 @@ def train(options: argparse.Namespace) -> None:
         return round(options.tokens * SHARES[name] / all_shares)
 
     sources = {
-        name: Batches(table, bert.tokenizer, name, tokens(name), options.seed, masked=name == "nsp")
+        name: Batches(table, bert.tokenizer, name, tokens(name), options.seed, masked=name in ("nsp", "sentiment"))
         for name, table in rows.items()
         if name in SHARES
     }
