@@ -162,6 +162,12 @@ function render({ model, el }) {
     const start = (layer * model.get("heads") + head) * side * side;
     return Float32Array.from({ length: side * side }, (_, at) => bytes.getUint8(start + at) / 255);
   }
+  let drawn = { pictures: [] }; // thumbnails change with the input and the theme, not with each click
+  function thumbPicture(layer, head) {
+    const [bytes, accent, side] = [model.get("thumbnails"), color("--accent"), model.get("side")];
+    if (drawn.bytes !== bytes || drawn.accent !== accent) drawn = { bytes, accent, pictures: [] };
+    return (drawn.pictures[layer * model.get("heads") + head] ??= picture(thumb(layer, head), side, side));
+  }
   function drawThumbs() {
     const size = cell();
     const [layers, heads] = [model.get("layers"), model.get("heads")];
@@ -173,7 +179,7 @@ function render({ model, el }) {
     numbers(layers).forEach((layer) => draw.fillText(layer + 1, 7, edge + layer * (size + gap) + size / 2 + 4));
     const found = effects();
     const most = found ? Math.max(...found.flat().map(Math.abs), 1e-9) : 1;
-    const [side, chosen] = [model.get("side"), model.get("chosen")];
+    const chosen = model.get("chosen");
     draw.imageSmoothingEnabled = false;
     for (const layer of numbers(layers))
       for (const head of numbers(heads)) {
@@ -186,7 +192,7 @@ function render({ model, el }) {
         }
         draw.fillStyle = color("--soft");
         draw.fillRect(x, y, size, size);
-        draw.drawImage(picture(thumb(layer, head), side, side), x, y, size, size);
+        draw.drawImage(thumbPicture(layer, head), x, y, size, size);
         const shown = model.get("layer") === layer && (model.get("head") === head || (model.get("head") < 0 && (!chosen.length || chosen.includes(head))));
         if (shown || (same(cursor, [layer, head]) && document.activeElement === thumbs)) {
           draw.strokeStyle = color(shown ? "--ink" : "--accent");
@@ -363,7 +369,9 @@ function render({ model, el }) {
     for (const button of modes) button.setAttribute("aria-pressed", String(button.dataset.mode === clicks));
   }
   function choices(control, names, value) {
-    control.replaceChildren(...names.map(([at, text]) => element("option", { value: at }, text)));
+    const now = JSON.stringify(names);
+    if (control.names !== now) control.replaceChildren(...names.map(([at, text]) => element("option", { value: at }, text)));
+    control.names = now;
     control.value = value;
   }
   function drawAnswers() {
