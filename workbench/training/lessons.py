@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -20,7 +21,9 @@ from workbench.encoder import MODEL_LOCK, SelfAttention
 from workbench.training import loop
 from workbench.training.data import IGNORED, Rows, pack_rows
 from workbench.training.text import Batches, HeadLosses, head_figures, scores
+from workbench.vit import ViT
 
+Model = TypeVar("Model", Bert, ViT)
 Labelled = tuple[str, str]  # a text and its class; or its words and as many classes, between spaces
 # What a new linear map needs to get anywhere in few steps, and what a trained encoder can take.
 RATES = {"frozen": 2e-2, "fine-tuned": 3e-4}
@@ -121,10 +124,13 @@ def make_rows(examples: Sequence[Labelled], labels: Sequence[str], kind: str, be
     return pack_rows(bert.tokenizer, (row(*example) for example in examples))
 
 
-def new_classifier(bert: Bert, head: str, kind: str, labels: Sequence[str], frozen: bool) -> Bert:
-    """A copy of a BERT with one untrained head and no other; the original stays as it is."""
+def copy_without_heads(model: Model, frozen: bool) -> Model:
+    """A copy of a BERT or a ViT for a new head; the original stays as it is."""
+    shared = {id(model.heads): type(model.heads)()}
+    if isinstance(model, Bert):
+        shared[id(model.tokenizer)] = model.tokenizer
     with MODEL_LOCK:
-        fresh = copy.deepcopy(bert, {id(bert.tokenizer): bert.tokenizer, id(bert.heads): nn.ModuleDict()})
+        fresh = copy.deepcopy(model, shared)
     for parameter in fresh.parameters():
         parameter.data = parameter.data.float().contiguous()  # rows first, which training is faster with
         parameter.requires_grad_(not frozen)
@@ -133,6 +139,50 @@ def new_classifier(bert: Bert, head: str, kind: str, labels: Sequence[str], froz
             module.dropout_prob = 0.0
         elif isinstance(module, nn.Dropout) and frozen:
             module.p = 0.0
+    return fresh
+
+
+def train_and_look(
+    objective: nn.Module,
+    batch_at: Callable[..., loop.Batch],
+    look: Callable[[int], None],
+    *,
+    learning_rate: float,
+    steps: int,
+    looks: int,
+    seed: int,
+    stop: Event | None,
+) -> None:
+    """`loop.train` in a lesson: `look(step)` is called before the first step, about `looks` times on the way,
+    and after the last; setting `stop` ends it and keeps what was learned."""
+
+    def until_stopped(*step: int) -> loop.Batch:
+        if stop is not None and stop.is_set():
+            raise KeyboardInterrupt  # the loop keeps what was learned
+        return batch_at(*step)
+
+    settings = loop.Settings(
+        learning_rate=learning_rate,
+        steps=steps,
+        warmup=max(1, steps // 10),
+        seed=seed,
+        log_every=max(1, steps // looks),
+        save_every=steps + 1,
+    )
+    look(0)
+    with tempfile.TemporaryDirectory() as folder:
+        progress = loop.train(
+            objective, until_stopped, settings, Path(folder), watch=lambda line: look(line["step"])
+        )
+    if progress.step % settings.log_every:
+        look(progress.step)
+    for parameter in objective.parameters():
+        parameter.requires_grad_(True)  # as in every other model
+
+
+def new_classifier(bert: Bert, head: str, kind: str, labels: Sequence[str], frozen: bool) -> Bert:
+    """A copy of a BERT with one untrained head and no other."""
+    fresh = copy_without_heads(bert, frozen)
     if kind == "sentence" and fresh.pooler is None:  # [CLS] as it is, but for the tanh
         fresh.pooler = Pooler(fresh.config).to(fresh.device)
         nn.init.eye_(fresh.pooler.dense.weight)
@@ -195,29 +245,17 @@ def fine_tune(
         )
         tell(result)
 
-    def batch_at(*step: int) -> loop.Batch:
-        if stop is not None and stop.is_set():
-            raise KeyboardInterrupt  # the loop keeps what was learned
-        return batches(*step)
-
-    settings = loop.Settings(
+    train_and_look(
+        HeadLosses(fresh),
+        batches,
+        look,
         learning_rate=RATES["frozen" if frozen else "fine-tuned"],
         steps=steps,
-        warmup=max(1, steps // 10),
+        looks=looks,
         seed=seed,
-        log_every=max(1, steps // looks),
-        save_every=steps + 1,
+        stop=stop,
     )
-    look(0)
-    with tempfile.TemporaryDirectory() as folder:
-        progress = loop.train(
-            HeadLosses(fresh), batch_at, settings, Path(folder), watch=lambda line: look(line["step"])
-        )
-    if result.curve[-1]["step"] != progress.step:
-        look(progress.step)
     _answer(result, held_out, held_out_rows, kind)
-    for parameter in fresh.parameters():
-        parameter.requires_grad_(True)  # as in every other model
     if watch is not None:
         watch(result)  # now with `confusion` and `answers`
     return result

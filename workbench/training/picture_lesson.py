@@ -1,8 +1,6 @@
 """A new head for a handful of pictures, in a lesson: trained alone, or together with the encoder."""
 
-import copy
 import random
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,10 +12,11 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from workbench.encoder import MODEL_LOCK, SelfAttention, initialize
+from workbench.encoder import MODEL_LOCK, initialize
 from workbench.image import ImageSource, load_image, prepare_image
 from workbench.training import loop
 from workbench.training.image import DRAWS, augment, points
+from workbench.training.lessons import copy_without_heads, train_and_look
 from workbench.training.pictures import find_pictures
 from workbench.training.toy_pictures import LABELS, draw_pictures
 from workbench.vit import ViT
@@ -113,16 +112,7 @@ def split_pictures(pictures: Sequence[LabelledPicture], seed: int = 0) -> tuple[
 
 def new_head(vit: ViT, labels: Sequence[str], frozen: bool) -> ViT:
     """A copy of a ViT with an untrained head for other classes; the original stays as it is."""
-    with MODEL_LOCK:
-        fresh = copy.deepcopy(vit, {id(vit.heads): nn.ModuleList()})
-    for parameter in fresh.parameters():
-        parameter.data = parameter.data.float().contiguous()  # rows first, which training is faster with
-        parameter.requires_grad_(not frozen)
-    for module in fresh.modules():
-        if isinstance(module, SelfAttention):
-            module.dropout_prob = 0.0
-        elif isinstance(module, nn.Dropout):
-            module.p = 0.0
+    fresh = copy_without_heads(vit, frozen)
     config = vit.config
     size = config.representation_size or config.hidden_size
     fresh.heads.extend(nn.Linear(size, len(labels)) for _ in range(config.num_head_tokens))
@@ -171,8 +161,6 @@ def fine_tune_pictures(
     result = PictureLesson(fresh)
 
     def batch_at(step: int, *_: int) -> loop.Batch:
-        if stop is not None and stop.is_set():
-            raise KeyboardInterrupt  # the loop keeps what was learned
         drawn = np.random.default_rng((seed, step))
         rows = torch.from_numpy(drawn.choice(train, BATCH))
         draws = torch.from_numpy(drawn.random((BATCH, DRAWS), dtype=np.float32))
@@ -196,24 +184,17 @@ def fine_tune_pictures(
         if watch is not None:
             watch(line)
 
-    settings = loop.Settings(
+    train_and_look(
+        HeadLosses(fresh),
+        batch_at,
+        look,
         learning_rate=RATES["frozen" if frozen else "fine-tuned"],
         steps=steps,
-        warmup=max(1, steps // 10),
+        looks=looks,
         seed=seed,
-        log_every=max(1, steps // looks),
-        save_every=steps + 1,
+        stop=stop,
     )
-    look(0)
-    with tempfile.TemporaryDirectory() as folder:
-        progress = loop.train(
-            HeadLosses(fresh), batch_at, settings, Path(folder), watch=lambda line: look(line["step"])
-        )
-    if result.log[-1]["step"] != progress.step:
-        look(progress.step)
     for number, said in zip(held_out, logits_of(held_out).argmax(-1).tolist(), strict=True):
         if said != targets[number]:
             result.mistakes.append((images[number], pictures[number][1], labels[said]))
-    for parameter in fresh.parameters():
-        parameter.requires_grad_(True)  # as in every other model
     return result

@@ -368,7 +368,9 @@ def train(options: argparse.Namespace) -> None:
         return round(options.tokens * SHARES[name] / all_shares)
 
     sources = {
-        name: Batches(table, bert.tokenizer, name, tokens(name), options.seed, masked=name in ("nsp", "sentiment"))
+        name: Batches(
+            table, bert.tokenizer, name, tokens(name), options.seed, masked=name in ("nsp", "sentiment")
+        )
         for name, table in rows.items()
         if name in SHARES
     }
