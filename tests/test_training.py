@@ -535,6 +535,14 @@ def test_it_learns_more_than_how_often_words_occur(bert: Bert, tmp_path: Path) -
     assert text.head_figures(bert, score_rows, "mlm", most=1)["mlm_count"] < 10
 
 
+def test_sentences_are_masked_but_not_guessed_from(tokenizer: Tokenizer) -> None:
+    rows = examples.sentence_rows([{"text": sentence(n), "label": n % 2} for n in range(60)], tokenizer)
+    drawn = text.Batches(rows, tokenizer, "sentiment", 256, masked=True)
+    assert set(drawn(0)) == {"input_ids", "token_type_ids", "attention_mask", "sentiment"}
+    masked = [(drawn(step)["input_ids"] == tokenizer.mask_id).float().mean() for step in range(4)]
+    assert 0.02 < np.mean(masked) < 0.2
+
+
 def test_rows_that_cannot_be_read_do_no_harm(bert: Bert, tmp_path: Path) -> None:
     rows = data.make_rows(["ö ü ä ß é è ø"], bert.tokenizer)  # [UNK] only: nothing to guess
     assert len(rows) == 1
