@@ -204,6 +204,7 @@ class Widget:
         if not WRITE_SCREENSHOTS or self.page.viewport_size["width"] < 1280:
             return
         self.page.set_viewport_size({"width": 1280, "height": 1900})  # all of it is on the screen
+        self.root.evaluate("widget => widget.scrollIntoView({ block: 'center' })")  # clear of the toolbar
         self.page.mouse.move(0, 0)
         self.page.wait_for_timeout(500)
         light = self.page.evaluate("document.body.dataset.jpThemeLight") == "true"
