@@ -8,7 +8,7 @@ import pytest
 import workbench as wb
 from workbench.bert import Bert
 
-FLOOR = 48  # of 60
+FLOOR = 54  # of 60
 
 MASKED = {  # any of these among the five best guesses
     "I drink a cup of [MASK] every morning.": {"tea", "coffee", "milk", "water"},

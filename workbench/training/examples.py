@@ -33,7 +33,6 @@ COLUMNS = {  # columns that a set for a head has
 }
 LONGEST = 256  # word pieces of a question with its passage, in training
 QUESTIONS_EACH = 8  # most questions of a context: some sets have very many for one sentence
-UNANSWERABLE_TIMES = 2  # questions without an answer are few, and the hardest to tell
 
 Example = dict  # with the columns above
 
@@ -77,7 +76,8 @@ def read_examples(source: str | Path) -> dict[str, dict[str, list[Example]]]:
                     },
                 }
                 for row in kept
-                for question in (_asked(row["qas"]) if split == "train" else row["qas"])
+                for question in row["qas"][: QUESTIONS_EACH if split == "train" else None]
+                if not (split == "train" and question.get("amb"))  # it occurs twice: which one is meant?
             ]
     if "cad_nli" in files:
         rows = [
@@ -109,13 +109,6 @@ def read_examples(source: str | Path) -> dict[str, dict[str, list[Example]]]:
     if trained:
         heads["pos"]["train"] = [row for row in trained if " ".join(row["tokens"]).lower() not in seen]
     return dict(heads)
-
-
-def _asked(questions: list[dict]) -> list[dict]:
-    """Those of a context that are trained on."""
-    answerable = [question for question in questions[:QUESTIONS_EACH] if question["a"]]
-    clear = [question for question in answerable if not question.get("amb")]  # else: which one is meant?
-    return clear + UNANSWERABLE_TIMES * [question for question in questions if not question["a"]]
 
 
 def _read_hub(name: str) -> dict[str, dict[str, list[Example]]]:
