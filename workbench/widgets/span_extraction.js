@@ -146,7 +146,7 @@ function render({ model, el }) {
     };
     if (answer.length) outline(answer[0], answer[1], "--ink");
     if (cell) outline(cell[0] + first, cell[1] + first, "--random");
-    mapNote.textContent = `Column: where it starts; row: where it ends. Grey cells are impossible (the end comes before the start, or more than ${longest} pieces). The darker, the more probable (square root).` +
+    mapNote.textContent = `Column: where it starts; row: where it ends. Grey cells are impossible (the end comes before the start, or more than ${longest} pieces). The stronger its colour, the more probable a cell (square root).` +
       (count < tokens.length ? ` ${count} of ${tokens.length} word pieces are on the map, around the answer.` : "");
     sayCell();
   }
