@@ -160,7 +160,9 @@ function render({ model, el }) {
     const side = model.get("side");
     const bytes = model.get("thumbnails");
     const start = (layer * model.get("heads") + head) * side * side;
-    return Float32Array.from({ length: side * side }, (_, at) => bytes.getUint8(start + at) / 255);
+    const values = new Float32Array(side * side);
+    for (let at = 0; at < values.length; at += 1) values[at] = bytes.getUint8(start + at) / 255;
+    return values;
   }
   let drawn = { pictures: [] }; // thumbnails change with the input and the theme, not with each click
   function thumbPicture(layer, head) {
