@@ -9,9 +9,12 @@ from nbclient import NotebookClient
 from workbench.cli import notebooks_folder
 
 LESSONS = sorted(notebooks_folder().glob("*.ipynb"))
+RUN = [  # lesson 10 trains two models from nothing, which takes a minute
+    pytest.param(path, marks=[pytest.mark.slow] if path.stem == "10_pretraining" else []) for path in LESSONS
+]
 
 
-@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", RUN, ids=lambda path: path.stem)
 def test_lesson_runs(path):
     notebook = nbformat.read(path, as_version=4)
     start = time.monotonic()
