@@ -536,7 +536,7 @@ def test_it_learns_more_than_how_often_words_occur(bert: Bert, tmp_path: Path) -
 
 def test_sentences_are_masked_but_not_guessed_from(tokenizer: Tokenizer) -> None:
     rows = examples.sentence_rows([{"text": sentence(n), "label": n % 2} for n in range(60)], tokenizer)
-    drawn = text.Batches(rows, tokenizer, "sentiment", 256, masked=True)
+    drawn = text.Batches(rows, tokenizer, "sentiment", 256, masked=True, guessed=False)
     assert set(drawn(0)) == {"input_ids", "token_type_ids", "attention_mask", "sentiment"}
     masked = [(drawn(step)["input_ids"] == tokenizer.mask_id).float().mean() for step in range(4)]
     assert 0.02 < np.mean(masked) < 0.2

@@ -106,14 +106,22 @@ class Batches:
         head: whose targets they have; "mlm" for none but the masked words.
         tokens: most tokens in a batch, padding counted, over all processes.
         seed: of the batches, their order and the masks.
-        masked: whether words are masked, and are to be guessed, too. Sentences with a class are only masked:
-            few as they are, they are learned by heart otherwise.
+        masked: whether words are masked.
+        guessed: whether masked words are to be guessed, too.
     """
 
     def __init__(
-        self, rows: Rows, tokenizer: Tokenizer, head: str, tokens: int, seed: int = 0, *, masked: bool = False
+        self,
+        rows: Rows,
+        tokenizer: Tokenizer,
+        head: str,
+        tokens: int,
+        seed: int = 0,
+        *,
+        masked: bool = False,
+        guessed: bool = True,
     ) -> None:
-        self.rows, self.tokenizer, self.head, self.seed = rows, tokenizer, head, seed
+        self.rows, self.tokenizer, self.head, self.seed, self.guessed = rows, tokenizer, head, seed, guessed
         self.random_ids = tokenizer.random_ids() if masked or head == "mlm" else None
         self.batches = bucketed_batches(rows.lengths, tokens, seed)
 
@@ -131,7 +139,7 @@ class Batches:
             batch[self.head] = targets
         if self.random_ids is not None:
             batch |= mask_batch(batch["input_ids"], words, self.tokenizer, self.random_ids, self.seed + step)
-        if self.head == "sentiment":
+        if not self.guessed:
             batch.pop("mlm", None)
         return {name: tensor[process::processes] for name, tensor in batch.items()}
 
@@ -369,7 +377,13 @@ def train(options: argparse.Namespace) -> None:
 
     sources = {
         name: Batches(
-            table, bert.tokenizer, name, tokens(name), options.seed, masked=name in ("nsp", "sentiment")
+            table,
+            bert.tokenizer,
+            name,
+            tokens(name),
+            options.seed,
+            masked=name in ("nsp", "sentiment"),
+            guessed=name != "sentiment",  # only masked: few as they are, they are learned by heart otherwise
         )
         for name, table in rows.items()
         if name in SHARES
