@@ -104,6 +104,13 @@ def test_texts_are_typed_and_errors_keep_what_was_there(explorer):
     assert explorer.page.locator(".jp-Cell").count() == cells
 
 
+def test_canvases_follow_the_theme(explorer):
+    before = pixels(explorer)
+    light = explorer.page.evaluate("document.body.dataset.jpThemeLight") == "true"
+    explorer.lesson.command("apputils:change-theme", theme=f"JupyterLab {'Dark' if light else 'Light'}")
+    explorer.lesson.wait(lambda: pixels(explorer) != before, "the colours of the other theme")
+
+
 @pytest.mark.parametrize(("theme", "width"), [("Light", 1280), ("Dark", 1280), ("Dark", 800)])
 def test_light_and_dark_wide_and_narrow(lesson, theme, width):
     opened = lesson(LESSON, width=width)

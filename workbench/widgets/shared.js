@@ -98,7 +98,8 @@ function sender(model, ask) {
   return { send, message };
 }
 
-// Calls `draw` once after any of these traits changed; returns what undoes it.
+// Calls `draw` once after any of these traits changed, and after the theme did, as canvases keep its colours;
+// returns what undoes it.
 function listen(model, names, draw) {
   let planned = false;
   const plan = () => {
@@ -110,7 +111,10 @@ function listen(model, names, draw) {
     });
   };
   for (const name of names) model.on(`change:${name}`, plan);
+  const theme = new MutationObserver(() => setTimeout(plan, 300)); // its colours are loaded after its name is set
+  theme.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light"] });
   return () => {
+    theme.disconnect();
     for (const name of names) model.off(`change:${name}`, plan);
   };
 }

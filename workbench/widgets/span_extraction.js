@@ -184,7 +184,7 @@ function render({ model, el }) {
     const [start, end, own, startTimes, endTimes] = readFloat16(model.get("vectors"), width);
     const word = tokens[chosen][1];
     const room = strips.parentElement.clientWidth - 26;
-    const written = room < 400 ? 3 : 5; // numbers of a vector
+    const written = room < 340 ? 2 : room < 400 ? 3 : 5; // numbers of a vector
     const rows = [["S", start, ""], ["E", end, ""], [`T “${word}”`, own, ""],
       ["S × T", startTimes, `S · T = ${dots[0].toFixed(2)}`],
       ["E × T", endTimes, `E · T = ${dots[1].toFixed(2)}`]];
