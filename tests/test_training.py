@@ -331,7 +331,7 @@ def test_rows_of_examples_say_what_the_examples_say(kit: Path, tokenizer: Tokeni
         examples.UPOS_LABELS[tag] if tag >= 0 else "" for tag in every.batch(np.array([3]), 0)["targets"][0]
     ]
     assert tags[:4] == ["", "DET", "NUM", "VERB"] and "PART" in tags
-    row = examples.word_rows([{"tokens": ["7-8", "cat"], "upos": ["NUM", "NOUN"]}], tokenizer)
+    row = examples.word_rows([{"tokens": ["7-8", "cat"], "upos": ["NUM", "NOUN"]}], tokenizer, every_word=True)
     only = examples.word_rows(
         [{"tokens": ["7-8", "cat"], "upos": ["NUM", "NOUN"]}], tokenizer, every_word=False
     )
@@ -444,6 +444,28 @@ def test_a_finished_training_can_be_made_longer(bert: Bert, tmp_path: Path) -> N
     run(bert, source, tmp_path, steps=4)
     assert run(bert, source, tmp_path, steps=4, resume=True).step == 4
     assert run(bert, source, tmp_path, steps=7, resume=True).step == 7
+
+
+def test_the_mean_of_the_cycles_comes_out(bert: Bert, tmp_path: Path) -> None:
+    start = copy.deepcopy(bert)
+    source, ends = batches(bert.tokenizer), []
+
+    def batch_at(step: int, process: int, processes: int) -> loop.Batch:
+        if step in (4, 8):  # the weights after 4 and 8 steps are the ends of the first two cycles
+            ends.append({name: tensor.clone() for name, tensor in bert.state_dict().items()})
+        if step == 9 and len(ends) == 2:
+            raise RuntimeError("killed")
+        return source(step, process, processes)
+
+    with pytest.raises(RuntimeError, match="killed"):
+        run(bert, batch_at, tmp_path / "killed", steps=12, cycles=3)
+    ends.append({})
+    run(bert, batch_at, tmp_path / "killed", steps=12, cycles=3, resume=True)
+    run(start, source, tmp_path / "whole", steps=12, cycles=3)
+    last = copy.deepcopy(start)
+    for name, tensor in bert.state_dict().items():
+        torch.testing.assert_close(tensor, start.state_dict()[name], atol=1e-6, rtol=0)
+    assert last is not None
 
 
 def test_an_interruption_keeps_what_was_learned(bert: Bert, tmp_path: Path, capsys) -> None:

@@ -8,14 +8,17 @@ pairs by the group of sentences that were made from each other, sentences by the
 import hashlib
 import json
 import lzma
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
+import tokenizers
 
 from workbench.text import Tokenizer
-from workbench.training.data import IGNORED, Rows, pack_rows, pieces_of
+from workbench.training.data import IGNORED, Pieces, Rows, pack_rows, pieces_of
 
 NLI_LABELS = ("entailment", "neutral", "contradiction")
 SENTIMENT_LABELS = ("negative", "positive")
@@ -35,6 +38,7 @@ LONGEST = 256  # word pieces of a question with its passage, in training
 QUESTIONS_EACH = 8  # most questions of a context: some sets have very many for one sentence
 
 Example = dict  # with the columns above
+Word = tuple[int, ...]  # the ids of its pieces
 
 
 def read_lines(file: Path) -> list[dict]:
@@ -155,9 +159,30 @@ def sentence_rows(examples: Iterable[Example], tokenizer: Tokenizer, longest: in
     )
 
 
-def pair_rows(examples: Iterable[Example], tokenizer: Tokenizer, longest: int = 126) -> Rows:
-    """Premise and hypothesis with a class, for "nli"; unlabelled ones (-1) are left out."""
+def pair_rows(
+    examples: Iterable[Example],
+    tokenizer: Tokenizer,
+    *,
+    unrelated: float = 0.0,
+    longest: int = 126,
+    seed: int = 0,
+) -> Rows:
+    """Premise and hypothesis with a class, for "nli"; unlabelled ones (-1) are left out.
+
+    Args:
+        unrelated: so many pairs more, as a share: a hypothesis with the premise of another row, "neutral".
+            Sets made by asking for contradictions have no pairs about different things.
+        longest: most word pieces of each.
+        seed: of the choices.
+    """
     examples = [row for row in examples if row["label"] != -1]
+    random = np.random.default_rng(seed)
+    for row in [row for row in examples if random.random() < unrelated]:
+        other = examples[int(random.integers(len(examples)))]
+        if other["premise"] != row["premise"] and other["hypothesis"] != row["hypothesis"]:
+            examples.append(
+                {"premise": other["premise"], "hypothesis": row["hypothesis"], "label": "neutral"}
+            )
     firsts = pieces_of([row["premise"] for row in examples], tokenizer)
     seconds = pieces_of([row["hypothesis"] for row in examples], tokenizer)
     return pack_rows(
@@ -184,7 +209,7 @@ def written(words: list[str]) -> tuple[str, list[tuple[int, int]]]:
     return text, spans
 
 
-def word_rows(examples: Iterable[Example], tokenizer: Tokenizer, every_word: bool = True) -> Rows:
+def word_rows(examples: Iterable[Example], tokenizer: Tokenizer, every_word: bool = False) -> Rows:
     """Words with a class, for "pos".
 
     Args:
@@ -214,11 +239,100 @@ def word_rows(examples: Iterable[Example], tokenizer: Tokenizer, every_word: boo
     return pack_rows(tokenizer, rows())
 
 
+class WordExchange:
+    """Exchanges a word of a question for one of like meaning, so that its passage answers it no more.
+
+    "When did Paris fall?" may become "When did London fall?", or ask about another name of the passage: as
+    in Jia and Liang (arXiv:1707.07328, section 3.3), by the nearest word vectors, and with the entity swaps
+    of SQuAD 2.0 (arXiv:1806.03822, table 1). Now and then the new word means the same: such a row is wrong.
+
+    Args:
+        passages: all of them, for how common words are: what is in one of twenty is not exchanged.
+        tokenizer: the one that made them.
+        vectors: of the word pieces (vocabulary, hidden_size).
+    """
+
+    def __init__(
+        self, passages: Iterable[tokenizers.Encoding], tokenizer: Tokenizer, vectors: np.ndarray
+    ) -> None:
+        self.tokenizer = tokenizer
+        vectors = vectors - vectors.mean(0)
+        self.vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        texts = [tokenizer.backend.id_to_token(token) for token in range(len(vectors))]
+        self.usable = np.array([text.isalnum() and text.isascii() and len(text) > 1 for text in texts])
+        self.count = 0
+        self.common: Counter[Word] = Counter()
+        for passage in passages:
+            self.count += 1
+            self.common.update(set(words_of(passage.ids, passage.word_ids)))
+        self.like = lru_cache(maxsize=None)(self._like)
+
+    def text(self, word: Word) -> str:
+        """How it is written."""
+        return "".join(self.tokenizer.backend.id_to_token(piece).removeprefix("##") for piece in word)
+
+    def telling(self, word: Word) -> bool:
+        """Whether a word says what the question is about."""
+        return self.common[word] * 20 < self.count and self.text(word).isalnum()
+
+    def differ(self, one: Word, other: Word) -> bool:
+        """Whether two words are not forms of each other, and both numbers or neither."""
+        one, other = self.text(one), self.text(other)
+        number = one.isdigit()
+        return number == other.isdigit() and (one != other if number else one[:2] != other[:2])
+
+    def vector(self, word: Word) -> np.ndarray:
+        """(hidden_size,): the mean of its pieces."""
+        mean = self.vectors[list(word)].mean(0)
+        return mean / np.linalg.norm(mean)
+
+    def _like(self, word: Word) -> list[Word]:
+        likeness = np.where(self.usable, self.vectors @ self.vector(word), -1)
+        near = [(int(token),) for token in np.argsort(likeness)[:-20:-1] if likeness[token] > 0.4]
+        return [other for other in near if self.differ(word, other)][:5]
+
+    def __call__(
+        self, asked: Pieces, passage: tokenizers.Encoding, answer: Sequence[int], random: np.random.Generator
+    ) -> Pieces | None:
+        """The question with a word exchanged: half of the time for another word of the passage if it has one
+        like it, else for one that is not in it. None if no word will do."""
+        there = dict.fromkeys(words_of(passage.ids, passage.word_ids))
+        words = words_of(*asked)
+        places = [place for place, word in enumerate(words) if word in there and self.telling(word)]
+        if not places:
+            return None
+        place = int(random.choice(places))
+        word = words[place]
+        others = [
+            other
+            for other in there
+            if other not in words
+            and not set(other) & set(answer)
+            and self.telling(other)
+            and self.differ(word, other)
+            and self.vector(word) @ self.vector(other) > 0.4
+        ]
+        if not others or random.random() < 0.5:
+            others = [other for other in self.like(word) if other not in there]
+        if not others:
+            return None
+        words[place] = others[int(random.integers(len(others)))]
+        numbers = [number for number, word in enumerate(words) for _ in word]
+        return [piece for word in words for piece in word], numbers
+
+
+def words_of(ids: Sequence[int], word_ids: Sequence[int]) -> list[Word]:
+    """The pieces of each word."""
+    return [tuple(ids[i] for i in group) for _, group in groupby(range(len(ids)), lambda i: word_ids[i])]
+
+
 def span_rows(
     examples: Iterable[Example],
     tokenizer: Tokenizer,
     *,
-    unanswerable: float = 0.15,
+    unanswerable: float = 0.0,
+    exchanged: float = 0.0,
+    vectors: np.ndarray | None = None,
     longest: int = LONGEST,
     seed: int = 0,
 ) -> Rows:
@@ -227,6 +341,9 @@ def span_rows(
     Args:
         unanswerable: so many questions more, as a share, are put to another passage of the same article
             that does not hold the answer (BERT, section 4.3).
+        exchanged: so many questions more, as a share, have a word exchanged, so that the passage does not
+            answer them any more; see `WordExchange`.
+        vectors: of the word pieces (vocabulary, hidden_size), which `exchanged` needs.
         longest: most word pieces; of a longer passage a stretch around the answer is used.
         seed: of the choices.
     """
@@ -234,6 +351,7 @@ def span_rows(
     examples = list(examples)
     contexts = list(dict.fromkeys(row["context"] for row in examples))
     passages = dict(zip(contexts, pieces_of(contexts, tokenizer), strict=True))
+    exchange = WordExchange(passages.values(), tokenizer, vectors) if exchanged else None
     by_title: dict[str, list[str]] = defaultdict(list)
     for row in examples:
         known = by_title[row.get("title", "")]
@@ -273,5 +391,9 @@ def span_rows(
                 answer.lower() in other.lower() for answer in answers["text"]
             ):
                 yield packed(asked, passages[other], len(passages[other].ids), -1)
+            if exchange is not None and random.random() < exchanged:
+                answer = passage.ids[inside[0] : inside[-1] + 1]
+                if changed := exchange(asked, passage, answer, random):
+                    yield packed(changed, passage, len(passage.ids), -1)
 
     return pack_rows(tokenizer, rows())

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import shutil
 import time
 from collections.abc import Callable
@@ -12,8 +13,10 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
 from accelerate.utils import broadcast_object_list
+from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.optim.swa_utils import AveragedModel
 from tqdm.auto import tqdm
 
 from workbench.encoder import MODEL_LOCK
@@ -26,11 +29,16 @@ logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How long and how fast to train. Give `steps`, or `hours`, or both (what comes first ends it)."""
+    """How long and how fast to train. Give `steps`, or `hours`, or both (what comes first ends it).
+
+    With several `cycles` the learning rate falls to zero at the end of each, and what comes out is the mean
+    of the weights there (stochastic weight averaging, arXiv:1803.05407): better than any of them.
+    """
 
     learning_rate: float = 5e-4
     steps: int | None = None
     hours: float | None = None
+    cycles: int = 1
     warmup: int = 100
     weight_decay: float = 0.01
     clip: float = 1.0
@@ -49,10 +57,15 @@ class Settings:
         used += [seconds / (self.hours * 3600)] if self.hours else []
         return max(0.0, 1 - max(used))
 
+    def to_come(self, step: int, seconds: float) -> int:
+        """How many cycles are still to come, the one that runs not counted."""
+        return max(0, math.ceil(self.left(step, seconds) * self.cycles) - 1)
+
     def rate(self, step: int, seconds: float) -> float:
-        """The learning rate: it rises over `warmup` steps, stays, and falls to zero over the last fifth
-        (warm-up, stable, decay; arXiv:2404.06395)."""
-        return self.learning_rate * min(1.0, (step + 1) / max(1, self.warmup), self.left(step, seconds) * 5)
+        """The learning rate: it rises over `warmup` steps, stays, and falls to zero over the last fifth of
+        each cycle (warm-up, stable, decay; arXiv:2404.06395)."""
+        left = self.left(step, seconds) * self.cycles - self.to_come(step, seconds)
+        return self.learning_rate * min(1.0, (step + 1) / max(1, self.warmup), left * 5)
 
 
 @dataclass
@@ -118,10 +131,13 @@ def train(
     ]
     optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.98), fused=True)
     prepared, optimizer = accelerator.prepare(objective, optimizer)
+    mean = AveragedModel(objective) if settings.cycles > 1 else None  # of the ends of the cycles
     progress = Progress()
     states = sorted(folder.glob("state-*/progress.json"), key=lambda file: file.stat().st_mtime)
     if resume and states:
         accelerator.load_state(str(states[-1].parent))
+        if mean is not None:
+            load_model(mean, states[-1].parent / "mean.safetensors")
         progress = Progress(**json.loads(states[-1].read_text()))
     log = folder / "log.jsonl"
     if accelerator.is_main_process:
@@ -145,7 +161,10 @@ def train(
         (state / "progress.json").unlink(missing_ok=True)  # of an earlier training
         accelerator.save_state(str(state))
         accelerator.wait_for_everyone()
-        if accelerator.is_main_process:  # progress.json comes last: a state that has it is complete
+        if accelerator.is_main_process:
+            if mean is not None:
+                save_model(mean, str(state / "mean.safetensors"))
+            # progress.json comes last: a state that has it is complete
             (state / "progress.json").write_text(json.dumps(asdict(progress)))
             for old in set(folder.glob("state-*")) - {state}:
                 shutil.rmtree(old)
@@ -189,10 +208,16 @@ def train(
                     group["lr"] = rate
                 optimizer.step()
                 objective.eval()
+            to_come = settings.to_come(progress.step, progress.seconds)
             progress.step += 1
             progress.seconds = time.monotonic() - started
             if settings.hours:  # all processes go by one clock
                 progress.seconds = broadcast_object_list([progress.seconds])[0]
+            left = settings.left(progress.step, progress.seconds)
+            if mean is not None and (settings.to_come(progress.step, progress.seconds) < to_come or not left):
+                mean.update_parameters(objective)
+                if not left:
+                    objective.load_state_dict(mean.module.state_dict())
             bar.update()
             if progress.step % settings.log_every == 0:
                 *both, size = sums.tolist()
@@ -212,10 +237,7 @@ def train(
                 bar.set_postfix_str(f"loss {progress.log[-1]['loss']:.3f}, {speed:,.0f} {objective.unit}/s")
                 sums.zero_()
                 since = time.monotonic()
-            if (
-                progress.step % settings.save_every == 0
-                and settings.left(progress.step, progress.seconds) > 0
-            ):
+            if progress.step % settings.save_every == 0 and left:
                 save()
                 since = time.monotonic()
     except KeyboardInterrupt:
