@@ -7,12 +7,14 @@ import lzma
 import os
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from torch.optim.swa_utils import AveragedModel
 
 from workbench import cli, tasks
 from workbench.bert import Bert, BertConfig
@@ -331,7 +333,9 @@ def test_rows_of_examples_say_what_the_examples_say(kit: Path, tokenizer: Tokeni
         examples.UPOS_LABELS[tag] if tag >= 0 else "" for tag in every.batch(np.array([3]), 0)["targets"][0]
     ]
     assert tags[:4] == ["", "DET", "NUM", "VERB"] and "PART" in tags
-    row = examples.word_rows([{"tokens": ["7-8", "cat"], "upos": ["NUM", "NOUN"]}], tokenizer, every_word=True)
+    row = examples.word_rows(
+        [{"tokens": ["7-8", "cat"], "upos": ["NUM", "NOUN"]}], tokenizer, every_word=True
+    )
     only = examples.word_rows(
         [{"tokens": ["7-8", "cat"], "upos": ["NUM", "NOUN"]}], tokenizer, every_word=False
     )
@@ -344,7 +348,38 @@ def test_rows_of_examples_say_what_the_examples_say(kit: Path, tokenizer: Tokeni
 
     rows = examples.pair_rows([*found["nli"]["train"], found["nli"]["train"][0] | {"label": -1}], tokenizer)
     assert len(rows) == 10 and set(rows.targets.tolist()) == {0, 1}
+    more = examples.pair_rows(found["nli"]["train"], tokenizer, unrelated=1.0)
+    assert len(rows) < len(more) <= 20 and set(more.targets[10:].tolist()) == {1}
+    trained = {(row["premise"], row["hypothesis"]) for row in found["nli"]["train"]}
+    for row in range(10, len(more)):
+        batch = more.batch(np.array([row]), tokenizer.pad_id)
+        text = tokenizer.backend.decode(batch["input_ids"][0].tolist(), skip_special_tokens=False)
+        assert tuple(part.strip() for part in text.removeprefix("[CLS]").split("[SEP]")[:2]) not in trained
     assert examples.sentence_rows(found["sentiment"]["train"], tokenizer).targets.max() == 1
+
+
+def test_a_word_of_a_question_is_exchanged_for_one_like_it() -> None:
+    near = {"cat": (1.0, 0.1), "dog": (1.0, 0.2), "owl": (1.0, 0.3), "red": (0.1, 1.0), "blue": (0.2, 1.0)}
+    near |= {"cats": (1.0, 0.1), "1914": (-1.0, 0.5), "1918": (-1.0, 0.6), "the": (-0.1, -1.0)}
+    tokenizer = Tokenizer.from_words(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *near])
+    vectors = np.zeros((len(tokenizer.backend.get_vocab()), 2)) - [0.3, 0.3]
+    for word, vector in near.items():
+        vectors[tokenizer.backend.token_to_id(word)] = vector
+    context, red = "the cat the red dog 1914", {"text": ["red"], "answer_start": [12]}
+    questions = [*["the cat"] * 20, "1914", "the", "owl"]
+    rows = [{"question": question, "context": context, "answers": red} for question in questions]
+    none = {"text": [], "answer_start": []}  # other passages, so that "the" is too common to be exchanged
+    rows += [{"question": "the", "context": "the " * times, "answers": none} for times in range(1, 41)]
+    made = examples.span_rows(rows, tokenizer, exchanged=1.0, vectors=vectors)
+    asked: dict[str, set[int]] = defaultdict(set)
+    for row in range(len(made)):
+        batch = made.batch(np.array([row]), tokenizer.pad_id)
+        text = tokenizer.backend.decode(batch["input_ids"][0].tolist(), skip_special_tokens=False)
+        asked[text.removeprefix("[CLS]").split("[SEP]")[0].strip()].add(int(made.targets[row, 0]))
+    # "dog" stands in the passage and "owl" does not; "cats" is a form of "cat"; a year becomes a year.
+    assert set(asked) == {"the cat", "the dog", "the owl", "1914", "1918", "the", "owl"}
+    assert asked["the dog"] == asked["the owl"] == asked["1918"] == {0}
+    assert 0 not in asked["the cat"] | asked["1914"] | asked["owl"]
 
 
 def test_answers_are_compared_as_squad_does() -> None:
@@ -446,26 +481,27 @@ def test_a_finished_training_can_be_made_longer(bert: Bert, tmp_path: Path) -> N
     assert run(bert, source, tmp_path, steps=7, resume=True).step == 7
 
 
-def test_the_mean_of_the_cycles_comes_out(bert: Bert, tmp_path: Path) -> None:
-    start = copy.deepcopy(bert)
-    source, ends = batches(bert.tokenizer), []
+def test_the_mean_of_the_ends_of_cycles_comes_out(
+    bert: Bert, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends, update = [], AveragedModel.update_parameters
 
-    def batch_at(step: int, process: int, processes: int) -> loop.Batch:
-        if step in (4, 8):  # the weights after 4 and 8 steps are the ends of the first two cycles
-            ends.append({name: tensor.clone() for name, tensor in bert.state_dict().items()})
-        if step == 9 and len(ends) == 2:
-            raise RuntimeError("killed")
-        return source(step, process, processes)
+    def noting(self: AveragedModel, model: torch.nn.Module) -> None:
+        ends.append({name: tensor.clone() for name, tensor in model.bert.state_dict().items()})
+        update(self, model)
 
-    with pytest.raises(RuntimeError, match="killed"):
-        run(bert, batch_at, tmp_path / "killed", steps=12, cycles=3)
-    ends.append({})
-    run(bert, batch_at, tmp_path / "killed", steps=12, cycles=3, resume=True)
-    run(start, source, tmp_path / "whole", steps=12, cycles=3)
-    last = copy.deepcopy(start)
+    monkeypatch.setattr(AveragedModel, "update_parameters", noting)
+    source, killed, resumed = batches(bert.tokenizer), copy.deepcopy(bert), copy.deepcopy(bert)
+    run(bert, source, tmp_path / "whole", steps=15, cycles=3)
+    assert len(ends) == 3
     for name, tensor in bert.state_dict().items():
-        torch.testing.assert_close(tensor, start.state_dict()[name], atol=1e-6, rtol=0)
-    assert last is not None
+        torch.testing.assert_close(tensor, torch.stack([end[name] for end in ends]).mean(0))
+
+    with pytest.raises(Killed):  # after the first cycle's end was saved
+        run(killed, stopping_at(source, 8, Killed), tmp_path / "parts", steps=15, cycles=3)
+    run(resumed, source, tmp_path / "parts", steps=15, cycles=3, resume=True)
+    for name, tensor in bert.state_dict().items():
+        assert torch.equal(tensor, resumed.state_dict()[name]), name
 
 
 def test_an_interruption_keeps_what_was_learned(bert: Bert, tmp_path: Path, capsys) -> None:
@@ -507,6 +543,10 @@ def test_the_learning_rate_rises_stays_and_falls() -> None:
     assert rates[9:81] == pytest.approx([1.0] * 72)
     assert rates[80:] == pytest.approx([1 - step / 20 for step in range(20)])
     assert settings.left(100, 0) == 0
+
+    rates = [Settings(learning_rate=1.0, steps=40, warmup=0, cycles=2).rate(step, 0.0) for step in range(41)]
+    assert rates[:20] == pytest.approx([1.0] * 17 + [0.75, 0.5, 0.25])
+    assert rates[20:] == pytest.approx([*rates[:20], 0.0])
 
     settings = Settings(learning_rate=1.0, hours=1, warmup=0)
     assert [settings.rate(5, 3600 * share) for share in (0, 0.8, 0.9, 1)] == pytest.approx([1, 1, 0.5, 0])

@@ -153,7 +153,7 @@ function render({ model, el }) {
     tell();
   }
 
-  // Colours are only known once the widget is on the page, and change with the theme.
+  // Colours are only known once the widget is on the page.
   const paintAll = () => {
     for (const [canvas, rows] of [[vector, [numbers.T]], [matrix, numbers.W], [product, [numbers.P]]]) picture(canvas, rows);
   };
@@ -169,13 +169,12 @@ function render({ model, el }) {
 
   const undo = listen(model, ["revision"], draw);
   draw();
-  const watches = [new MutationObserver(paintAll), new ResizeObserver(paintAll)];
-  watches[0].observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light"] });
-  watches[1].observe(matrix);
+  const watch = new ResizeObserver(paintAll);
+  watch.observe(matrix);
   return () => {
     undo();
     stop();
-    for (const watch of watches) watch.disconnect();
+    watch.disconnect();
   };
 }
 
