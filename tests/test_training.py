@@ -713,6 +713,18 @@ def test_the_command_trains_and_scores_a_checkpoint(
     assert np.array_equal(rows["nsp"].ids, data.make_pairs([*stories * 3, *kept], bert.tokenizer).ids)
 
 
+def test_the_recipe_says_how_long_by_itself(
+    bert: Bert, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = []
+    monkeypatch.setattr(loop, "train", lambda *arguments, **_: given.append(arguments[2]) or loop.Progress())
+    save_checkpoint(bert, tmp_path / "start")
+    train = ["train", "text", "--data", str(folder), "--out", str(tmp_path / "out"), "--heads", "mlm"]
+    for more in ([], ["--steps", "7"]):
+        cli.main([*train, "--initial", str(tmp_path / "start"), *more])
+    assert [(each.hours, each.steps, each.cycles) for each in given] == [(text.HOURS, None, 3), (None, 7, 3)]
+
+
 def test_masked_words_alone_can_be_trained(bert: Bert, folder: Path, tmp_path: Path) -> None:
     bert.heads.pop("mlm")
     save_checkpoint(bert, tmp_path / "start")
@@ -765,9 +777,9 @@ def test_bad_inputs_get_one_sentence(
     train = ["train", "text", "--out", str(tmp_path / "out"), "--data"]
     score = ["evaluate", "text", "--checkpoint", str(tmp_path / "start"), "--data"]
     for arguments, message in (
-        ([*train, str(folder), *start], "Say how long to train"),
         ([*train, str(folder), *start, "--steps", "0"], "Say how long to train"),
         ([*train, str(folder), *start, "--hours", "-1"], "Say how long to train"),
+        ([*train, str(folder), *start, *steps, "--cycles", "0"], "one cycle or more"),
         ([*train, str(tmp_path / "nowhere"), *start, *steps], "neither a folder nor a set on the Hub"),
         ([*train, str(empty), *start, *steps], "holds no text files"),
         ([*train, str(tiny), *start, *steps], "too little text"),

@@ -50,6 +50,8 @@ class Settings:
         limits = [limit for limit in (self.steps, self.hours) if limit is not None]
         if not limits or min(limits) <= 0:
             raise ValueError("Say how long to train: a number of steps, hours, or both, more than 0.")
+        if self.cycles < 1:
+            raise ValueError("A training has one cycle or more.")
 
     def left(self, step: int, seconds: float) -> float:
         """Share of the training that is still to come, 1 to 0."""
@@ -136,7 +138,7 @@ def train(
     states = sorted(folder.glob("state-*/progress.json"), key=lambda file: file.stat().st_mtime)
     if resume and states:
         accelerator.load_state(str(states[-1].parent))
-        if mean is not None:
+        if mean is not None and (states[-1].parent / "mean.safetensors").exists():
             load_model(mean, states[-1].parent / "mean.safetensors")
         progress = Progress(**json.loads(states[-1].read_text()))
     log = folder / "log.jsonl"

@@ -44,6 +44,7 @@ START = "sentence-transformers/all-MiniLM-L6-v2"  # Apache-2.0; BERT's own vocab
 # What the tasks share of the tokens of a step, and how much their mean losses weigh: found by trial.
 SHARES = {"mlm": 0.5, "nsp": 0.5, "span": 0.35, "nli": 0.1, "sentiment": 0.05, "pos": 0.04}
 WEIGHTS = {"mlm": 1.0, "nsp": 0.7, "span": 0.7, "nli": 0.5, "sentiment": 0.25, "pos": 0.3}
+HOURS = 6.0  # on two CPU cores
 REPEAT = {"stories": 3}  # plain everyday sentences are few among the kit's texts, and what learners type
 
 
@@ -357,17 +358,17 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--heads", nargs="+", choices=HEADS, default=list(HEADS), help="what to train (default: all)"
     )
-    parser.add_argument("--hours", type=float, help="how long to train")
+    parser.add_argument("--hours", type=float, help=f"how long to train (default: {HOURS}, if no --steps)")
     parser.add_argument("--steps", type=int, help="how many steps to train")
     parser.add_argument(
         "--cycles",
         type=int,
-        default=1,
+        default=3,
         help="how often the learning rate falls to zero; what comes out is the mean (default: %(default)s)",
     )
     parser.add_argument("--tokens", type=int, default=8192, help="tokens in a batch (default: %(default)s)")
-    parser.add_argument("--learning-rate", type=float, default=5e-4, help="(default: %(default)s)")
-    parser.add_argument("--dropout", type=float, default=0.1, help="(default: %(default)s)")
+    parser.add_argument("--learning-rate", type=float, default=3e-4, help="(default: %(default)s)")
+    parser.add_argument("--dropout", type=float, default=0.05, help="(default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
     parser.add_argument(
         "--resume", action="store_true", help="go on where the last training in --out stopped"
@@ -379,7 +380,7 @@ def train(options: argparse.Namespace) -> None:
     settings = loop.Settings(
         learning_rate=options.learning_rate,
         steps=options.steps,
-        hours=options.hours,
+        hours=HOURS if options.hours is None and options.steps is None else options.hours,
         cycles=options.cycles,
         seed=options.seed,
     )
