@@ -287,6 +287,7 @@ class WordExchange:
         return mean / np.linalg.norm(mean)
 
     def _like(self, word: Word) -> list[Word]:
+        """The five nearest of the vocabulary that will do."""
         likeness = np.where(self.usable, self.vectors @ self.vector(word), -1)
         near = [(int(token),) for token in np.argsort(likeness)[:-20:-1] if likeness[token] > 0.4]
         return [other for other in near if self.differ(word, other)][:5]
@@ -295,7 +296,14 @@ class WordExchange:
         self, asked: Pieces, passage: tokenizers.Encoding, answer: Sequence[int], random: np.random.Generator
     ) -> Pieces | None:
         """The question with a word exchanged: half of the time for another word of the passage if it has one
-        like it, else for one that is not in it. None if no word will do."""
+        like it, else for one that is not in it. None if no word will do.
+
+        Args:
+            asked: the question.
+            passage: what it is asked about.
+            answer: ids of its pieces, which never get into the question.
+            random: makes the choices.
+        """
         there = dict.fromkeys(words_of(passage.ids, passage.word_ids))
         words = words_of(*asked)
         places = [place for place, word in enumerate(words) if word in there and self.telling(word)]

@@ -32,7 +32,7 @@ class Settings:
     """How long and how fast to train. Give `steps`, or `hours`, or both (what comes first ends it).
 
     With several `cycles` the learning rate falls to zero at the end of each, and what comes out is the mean
-    of the weights there (stochastic weight averaging, arXiv:1803.05407): better than any of them.
+    of the weights there (stochastic weight averaging, arXiv:1803.05407).
     """
 
     learning_rate: float = 5e-4
