@@ -380,6 +380,8 @@ def test_a_word_of_a_question_is_exchanged_for_one_like_it() -> None:
     assert set(asked) == {"the cat", "the dog", "the owl", "1914", "1918", "the", "owl"}
     assert asked["the dog"] == asked["the owl"] == asked["1918"] == {0}
     assert 0 not in asked["the cat"] | asked["1914"] | asked["owl"]
+    with pytest.raises(ValueError, match="give the vectors of the word pieces"):
+        examples.span_rows(rows, tokenizer, exchanged=1.0)
 
 
 def test_answers_are_compared_as_squad_does() -> None:

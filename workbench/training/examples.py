@@ -354,7 +354,11 @@ def span_rows(
         vectors: of the word pieces (vocabulary, hidden_size), which `exchanged` needs.
         longest: most word pieces; of a longer passage a stretch around the answer is used.
         seed: of the choices.
+
+    Raises `ValueError` for `exchanged` without `vectors`.
     """
+    if exchanged and vectors is None:
+        raise ValueError("To exchange words for others of like meaning, give the vectors of the word pieces.")
     random = np.random.default_rng(seed)
     examples = list(examples)
     contexts = list(dict.fromkeys(row["context"] for row in examples))
