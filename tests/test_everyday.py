@@ -132,3 +132,12 @@ def missed(bert: Bert) -> list[str]:
 def test_it_answers_what_anybody_would_ask_first(bert: Bert) -> None:
     wrong = missed(bert)
     assert 60 - len(wrong) >= FLOOR, "\n".join(wrong)
+
+
+ABSENT = ("Who opened a library?", "Where is the cinema?", "Who painted the roof?", "Who sells flowers?")
+
+
+@pytest.mark.parametrize("question", ABSENT)
+def test_it_notices_that_the_passage_does_not_say(bert: Bert, question: str) -> None:
+    found = wb.answer_question(bert, question, PASSAGE)
+    assert found.no_answer > found.answers[0].probability
