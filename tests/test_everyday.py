@@ -67,6 +67,12 @@ ANSWERS = {  # any of these
     "What is the name of Anna's brother?": {"Tom", "brother Tom", "Her brother Tom"},
 }
 UNANSWERABLE = ("How much does the rye bread cost?", "What is the capital of Peru?")
+ABSENT = (
+    "Who opened a library?",
+    "Where is the cinema?",
+    "Who painted the roof?",
+    "Who sells flowers?",
+)  # beside the sixty: all must get none
 FEELINGS = {
     "I loved every minute of this wonderful film.": "positive",
     "A complete waste of time and money.": "negative",
@@ -132,9 +138,6 @@ def missed(bert: Bert) -> list[str]:
 def test_it_answers_what_anybody_would_ask_first(bert: Bert) -> None:
     wrong = missed(bert)
     assert 60 - len(wrong) >= FLOOR, "\n".join(wrong)
-
-
-ABSENT = ("Who opened a library?", "Where is the cinema?", "Who painted the roof?", "Who sells flowers?")
 
 
 @pytest.mark.parametrize("question", ABSENT)
