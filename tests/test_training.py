@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -277,6 +278,8 @@ def test_pairs_are_neighbours_or_not(tokenizer: Tokenizer) -> None:
         assert 0.3 < np.mean([target for target, _ in kinds]) < 0.7
         far = [same for target, same in kinds if target == 1]
         assert all(far) if share else np.mean(far) < 0.7
+    once, twice = (data.make_pairs(texts, tokenizer, rounds=rounds) for rounds in (1, 2))
+    assert twice.ids[: len(once.ids)].tolist() == once.ids.tolist() != twice.ids[len(once.ids) :].tolist()
     first, again = (data.make_pairs(texts, tokenizer, seed=3).ids.tolist() for _ in range(2))
     assert first == again != data.make_pairs(texts, tokenizer, seed=4).ids.tolist()
     assert data.sentences('# t\nHe said so. "Go!" Then e.g. nothing.') == [
@@ -560,17 +563,17 @@ def test_hours_end_a_training(bert: Bert, tmp_path: Path, monkeypatch: pytest.Mo
     source = batches(bert.tokenizer)
     clock = [0.0]
 
-    def batch_at(step: int, process: int, processes: int) -> loop.Batch:
-        clock[0] += 60.0  # a minute a step
-        return source(step, process, processes)
+    def a_minute_a_step(*_: object) -> None:
+        clock[0] += 60.0
 
+    bert.register_forward_pre_hook(a_minute_a_step)
     monkeypatch.setattr(loop.time, "monotonic", lambda: clock[0])
-    progress = run(bert, batch_at, tmp_path, hours=0.5, warmup=1, learning_rate=1.0)
+    progress = run(bert, source, tmp_path, hours=0.5, warmup=1, learning_rate=1.0)
     assert progress.step == 30 and progress.seconds == 1800
     rates = [line["learning_rate"] for line in progress.log]
     assert rates == pytest.approx([1.0] * 25 + [1 - 1 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6])
     monkeypatch.setattr(loop.time, "monotonic", lambda: clock[0] + 1e6)  # time between two runs is free
-    resumed = run(bert, batch_at, tmp_path, hours=0.6, warmup=1, learning_rate=1.0, resume=True)
+    resumed = run(bert, source, tmp_path, hours=0.6, warmup=1, learning_rate=1.0, resume=True)
     assert resumed.step == 36
 
 
@@ -681,7 +684,9 @@ def test_the_command_trains_and_scores_a_checkpoint(
     out = tmp_path / "out"
     train = ["train", "text", "--data", str(kit), "--out", str(out), "--initial", str(tmp_path / "start")]
     cli.main([*train, "--steps", "2", "--tokens", "512"])
-    assert "2 steps; the checkpoint is in" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    for folder in (out / "pretraining", out):
+        assert f"1 steps; the checkpoint is in {folder / 'checkpoint'}" in printed
     cli.main([*train, "--steps", "12", "--tokens", "512", "--resume"])
     trained = load_bert(out / "checkpoint", device="cpu")
     assert set(trained.heads) == set(text.HEADS) and trained.pooler is not None
@@ -707,12 +712,45 @@ def test_the_command_trains_and_scores_a_checkpoint(
         "seconds",
     ):
         assert words in printed
-    # What is scored is never trained on; stories are read five times.
+    # What is scored is never trained on; stories are read three times.
     rows = {file.stem: data.Rows.load(file) for file in (out / "rows").glob("*.npz")}
     kept, held_out = data.split_documents(documents()[:200])
     stories, _ = data.split_documents(documents()[200:])
     assert np.array_equal(rows["held_out_mlm"].ids, data.make_rows(held_out, bert.tokenizer).ids)
-    assert np.array_equal(rows["nsp"].ids, data.make_pairs([*stories * 5, *kept], bert.tokenizer).ids)
+    share = text.SAME_DOCUMENT
+    assert np.array_equal(rows["mlm"].ids, data.make_rows([*stories * 3, *kept], bert.tokenizer).ids)
+    pairs = data.make_pairs([*stories * 3, *kept], bert.tokenizer, same_document=share)
+    assert np.array_equal(rows["nsp"].ids, pairs.ids)
+
+
+def test_pretraining_comes_first(
+    bert: Bert, kit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stages = []
+
+    def train(objective: text.HeadLosses, batch_at: Callable, settings: Settings, folder: Path, **_: object):
+        heads = {name for batch in batch_at(0, 0, 1) for name in batch if name in text.HEADS}
+        stages.append((folder.name, heads, settings.hours, settings.learning_rate, settings.cycles))
+        return loop.Progress(seconds=0.0 if interrupted else settings.hours * 3600)
+
+    monkeypatch.setattr(loop, "train", train)
+    save_checkpoint(bert, tmp_path / "start")
+    command = ["train", "text", "--data", str(kit), "--out", str(tmp_path / "out")]
+    command += ["--initial", str(tmp_path / "start"), "--hours", "10", "--learning-rate", "0.2"]
+    interrupted = False
+    cli.main([*command, "--pretraining", "0.7"])
+    assert stages == [
+        ("pretraining", {"mlm", "nsp"}, 7.0, 0.2, 1),
+        ("out", set(text.HEADS), pytest.approx(3.0), 0.2 * text.AFTER_PRETRAINING, 3),
+    ]
+    stages.clear()
+    cli.main([*command, "--pretraining", "0", "--resume"])
+    cli.main([*command, "--heads", "mlm", "nsp", "--resume"])
+    assert [(name, hours, rate) for name, _, hours, rate, _ in stages] == [("out", 10.0, 0.2)] * 2
+    stages.clear()
+    interrupted = True
+    cli.main([*command, "--resume"])
+    assert [name for name, *_ in stages] == ["pretraining"]
 
 
 def test_the_recipe_says_how_long_by_itself(
@@ -782,6 +820,7 @@ def test_bad_inputs_get_one_sentence(
         ([*train, str(folder), *start, "--steps", "0"], "Say how long to train"),
         ([*train, str(folder), *start, "--hours", "-1"], "Say how long to train"),
         ([*train, str(folder), *start, *steps, "--cycles", "0"], "one cycle or more"),
+        ([*train, str(folder), *start, *steps, "--pretraining", "1"], "share of the time"),
         ([*train, str(tmp_path / "nowhere"), *start, *steps], "neither a folder nor a set on the Hub"),
         ([*train, str(empty), *start, *steps], "holds no text files"),
         ([*train, str(tiny), *start, *steps], "too little text"),

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -196,6 +197,7 @@ def make_pairs(
     tokenizer: Tokenizer,
     *,
     same_document: float = 0.5,
+    rounds: int = 1,
     length: int = 125,
     seed: int = 0,
 ) -> Rows:
@@ -206,57 +208,54 @@ def make_pairs(
         documents: their sentences keep their order.
         same_document: share of the false pairs whose second part comes from elsewhere in the same
             document, so that the topic alone does not give it away.
+        rounds: how often the documents are cut into pairs, each time into others, so that a long training
+            does not learn them by heart.
         length: most word pieces of a pair; pairs of all lengths are made.
         seed: of the choices.
     """
-    random = np.random.default_rng(seed)
     split = [sentences(document) for document in documents]
     flat = pieces_of([sentence for document in split for sentence in document], tokenizer)
-    read: list[list[Pieces]] = []
+    read = []  # of each document: ids, the numbers of their words, and where its sentences start
     for document in split:
-        parts = [next(flat) for _ in document]
-        read.append([(part.ids, part.word_ids) for part in parts if len(part.ids) > 2])
-    read = [document for document in read if len(document) > 1]
+        parts = [part for part in [next(flat) for _ in document] if len(part.ids) > 2]
+        if len(parts) > 1:
+            firsts = np.cumsum([0, *(part.word_ids[-1] + 1 for part in parts)])
+            words = [np.add(part.word_ids, first) for part, first in zip(parts, firsts, strict=False)]
+            starts = np.cumsum([0, *(len(part.ids) for part in parts)]).tolist()
+            read.append((np.concatenate([part.ids for part in parts]), np.concatenate(words), starts))
 
-    def stretch(document: list[Pieces], start: int, room: int) -> list[Pieces]:
-        """One to four sentences from `start` on, as many as fit into `room` (the first one always)."""
-        end, used = start + 1, len(document[start][0])
-        most = start + int(random.integers(1, 5))
-        while end < min(len(document), most) and used + len(document[end][0]) <= room:
-            used += len(document[end][0])
-            end += 1
-        return document[start:end]
+    def pairs(random: np.random.Generator) -> Iterator[tuple[Pieces, Pieces, int]]:
+        def stretch(document: tuple, start: int, room: int, last: int | None = None) -> tuple[Pieces, int]:
+            """One to four sentences from `start` on, as many as fit into `room` (the first one always, cut),
+            none from `last` on; and the sentence after them."""
+            ids, words, starts = document
+            end = min(start + int(random.integers(1, 5)), len(starts) - 1 if last is None else last)
+            end = max(start + 1, min(end, bisect_right(starts, starts[start] + room) - 1))
+            piece = slice(starts[start], min(starts[end], starts[start] + room))
+            return (ids[piece], words[piece] - words[piece.start]), end
 
-    def joined(parts: list[Pieces], room: int) -> Pieces:
-        ids = [token for part in parts for token in part[0]]
-        firsts = np.cumsum([0, *(part[1][-1] + 1 for part in parts[:-1])])
-        words = [word + first for part, first in zip(parts, firsts, strict=True) for word in part[1]]
-        return ids[:room], words[:room]
-
-    def pairs() -> Iterator[tuple[Pieces, Pieces, int]]:
         for document in read:
-            at = 0
-            while at < len(document) - 1:
+            at, count = 0, len(document[2]) - 1
+            while at < count - 1:
                 room = int(random.integers(24, length + 1))
-                first = stretch(document[:-1], at, room * 2 // 3)
-                source, start = document, at + len(first)
-                follows = random.random() < 0.5
+                first, next_one = stretch(document, at, room * 2 // 3, count - 1)
+                source, start, follows = document, next_one, random.random() < 0.5
                 if not follows:
-                    far = [i for i in range(len(document)) if i < at - 1 or i > start + 1]
-                    if far and random.random() < same_document:
-                        start = int(random.choice(far))
+                    before, after = max(0, at - 1), max(0, count - next_one - 2)  # sentences farther away
+                    if before + after and random.random() < same_document:
+                        far = int(random.integers(before + after))
+                        start = far if far < before else far - before + next_one + 2
                     else:
                         source = read[int(random.integers(len(read)))]
-                        start = int(random.integers(len(source)))
-                at += len(first)
-                first = joined(first, room * 2 // 3)
-                room -= len(first[0])
+                        start = int(random.integers(len(source[2]) - 1))
                 # Both kinds are drawn in the same way: length must not tell them apart.
-                second = stretch(source, start, room)
-                at += len(second) if follows else 0
-                yield first, joined(second, room), int(not follows)
+                second, end = stretch(source, start, room - len(first[0]))
+                at = end if follows else next_one
+                yield first, second, int(not follows)
 
-    return pack_rows(tokenizer, pairs())
+    return pack_rows(
+        tokenizer, (pair for number in range(rounds) for pair in pairs(np.random.default_rng((seed, number))))
+    )
 
 
 def bucketed_batches(lengths: np.ndarray, tokens: int, seed: int) -> list[np.ndarray]:

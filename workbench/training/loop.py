@@ -6,6 +6,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,6 +23,10 @@ from tqdm.auto import tqdm
 from workbench.encoder import MODEL_LOCK
 
 Batch = dict[str, Tensor]
+ATTENTION = {
+    "cpu": [SDPBackend.MATH],  # the fused one is slow in the backward pass
+    "cuda": [SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH],  # cuDNN's prepares for each shape of batch
+}
 
 # At each save it warns that tied weights are stored once, which is what is wanted.
 logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
@@ -177,6 +182,9 @@ def train(
     started, since = time.monotonic() - progress.seconds, time.monotonic()
     quiet = watch is not None or not accelerator.is_main_process
     bar = tqdm(total=settings.steps, initial=progress.step, unit="step", disable=quiet)
+    process = accelerator.process_index, accelerator.num_processes
+    maker = ThreadPoolExecutor(1)
+    coming = maker.submit(batch_at, progress.step, *process)
     try:
         while settings.left(progress.step, progress.seconds) > 0:
             with MODEL_LOCK:  # a widget may ask the model between two steps, and then without dropout
@@ -184,17 +192,17 @@ def train(
                 torch.manual_seed(settings.seed + 1_000_003 * (progress.step + 1) + accelerator.process_index)
                 objective.train()
                 optimizer.zero_grad()
-                batches = batch_at(progress.step, accelerator.process_index, accelerator.num_processes)
+                batches = coming.result()  # made while the step before ran
+                coming = maker.submit(batch_at, progress.step + 1, *process)
                 batches = batches if isinstance(batches, list) else [batches]
                 for number, batch in enumerate(batches, 1):
                     batch = {
                         name: part.to(accelerator.device, non_blocking=True) for name, part in batch.items()
                     }
-                    # Processes share their gradients once a step. PyTorch's fused attention is slow in
-                    # the backward pass on a CPU.
+                    # Processes share their gradients once a step.
                     with (
                         accelerator.no_sync(prepared) if number < len(batches) else nullcontext(),
-                        sdpa_kernel(SDPBackend.MATH) if device == "cpu" else nullcontext(),
+                        sdpa_kernel(ATTENTION[device]) if device in ATTENTION else nullcontext(),
                     ):
                         losses, counts = prepared(**batch)
                         size = torch.full_like(counts[:1], objective.size(batch))
@@ -247,6 +255,7 @@ def train(
             raise
         if watch is None:
             print(f"Stopped after {progress.step} steps; what was learned is kept.")
+    maker.shutdown()
     save()
     bar.close()
     objective.eval()

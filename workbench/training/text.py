@@ -5,6 +5,7 @@ import string
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -42,10 +43,12 @@ from workbench.training.examples import (
 
 START = "sentence-transformers/all-MiniLM-L6-v2"  # Apache-2.0; BERT's own vocabulary
 # What the tasks share of the tokens of a step, and how much their mean losses weigh: found by trial.
-SHARES = {"mlm": 0.5, "nsp": 0.5, "span": 0.3, "nli": 0.1, "sentiment": 0.05, "pos": 0.04}
+SHARES = {"mlm": 0.2, "nsp": 0.17, "span": 0.38, "nli": 0.12, "sentiment": 0.05, "pos": 0.08}
 WEIGHTS = {"mlm": 1.0, "nsp": 1.0, "span": 0.7, "nli": 0.5, "sentiment": 0.25, "pos": 0.3}
 HOURS = 6.0  # on two CPU cores
-REPEAT = {"stories": 5}  # plain everyday sentences are few among the kit's texts, and what learners type
+AFTER_PRETRAINING = 0.5  # of the learning rate
+SAME_DOCUMENT = 0.3  # of the false pairs of sentences
+REPEAT = {"stories": 3}  # plain everyday sentences are few among the kit's texts, and what learners type
 
 
 # --- what is learned ---------------------------------------------------------------------------
@@ -292,21 +295,27 @@ def read_all(sources: Sequence[str]) -> tuple[dict[str, list[str]], dict[str, di
 
 
 def make_sources(
-    documents: dict[str, list[str]], examples: dict[str, dict], heads: Sequence[str], bert: Bert
+    documents: dict[str, list[str]],
+    examples: dict[str, dict],
+    heads: Sequence[str],
+    bert: Bert,
+    rounds: int = 1,
 ) -> dict[str, Rows]:
-    """Rows by the name of their source, "held_out_" before what is only scored."""
+    """Rows by the name of their source, "held_out_" before what is only scored.
+
+    `rounds` is for `make_pairs`.
+    """
     tokenizer = bert.tokenizer
     parts = {name: split_documents(texts) for name, texts in documents.items()}
     train = [text for name, part in parts.items() for text in part[0] * REPEAT.get(name, 1)]
     scored = next((name for name in parts if name.startswith("wiki")), next(iter(parts), None))
     rows: dict[str, Rows] = {}
     if documents and "nsp" in heads:
-        rows["nsp"] = make_pairs(train, tokenizer, same_document=0.1)
+        rows["nsp"] = make_pairs(train, tokenizer, same_document=SAME_DOCUMENT, rounds=rounds)
         rows["held_out_nsp"] = make_pairs(parts[scored][1], tokenizer, same_document=0.0)
         rows["held_out_nsp_same"] = make_pairs(parts[scored][1], tokenizer, same_document=1.0)
-    elif documents and "mlm" in heads:
-        rows["mlm"] = make_rows(train, tokenizer)
     if documents and "mlm" in heads:
+        rows["mlm"] = make_rows(train, tokenizer)
         rows["held_out_mlm"] = make_rows(parts[scored][1], tokenizer)
     makers = {"span": span_rows, "nli": pair_rows, "sentiment": sentence_rows, "pos": word_rows}
     vectors = bert.embeddings.word_embeddings.weight.detach().numpy()
@@ -324,7 +333,13 @@ def make_sources(
 
 
 def prepare_rows(
-    data: Sequence[str], heads: Sequence[str], bert: Bert, folder: Path, resume: bool = False
+    data: Sequence[str],
+    heads: Sequence[str],
+    bert: Bert,
+    folder: Path,
+    *,
+    resume: bool = False,
+    rounds: int = 1,
 ) -> dict[str, Rows]:
     """`make_sources`, kept in `folder`/rows for the other processes and for a resumed training."""
     kept = folder / "rows"
@@ -333,7 +348,7 @@ def prepare_rows(
         kept.mkdir(parents=True, exist_ok=True)
         for old in kept.iterdir():
             old.unlink()
-        rows = make_sources(*read_all(data), heads, bert)
+        rows = make_sources(*read_all(data), heads, bert, rounds)
         if not any(not name.startswith("held_out") for name in rows):
             raise ValueError(f"{', '.join(data)} holds too little text to train on.")
         for name, table in rows.items():
@@ -366,6 +381,18 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
         default=3,
         help="how often the learning rate falls to zero; what comes out is the mean (default: %(default)s)",
     )
+    parser.add_argument(
+        "--pretraining",
+        type=float,
+        default=0.5,
+        help="share of the time for masked words and next sentence alone, first (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=1,
+        help="how often texts are cut into pairs, each time into others (default: %(default)s)",
+    )
     parser.add_argument("--tokens", type=int, default=8192, help="tokens in a batch (default: %(default)s)")
     parser.add_argument("--learning-rate", type=float, default=3e-4, help="(default: %(default)s)")
     parser.add_argument("--dropout", type=float, default=0.05, help="(default: %(default)s)")
@@ -377,6 +404,8 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
 
 def train(options: argparse.Namespace) -> None:
     """`workbench train text`: trains, then writes the checkpoint to `--out`/checkpoint (float16)."""
+    if not 0 <= options.pretraining < 1:
+        raise ValueError("The pre-training takes a share of the time, from 0 to less than 1.")
     settings = loop.Settings(
         learning_rate=options.learning_rate,
         steps=options.steps,
@@ -387,46 +416,65 @@ def train(options: argparse.Namespace) -> None:
     team = loop.processes()
     torch.manual_seed(options.seed)  # new heads are the same in all processes
     bert = start_model(options.initial, options.heads, options.dropout)
-    rows = prepare_rows(options.data, options.heads, bert, options.out, options.resume)
-    all_shares = sum(SHARES[name] for name in rows if name in SHARES)
-
-    def tokens(name: str) -> int:
-        return round(options.tokens * SHARES[name] / all_shares)
-
-    sources = {
-        name: Batches(
-            table,
-            bert.tokenizer,
-            name,
-            tokens(name),
-            options.seed,
-            masked=name in ("nsp", "sentiment"),
-            guessed=name != "sentiment",  # only masked: few as they are, they are learned by heart otherwise
-        )
-        for name, table in rows.items()
-        if name in SHARES
-    }
-
-    def evaluate() -> dict[str, float]:
-        figures: dict[str, float] = {}
-        for name, table in rows.items():
-            if name.startswith("held_out_"):
-                name = name.removeprefix("held_out_")
-                of_head = head_figures(bert, table, name.split("_")[0], 256)
-                figures[f"{name}_accuracy"] = next(iter(of_head.values()))
-        return figures
-
-    progress = loop.train(
-        HeadLosses(bert),
-        lambda *step: [source(*step) for source in sources.values()],  # as in MT-DNN, but all in each step
-        settings,
-        options.out,
-        resume=options.resume,
-        evaluate=evaluate,
+    rows = prepare_rows(
+        options.data, options.heads, bert, options.out, resume=options.resume, rounds=options.rounds
     )
-    if team.is_main_process:
-        save_checkpoint(bert, options.out / "checkpoint", torch.float16)
-        print(f"{progress.step} steps; the checkpoint is in {options.out / 'checkpoint'}.")
+    objective = HeadLosses(bert)
+
+    def stage(heads: Sequence[str], share: float, folder: Path, **changes: float) -> bool:
+        """Trains `heads`, all in each step (unlike MT-DNN), for a share of the time; tells whether it was
+        not interrupted."""
+        names = [name for name in SHARES if name in rows and name in heads]
+        sources = [
+            Batches(
+                rows[name],
+                bert.tokenizer,
+                name,
+                round(options.tokens * SHARES[name] / sum(SHARES[name] for name in names)),
+                options.seed,
+                masked=name in ("nsp", "sentiment"),
+                guessed=name != "sentiment",  # only masked: few as they are, they are learned by heart else
+            )
+            for name in names
+        ]
+        part = replace(
+            settings,
+            steps=settings.steps and max(1, round(settings.steps * share)),
+            hours=settings.hours and settings.hours * share,
+            **changes,
+        )
+
+        def evaluate() -> dict[str, float]:
+            figures: dict[str, float] = {}
+            for name, table in rows.items():
+                short = name.removeprefix("held_out_")
+                head = short.split("_")[0]
+                if short != name and head in heads:
+                    of_head = head_figures(bert, table, head, 256)
+                    figures[f"{short}_accuracy"] = next(iter(of_head.values()))
+            return figures
+
+        progress = loop.train(
+            objective,
+            lambda *step: [source(*step) for source in sources],
+            part,
+            folder,
+            resume=options.resume,
+            evaluate=evaluate,
+        )
+        if team.is_main_process:
+            save_checkpoint(bert, folder / "checkpoint", torch.float16)
+            print(f"{progress.step} steps; the checkpoint is in {folder / 'checkpoint'}.")
+        return not part.left(progress.step, progress.seconds)
+
+    first = [name for name in options.heads if name in ("mlm", "nsp")]
+    share = options.pretraining if first and len(first) < len(options.heads) else 0.0
+    done = options.resume and any(options.out.glob("state-*"))  # resumed after the pre-training
+    if not share:
+        stage(options.heads, 1.0, options.out)
+    elif done or stage(first, share, options.out / "pretraining", cycles=1):
+        rate = settings.learning_rate * AFTER_PRETRAINING
+        stage(options.heads, 1 - share, options.out, learning_rate=rate)
 
 
 def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:

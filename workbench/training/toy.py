@@ -92,9 +92,9 @@ def toy_pretraining(
     stories: list[str],
     folder: Path,
     *,
-    steps: int = 800,
+    steps: int = 500,
     tokens: int = 4096,
-    learning_rate: float = 2e-3,
+    learning_rate: float = 3e-3,
     seed: int = 0,
 ) -> loop.Progress:
     """Trains both heads on the stories; one in fifty is held out and scored along the way.
@@ -125,7 +125,7 @@ def main() -> None:
     """What the module runs as a program."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, default=Path("toy"), help="folder (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=800, help="(default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=500, help="(default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
     options = parser.parse_args()
     team = loop.processes()
