@@ -6,7 +6,6 @@ import math
 import shutil
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -182,9 +181,6 @@ def train(
     started, since = time.monotonic() - progress.seconds, time.monotonic()
     quiet = watch is not None or not accelerator.is_main_process
     bar = tqdm(total=settings.steps, initial=progress.step, unit="step", disable=quiet)
-    process = accelerator.process_index, accelerator.num_processes
-    maker = ThreadPoolExecutor(1)
-    coming = maker.submit(batch_at, progress.step, *process)
     try:
         while settings.left(progress.step, progress.seconds) > 0:
             with MODEL_LOCK:  # a widget may ask the model between two steps, and then without dropout
@@ -192,8 +188,7 @@ def train(
                 torch.manual_seed(settings.seed + 1_000_003 * (progress.step + 1) + accelerator.process_index)
                 objective.train()
                 optimizer.zero_grad()
-                batches = coming.result()  # made while the step before ran
-                coming = maker.submit(batch_at, progress.step + 1, *process)
+                batches = batch_at(progress.step, accelerator.process_index, accelerator.num_processes)
                 batches = batches if isinstance(batches, list) else [batches]
                 for number, batch in enumerate(batches, 1):
                     batch = {
@@ -255,7 +250,6 @@ def train(
             raise
         if watch is None:
             print(f"Stopped after {progress.step} steps; what was learned is kept.")
-    maker.shutdown()
     save()
     bar.close()
     objective.eval()

@@ -92,7 +92,7 @@ def toy_pretraining(
     stories: list[str],
     folder: Path,
     *,
-    steps: int = 500,
+    steps: int = 440,
     tokens: int = 4096,
     learning_rate: float = 3e-3,
     seed: int = 0,
@@ -125,7 +125,7 @@ def main() -> None:
     """What the module runs as a program."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, default=Path("toy"), help="folder (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=500, help="(default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=440, help="(default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
     options = parser.parse_args()
     team = loop.processes()
