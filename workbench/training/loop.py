@@ -24,7 +24,7 @@ from workbench.encoder import MODEL_LOCK
 Batch = dict[str, Tensor]
 ATTENTION = {
     "cpu": [SDPBackend.MATH],  # the fused one is slow in the backward pass
-    "cuda": [SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH],  # cuDNN's prepares for each shape of batch
+    "cuda": [SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH],  # cuDNN's plans anew for each shape
 }
 
 # At each save it warns that tied weights are stored once, which is what is wanted.
