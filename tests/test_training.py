@@ -559,7 +559,9 @@ def test_the_learning_rate_rises_stays_and_falls() -> None:
     assert [both.left(50, 0), both.left(50, 2700), both.left(90, 1800)] == pytest.approx([0.5, 0.25, 0.1])
 
 
-def test_hours_end_a_training(bert: Bert, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hours_end_a_training(
+    bert: Bert, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     source = batches(bert.tokenizer)
     clock = [0.0]
 
@@ -570,6 +572,7 @@ def test_hours_end_a_training(bert: Bert, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(loop.time, "monotonic", lambda: clock[0])
     progress = run(bert, source, tmp_path, hours=0.5, warmup=1, learning_rate=1.0)
     assert progress.step == 30 and progress.seconds == 1800
+    assert "29 minutes left" in capsys.readouterr().err
     rates = [line["learning_rate"] for line in progress.log]
     assert rates == pytest.approx([1.0] * 25 + [1 - 1 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6])
     monkeypatch.setattr(loop.time, "monotonic", lambda: clock[0] + 1e6)  # time between two runs is free

@@ -239,7 +239,10 @@ def train(
                     | {"learning_rate": rate, f"{objective.unit}_per_second": speed}
                     | {"seconds": progress.seconds}
                 )
-                bar.set_postfix_str(f"loss {progress.log[-1]['loss']:.3f}, {speed:,.0f} {objective.unit}/s")
+                # With `steps` the bar itself knows the time left.
+                to_go = "" if settings.steps else f", {60 * settings.hours * left:.0f} minutes left"
+                loss = f"loss {progress.log[-1]['loss']:.3f}"
+                bar.set_postfix_str(f"{loss}, {speed:,.0f} {objective.unit}/s{to_go}")
                 sums.zero_()
                 since = time.monotonic()
             if progress.step % settings.save_every == 0 and left:
