@@ -361,6 +361,25 @@ def test_rows_of_examples_say_what_the_examples_say(kit: Path, tokenizer: Tokeni
     assert examples.sentence_rows(found["sentiment"]["train"], tokenizer).targets.max() == 1
 
 
+def test_pairs_for_teachers_are_crossed(tokenizer: Tokenizer) -> None:
+    known = [("the cat", "a bone"), ("the dog", "a bone"), ("the cat", "a fish"), ("the owl", "a mouse")]
+    pairs = [{"premise": one, "hypothesis": other, "label": "neutral"} for one, other in known]
+    rows = examples.pair_rows(pairs, tokenizer, crossed=True)
+    found = {}
+    for row in range(len(rows)):
+        batch = rows.batch(np.array([row]), tokenizer.pad_id)
+        text = tokenizer.backend.decode(batch["input_ids"][0].tolist(), skip_special_tokens=False)
+        found[tuple(part.strip() for part in text.removeprefix("[CLS]").split("[SEP]")[:2])] = int(
+            batch["targets"][0]
+        )
+    assert len(found) == len(rows)
+    assert {pair for pair, label in found.items() if label == 1} == set(known)
+    crossed = {("the dog", "a fish")}  # what was said of the cat, of whom a bone was said, too
+    assert {pair for pair, label in found.items() if label == data.IGNORED} == crossed | {
+        pair[::-1] for pair in {*known, *crossed}
+    }
+
+
 def test_a_word_of_a_question_is_exchanged_for_one_like_it() -> None:
     near = {"cat": (1.0, 0.1), "dog": (1.0, 0.2), "owl": (1.0, 0.3), "red": (0.1, 1.0), "blue": (0.2, 1.0)}
     near |= {"cats": (1.0, 0.1), "1914": (-1.0, 0.5), "1918": (-1.0, 0.6), "the": (-0.1, -1.0)}
@@ -612,6 +631,80 @@ def test_sentences_are_masked_but_not_guessed_from(tokenizer: Tokenizer) -> None
     assert 0.02 < np.mean(masked) < 0.2
 
 
+def taught_bert(tokenizer: Tokenizer, labels: tuple[str, ...] = text.NLI_LABELS) -> Bert:
+    bert = tiny_bert(tokenizer, pooler=True, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    for name, kind, classes in (
+        ("nli", "sentence", labels),
+        ("pos", "word", text.UPOS_LABELS),
+        ("span", "span", ()),
+    ):
+        bert.add_head(name, kind, classes)
+    return bert
+
+
+def test_teachers_are_learned_from_without_answers(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    student, *teachers = (taught_bert(tokenizer).eval() for _ in range(3))
+    for teacher in teachers:
+        for head in teacher.heads.values():
+            for parameter in head.parameters():
+                parameter.data *= 20  # new heads have no opinion
+    del teachers[1].heads["pos"]  # each teaches what it can
+    objective = text.HeadLosses(student, teachers)
+    assert objective.names == ("mlm", "nli", "pos", "span", "nli_taught", "pos_taught", "span_taught")
+    assert not any("teacher" in name for name in objective.state_dict())
+    pairs = [
+        {"premise": sentence(n), "hypothesis": sentence(n + 7), "label": data.IGNORED} for n in range(200)
+    ]
+    source = text.Batches(examples.pair_rows(pairs, tokenizer), tokenizer, "nli", 512)
+    batch = source(0)
+    inputs = {name: batch[name] for name in ("input_ids", "token_type_ids", "attention_mask")}
+    kept = batch["attention_mask"].bool()
+
+    def losses_of(**targets: torch.Tensor) -> dict[str, tuple[float, float]]:
+        with torch.inference_mode():
+            loss, count = objective(**inputs, **targets)
+        return dict(zip(objective.names, zip(loss.tolist(), count.tolist(), strict=True), strict=True))
+
+    def said(bert: Bert, head: str) -> torch.Tensor:
+        with torch.inference_mode():
+            return bert.logits(head, bert(**inputs)[-1])
+
+    # The mean of what both say is learned, of words what the first says; questions were not asked.
+    found = losses_of(nli=batch["nli"])
+    soft = sum(said(teacher, "nli").softmax(-1) for teacher in teachers) / 2
+    right = -(soft * said(student, "nli").log_softmax(-1)).sum()
+    assert found["nli_taught"] == (pytest.approx(right.item(), rel=1e-5), len(kept))
+    right = -(said(teachers[0], "pos").softmax(-1) * said(student, "pos").log_softmax(-1))[kept].sum()
+    assert found["pos_taught"] == (pytest.approx(right.item(), rel=1e-5), kept.sum())
+    assert found["nli"] == found["span_taught"] == found["mlm"] == (0.0, 0.0)
+    asked = losses_of(span=torch.ones(len(kept), 2, dtype=torch.long))
+    assert asked["span_taught"][1] == 2 * len(kept) and asked["nli_taught"][1] == 0
+
+    before = [parameter.clone() for parameter in teachers[0].parameters()]
+    loop.train(
+        objective, source, Settings(steps=150, warmup=5, learning_rate=1e-2, save_every=1000), tmp_path
+    )
+    assert all(torch.equal(*each) for each in zip(before, teachers[0].parameters(), strict=True))
+    after = losses_of(nli=batch["nli"])
+    entropy = -(soft * soft.log()).sum().item()
+    assert after["nli_taught"][0] - entropy < 0.2 * (found["nli_taught"][0] - entropy)
+
+
+def test_bad_teachers_are_refused(bert: Bert, tokenizer: Tokenizer) -> None:
+    student = taught_bert(tokenizer)
+    for teacher, words in (
+        (bert, "no head for examples"),
+        (taught_bert(tokenizer, labels=("yes", "no")), "other classes for nli"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            text.HeadLosses(student, [teacher])
+    other = taught_bert(tokenizer)
+    other.tokenizer = Tokenizer.from_words([*WORDS, "more"])
+    with pytest.raises(ValueError, match="other word pieces"):
+        text.HeadLosses(student, [other])
+
+
 def test_rows_that_cannot_be_read_do_no_harm(bert: Bert, tmp_path: Path) -> None:
     rows = data.make_rows(["ö ü ä ß é è ø"], bert.tokenizer)  # [UNK] only: nothing to guess
     assert len(rows) == 1
@@ -690,11 +783,14 @@ def test_the_command_trains_and_scores_a_checkpoint(
     printed = capsys.readouterr().out
     for folder in (out / "pretraining", out):
         assert f"1 steps; the checkpoint is in {folder / 'checkpoint'}" in printed
-    cli.main([*train, "--steps", "12", "--tokens", "512", "--resume"])
+    save_checkpoint(load_bert(out / "checkpoint", device="cpu"), tmp_path / "teacher")
+    teachers = ["--teachers", str(tmp_path / "teacher")]
+    cli.main([*train, "--steps", "12", "--tokens", "512", "--resume", *teachers])
     trained = load_bert(out / "checkpoint", device="cpu")
     assert set(trained.heads) == set(text.HEADS) and trained.pooler is not None
     log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     assert {"mlm_accuracy", "nsp_same_accuracy", "span_accuracy", "nli_sick_accuracy"} <= set(log[-1])
+    assert load_bert(tmp_path / "teacher").heads.keys() == trained.heads.keys()
     capsys.readouterr()
     cli.main(
         ["evaluate", "text", "--data", str(kit), "--checkpoint", str(out / "checkpoint"), "--most", "50"]

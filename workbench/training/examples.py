@@ -164,6 +164,7 @@ def pair_rows(
     tokenizer: Tokenizer,
     *,
     unrelated: float = 0.0,
+    crossed: bool = False,
     longest: int = 126,
     seed: int = 0,
 ) -> Rows:
@@ -172,17 +173,34 @@ def pair_rows(
     Args:
         unrelated: so many pairs more, as a share: a hypothesis with the premise of another row, "neutral".
             Sets made by asking for contradictions have no pairs about different things.
+        crossed: whether pairs without a class come with them, for teachers to judge: each premise with what
+            else was said of sentences like it, and all pairs the other way round.
         longest: most word pieces of each.
         seed: of the choices.
     """
     examples = [row for row in examples if row["label"] != -1]
     random = np.random.default_rng(seed)
+    known = {(row["premise"], row["hypothesis"]) for row in examples}
     for row in [row for row in examples if random.random() < unrelated]:
         other = examples[int(random.integers(len(examples)))]
         if other["premise"] != row["premise"] and other["hypothesis"] != row["hypothesis"]:
             examples.append(
                 {"premise": other["premise"], "hypothesis": row["hypothesis"], "label": "neutral"}
             )
+    if crossed:
+        said, said_of = defaultdict(list), defaultdict(list)
+        for premise, hypothesis in sorted(known):
+            said[premise].append(hypothesis)
+            said_of[hypothesis].append(premise)
+        like = {
+            (premise, other)
+            for premise, hypothesis in known
+            for sibling in said_of[hypothesis]
+            for other in said[sibling]
+        }
+        for premise, hypothesis in sorted(like | {pair[::-1] for pair in like | known} - known):
+            if premise != hypothesis and (premise, hypothesis) not in known:
+                examples.append({"premise": premise, "hypothesis": hypothesis, "label": IGNORED})
     firsts = pieces_of([row["premise"] for row in examples], tokenizer)
     seconds = pieces_of([row["hypothesis"] for row in examples], tokenizer)
     return pack_rows(

@@ -282,7 +282,8 @@ def _answer(result: FineTuned, examples: Sequence[Labelled], rows: Rows, kind: s
         batch = {name: tensor.to(bert.device) for name, tensor in batch.items()}
         with MODEL_LOCK:
             states = bert(**batch)[-1]
-            logits, true = scores(bert, result.head, states, batch["attention_mask"], target.to(bert.device))
+            where = target != IGNORED
+            logits = scores(bert, result.head, states, batch["attention_mask"], where.to(bert.device))
         texts = [examples[number][0] for number in numbers]
         if kind == "word":  # the words that have a target, in the order of the rows
             places = (target != IGNORED).nonzero().tolist()
@@ -292,7 +293,7 @@ def _answer(result: FineTuned, examples: Sequence[Labelled], rows: Rows, kind: s
             for row, _ in places:
                 texts.append(owners[row][counted[row]])
                 counted[row] += 1
-        for text, right, said in zip(texts, true.tolist(), logits.argmax(-1).tolist(), strict=True):
+        for text, right, said in zip(texts, target[where].tolist(), logits.argmax(-1).tolist(), strict=True):
             confusion[right, said] += 1
             result.answers.append((text, labels[right], labels[said]))
     result.confusion = confusion

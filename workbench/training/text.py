@@ -43,8 +43,9 @@ from workbench.training.examples import (
 
 START = "sentence-transformers/all-MiniLM-L6-v2"  # Apache-2.0; BERT's own vocabulary
 # What the tasks share of the tokens of a step, and how much their mean losses weigh: found by trial.
-SHARES = {"mlm": 0.25, "nsp": 0.25, "span": 0.3, "nli": 0.1, "sentiment": 0.05, "pos": 0.04}
+SHARES = {"mlm": 0.3, "nsp": 0.3, "span": 0.3, "nli": 0.05, "sentiment": 0.02, "pos": 0.03}
 WEIGHTS = {"mlm": 1.0, "nsp": 1.0, "span": 0.7, "nli": 0.5, "sentiment": 0.25, "pos": 0.3}
+PRETRAINING = ("mlm", "nsp")
 HOURS = 6.0  # on two CPU cores
 AFTER_PRETRAINING = 0.5  # of the learning rate
 SAME_DOCUMENT = 0.3  # of the false pairs of sentences
@@ -55,15 +56,34 @@ REPEAT = {"stories": 3}  # plain everyday sentences are few among the kit's text
 
 
 class HeadLosses(nn.Module):
-    """Cross entropy of every head that a batch has targets for (BERT, sections 3.1 and 4)."""
+    """Cross entropy of every head that a batch has targets for (BERT, sections 3.1 and 4); with teachers, as
+    much again against the mean of what they say (distillation, arXiv:1904.09482).
+
+    Args:
+        bert: what learns.
+        teachers: models whose heads for examples (all but "mlm" and "nsp") teach those of `bert`.
+
+    Raises `ValueError` for a teacher with another vocabulary, other classes, or none of these heads.
+    """
 
     unit = "tokens"
 
-    def __init__(self, bert: Bert) -> None:
+    def __init__(self, bert: Bert, teachers: Sequence[Bert] = ()) -> None:
         super().__init__()
         self.bert = bert
-        self.names = tuple(bert.heads)
-        self.weights = [WEIGHTS.get(name, 1.0) for name in self.names]
+        self.teachers = tuple(teachers)  # in a tuple they are no part of what is trained and saved
+        self.taught: list[str] = []
+        for teacher in teachers:
+            heads = [name for name in teacher.heads if name in bert.heads and name not in PRETRAINING]
+            if not heads:
+                raise ValueError(f"{teacher.name} has no head for examples that is trained here.")
+            if teacher.tokenizer.backend.get_vocab() != bert.tokenizer.backend.get_vocab():
+                raise ValueError(f"{teacher.name} reads other word pieces; it cannot teach {bert.name}.")
+            if other := [name for name in heads if teacher.heads[name].labels != bert.heads[name].labels]:
+                raise ValueError(f"{teacher.name} has other classes for {other[0]}; it cannot teach them.")
+            self.taught += [name for name in heads if name not in self.taught]
+        self.names = (*bert.heads, *(f"{name}_taught" for name in self.taught))
+        self.weights = [WEIGHTS.get(name.removesuffix("_taught"), 1.0) for name in self.names]
 
     def forward(
         self, input_ids: Tensor, token_type_ids: Tensor, attention_mask: Tensor, **targets: Tensor
@@ -78,10 +98,36 @@ class HeadLosses(nn.Module):
         none = last.new_zeros((), dtype=torch.float32)
         losses, counts = dict.fromkeys(self.names, none), dict.fromkeys(self.names, none)
         for name, target in targets.items():
-            logits, target = scores(self.bert, name, last, attention_mask, target)
+            where = target != IGNORED
+            logits, target = scores(self.bert, name, last, attention_mask, where), target[where]
             losses[name] = F.cross_entropy(logits, target, reduction="sum")
             counts[name] = none + len(target)
+        for name, soft in self.lessons(input_ids, token_type_ids, attention_mask, set(targets)).items():
+            logits = scores(self.bert, name, last, attention_mask)
+            losses[f"{name}_taught"] = F.cross_entropy(logits, soft, reduction="sum")
+            counts[f"{name}_taught"] = none + len(soft)
         return torch.stack(list(losses.values())), torch.stack(list(counts.values()))
+
+    @torch.no_grad()
+    def lessons(
+        self, input_ids: Tensor, token_type_ids: Tensor, attention_mask: Tensor, asked: set[str]
+    ) -> dict[str, Tensor]:
+        """Mean probabilities of the teachers by head, (answers, classes); also for texts that have no target
+        for that head. `asked` are the heads that the batch was made for."""
+        pairs = asked & {"nsp", "span", "nli"}
+        fitting = {"span": "span" in asked, "nli": pairs - {"span"}, "sentiment": not pairs}
+        said = [(each, each(input_ids, token_type_ids, attention_mask)[-1]) for each in self.teachers]
+        return {
+            name: torch.stack(
+                [
+                    scores(each, name, hidden_states, attention_mask).softmax(-1)
+                    for each, hidden_states in said
+                    if name in each.heads
+                ]
+            ).mean(0)
+            for name in self.taught
+            if fitting.get(name, True)
+        }
 
     def size(self, batch: loop.Batch) -> int:
         """Tokens in a batch, padding counted."""
@@ -89,16 +135,18 @@ class HeadLosses(nn.Module):
 
 
 def scores(
-    bert: Bert, head: str, hidden_states: Tensor, attention_mask: Tensor, target: Tensor
-) -> tuple[Tensor, Tensor]:
-    """What a head says where there is a target: logits (targets, classes), and the targets (targets,)."""
+    bert: Bert, head: str, hidden_states: Tensor, attention_mask: Tensor, where: Tensor | None = None
+) -> Tensor:
+    """What a head says: logits (answers, classes). `where`, (batch,) for sentences and (batch, tokens) for
+    words, leaves out those that are not asked for."""
     if bert.heads[head].kind == "span":  # the classes are the tokens; a start and an end for each row
         logits = bert.logits(head, hidden_states).float().masked_fill(~attention_mask[..., None].bool(), -1e9)
-        return logits.mT.flatten(0, 1), target.flatten()
-    given = target != IGNORED
+        return logits.mT.flatten(0, 1)
     if bert.heads[head].kind == "sentence":
-        return bert.logits(head, hidden_states)[given].float(), target[given]
-    return bert.logits(head, hidden_states[given]).float(), target[given]  # the vocabulary is large
+        logits = bert.logits(head, hidden_states).float()
+        return logits if where is None else logits[where]
+    where = attention_mask.bool() if where is None else where
+    return bert.logits(head, hidden_states[where]).float()  # the vocabulary is large
 
 
 class Batches:
@@ -179,9 +227,9 @@ def head_figures(bert: Bert, rows: Rows, head: str, most: int = 512, seed: int =
             batch |= mask_batch(batch["input_ids"], words, bert.tokenizer, random_ids, seed + start)
             target = batch.pop("mlm")
         batch = {name: tensor.to(bert.device) for name, tensor in batch.items()}
-        logits, target = scores(
-            bert, head, bert(**batch)[-1], batch["attention_mask"], target.to(bert.device)
-        )
+        target = target.to(bert.device)
+        where = target != IGNORED
+        logits, target = scores(bert, head, bert(**batch)[-1], batch["attention_mask"], where), target[where]
         loss += float(F.cross_entropy(logits, target, reduction="sum"))
         hits = logits.argmax(-1) == target
         hits = hits.view(-1, 2).all(-1) if bert.heads[head].kind == "span" else hits
@@ -300,10 +348,13 @@ def make_sources(
     heads: Sequence[str],
     bert: Bert,
     rounds: int = 1,
+    taught: bool = False,
+    seed: int = 0,
 ) -> dict[str, Rows]:
     """Rows by the name of their source, "held_out_" before what is only scored.
 
-    `rounds` is for `make_pairs`.
+    `rounds` is for `make_pairs`; `taught` adds pairs that only teachers have an answer to; `seed` is of
+    what is made: false pairs, and questions without an answer. What is scored does not depend on it.
     """
     tokenizer = bert.tokenizer
     parts = {name: split_documents(texts) for name, texts in documents.items()}
@@ -311,7 +362,7 @@ def make_sources(
     scored = next((name for name in parts if name.startswith("wiki")), next(iter(parts), None))
     rows: dict[str, Rows] = {}
     if documents and "nsp" in heads:
-        rows["nsp"] = make_pairs(train, tokenizer, same_document=SAME_DOCUMENT, rounds=rounds)
+        rows["nsp"] = make_pairs(train, tokenizer, same_document=SAME_DOCUMENT, rounds=rounds, seed=seed)
         rows["held_out_nsp"] = make_pairs(parts[scored][1], tokenizer, same_document=0.0)
         rows["held_out_nsp_same"] = make_pairs(parts[scored][1], tokenizer, same_document=1.0)
     if documents and "mlm" in heads:
@@ -320,8 +371,8 @@ def make_sources(
     makers = {"span": span_rows, "nli": pair_rows, "sentiment": sentence_rows, "pos": word_rows}
     vectors = bert.embeddings.word_embeddings.weight.detach().numpy()
     training = {  # how much is made besides what the sets hold: found by trial
-        "span": {"unanswerable": 0.15, "exchanged": 0.4, "vectors": vectors},
-        "nli": {"unrelated": 0.5},
+        "span": {"unanswerable": 0.15, "exchanged": 0.4, "vectors": vectors, "seed": seed},
+        "nli": {"unrelated": 0.5, "crossed": taught, "seed": seed},
         "pos": {"every_word": True},
     }
     for head, of_head in examples.items():
@@ -340,6 +391,8 @@ def prepare_rows(
     *,
     resume: bool = False,
     rounds: int = 1,
+    taught: bool = False,
+    seed: int = 0,
 ) -> dict[str, Rows]:
     """`make_sources`, kept in `folder`/rows for the other processes and for a resumed training."""
     kept = folder / "rows"
@@ -348,7 +401,7 @@ def prepare_rows(
         kept.mkdir(parents=True, exist_ok=True)
         for old in kept.iterdir():
             old.unlink()
-        rows = make_sources(*read_all(data), heads, bert, rounds)
+        rows = make_sources(*read_all(data), heads, bert, rounds, taught, seed)
         if not any(not name.startswith("held_out") for name in rows):
             raise ValueError(f"{', '.join(data)} holds too little text to train on.")
         for name, table in rows.items():
@@ -370,6 +423,12 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, required=True, help="folder for the log, the state and the checkpoint"
     )
     parser.add_argument("--initial", default=START, help="checkpoint to begin with (default: %(default)s)")
+    parser.add_argument(
+        "--teachers",
+        nargs="+",
+        default=[],
+        help="checkpoints: what their heads say of sentences, words and questions is learned, too",
+    )
     parser.add_argument(
         "--heads", nargs="+", choices=HEADS, default=list(HEADS), help="what to train (default: all)"
     )
@@ -418,12 +477,19 @@ def train(options: argparse.Namespace) -> None:
     torch.manual_seed(options.seed)  # new heads are the same in all processes
     bert = start_model(options.initial, options.heads, options.dropout)
     rows = prepare_rows(
-        options.data, options.heads, bert, options.out, resume=options.resume, rounds=options.rounds
+        options.data,
+        options.heads,
+        bert,
+        options.out,
+        resume=options.resume,
+        rounds=options.rounds,
+        taught=bool(options.teachers),
+        seed=options.seed,
     )
     held_out = {
         name.removeprefix("held_out_"): table for name, table in rows.items() if name.startswith("held_out_")
     }
-    objective = HeadLosses(bert)
+    objective = HeadLosses(bert, [load_bert(name, device=team.device) for name in options.teachers])
 
     def stage(heads: Sequence[str], share: float, folder: Path, **changes: float) -> bool:
         """Trains `heads`, all in each step (unlike MT-DNN), for a share of the time; tells whether it was
@@ -470,7 +536,7 @@ def train(options: argparse.Namespace) -> None:
             print(f"{progress.step} steps; the checkpoint is in {folder / 'checkpoint'}.")
         return not part.left(progress.step, progress.seconds)
 
-    first = [name for name in options.heads if name in ("mlm", "nsp")]
+    first = [name for name in options.heads if name in PRETRAINING]
     share = options.pretraining if first and len(first) < len(options.heads) else 0.0
     done = options.resume and any(options.out.glob("state-*"))  # resumed after the pre-training
     if not share:
