@@ -635,6 +635,7 @@ def taught_bert(tokenizer: Tokenizer, labels: tuple[str, ...] = text.NLI_LABELS)
     bert = tiny_bert(tokenizer, pooler=True, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     for name, kind, classes in (
         ("nli", "sentence", labels),
+        ("nsp", "sentence", text.NSP_LABELS),
         ("pos", "word", text.UPOS_LABELS),
         ("span", "span", ()),
     ):
@@ -651,7 +652,7 @@ def test_teachers_are_learned_from_without_answers(tokenizer: Tokenizer, tmp_pat
                 parameter.data *= 20  # new heads have no opinion
     del teachers[1].heads["pos"]  # each teaches what it can
     objective = text.HeadLosses(student, teachers)
-    assert objective.names == ("mlm", "nli", "pos", "span", "nli_taught", "pos_taught", "span_taught")
+    assert objective.names == (*student.heads, "nli_taught", "nsp_taught", "pos_taught", "span_taught")
     assert not any("teacher" in name for name in objective.state_dict())
     pairs = [
         {"premise": sentence(n), "hypothesis": sentence(n + 7), "label": data.IGNORED} for n in range(200)
@@ -678,6 +679,7 @@ def test_teachers_are_learned_from_without_answers(tokenizer: Tokenizer, tmp_pat
     right = -(said(teachers[0], "pos").softmax(-1) * said(student, "pos").log_softmax(-1))[kept].sum()
     assert found["pos_taught"] == (pytest.approx(right.item(), rel=1e-5), kept.sum())
     assert found["nli"] == found["span_taught"] == found["mlm"] == (0.0, 0.0)
+    assert found["nsp_taught"][1] == len(kept)
     asked = losses_of(span=torch.ones(len(kept), 2, dtype=torch.long))
     assert asked["span_taught"][1] == 2 * len(kept) and asked["nli_taught"][1] == 0
 
@@ -694,7 +696,7 @@ def test_teachers_are_learned_from_without_answers(tokenizer: Tokenizer, tmp_pat
 def test_bad_teachers_are_refused(bert: Bert, tokenizer: Tokenizer) -> None:
     student = taught_bert(tokenizer)
     for teacher, words in (
-        (bert, "no head for examples"),
+        (bert, "no head that teaches"),
         (taught_bert(tokenizer, labels=("yes", "no")), "other classes for nli"),
     ):
         with pytest.raises(ValueError, match=words):

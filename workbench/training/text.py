@@ -43,9 +43,8 @@ from workbench.training.examples import (
 
 START = "sentence-transformers/all-MiniLM-L6-v2"  # Apache-2.0; BERT's own vocabulary
 # What the tasks share of the tokens of a step, and how much their mean losses weigh: found by trial.
-SHARES = {"mlm": 0.3, "nsp": 0.3, "span": 0.3, "nli": 0.05, "sentiment": 0.02, "pos": 0.03}
+SHARES = {"mlm": 0.25, "nsp": 0.25, "span": 0.3, "nli": 0.1, "sentiment": 0.05, "pos": 0.04}
 WEIGHTS = {"mlm": 1.0, "nsp": 1.0, "span": 0.7, "nli": 0.5, "sentiment": 0.25, "pos": 0.3}
-PRETRAINING = ("mlm", "nsp")
 HOURS = 6.0  # on two CPU cores
 AFTER_PRETRAINING = 0.5  # of the learning rate
 SAME_DOCUMENT = 0.3  # of the false pairs of sentences
@@ -61,7 +60,7 @@ class HeadLosses(nn.Module):
 
     Args:
         bert: what learns.
-        teachers: models whose heads for examples (all but "mlm" and "nsp") teach those of `bert`.
+        teachers: models whose heads, all but "mlm", teach those of `bert`.
 
     Raises `ValueError` for a teacher with another vocabulary, other classes, or none of these heads.
     """
@@ -74,9 +73,9 @@ class HeadLosses(nn.Module):
         self.teachers = tuple(teachers)  # in a tuple they are no part of what is trained and saved
         self.taught: list[str] = []
         for teacher in teachers:
-            heads = [name for name in teacher.heads if name in bert.heads and name not in PRETRAINING]
+            heads = [name for name in teacher.heads if name in bert.heads and name != "mlm"]
             if not heads:
-                raise ValueError(f"{teacher.name} has no head for examples that is trained here.")
+                raise ValueError(f"{teacher.name} has no head that teaches one of {bert.name}.")
             if teacher.tokenizer.backend.get_vocab() != bert.tokenizer.backend.get_vocab():
                 raise ValueError(f"{teacher.name} reads other word pieces; it cannot teach {bert.name}.")
             if other := [name for name in heads if teacher.heads[name].labels != bert.heads[name].labels]:
@@ -114,8 +113,8 @@ class HeadLosses(nn.Module):
     ) -> dict[str, Tensor]:
         """Mean probabilities of the teachers by head, (answers, classes); also for texts that have no target
         for that head. `asked` are the heads that the batch was made for."""
-        pairs = asked & {"nsp", "span", "nli"}
-        fitting = {"span": "span" in asked, "nli": pairs - {"span"}, "sentiment": not pairs}
+        span, pairs = "span" in asked, asked & {"nsp", "nli"}
+        fitting = {"span": span, "nli": pairs, "nsp": pairs, "sentiment": not (pairs or span)}
         said = [(each, each(input_ids, token_type_ids, attention_mask)[-1]) for each in self.teachers]
         return {
             name: torch.stack(
@@ -536,7 +535,7 @@ def train(options: argparse.Namespace) -> None:
             print(f"{progress.step} steps; the checkpoint is in {folder / 'checkpoint'}.")
         return not part.left(progress.step, progress.seconds)
 
-    first = [name for name in options.heads if name in PRETRAINING]
+    first = [name for name in options.heads if name in ("mlm", "nsp")]
     share = options.pretraining if first and len(first) < len(options.heads) else 0.0
     done = options.resume and any(options.out.glob("state-*"))  # resumed after the pre-training
     if not share:
