@@ -327,6 +327,12 @@ def test_rows_of_examples_say_what_the_examples_say(kit: Path, tokenizer: Tokeni
                 assert start == end == 0
     more = examples.span_rows(found["span"]["train"], tokenizer, unanswerable=1.0)
     assert len(more) > 30 and (more.targets == 0).all(1).sum() > 6
+    twice = examples.span_rows(found["span"]["train"], tokenizer, unanswerable=0.5, rounds=2, seed=1)
+    assert (twice.targets != 0).any(1).sum() == 2 * (more.targets != 0).any(1).sum()
+    empty = (twice.targets == 0).all(1).nonzero()[0]
+    unanswered = [twice.batch(np.array([row]), 0)["input_ids"].tolist() for row in empty]
+    half = len(unanswered) // 2
+    assert unanswered[:half] != unanswered[-half:]  # other passages in the second round
     assert len(examples.span_rows([], tokenizer)) == 0
 
     every, scored = (

@@ -359,6 +359,7 @@ def span_rows(
     unanswerable: float = 0.0,
     exchanged: float = 0.0,
     vectors: np.ndarray | None = None,
+    rounds: int = 1,
     longest: int = LONGEST,
     seed: int = 0,
 ) -> Rows:
@@ -370,6 +371,8 @@ def span_rows(
         exchanged: so many questions more, as a share, have a word exchanged, so that the passage does not
             answer them any more; see `WordExchange`.
         vectors: of the word pieces (vocabulary, hidden_size), which `exchanged` needs.
+        rounds: how often each question is put, with other choices each time, so that a long training does
+            not learn those without an answer by heart.
         longest: most word pieces; of a longer passage a stretch around the answer is used.
         seed: of the choices.
 
@@ -399,9 +402,8 @@ def span_rows(
         return asked, (ids, words - words[0]), target
 
     def rows() -> Iterator[tuple]:
-        for row, part in zip(
-            examples, pieces_of([row["question"] for row in examples], tokenizer), strict=True
-        ):
+        asked_parts = list(pieces_of([row["question"] for row in examples], tokenizer))
+        for row, part in zip(examples * rounds, asked_parts * rounds, strict=True):
             asked = part.ids[:60], part.word_ids[:60]
             passage, answers = passages[row["context"]], row["answers"]
             if not passage.ids or not asked[0]:

@@ -352,8 +352,9 @@ def make_sources(
 ) -> dict[str, Rows]:
     """Rows by the name of their source, "held_out_" before what is only scored.
 
-    `rounds` is for `make_pairs`; `taught` adds pairs that only teachers have an answer to; `seed` is of
-    what is made: false pairs, and questions without an answer. What is scored does not depend on it.
+    `rounds` is for `make_pairs` and `span_rows`; `taught` adds pairs that only teachers have an answer to;
+    `seed` is of what is made: false pairs, and questions without an answer. What is scored does not depend
+    on it.
     """
     tokenizer = bert.tokenizer
     parts = {name: split_documents(texts) for name, texts in documents.items()}
@@ -370,7 +371,7 @@ def make_sources(
     makers = {"span": span_rows, "nli": pair_rows, "sentiment": sentence_rows, "pos": word_rows}
     vectors = bert.embeddings.word_embeddings.weight.detach().numpy()
     training = {  # how much is made besides what the sets hold: found by trial
-        "span": {"unanswerable": 0.15, "exchanged": 0.4, "vectors": vectors, "seed": seed},
+        "span": {"unanswerable": 0.15, "exchanged": 0.4, "vectors": vectors, "rounds": rounds, "seed": seed},
         "nli": {"unrelated": 0.5, "crossed": taught, "seed": seed},
         "pos": {"every_word": True},
     }
@@ -449,8 +450,8 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
         "--rounds",
         type=int,
         default=1,
-        help="how often texts are cut into pairs, each time into others, so that a long training does not "
-        "learn them by heart (default: %(default)s)",
+        help="how often texts are cut into pairs and questions are put, each time with other choices, which a "
+        "long training does not learn by heart (default: %(default)s)",
     )
     parser.add_argument("--tokens", type=int, default=8192, help="tokens in a batch (default: %(default)s)")
     parser.add_argument("--learning-rate", type=float, default=3e-4, help="(default: %(default)s)")
