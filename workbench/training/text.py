@@ -450,8 +450,8 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
         "--rounds",
         type=int,
         default=1,
-        help="how often texts are cut into pairs and questions are put, each time with other choices, which a "
-        "long training does not learn by heart (default: %(default)s)",
+        help="how often texts are cut into pairs and questions are put, each time with other choices: a long "
+        "training learns them by heart else (default: %(default)s)",
     )
     parser.add_argument("--tokens", type=int, default=8192, help="tokens in a batch (default: %(default)s)")
     parser.add_argument("--learning-rate", type=float, default=3e-4, help="(default: %(default)s)")
