@@ -198,7 +198,7 @@ def pair_rows(
             for sibling in said_of[hypothesis]
             for other in said[sibling]
         }
-        for premise, hypothesis in sorted(like | {pair[::-1] for pair in like | known} - known):
+        for premise, hypothesis in sorted(like | {pair[::-1] for pair in like | known}):
             if premise != hypothesis and (premise, hypothesis) not in known:
                 examples.append({"premise": premise, "hypothesis": hypothesis, "label": IGNORED})
     firsts = pieces_of([row["premise"] for row in examples], tokenizer)
