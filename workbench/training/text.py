@@ -91,7 +91,7 @@ class HeadLosses(nn.Module):
         (batch, tokens) for words, (batch, 2) for spans; `IGNORED` where there is none.
 
         Returns:
-            The sums of the losses, and how many were summed, in the order of `names`; both (heads,).
+            The sums of the losses, and how many were summed, in the order of `names`; both (names,).
         """
         last = self.bert(input_ids, token_type_ids, attention_mask)[-1]
         none = last.new_zeros((), dtype=torch.float32)
@@ -101,14 +101,14 @@ class HeadLosses(nn.Module):
             logits, target = scores(self.bert, name, last, attention_mask, where), target[where]
             losses[name] = F.cross_entropy(logits, target, reduction="sum")
             counts[name] = none + len(target)
-        for name, soft in self.lessons(input_ids, token_type_ids, attention_mask, set(targets)).items():
+        for name, soft in self.soft_targets(input_ids, token_type_ids, attention_mask, set(targets)).items():
             logits = scores(self.bert, name, last, attention_mask)
             losses[f"{name}_taught"] = F.cross_entropy(logits, soft, reduction="sum")
             counts[f"{name}_taught"] = none + len(soft)
         return torch.stack(list(losses.values())), torch.stack(list(counts.values()))
 
     @torch.no_grad()
-    def lessons(
+    def soft_targets(
         self, input_ids: Tensor, token_type_ids: Tensor, attention_mask: Tensor, asked: set[str]
     ) -> dict[str, Tensor]:
         """Mean probabilities of the teachers by head, (answers, classes); also for texts that have no target
