@@ -115,18 +115,13 @@ class HeadLosses(nn.Module):
         for that head. `asked` are the heads that the batch was made for."""
         span, pairs = "span" in asked, asked & {"nsp", "nli"}
         fitting = {"span": span, "nli": pairs, "nsp": pairs, "sentiment": not (pairs or span)}
-        said = [(each, each(input_ids, token_type_ids, attention_mask)[-1]) for each in self.teachers]
-        return {
-            name: torch.stack(
-                [
-                    scores(each, name, hidden_states, attention_mask).softmax(-1)
-                    for each, hidden_states in said
-                    if name in each.heads
-                ]
-            ).mean(0)
-            for name in self.taught
-            if fitting.get(name, True)
-        }
+        said: dict[str, list[Tensor]] = {name: [] for name in self.taught if fitting.get(name, True)}
+        for teacher in self.teachers:
+            if names := [name for name in said if name in teacher.heads]:
+                last = teacher(input_ids, token_type_ids, attention_mask)[-1]
+                for name in names:
+                    said[name].append(scores(teacher, name, last, attention_mask).softmax(-1))
+        return {name: torch.stack(probabilities).mean(0) for name, probabilities in said.items()}
 
     def size(self, batch: loop.Batch) -> int:
         """Tokens in a batch, padding counted."""
