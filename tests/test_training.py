@@ -686,6 +686,10 @@ def test_teachers_are_learned_from_without_answers(tokenizer: Tokenizer, tmp_pat
     assert found["pos_taught"] == (pytest.approx(right.item(), rel=1e-5), kept.sum())
     assert found["nli"] == found["span_taught"] == found["mlm"] == (0.0, 0.0)
     assert found["nsp_taught"][1] == len(kept)
+    ran = []
+    hook = teachers[1].register_forward_hook(lambda *_: ran.append("words"))
+    assert losses_of(pos=torch.zeros_like(batch["input_ids"]))["pos_taught"][1] == kept.sum() and not ran
+    hook.remove()
     asked = losses_of(span=torch.ones(len(kept), 2, dtype=torch.long))
     assert asked["span_taught"][1] == 2 * len(kept) and asked["nli_taught"][1] == 0
 

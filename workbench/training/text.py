@@ -112,7 +112,8 @@ class HeadLosses(nn.Module):
         self, input_ids: Tensor, token_type_ids: Tensor, attention_mask: Tensor, asked: set[str]
     ) -> dict[str, Tensor]:
         """Mean probabilities of the teachers by head, (answers, classes); also for texts that have no target
-        for that head. `asked` are the heads that the batch was made for."""
+        for that head. The first three (batch, tokens); `asked` are the heads that the batch was made for. A
+        teacher without a fitting head is not run."""
         span, pairs = "span" in asked, asked & {"nsp", "nli"}
         fitting = {"span": span, "nli": pairs, "nsp": pairs, "sentiment": not (pairs or span)}
         said: dict[str, list[Tensor]] = {name: [] for name in self.taught if fitting.get(name, True)}
