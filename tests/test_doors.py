@@ -29,10 +29,9 @@ MAY_IMPORT = {
     "attention": {"bert", "encoder", "vit"},
     "checkpoint": {"bert", "encoder", "image", "text", "vit"},
     "tasks": {"attention", "bert", "encoder", "image", "text", "vit"},
-    "faithfulness": {"encoder", "vit"},
-    "vectors": {"bert", "encoder"},
-    "words": {"attention", "bert", "encoder", "text"},
-    "patches": {"vit"},
+    "explain": {"attention", "bert", "encoder", "text", "vit"},
+    "patches": {"bert", "encoder", "vit"},
+    "exercises": set(),
     "plots": {"attention", "bert", "encoder", "image", "tasks", "text", "vit"},
     "training": {"attention", "bert", "checkpoint", "encoder", "image", "tasks", "text", "training", "vit"},
     "widgets": {
@@ -40,7 +39,7 @@ MAY_IMPORT = {
         "bert",
         "checkpoint",
         "encoder",
-        "faithfulness",
+        "explain",
         "image",
         "patches",
         "plots",
@@ -48,7 +47,6 @@ MAY_IMPORT = {
         "text",
         "vit",
         "widgets",
-        "words",
     },
 }
 # Imported by a widget, a lesson or a training run, never by `import workbench`.

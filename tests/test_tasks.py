@@ -11,7 +11,8 @@ from test_checkpoint import our_bert, our_vit
 from tiny import close, hf_vit, saved
 
 import workbench as wb
-from workbench.tasks import guess_by_layer, mask_guesses, visible_tokens
+from workbench.tasks import guess_by_layer, mask_guesses
+from workbench.text import visible_tokens
 
 ALL = ("mlm", "nsp", "span", "sentiment", "pos")
 

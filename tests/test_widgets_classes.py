@@ -8,11 +8,11 @@ import pytest
 import torch
 
 import workbench as wb
+from workbench.explain import class_probabilities, gradient_relevance, leave_one_out, words_of
 from workbench.text import Tokenizer
 from workbench.training import lessons
 from workbench.training.lessons import fine_tune, read_labelled, split_examples
 from workbench.widgets import FineTuning, SentenceClassifier, TokenTagger
-from workbench.words import class_probabilities, gradient_relevance, leave_one_out, words_of
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "cat", "dog", "sat", "ran", "not", ".", ","]
 WORDS += ["play", "##play", "##ful", "##ing", "un", *"abcdefghijklmnopqrstuvwxyz"]

@@ -9,7 +9,7 @@ import workbench as wb
 from workbench import plots
 from workbench.attention import ablate, attention_patterns, head_effects, query_and_key, record_attention
 from workbench.bert import Bert
-from workbench.vectors import similarity, two_dimensions, word_vectors
+from workbench.patches import similarity, two_dimensions, word_vectors
 from workbench.vit import ViT
 from workbench.widgets import AttentionExplorer
 

@@ -15,7 +15,8 @@ from tiny import close
 import workbench as wb
 from workbench.attention import record_attention
 from workbench.checkpoint import data_folder
-from workbench.tasks import attention_between, place_cls
+from workbench.tasks import attention_between
+from workbench.text import place_cls
 from workbench.widgets import NextSentence, SentencePair
 from workbench.widgets.samples import NEXT_SENTENCES, SENTENCE_PAIRS
 

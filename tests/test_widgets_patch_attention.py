@@ -14,7 +14,7 @@ from workbench.attention import (
     received_attention,
     record_attention,
 )
-from workbench.faithfulness import area, delete_and_insert, hide_patches, hiding_steps
+from workbench.explain import area, delete_and_insert, hide_patches, hiding_steps
 from workbench.image import Preprocessing, prepare_image
 from workbench.vit import ViT, ViTConfig
 from workbench.widgets import PatchAttention

@@ -15,7 +15,7 @@ from PIL import Image
 from tiny import VIT_SIZES
 
 import workbench as wb
-from workbench import patches, plots
+from workbench import exercises, patches, plots
 from workbench.image import Preprocessing
 from workbench.training import picture_lesson
 from workbench.vit import ViT, ViTConfig
@@ -129,10 +129,10 @@ def test_rearranged_hides_shuffles_and_strips(vit: ViT) -> None:
 
 def test_tokens_are_counted_and_hints_are_given() -> None:
     right = {(224, 224, 16): 197, (384, 384, 16): 577, (224, 224, 14): 257, (32, 48, 8): 25}
-    assert patches.check_tokens(right).count("right") == 4
+    assert exercises.check_tokens(right).count("right") == 4
     given = {(224, 224, 16): 196, (384, 384, 16): 48, (96, 96, 8): None, (10, 10, 3): 1, (8, 8, 4): 64}
     for line, hint in zip(
-        patches.check_tokens(given).splitlines(),
+        exercises.check_tokens(given).splitlines(),
         (
             "Something stands in front",
             "multiply them",

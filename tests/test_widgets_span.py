@@ -11,7 +11,8 @@ from test_checkpoint import our_bert
 from tiny import close
 
 import workbench as wb
-from workbench.tasks import best_spans, check_spans, span_windows
+from workbench.exercises import check_spans
+from workbench.tasks import best_spans, span_windows
 from workbench.widgets import SpanExtraction
 from workbench.widgets.samples import PASSAGES
 

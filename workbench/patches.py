@@ -1,12 +1,16 @@
-"""Numbers about a ViT's front door: what its projection and its positions learned, and patches rearranged."""
+"""Numbers about a ViT's front door, and vectors: what a projection and positions learned, patches
+rearranged, and the vectors of one word in several sentences, layer by layer."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from workbench.bert import Bert
+from workbench.encoder import MODEL_LOCK
 from workbench.vit import ViT, split_patches
 
 Positions = Literal["own", "place", "none"]
@@ -119,34 +123,51 @@ def class_by_layer(vit: ViT, states: Sequence[Tensor]) -> Tensor:
     return torch.stack([vit.logits(state)[0].float().softmax(-1) for state in states])
 
 
-def check_tokens(answers: Mapping[tuple[int, int, int], int | None]) -> str:
-    """Checks the exercise of lesson 07: how many tokens a ViT makes of a picture.
-
-    Args:
-        answers: by (height, width, patch size) in pixels, the number of tokens with the class token;
-            None for what is still to be done.
+@torch.inference_mode()
+def word_vectors(bert: Bert, sentences: Sequence[str], word: str) -> Tensor:
+    """The vectors of a word in each of the sentences (the mean over its pieces, where it first stands).
 
     Returns:
-        A line for each: right, still to do, or a hint.
+        (layers + 1, sentences, hidden), the embeddings first.
+
+    Raises:
+        ValueError: a sentence does not hold the word.
+
+    Example:
+        >>> word_vectors(bert, ["The bank was closed.", "The river bank."], "bank").shape  # doctest: +SKIP
+        torch.Size([7, 2, 384])
     """
-    lines = []
-    for (height, width, patch), given in answers.items():
-        start = f"{height} x {width} in patches of {patch}: "
-        if height % patch or width % patch:
-            lines.append(start + f"cannot be cut without a rest; both sides must be multiples of {patch}.")
-            continue
-        rows, columns = height // patch, width // patch
-        if given is None:
-            hint = "still to do. How many patches are there down, and how many across?"
-        elif given == rows * columns + 1:
-            hint = f"right, {rows} x {columns} patches and the class token."
-        elif given == rows * columns:
-            hint = "nearly. Something stands in front of the patches."
-        elif given == rows + columns or given == rows + columns + 1:
-            hint = "not yet. A picture has rows and columns: multiply them."
-        elif given in (height * width, height * width + 1, 3 * height * width):
-            hint = "not yet. These are the pixels; a token is a whole patch."
-        else:
-            hint = f"not yet. Divide {height} by {patch} to get the rows."
-        lines.append(start + hint)
-    return "\n".join(lines)
+    found = []
+    for sentence in sentences:
+        place = re.search(rf"\b{re.escape(word)}\b", sentence, flags=re.IGNORECASE)
+        if place is None:
+            raise ValueError(f"The sentence {sentence!r} does not hold the word {word!r}.")
+        encoding = bert.tokenizer.encode(sentence, max_length=bert.config.max_position_embeddings)
+        pieces = [
+            index
+            for index, token in enumerate(encoding.tokens)
+            if token.word is not None and place.start() < token.end and token.start < place.end()
+        ]
+        with MODEL_LOCK:
+            states = torch.stack(bert(**encoding.tensors(bert.device)))[:, 0]  # (layers + 1, tokens, hidden)
+        found.append(states[:, pieces].mean(1).float().cpu())
+    return torch.stack(found, dim=1)
+
+
+def similarity(vectors: Tensor) -> Tensor:
+    """Cosine of the angle between all pairs: (..., vectors, hidden) -> (..., vectors, vectors), -1 to 1."""
+    directions = F.normalize(vectors.float(), dim=-1)
+    return directions @ directions.mT
+
+
+def two_dimensions(vectors: Tensor) -> Tensor:
+    """The two directions in which vectors differ most (principal components).
+
+    (..., vectors, hidden) -> (..., vectors, 2).
+    """
+    centred = vectors.float() - vectors.float().mean(-2, keepdim=True)
+    # Singular vectors have no sign of their own: the largest entry of each is made positive.
+    left, sizes, _ = torch.linalg.svd(centred, full_matrices=False)
+    places = (left * sizes[..., None, :])[..., :2]
+    largest = places.gather(-2, places.abs().argmax(-2, keepdim=True))
+    return places * torch.where(largest < 0, -1.0, 1.0)

@@ -1,9 +1,7 @@
 """What a user asks of a model: plain functions with typed results. No drawing, no training."""
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -196,17 +194,6 @@ def _candidates(probabilities: Tensor, labels: Sequence[str]) -> list[Candidate]
     return [Candidate(label, probability) for label, probability in pairs]
 
 
-def visible_tokens(encoding: Encoding, hide: Literal["nothing", "left", "right"], mask: int) -> Tensor:
-    """An attention mask (1, tokens) that hides all words left, or right, of the token `mask`.
-
-    [CLS], [SEP] and the mask itself stay visible; positions do not move.
-    """
-    index = torch.arange(len(encoding))
-    hidden = {"nothing": index < 0, "left": index < mask, "right": index > mask}[hide]
-    special = torch.tensor([token.word is None for token in encoding.tokens])
-    return (~hidden | special)[None]
-
-
 def mask_guesses(
     bert: Bert,
     encoding: Encoding,
@@ -290,36 +277,6 @@ def next_sentence(bert: Bert, first: str, second: str) -> NextSentence:
     head = _head(bert, "nsp", "sentence", "nsp")
     encoding = bert.tokenizer.encode(first, second, max_length=_limit(bert))
     return NextSentence(float(bert.logits(head, _hidden_states(bert, encoding)[-1])[0].softmax(-1)[0]))
-
-
-def place_cls(
-    encoding: Encoding,
-    place: Literal["front", "middle", "end"] = "front",
-    positions: Literal["follow", "stay"] = "follow",
-) -> tuple[Encoding, Tensor, int]:
-    """Moves [CLS] in front of, between, or behind two sentences.
-
-    Args:
-        encoding: [CLS] first [SEP] second [SEP].
-        place: where [CLS] goes.
-        positions: "follow": tokens are numbered anew where they stand now; "stay": each keeps the number
-            that it had with [CLS] in front.
-
-    Returns:
-        The tokens in their new order, their `position_ids` for `Bert.forward`, (1, tokens), and the index
-        of [CLS].
-
-    Example:
-        >>> moved, position_ids, index = place_cls(encoding, "end")  # doctest: +SKIP
-        >>> states = bert(**moved.tensors(), position_ids=position_ids)  # doctest: +SKIP
-        >>> bert.logits("nsp", states[-1].roll(-index, dims=1))  # [CLS] is token 0 again  # doctest: +SKIP
-    """
-    count = len(encoding)
-    second = next((at for at, token in enumerate(encoding.tokens) if token.segment == 1), count)
-    index = {"front": 0, "middle": second - 1, "end": count - 1}[place]
-    order = [*range(1, index + 1), 0, *range(index + 1, count)]
-    moved = Encoding(tuple(encoding.tokens[at] for at in order))
-    return moved, torch.tensor([order if positions == "stay" else list(range(count))]), index
 
 
 def attention_between(maps: Tensor, encoding: Encoding) -> Tensor:
@@ -489,56 +446,3 @@ def embed(bert: Bert, text: str) -> Tensor:
     _require_tokenizer(bert)
     encoding = bert.tokenizer.encode(text, max_length=_limit(bert))
     return _hidden_states(bert, encoding)[-1][0].float().cpu()
-
-
-def check_spans(
-    vectors: dict[str, Sequence[float]],
-    start: Sequence[float],
-    end: Sequence[float],
-    s: Sequence[float | None],
-    e: Sequence[float | None],
-) -> str:
-    """Checks the exercise of lesson 06: s_i and e_i of a short document, computed by hand.
-
-    Args:
-        vectors: T_i of each word.
-        start, end: the trained vectors S and E.
-        s, e: what was computed for each word, softmax included; None for what is still to be done.
-
-    Returns:
-        One line for s and one for e: what is right, what is missing, and a hint for the first mistake.
-    """
-    words = list(vectors)
-    states = torch.tensor([list(vectors[word]) for word in words], dtype=torch.float)
-    lines = []
-    for name, letter, trained, given in (("s", "S", start, s), ("e", "E", end, e)):
-        scores = states @ torch.tensor(trained, dtype=torch.float)
-        right = scores.softmax(0).tolist()
-        given = [None if value is None else float(value) for value in given]
-        if len(given) != len(words):
-            lines.append(
-                f"{name}: {len(words)} numbers are needed, one for each word; here are {len(given)}."
-            )
-        elif all(value is None for value in given):
-            lines.append(f"{name}: still to do. Begin with the dot product {letter}.T of {words[0]!r}.")
-        else:
-            lines.append(f"{name}: " + _verdict(words, scores.tolist(), right, given, letter))
-    return "\n".join(lines)
-
-
-def _verdict(words: list[str], scores: list[float], right: list[float], given: list, letter: str) -> str:
-    close = [
-        value is not None and abs(value - true) < 0.015 for value, true in zip(given, right, strict=True)
-    ]
-    missing = [word for word, value in zip(words, given, strict=True) if value is None]
-    if all(close):
-        return "all five right!" if len(words) == 5 else "all right!"
-    wrong = [at for at, value in enumerate(given) if value is not None and not close[at]]
-    if not wrong:
-        return f"right so far; still missing: {', '.join(missing)}."
-    at = wrong[0]
-    hint = f"{words[at]!r} is not right yet. Its dot product {letter}.T is {scores[at]:g}"
-    if abs(given[at] - scores[at]) < 0.015:
-        return f"{hint}, as you have it; now take exp, and divide by the sum over all words."
-    power = math.exp(scores[at])
-    return f"{hint}: exp of it is {power:.2f}, and you divide by the sum over all words."

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import tokenizers
 import torch
@@ -332,6 +333,47 @@ def pad(encodings: Sequence[Encoding], pad_id: int) -> dict[str, Tensor]:
             batch[name][row, : len(encoding)] = values
         batch["attention_mask"][row, : len(encoding)] = 1
     return batch
+
+
+def visible_tokens(encoding: Encoding, hide: Literal["nothing", "left", "right"], mask: int) -> Tensor:
+    """An attention mask (1, tokens) that hides all words left, or right, of the token `mask`.
+
+    [CLS], [SEP] and the mask itself stay visible; positions do not move.
+    """
+    index = torch.arange(len(encoding))
+    hidden = {"nothing": index < 0, "left": index < mask, "right": index > mask}[hide]
+    special = torch.tensor([token.word is None for token in encoding.tokens])
+    return (~hidden | special)[None]
+
+
+def place_cls(
+    encoding: Encoding,
+    place: Literal["front", "middle", "end"] = "front",
+    positions: Literal["follow", "stay"] = "follow",
+) -> tuple[Encoding, Tensor, int]:
+    """Moves [CLS] in front of, between, or behind two sentences.
+
+    Args:
+        encoding: [CLS] first [SEP] second [SEP].
+        place: where [CLS] goes.
+        positions: "follow": tokens are numbered anew where they stand now; "stay": each keeps the number
+            that it had with [CLS] in front.
+
+    Returns:
+        The tokens in their new order, their `position_ids` for `Bert.forward`, (1, tokens), and the index
+        of [CLS].
+
+    Example:
+        >>> moved, position_ids, index = place_cls(encoding, "end")  # doctest: +SKIP
+        >>> states = bert(**moved.tensors(), position_ids=position_ids)  # doctest: +SKIP
+        >>> bert.logits("nsp", states[-1].roll(-index, dims=1))  # [CLS] is token 0 again  # doctest: +SKIP
+    """
+    count = len(encoding)
+    second = next((at for at, token in enumerate(encoding.tokens) if token.segment == 1), count)
+    index = {"front": 0, "middle": second - 1, "end": count - 1}[place]
+    order = [*range(1, index + 1), 0, *range(index + 1, count)]
+    moved = Encoding(tuple(encoding.tokens[at] for at in order))
+    return moved, torch.tensor([order if positions == "stay" else list(range(count))]), index
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from workbench import plots
 from workbench.attention import record_attention, sum_over_words
 from workbench.bert import Bert
-from workbench.tasks import MaskGuess, guess_by_layer, mask_guesses, visible_tokens
-from workbench.text import Encoding
+from workbench.tasks import MaskGuess, guess_by_layer, mask_guesses
+from workbench.text import Encoding, visible_tokens
 from workbench.widgets.base import WorkbenchWidget, read_front, to_bytes
 from workbench.widgets.one_text import moved_spans
 

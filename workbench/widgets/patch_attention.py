@@ -19,7 +19,7 @@ from workbench.attention import (
     received_attention,
     record_attention,
 )
-from workbench.faithfulness import delete_and_insert
+from workbench.explain import delete_and_insert
 from workbench.image import ImageSource
 from workbench.vit import ViT
 from workbench.widgets.attention_explorer import to_bytes8

@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 
 from workbench import plots
 from workbench.bert import Bert
+from workbench.explain import class_probabilities, gradient_relevance, leave_one_out, words_of
 from workbench.widgets.base import guarded, read_front, to_bytes
 from workbench.widgets.one_text import OneTextWidget, moved_spans
-from workbench.words import class_probabilities, gradient_relevance, leave_one_out, words_of
 
 AT_ONCE = 300  # tokens that one answer may cost while words are left out; the view asks for the next
 IN_ALL = 8000  # of a long text only the most relevant words are left out

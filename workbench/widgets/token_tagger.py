@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from workbench import plots
 from workbench.bert import Bert
 from workbench.encoder import MODEL_LOCK
+from workbench.explain import words_of
 from workbench.widgets.base import read_front, to_bytes
 from workbench.widgets.one_text import OneTextWidget, moved_spans
-from workbench.words import words_of
 
 # fmt: off
 MEANINGS = {  # universal part-of-speech tags (universaldependencies.org), and examples
