@@ -9,7 +9,7 @@ from test_checkpoint import our_bert, our_vit
 from tiny import close
 
 import workbench as wb
-from workbench.attention import sum_over_words
+from workbench.attention import attention_patterns, query_and_key, record_attention, sum_over_words
 from workbench.encoder import MODEL_LOCK
 
 
@@ -535,3 +535,30 @@ def test_mass_mask_of_known_weights() -> None:
     for odd in (-0.1, 1.1):
         with pytest.raises(ValueError, match="between 0 and 1"):
             wb.mass_mask(weights, odd)
+
+
+def test_habits_of_heads_are_measured() -> None:
+    tokens = ["[CLS]", "the", "cat", "the", "[SEP]"]
+    previous = torch.eye(5).roll(-1, 1)
+    previous = torch.diag(torch.ones(4), -1)
+    previous[0, 0] = 1
+    found = attention_patterns(torch.stack([previous, torch.full((5, 5), 0.2)]), tokens)
+    assert found["previous token"].tolist() == pytest.approx([1.0, 0.2])
+    assert found["itself"].tolist() == pytest.approx([0.2, 0.2])
+    assert found["next token"].tolist() == pytest.approx([0.0, 0.2])
+    assert found["[CLS]"].tolist() == pytest.approx([0.4, 0.2])
+    assert found["same word elsewhere"].tolist() == pytest.approx([0.0, 0.2])
+    assert attention_patterns(previous, ["a", "b", "c", "d", "e"])["[SEP]"] == 0
+
+
+@pytest.mark.parametrize("which", ["bert", "vit"])
+def test_queries_and_keys_give_the_map(which: str, request: pytest.FixtureRequest) -> None:
+    model = request.getfixturevalue(which)
+    inputs = torch.randn(1, 3, *model.config.image_size) if which == "vit" else torch.tensor([[2, 70, 80, 3]])
+    with torch.inference_mode(), record_attention(model) as attention:
+        states = model(inputs)
+        query, key = query_and_key(model, states[2], 2, 1)
+    weights = (query @ key.mT / query.shape[-1] ** 0.5).softmax(-1)
+    torch.testing.assert_close(weights, attention[2][:, 1], atol=1e-5, rtol=0)
+    with pytest.raises(ValueError, match="no layer 99"):
+        query_and_key(model, states[2], 99, 1)

@@ -12,7 +12,6 @@ from tiny import close, hf_vit, saved
 
 import workbench as wb
 from workbench.tasks import guess_by_layer, mask_guesses
-from workbench.text import visible_tokens
 
 ALL = ("mlm", "nsp", "span", "sentiment", "pos")
 
@@ -159,21 +158,6 @@ def test_guesses_by_layer(bert: wb.Bert) -> None:
         assert guess.probability == pytest.approx(float(best.values.detach()), rel=1e-5)
     last = wb.fill_mask(bert, "the [MASK] sat")[0].candidates[0]
     assert (guesses[-1].label, guesses[-1].probability) == (last.label, pytest.approx(last.probability))
-
-
-def test_one_side_can_be_hidden(bert: wb.Bert) -> None:
-    encoding = bert.tokenizer.encode("the cat [MASK] on tea")  # [CLS] the cat [MASK] on tea [SEP]
-    sides = {
-        "nothing": [True] * 7,
-        "left": [True, False, False, True, True, True, True],
-        "right": [True, True, True, True, False, False, True],
-    }
-    for hide, visible in sides.items():
-        mask = visible_tokens(encoding, hide, 3)
-        assert mask.tolist() == [visible]
-        with wb.record_attention(bert) as attention:
-            bert(**encoding.tensors(), attention_mask=mask)
-        assert (attention[0][0, :, :, ~mask[0]] == 0).all()
 
 
 # --- one or two texts --------------------------------------------------------------------------

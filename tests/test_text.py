@@ -9,10 +9,12 @@ import torch
 import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_checkpoint import our_bert
 from tiny import VOCABULARY, write_vocabulary
 
+import workbench as wb
 from workbench.checkpoint import SHIPPED_BERT, shipped_checkpoints
-from workbench.text import Encoding, Token, Tokenizer, mask_randomly, pad
+from workbench.text import Encoding, Token, Tokenizer, mask_randomly, pad, place_cls, visible_tokens
 
 TEXTS = [
     "The cat sat on the mat.",
@@ -441,3 +443,37 @@ def test_an_encoding_knows_its_masks() -> None:
 def test_an_unknown_action_is_refused(tokenizer):
     with pytest.raises(ValueError, match="'mask', 'random' or 'keep', not 'blank'"):
         tokenizer.mask_spans(tokenizer.pieces("a cat"), [(0, 1, "blank")])
+
+
+# --- what is visible, and where [CLS] stands ---------------------------------------------------
+
+
+def test_one_side_can_be_hidden() -> None:
+    bert = our_bert("mlm")
+    encoding = bert.tokenizer.encode("the cat [MASK] on tea")  # [CLS] the cat [MASK] on tea [SEP]
+    sides = {
+        "nothing": [True] * 7,
+        "left": [True, False, False, True, True, True, True],
+        "right": [True, True, True, True, False, False, True],
+    }
+    for hide, visible in sides.items():
+        mask = visible_tokens(encoding, hide, 3)
+        assert mask.tolist() == [visible]
+        with wb.record_attention(bert) as attention:
+            bert(**encoding.tensors(), attention_mask=mask)
+        assert (attention[0][0, :, :, ~mask[0]] == 0).all()
+
+
+@pytest.mark.parametrize(("place", "index"), [("front", 0), ("middle", 9), ("end", 15)])
+@pytest.mark.parametrize("positions", ["follow", "stay"])
+def test_moving_cls(place: str, index: int, positions: str) -> None:
+    encoding = SMALL.encode("the cat sat on a matx.", "she drank red tea!")
+    moved, ids, at = place_cls(encoding, place, positions)
+    assert at == index and moved.tokens[at].text == "[CLS]"
+    rest = [token for token in moved.tokens if token.text != "[CLS]"]
+    assert rest == list(encoding.tokens[1:]), "only [CLS] moves"
+    assert sorted(ids[0].tolist()) == list(range(len(encoding)))
+    if positions == "follow":
+        assert ids[0].tolist() == list(range(len(encoding)))
+    else:
+        assert [encoding.tokens[old] for old in ids[0].tolist()] == list(moved.tokens)

@@ -1,4 +1,4 @@
-"""SentenceClassifier, TokenTagger and FineTuning without a browser, and what they compute with."""
+"""SentenceClassifier, TokenTagger and FineTuning without a browser."""
 
 import base64
 import time
@@ -6,33 +6,20 @@ import time
 import numpy as np
 import pytest
 import torch
+from tiny import sentence_bert
 
 import workbench as wb
-from workbench.explain import class_probabilities, gradient_relevance, leave_one_out, words_of
-from workbench.text import Tokenizer
+from workbench.explain import leave_one_out
 from workbench.training import lessons
 from workbench.training.lessons import fine_tune, read_labelled, split_examples
 from workbench.widgets import FineTuning, SentenceClassifier, TokenTagger
 
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "cat", "dog", "sat", "ran", "not", ".", ","]
-WORDS += ["play", "##play", "##ful", "##ing", "un", *"abcdefghijklmnopqrstuvwxyz"]
 TEXT = "The unplayful cat sat, the dog ran."
 
 
 @pytest.fixture
 def bert():
-    """A tiny BERT with random weights, large enough that classes differ."""
-    sizes = dict(hidden_size=24, num_attention_heads=3, num_hidden_layers=2, intermediate_size=20)
-    config = wb.BertConfig(vocab_size=len(WORDS), max_position_embeddings=40, **sizes)
-    bert = wb.Bert(config, tokenizer=Tokenizer.from_words(WORDS))
-    bert.add_head("sentiment", "sentence", ["negative", "neutral", "positive"])
-    bert.add_head("nsp", "sentence", ["yes", "no"])
-    bert.add_head("pos", "word", ["NOUN", "VERB", "DET", "PUNCT"])
-    with torch.no_grad():
-        for parameter in bert.parameters():
-            if parameter.ndim > 1:
-                parameter.normal_(std=0.5)
-    return bert.eval()
+    return sentence_bert()
 
 
 @pytest.fixture(scope="module")
@@ -42,47 +29,6 @@ def shipped():
 
 def numbers(data):
     return np.frombuffer(data, np.float16)
-
-
-# --- which words mattered
-
-
-def test_words_hold_all_their_pieces(bert):
-    words = words_of(bert.tokenizer.encode(TEXT))
-    assert [TEXT[word.start : word.end] for word in words if not word.special] == (
-        ["The", "unplayful", "cat", "sat", ",", "the", "dog", "ran", "."]
-    )
-    assert words[2].pieces == ("un", "##play", "##ful") and words[2].tokens == (2, 5)
-    assert words[0].special and words[-1].special
-
-
-def test_leaving_out_in_one_pass_is_leaving_out_one_by_one(bert):
-    encoding = bert.tokenizer.encode(TEXT)
-    every = [n for n, word in enumerate(words_of(encoding)) if not word.special]
-    falls = leave_one_out(bert, "sentiment", encoding, 2, every)
-    full = {c.label: c.probability for c in wb.classify_sentence(bert, TEXT)}["positive"]
-    for number, fall in zip(every, falls.tolist(), strict=True):
-        alone = class_probabilities(bert, "sentiment", encoding, [[number]])[0, 2].item()
-        assert fall == pytest.approx(full - alone, abs=1e-5)
-    assert falls.abs().max() > 1e-3
-
-
-def test_a_hidden_word_cannot_matter(bert):
-    """Whatever stands behind a hidden word, the answer is the same."""
-    one, other = (bert.tokenizer.encode(f"The cat {word} .") for word in ("sat", "ran"))
-    hidden = [class_probabilities(bert, "sentiment", text, [[3]]) for text in (one, other)]
-    torch.testing.assert_close(*hidden)
-    shown = [class_probabilities(bert, "sentiment", text) for text in (one, other)]
-    assert (shown[0] - shown[1]).abs().max() > 1e-3
-
-
-def test_relevance_is_shares_of_words(bert):
-    encoding = bert.tokenizer.encode(TEXT)
-    shares = gradient_relevance(bert, "sentiment", encoding, 1)
-    assert shares.sum().item() == pytest.approx(1, abs=1e-5) and (shares >= 0).all()
-    assert shares[0] == shares[-1] == 0, "[CLS] and [SEP] are no words"
-    assert gradient_relevance(bert, "sentiment", encoding, 1, hidden=[3])[3] == 0
-    assert not torch.equal(shares, gradient_relevance(bert, "sentiment", encoding, 0))
 
 
 # --- SentenceClassifier

@@ -49,21 +49,6 @@ def pair(bert: wb.Bert, first: str = FIRST, second: str = SECOND, **options: obj
 # --- the tasks -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("place", "index"), [("front", 0), ("middle", 9), ("end", 15)])
-@pytest.mark.parametrize("positions", ["follow", "stay"])
-def test_moving_cls(bert: wb.Bert, place: str, index: int, positions: str) -> None:
-    encoding = bert.tokenizer.encode(FIRST, SECOND)
-    moved, ids, at = place_cls(encoding, place, positions)
-    assert at == index and moved.tokens[at].text == "[CLS]"
-    rest = [token for token in moved.tokens if token.text != "[CLS]"]
-    assert rest == list(encoding.tokens[1:]), "only [CLS] moves"
-    assert sorted(ids[0].tolist()) == list(range(len(encoding)))
-    if positions == "follow":
-        assert ids[0].tolist() == list(range(len(encoding)))
-    else:
-        assert [encoding.tokens[old] for old in ids[0].tolist()] == list(moved.tokens)
-
-
 def test_without_new_positions_moving_changes_nothing(bert: wb.Bert) -> None:
     for widget in (
         NextSentence(bert, FIRST, SECOND, cls_at=place, positions="stay") for place in ("middle", "end")

@@ -14,7 +14,6 @@ from workbench.attention import (
     received_attention,
     record_attention,
 )
-from workbench.explain import area, delete_and_insert, hide_patches, hiding_steps
 from workbench.image import Preprocessing, prepare_image
 from workbench.vit import ViT, ViTConfig
 from workbench.widgets import PatchAttention
@@ -128,84 +127,6 @@ def test_bytes_are_few_for_a_large_model() -> None:
     assert widget.cells == [16, 16] and len(widget.maps) + len(widget.large) < 60_000
     widget.method = "relevance"
     assert "has no classes" in widget.error and widget.classes == []
-
-
-def test_hidden_patches_are_seen_by_nobody(vit: ViT) -> None:
-    pixels = prepare_image(data.astronaut(), vit.preprocessing)
-    hidden = torch.zeros(2, 24, dtype=torch.bool)
-    hidden[1, 5:9] = True
-    other = pixels.clone()
-    other[:, :, :8, 40:] = 3.0  # patch 5
-    other[:, :, 8:16, :24] = -3.0  # patches 6 to 8
-    with torch.inference_mode():
-        one, two = hide_patches(vit, pixels, hidden), hide_patches(vit, other, hidden)
-        torch.testing.assert_close(one[:1], vit(pixels)[-1], atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(one[1, :7], two[1, :7], atol=1e-5, rtol=1e-5)
-    assert not torch.allclose(one[0, 0], two[0, 0], atol=1e-3)
-
-
-def test_areas_and_steps_by_hand() -> None:
-    shares = torch.tensor([0, 0.5, 1])
-    curves = torch.tensor([[1.0, 0.5, 0.0], [1.0, 0.0, 0.0], [0.5, 0.5, 0.5]])
-    assert area(shares, curves).tolist() == pytest.approx([0.5, 0.25, 0.5])
-    assert hiding_steps(torch.tensor([2, 0, 3, 1]), 2).int().tolist() == [
-        [0, 0, 0, 0],
-        [1, 0, 1, 0],
-        [1, 1, 1, 1],
-    ]
-
-
-def test_all_orders_begin_and_end_alike(vit: ViT) -> None:
-    pixels = prepare_image(data.astronaut(), vit.preprocessing)
-    told: list[float] = []
-    weights = torch.rand(24, generator=torch.Generator().manual_seed(1))
-    found = delete_and_insert(vit, pixels, weights, 2, random_orders=4, watch=told.append)
-    assert told == sorted(told) and told[-1] == 1 and found.random.shape == (4, 13)
-    with torch.inference_mode():
-        full = vit.logits(vit(pixels)[-1]).softmax(-1)[0, 2]
-    for curve in (found.deletion, found.insertion.flip(0), *found.random):
-        assert float(curve[0]) == pytest.approx(float(full), abs=1e-5)
-        assert float(curve[-1]) == pytest.approx(float(found.deletion[-1]), abs=1e-5)
-    again = delete_and_insert(vit, pixels, weights, 2, random_orders=4)
-    torch.testing.assert_close(found.random, again.random)
-    opposite = delete_and_insert(vit, pixels, -weights, 2, random_orders=1)
-    torch.testing.assert_close(found.deletion, opposite.insertion.flip(0), atol=1e-5, rtol=1e-4)
-    for wrong in (dict(weights=weights[1:]), dict(target=5), dict(steps=0)):
-        with pytest.raises(ValueError, match="weights|class|step"):
-            delete_and_insert(vit, pixels, **dict(weights=weights, target=2) | wrong)
-
-
-def test_a_map_that_is_true_beats_random_and_a_false_one_does_not() -> None:
-    """A ViT made by hand: the class token adds up what it sees, and bright patches speak for class 1."""
-    config = ViTConfig(
-        hidden_size=4,
-        num_hidden_layers=1,
-        num_attention_heads=1,
-        intermediate_size=4,
-        image_size=(32, 32),
-        patch_size=8,
-    )
-    vit = ViT(config, ["dark", "bright"]).eval()
-    with torch.no_grad():
-        for name, parameter in vit.named_parameters():
-            if "norm" not in name:
-                parameter.zero_()
-        bright = torch.tensor([1.0, -1, 0, 0])
-        vit.embeddings.projection.weight.copy_((bright / 64)[:, None].expand(4, 192))
-        vit.embeddings.prefix_tokens.copy_(torch.tensor([0.0, 0, 4, -4]))
-        layer = vit.encoder.layers[0].attention  # equal attention to all that is seen
-        layer.query_key_value.weight[8:].copy_(torch.eye(4))
-        layer.output.weight.copy_(torch.eye(4))
-        vit.heads[0].weight[1].copy_(3 * bright)
-    pixels = torch.zeros(1, 3, 32, 32)
-    pixels[..., 8:24, 8:24] = 1.0  # four of sixteen patches
-    truth = torch.zeros(4, 4)
-    truth[1:3, 1:3] = 1
-    found = delete_and_insert(vit, pixels, truth.flatten(), 1, steps=16, random_orders=8)
-    assert found.deletion_area < found.random_areas.min()
-    assert found.insertion_area > found.random_areas.max()
-    wrong = delete_and_insert(vit, pixels, -truth.flatten(), 1, steps=16, random_orders=8)
-    assert wrong.deletion_area > wrong.random_areas.max() > wrong.insertion_area
 
 
 def test_the_test_tells_its_progress_and_is_kept(vit: ViT, tmp_path) -> None:

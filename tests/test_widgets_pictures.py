@@ -10,12 +10,11 @@ import zlib
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from PIL import Image
-from tiny import VIT_SIZES
+from tiny import VIT_SIZES, patch_vit
 
 import workbench as wb
-from workbench import exercises, patches, plots
+from workbench import patches, plots
 from workbench.image import Preprocessing
 from workbench.training import picture_lesson
 from workbench.vit import ViT, ViTConfig
@@ -27,14 +26,7 @@ WIDGETS = [PatchSplitter, PatchHiding]
 
 @pytest.fixture
 def vit() -> ViT:
-    """4 x 6 patches of 8 pixels, two prefix tokens of which one has a position."""
-    torch.manual_seed(0)
-    config = ViTConfig(**VIT_SIZES, num_prefix_tokens=2)
-    vit = ViT(config, ["cat", "dog", "cup"], Preprocessing(size=(32, 48), mean=(0.4,) * 3)).eval()
-    with torch.no_grad():
-        for parameter in vit.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.2)
-    return vit
+    return patch_vit()
 
 
 def noise(width: int = 40, height: int = 30) -> Image.Image:
@@ -61,88 +53,6 @@ def bomb() -> bytes:
 
 def numbers(data: bytes) -> np.ndarray:
     return np.frombuffer(data, np.float16).astype(float)
-
-
-# --- numbers about patches ---------------------------------------------------------------------
-
-
-def test_one_patch_becomes_the_token_that_the_model_makes_of_it(vit: ViT) -> None:
-    pixels = torch.randn(1, 3, 24, 32)  # 3 x 4 patches: positions are stretched
-    with torch.inference_mode():
-        steps, tokens = patches.projection_steps(vit, pixels, 6), vit.embeddings(pixels)
-    torch.testing.assert_close(steps["token"], tokens[0, 2 + 6], atol=1e-5, rtol=1e-5)
-    values = pixels[0, :, 8:16, 16:24].flatten()  # row 1, column 2
-    torch.testing.assert_close(steps["values"], values)
-    weight, bias = vit.embeddings.projection.weight, vit.embeddings.projection.bias
-    torch.testing.assert_close(steps["projected"], weight @ values + bias, atol=1e-4, rtol=1e-4)
-
-
-def test_filter_components_are_those_of_the_covariance(vit: ViT) -> None:
-    found = patches.filter_components(vit, 5)
-    assert found.shape == (5, 3, 8, 8)
-    filters = vit.embeddings.projection.weight.detach().double().numpy()
-    values, vectors = np.linalg.eigh(np.cov(filters, rowvar=False))
-    for component, right in zip(found.flatten(1), vectors[:, ::-1].T, strict=False):
-        assert abs(component.double().numpy() @ right) == pytest.approx(1, abs=1e-4)
-        assert component.max() == component.abs().max()
-    assert (np.diff(values) >= -1e-9).all()
-
-
-def test_positions_are_compared_by_cosine(vit: ViT) -> None:
-    similar = patches.position_similarity(vit)
-    assert similar.shape == (4, 6, 4, 6)
-    position = vit.embeddings.position_embeddings[0, 1:]  # the class token's comes first
-    right = F.cosine_similarity(position[1 * 6 + 2], position[3 * 6 + 5], dim=0)
-    assert float(similar[1, 2, 3, 5]) == pytest.approx(float(right.detach()), abs=1e-6)
-    assert patches.position_similarity(vit, (2, 3)).shape == (2, 3, 2, 3)
-
-
-def test_rearranged_hides_shuffles_and_strips(vit: ViT) -> None:
-    pixels, order = torch.randn(1, 3, 32, 48), torch.randperm(24).tolist()
-
-    def class_token(*arguments: object, **options: object) -> torch.Tensor:
-        with torch.inference_mode():
-            return vit.encoder(*patches.rearranged(vit, pixels, *arguments, **options))[-1][0, 0]
-
-    whole = class_token()
-    with torch.inference_mode():
-        torch.testing.assert_close(whole, vit(pixels)[-1][0, 0])
-        front, tokens = vit.embeddings(pixels).split([2, 24], dim=1)
-        fewer = vit.encoder(torch.cat([front, tokens[:, 5:]], dim=1))[-1][0, 0]
-        own = vit.embeddings.positions((4, 6))[:, 1:]
-        closed = torch.cat([front, tokens[:, 5:] - own[:, 5:] + own[:, :19]], dim=1)
-        closed = vit.encoder(closed)[-1][0, 0]
-    near = {"atol": 1e-4, "rtol": 1e-4}
-    torch.testing.assert_close(class_token(order=order), whole, **near)  # a set has no order
-    torch.testing.assert_close(class_token(range(5)), fewer, **near)  # hidden is the same as gone
-    torch.testing.assert_close(class_token(range(5), positions="place"), closed, **near)
-    bare = class_token(positions="none")
-    torch.testing.assert_close(class_token(order=order, positions="none"), bare, **near)
-    for other in (bare, fewer, class_token(order=order, positions="place")):
-        assert (other - whole).abs().max() > 1e-3
-    assert torch.isfinite(class_token(range(24))).all()  # nothing but the class token
-    with pytest.raises(ValueError, match="holds each number"):
-        class_token(order=[0] * 24)
-    with pytest.raises(ValueError, match="24 cannot be hidden"):
-        class_token([24])
-
-
-def test_tokens_are_counted_and_hints_are_given() -> None:
-    right = {(224, 224, 16): 197, (384, 384, 16): 577, (224, 224, 14): 257, (32, 48, 8): 25}
-    assert exercises.check_tokens(right).count("right") == 4
-    given = {(224, 224, 16): 196, (384, 384, 16): 48, (96, 96, 8): None, (10, 10, 3): 1, (8, 8, 4): 64}
-    for line, hint in zip(
-        exercises.check_tokens(given).splitlines(),
-        (
-            "Something stands in front",
-            "multiply them",
-            "still to do",
-            "cannot be cut",
-            "These are the pixels",
-        ),
-        strict=True,
-    ):
-        assert hint in line
 
 
 # --- pictures of every kind --------------------------------------------------------------------

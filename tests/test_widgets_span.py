@@ -11,7 +11,6 @@ from test_checkpoint import our_bert
 from tiny import close
 
 import workbench as wb
-from workbench.exercises import check_spans
 from workbench.tasks import best_spans, span_windows
 from workbench.widgets import SpanExtraction
 from workbench.widgets.samples import PASSAGES
@@ -230,25 +229,3 @@ def test_examples_can_be_picked_and_are_sound() -> None:
     assert max(len(passage) for passage, _ in PASSAGES) > 2500
     for passage, _ in PASSAGES:
         assert "  " not in passage and passage == passage.strip()
-
-
-# --- the exercise of lesson 06 -------------------------------------------------------------------
-
-T = {"Anna": [1, 0], "was": [0, 0], "born": [0, 1], "in": [1, 1], "Rome": [1, 2]}
-RIGHT_S, RIGHT_E = [0.08, 0.03, 0.08, 0.22, 0.59], [0.01, 0.03, 0.23, 0.09, 0.64]
-
-
-@pytest.mark.parametrize(
-    ("s", "said"),
-    [
-        ([None] * 5, "s: still to do"),
-        (RIGHT_S, "s: all five right!"),
-        ([0.08, None, 0.08, None, 0.59], "s: right so far; still missing: was, in."),
-        ([0.08, 0.03, 0.08, 0.5, None], "'in' is not right yet. Its dot product S.T is 2: exp of it is 7.39"),
-        ([1, 0, 1, 2, 3], "'Anna' is not right yet. Its dot product S.T is 1, as you have it; now take exp"),
-        ([0.08, 0.03], "5 numbers are needed, one for each word; here are 2"),
-    ],
-)
-def test_the_exercise_is_checked(s: list, said: str) -> None:
-    first, second = check_spans(T, [1, 1], [-1, 2], s, RIGHT_E).split("\n")
-    assert said in first and second == "e: all five right!"

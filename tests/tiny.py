@@ -1,4 +1,4 @@
-"""Tiny models of transformers with random weights everywhere: a zero bias or a norm of one hides errors."""
+"""Tiny models of transformers and ours, random in every weight: a zero bias or a norm of one hides errors."""
 
 import os
 from pathlib import Path
@@ -8,6 +8,11 @@ import torch
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 import transformers
+
+import workbench as wb
+from workbench.image import Preprocessing
+from workbench.text import Tokenizer
+from workbench.vit import ViT, ViTConfig
 
 transformers.logging.disable_progress_bar()
 
@@ -79,3 +84,31 @@ def saved(model: transformers.PreTrainedModel, folder: Path, **options: Any) -> 
 def close(ours: torch.Tensor, theirs: torch.Tensor, tolerance: float = 1e-5) -> None:
     """Equal to `tolerance`, absolute and relative."""
     torch.testing.assert_close(ours.float().cpu(), theirs.float().cpu(), atol=tolerance, rtol=tolerance)
+
+
+def sentence_bert() -> wb.Bert:
+    """A BERT of ours with heads for sentences and words, random but large enough that classes differ."""
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "cat", "dog", "sat", "ran", "not", ".", ","]
+    words += ["play", "##play", "##ful", "##ing", "un", *"abcdefghijklmnopqrstuvwxyz"]
+    sizes = dict(hidden_size=24, num_attention_heads=3, num_hidden_layers=2, intermediate_size=20)
+    config = wb.BertConfig(vocab_size=len(words), max_position_embeddings=40, **sizes)
+    bert = wb.Bert(config, tokenizer=Tokenizer.from_words(words))
+    bert.add_head("sentiment", "sentence", ["negative", "neutral", "positive"])
+    bert.add_head("nsp", "sentence", ["yes", "no"])
+    bert.add_head("pos", "word", ["NOUN", "VERB", "DET", "PUNCT"])
+    with torch.no_grad():
+        for parameter in bert.parameters():
+            if parameter.ndim > 1:
+                parameter.normal_(std=0.5)
+    return bert.eval()
+
+
+def patch_vit() -> ViT:
+    """A ViT of ours: 4 x 6 patches of 8 pixels, two prefix tokens of which one has a position, random."""
+    torch.manual_seed(0)
+    config = ViTConfig(**VIT_SIZES, num_prefix_tokens=2)
+    vit = ViT(config, ["cat", "dog", "cup"], Preprocessing(size=(32, 48), mean=(0.4,) * 3)).eval()
+    with torch.no_grad():
+        for parameter in vit.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.2)
+    return vit

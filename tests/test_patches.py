@@ -1,0 +1,95 @@
+"""Numbers about a ViT's front door, and vectors of words: by hand, and beside the model's own."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from tiny import patch_vit
+
+import workbench as wb
+from workbench import patches
+from workbench.vit import ViT
+
+
+@pytest.fixture
+def vit() -> ViT:
+    return patch_vit()
+
+
+def test_one_patch_becomes_the_token_that_the_model_makes_of_it(vit: ViT) -> None:
+    pixels = torch.randn(1, 3, 24, 32)  # 3 x 4 patches: positions are stretched
+    with torch.inference_mode():
+        steps, tokens = patches.projection_steps(vit, pixels, 6), vit.embeddings(pixels)
+    torch.testing.assert_close(steps["token"], tokens[0, 2 + 6], atol=1e-5, rtol=1e-5)
+    values = pixels[0, :, 8:16, 16:24].flatten()  # row 1, column 2
+    torch.testing.assert_close(steps["values"], values)
+    weight, bias = vit.embeddings.projection.weight, vit.embeddings.projection.bias
+    torch.testing.assert_close(steps["projected"], weight @ values + bias, atol=1e-4, rtol=1e-4)
+
+
+def test_filter_components_are_those_of_the_covariance(vit: ViT) -> None:
+    found = patches.filter_components(vit, 5)
+    assert found.shape == (5, 3, 8, 8)
+    filters = vit.embeddings.projection.weight.detach().double().numpy()
+    values, vectors = np.linalg.eigh(np.cov(filters, rowvar=False))
+    for component, right in zip(found.flatten(1), vectors[:, ::-1].T, strict=False):
+        assert abs(component.double().numpy() @ right) == pytest.approx(1, abs=1e-4)
+        assert component.max() == component.abs().max()
+    assert (np.diff(values) >= -1e-9).all()
+
+
+def test_positions_are_compared_by_cosine(vit: ViT) -> None:
+    similar = patches.position_similarity(vit)
+    assert similar.shape == (4, 6, 4, 6)
+    position = vit.embeddings.position_embeddings[0, 1:]  # the class token's comes first
+    right = F.cosine_similarity(position[1 * 6 + 2], position[3 * 6 + 5], dim=0)
+    assert float(similar[1, 2, 3, 5]) == pytest.approx(float(right.detach()), abs=1e-6)
+    assert patches.position_similarity(vit, (2, 3)).shape == (2, 3, 2, 3)
+
+
+def test_rearranged_hides_shuffles_and_strips(vit: ViT) -> None:
+    pixels, order = torch.randn(1, 3, 32, 48), torch.randperm(24).tolist()
+
+    def class_token(*arguments: object, **options: object) -> torch.Tensor:
+        with torch.inference_mode():
+            return vit.encoder(*patches.rearranged(vit, pixels, *arguments, **options))[-1][0, 0]
+
+    whole = class_token()
+    with torch.inference_mode():
+        torch.testing.assert_close(whole, vit(pixels)[-1][0, 0])
+        front, tokens = vit.embeddings(pixels).split([2, 24], dim=1)
+        fewer = vit.encoder(torch.cat([front, tokens[:, 5:]], dim=1))[-1][0, 0]
+        own = vit.embeddings.positions((4, 6))[:, 1:]
+        closed = torch.cat([front, tokens[:, 5:] - own[:, 5:] + own[:, :19]], dim=1)
+        closed = vit.encoder(closed)[-1][0, 0]
+    near = {"atol": 1e-4, "rtol": 1e-4}
+    torch.testing.assert_close(class_token(order=order), whole, **near)  # a set has no order
+    torch.testing.assert_close(class_token(range(5)), fewer, **near)  # hidden is the same as gone
+    torch.testing.assert_close(class_token(range(5), positions="place"), closed, **near)
+    bare = class_token(positions="none")
+    torch.testing.assert_close(class_token(order=order, positions="none"), bare, **near)
+    for other in (bare, fewer, class_token(order=order, positions="place")):
+        assert (other - whole).abs().max() > 1e-3
+    assert torch.isfinite(class_token(range(24))).all()  # nothing but the class token
+    with pytest.raises(ValueError, match="holds each number"):
+        class_token(order=[0] * 24)
+    with pytest.raises(ValueError, match="24 cannot be hidden"):
+        class_token([24])
+
+
+def test_vectors_of_a_word() -> None:
+    bert = wb.load_bert(device="cpu")
+    sentences = ["The bank was closed.", "Bank on it!", "An unaffable bank"]
+    vectors = patches.word_vectors(bert, sentences, "bank")
+    assert vectors.shape == (7, 3, 384)
+    torch.testing.assert_close(vectors[-1, 0], wb.embed(bert, sentences[0])[2], atol=1e-5, rtol=0)
+    angles = patches.similarity(vectors)
+    assert angles.shape == (7, 3, 3) and angles.diagonal(dim1=-2, dim2=-1).allclose(
+        torch.ones(7, 3), atol=1e-5
+    )
+    assert patches.word_vectors(bert, ["An unaffable man"], "unaffable").shape == (7, 1, 384)
+    with pytest.raises(ValueError, match="does not hold the word 'bank'"):
+        patches.word_vectors(bert, ["The banks"], "bank")
+    points = torch.tensor([[3.0, 0, 0], [-3, 0, 0], [0, 1, 0], [0, -1, 0]])
+    flat = patches.two_dimensions(points)
+    torch.testing.assert_close(flat.abs(), points[:, :2].abs(), atol=1e-5, rtol=0)
