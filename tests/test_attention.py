@@ -5,8 +5,7 @@ import threading
 import pytest
 import torch
 from test_bert import batch
-from test_checkpoint import our_bert, our_vit
-from tiny import close
+from tiny import close, our_bert, our_vit
 
 import workbench as wb
 from workbench.attention import attention_patterns, query_and_key, record_attention, sum_over_words

@@ -16,43 +16,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from test_bert import batch
 from test_vit import npz_arrays, timm_tensors, write_timm
-from tiny import BERT_SIZES, VIT_SIZES, VOCABULARY, close, hf_bert, hf_vit, randomize, saved
+from tiny import HEADS, VOCABULARY, close, hf_bert, hf_vit, our_bert, our_vit, randomize, same_model, saved
 
 import workbench as wb
 from workbench import checkpoint
 from workbench.image import Preprocessing
 from workbench.text import Tokenizer
-
-HEADS = {  # name -> kind, labels
-    "mlm": ("mlm", ()),
-    "nsp": ("sentence", ("is next", "not next")),
-    "span": ("span", ()),
-    "sentiment": ("sentence", ("bad", "so-so", "good")),
-    "pos": ("word", ("noun", "verb", "adjective", "other")),
-}
-
-
-def our_bert(*heads: str, pooler: bool = True, **changes: Any) -> wb.Bert:
-    bert = wb.Bert(wb.BertConfig(**BERT_SIZES | changes), pooler=pooler)
-    bert.tokenizer = Tokenizer.from_words(VOCABULARY)
-    for head in heads:
-        bert.add_head(head, *HEADS[head])
-    return randomize(bert)
-
-
-def our_vit(distilled: bool = False, labels: str = "abcde", heads: int = 1, **changes: Any) -> wb.ViT:
-    prefix = 2 if distilled else 1
-    sizes = VIT_SIZES | dict(num_prefix_tokens=prefix, num_prefix_positions=prefix, num_head_tokens=heads)
-    config = wb.ViTConfig(**sizes | changes)
-    return randomize(wb.ViT(config, list(labels), Preprocessing(size=config.image_size, resample="bicubic")))
-
-
-def same_model(first: wb.Bert | wb.ViT, second: wb.Bert | wb.ViT) -> None:
-    one, two = first.state_dict(), second.state_dict()
-    assert list(one) == list(two)
-    assert all(torch.equal(one[name], two[name]) for name in one)
-    assert first.config == second.config
-
 
 # --- what we write -----------------------------------------------------------------------------
 

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from test_checkpoint import our_bert, our_vit
-from tiny import close, hf_vit, saved
+from tiny import close, hf_vit, our_bert, our_vit, saved
 
 import workbench as wb
 from workbench.tasks import guess_by_layer, mask_guesses

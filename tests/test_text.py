@@ -9,8 +9,7 @@ import torch
 import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_checkpoint import our_bert
-from tiny import VOCABULARY, write_vocabulary
+from tiny import VOCABULARY, our_bert, write_vocabulary
 
 import workbench as wb
 from workbench.checkpoint import SHIPPED_BERT, shipped_checkpoints

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from test_checkpoint import our_bert
-from tiny import close
+from tiny import close, our_bert
 
 import workbench as wb
 from workbench.tasks import best_spans, span_windows

@@ -86,6 +86,37 @@ def close(ours: torch.Tensor, theirs: torch.Tensor, tolerance: float = 1e-5) -> 
     torch.testing.assert_close(ours.float().cpu(), theirs.float().cpu(), atol=tolerance, rtol=tolerance)
 
 
+HEADS = {  # name -> kind, labels
+    "mlm": ("mlm", ()),
+    "nsp": ("sentence", ("is next", "not next")),
+    "span": ("span", ()),
+    "sentiment": ("sentence", ("bad", "so-so", "good")),
+    "pos": ("word", ("noun", "verb", "adjective", "other")),
+}
+
+
+def our_bert(*heads: str, pooler: bool = True, **changes: Any) -> wb.Bert:
+    bert = wb.Bert(wb.BertConfig(**BERT_SIZES | changes), pooler=pooler)
+    bert.tokenizer = Tokenizer.from_words(VOCABULARY)
+    for head in heads:
+        bert.add_head(head, *HEADS[head])
+    return randomize(bert)
+
+
+def our_vit(distilled: bool = False, labels: str = "abcde", heads: int = 1, **changes: Any) -> wb.ViT:
+    prefix = 2 if distilled else 1
+    sizes = VIT_SIZES | dict(num_prefix_tokens=prefix, num_prefix_positions=prefix, num_head_tokens=heads)
+    config = wb.ViTConfig(**sizes | changes)
+    return randomize(wb.ViT(config, list(labels), Preprocessing(size=config.image_size, resample="bicubic")))
+
+
+def same_model(first: wb.Bert | wb.ViT, second: wb.Bert | wb.ViT) -> None:
+    one, two = first.state_dict(), second.state_dict()
+    assert list(one) == list(two)
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert first.config == second.config
+
+
 def sentence_bert() -> wb.Bert:
     """A BERT of ours with heads for sentences and words, random but large enough that classes differ."""
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "cat", "dog", "sat", "ran", "not", ".", ","]

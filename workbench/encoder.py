@@ -90,10 +90,7 @@ class SelfAttention(nn.Module):
         query, key, value = heads.permute(2, 0, 3, 1, 4)
         if self.watchers:
             scores = (query * query.shape[-1] ** -0.5) @ key.mT  # (batch, heads, query, key)
-            if mask is not None:
-                scores = scores.masked_fill(~mask, -torch.inf)
-            # Maps can be large: without gradients they take the memory of the scores.
-            probabilities = torch.softmax(scores, -1, out=None if torch.is_grad_enabled() else scores)
+            probabilities = _softmax(scores, mask)
             for watcher in self.watchers:
                 probabilities = watcher(probabilities)
             context = F.dropout(probabilities, dropout) @ value
@@ -101,6 +98,13 @@ class SelfAttention(nn.Module):
             context = F.scaled_dot_product_attention(query, key, value, mask, dropout)
         # (batch, heads, tokens, head_size) -> (batch, tokens, hidden)
         return self.output(context.transpose(1, 2).flatten(2))
+
+
+def _softmax(scores: Tensor, mask: Tensor | None) -> Tensor:
+    """Over the keys that may be seen; without gradients in the memory of the scores, since maps are large."""
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf)
+    return torch.softmax(scores, -1, out=None if torch.is_grad_enabled() else scores)
 
 
 class FeedForward(nn.Module):
