@@ -59,7 +59,6 @@ SLOW = [
     "ipywidgets",
     "jupyterlab",
     "matplotlib",
-    "skimage",
     "transformers",
     "workbench.cli",
     "workbench.plots",

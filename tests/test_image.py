@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from skimage import data
 from tiny import close, transformers
 
 import workbench as wb
 from workbench.image import Preprocessing, normalize
+from workbench.widgets.samples import sample_image
 
 RED, GREEN, WHITE = (255, 0, 0), (0, 128, 0), (255, 255, 255)
 
@@ -139,7 +139,7 @@ def refuses(source: Any, message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-PHOTO = data.astronaut()[:64, :80]
+PHOTO = np.asarray(sample_image("astronaut"))[:64, :80]
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP"])
@@ -272,7 +272,8 @@ RECIPES = [
 @pytest.mark.parametrize(("kind", "options"), RECIPES, ids=str)
 def test_prepared_as_transformers_does(kind: str, options: dict, photo: str, tmp_path: Path) -> None:
     """To 1/255 at the least: transformers rounds to whole steps of brightness in between, as we do."""
-    picture = data.coffee()[:, :151] if photo == "tall" else getattr(data, photo)()
+    picture = np.asarray(sample_image("coffee" if photo == "tall" else photo))
+    picture = picture[:, :151] if photo == "tall" else picture
     theirs = getattr(transformers, f"{kind}ImageProcessorPil")(**options)
     theirs.save_pretrained(tmp_path)
     settings = json.loads((tmp_path / "preprocessor_config.json").read_text())
@@ -302,7 +303,7 @@ def test_timms_recipe() -> None:
     """crop_pct 0.9 of 224: the short side to 248, then the middle."""
     ours = Preprocessing.from_timm({"crop_pct": 0.9, "interpolation": "bicubic"}, (224, 224))
     assert ours.scaled == (248, 248)
-    photo = Image.fromarray(data.coffee())  # 600 x 400
+    photo = sample_image("coffee")  # 600 x 400
     wanted = photo.resize((372, 248), Image.Resampling.BICUBIC).crop((74, 12, 298, 236))
     close(wb.prepare_image(photo, ours), normalize(np.asarray(wanted), ours.mean, ours.std), 1e-6)
     assert Preprocessing.from_hf(ours.to_hf(), (1, 1)).scaled == (248, 248)

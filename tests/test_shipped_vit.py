@@ -12,7 +12,7 @@ import workbench as wb
 from workbench.attention import attention_rollout, record_attention
 from workbench.checkpoint import SHIPPED_VIT, shipped_checkpoints
 from workbench.vit import ViT
-from workbench.widgets.picture import sample_image
+from workbench.widgets.samples import sample_image
 
 FOLDER = shipped_checkpoints()[SHIPPED_VIT]
 

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from skimage import data
 
 import workbench as wb
 from workbench import plots
@@ -12,6 +11,7 @@ from workbench.bert import Bert
 from workbench.patches import similarity, two_dimensions, word_vectors
 from workbench.vit import ViT
 from workbench.widgets import AttentionExplorer
+from workbench.widgets.samples import sample_image
 
 TEXT = "The cat sat on the [MASK]."
 
@@ -131,12 +131,12 @@ def test_long_texts_stay_small_on_the_way(bert: Bert) -> None:
 
 
 def test_patches_are_tokens_as_well(vit: ViT, tmp_path) -> None:
-    widget = AttentionExplorer(vit, image=data.astronaut(), layer=1, head=2)
+    widget = AttentionExplorer(vit, image=sample_image("astronaut"), layer=1, head=2)
     rows, columns = widget.grid
     assert len(widget.tokens) == rows * columns + 1 and widget.tokens[0][2] == "special"
     assert widget.picture.startswith(b"\x89PNG") and widget.tasks == ["class"]
     label, probability, _ = widget.answers[0]
-    said = wb.classify_image(vit, data.astronaut())[0]
+    said = wb.classify_image(vit, sample_image("astronaut"))[0]
     assert (label, probability) == (said.label, pytest.approx(said.probability, abs=1e-4))
     widget.try_all_heads()
     assert len(widget.effects) == 2 * widget.layers * widget.heads

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from skimage import data
 
 import workbench as wb
 from workbench.attention import (
@@ -17,7 +16,9 @@ from workbench.attention import (
 from workbench.image import Preprocessing, prepare_image
 from workbench.vit import ViT, ViTConfig
 from workbench.widgets import PatchAttention
+from workbench.widgets.samples import sample_image
 
+ASTRONAUT = sample_image("astronaut")
 SIZES = dict(hidden_size=24, num_hidden_layers=3, num_attention_heads=2, intermediate_size=40)
 
 
@@ -35,7 +36,7 @@ def vit() -> ViT:
 @pytest.fixture(scope="module")
 def maps(vit: ViT) -> torch.Tensor:
     with torch.inference_mode(), record_attention(vit) as attention:
-        vit(prepare_image(data.astronaut(), vit.preprocessing))
+        vit(prepare_image(ASTRONAUT, vit.preprocessing))
     return torch.stack([attention[layer][0] for layer in sorted(attention)])
 
 
@@ -45,7 +46,7 @@ def large(widget: PatchAttention) -> np.ndarray:
 
 
 def test_maps_are_the_models_own(vit: ViT, maps: torch.Tensor) -> None:
-    widget = PatchAttention(vit, data.astronaut(), query=7, layer=1, head=1)
+    widget = PatchAttention(vit, ASTRONAUT, query=7, layer=1, head=1)
     assert (widget.grid, widget.prefix, widget.titles) == ([4, 6], 2, ["layer 2, head 2, patch 1, 6 looks"])
     np.testing.assert_allclose(large(widget)[0], maps[1, 1, 7, 2:], atol=3e-3)
     small = np.frombuffer(widget.maps, np.uint8).reshape(3, 2, 24) / 255
@@ -61,7 +62,7 @@ def test_maps_are_the_models_own(vit: ViT, maps: torch.Tensor) -> None:
 
 
 def test_a_click_needs_no_forward_pass(vit: ViT, monkeypatch: pytest.MonkeyPatch) -> None:
-    widget = PatchAttention(vit, data.astronaut())
+    widget = PatchAttention(vit, ASTRONAUT)
     shown = widget.maps
     monkeypatch.setattr(vit, "forward", None)
     widget.query = 9
@@ -74,13 +75,13 @@ def test_a_click_needs_no_forward_pass(vit: ViT, monkeypatch: pytest.MonkeyPatch
 
 
 def test_rollout_and_relevance_are_those_of_the_package(vit: ViT, maps: torch.Tensor) -> None:
-    widget = PatchAttention(vit, data.astronaut(), method="rollout", fusion="max", discard=0.5, query=3)
+    widget = PatchAttention(vit, ASTRONAUT, method="rollout", fusion="max", discard=0.5, query=3)
     options = dict(head_fusion="max", discard_ratio=0.5, prefix_tokens=2)
     rollout = attention_rollout(list(maps[:, None]), **options)[0, 3, 2:]
     np.testing.assert_allclose(large(widget)[0], rollout, atol=3e-3)
     widget.method, widget.target, widget.second = "relevance", 4, 1
     assert widget.titles == ["relevance for “class 4”", "relevance for “class 1”"]
-    pixels = prepare_image(data.astronaut(), vit.preprocessing)
+    pixels = prepare_image(ASTRONAUT, vit.preprocessing)
     for row, target in zip(large(widget), (4, 1), strict=True):
         relevance = attention_relevance(vit, lambda target=target: vit.logits(vit(pixels)[-1])[:, target])
         expected = relevance[0, 0, 2:].detach()
@@ -88,7 +89,7 @@ def test_rollout_and_relevance_are_those_of_the_package(vit: ViT, maps: torch.Te
 
 
 def test_the_mass_mask_keeps_the_fewest_patches(vit: ViT, maps: torch.Tensor) -> None:
-    widget = PatchAttention(vit, data.astronaut(), layer=0, head=0, mass=0.6)
+    widget = PatchAttention(vit, ASTRONAUT, layer=0, head=0, mass=0.6)
     weights = maps[0, 0, 0, 2:].numpy()
     kept = large(widget)[0] > 0
     assert weights[kept].sum() >= 0.6 * weights.sum() > weights[kept].sum() - weights[kept].min()
@@ -100,7 +101,7 @@ def test_flagged_patches_are_far_above_the_median(vit: ViT, maps: torch.Tensor) 
     column = torch.zeros(2, 2, 4, 4)
     column[..., 2] = 1  # all look at one
     assert outlier_patches(received_attention(column) + 0.01).tolist() == [False, False, True, False]
-    widget = PatchAttention(vit, data.astronaut(), times=1.5)
+    widget = PatchAttention(vit, ASTRONAUT, times=1.5)
     received = maps.mean((0, 1, 2))[2:]
     expected = (received > 1.5 * received.median()).nonzero().flatten().tolist()
     ratios = np.frombuffer(widget.ratios, np.float16).reshape(2, 24)
@@ -113,7 +114,7 @@ def test_flagged_patches_are_far_above_the_median(vit: ViT, maps: torch.Tensor) 
 def test_bytes_are_few_for_a_large_model() -> None:
     config = ViTConfig(hidden_size=96, num_attention_heads=12, intermediate_size=16)  # 144 maps, 196 patches
     vit = ViT(config, ["a", "b"], Preprocessing()).eval()
-    widget = PatchAttention(vit, data.astronaut())
+    widget = PatchAttention(vit, ASTRONAUT)
     assert len(widget.maps) == 144 * 196 and len(widget.maps) + len(widget.large) < 60_000
     config = ViTConfig(
         hidden_size=96,
@@ -123,14 +124,14 @@ def test_bytes_are_few_for_a_large_model() -> None:
         num_hidden_layers=12,
     )
     vit = ViT(config, preprocessing=Preprocessing(size=(384, 384))).eval()
-    widget = PatchAttention(vit, data.astronaut())
+    widget = PatchAttention(vit, ASTRONAUT)
     assert widget.cells == [16, 16] and len(widget.maps) + len(widget.large) < 60_000
     widget.method = "relevance"
     assert "has no classes" in widget.error and widget.classes == []
 
 
 def test_the_test_tells_its_progress_and_is_kept(vit: ViT, tmp_path) -> None:
-    widget = PatchAttention(vit, data.astronaut(), method="rollout")
+    widget = PatchAttention(vit, ASTRONAUT, method="rollout")
     told: list[dict] = []
     widget.send = told.append
     widget._on_message(None, {"do": "test"}, None)
@@ -152,7 +153,7 @@ def test_the_test_tells_its_progress_and_is_kept(vit: ViT, tmp_path) -> None:
 
 
 def test_other_pictures_and_bad_ones(vit: ViT) -> None:
-    widget = PatchAttention(vit, data.astronaut(), query=7)
+    widget = PatchAttention(vit, ASTRONAUT, query=7)
     shown = widget.maps
     widget.upload = b"junk"
     assert "no picture" in widget.error and widget.maps == shown and widget.query == 7
@@ -161,8 +162,8 @@ def test_other_pictures_and_bad_ones(vit: ViT) -> None:
     widget.query = 999  # no such token: the class token
     assert widget.titles == ["layer 3, head 1, class token looks"]
     with pytest.raises(TypeError, match="no option"):
-        PatchAttention(vit, data.astronaut(), queri=1)
-    one, two = (wb.classify_image(vit, data.astronaut())[0], PatchAttention(vit, data.astronaut()))
+        PatchAttention(vit, ASTRONAUT, queri=1)
+    one, two = (wb.classify_image(vit, ASTRONAUT)[0], PatchAttention(vit, ASTRONAUT))
     assert (one.label, pytest.approx(one.probability, abs=1e-4)) == (
         vit.labels[two.classes[0][0]],
         two.classes[0][1],

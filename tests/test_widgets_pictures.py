@@ -19,7 +19,7 @@ from workbench.image import Preprocessing
 from workbench.training import picture_lesson
 from workbench.vit import ViT, ViTConfig
 from workbench.widgets import PatchHiding, PatchSplitter
-from workbench.widgets.picture import SAMPLES, sample_image
+from workbench.widgets.samples import PICTURES, sample_image
 
 WIDGETS = [PatchSplitter, PatchHiding]
 
@@ -114,7 +114,7 @@ def test_a_photo_is_turned_upright_and_a_large_one_shrunk(vit: ViT) -> None:
 
 
 def test_samples_are_there_and_need_no_network() -> None:
-    for name in SAMPLES:
+    for name in PICTURES:
         assert min(sample_image(name).size) >= 300
 
 

@@ -1,7 +1,6 @@
 """What the widgets on one picture share: an own picture or a sample, and what the model sees of it."""
 
 import io
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,25 +11,9 @@ from torch import Tensor
 from workbench.image import ImageSource, Preprocessing, load_image, prepare_image
 from workbench.vit import ViT
 from workbench.widgets.base import WorkbenchWidget
+from workbench.widgets.samples import FIRST_PICTURE, PICTURES, sample_image
 
-# Pictures that come with scikit-image, by what they show.
-SAMPLES = {
-    "cat": "chelsea.png",
-    "astronaut": "astronaut.png",
-    "coffee": "coffee.png",
-    "rocket": "rocket.jpg",
-    "motorcycle": "motorcycle_left.png",
-}
 LARGEST = 1024  # pixels of the long side that are kept
-
-
-def sample_image(name: str) -> Image.Image:
-    """A sample picture; raises `ValueError` for a name that is not in `SAMPLES`."""
-    import skimage
-
-    if name not in SAMPLES:
-        raise ValueError(f"There is no sample picture {name!r}; there are: {', '.join(SAMPLES)}.")
-    return load_image(Path(skimage.data_dir) / SAMPLES[name])
 
 
 def picture_png(pixels: Tensor, preprocessing: Preprocessing) -> bytes:
@@ -58,7 +41,7 @@ class PictureWidget(WorkbenchWidget):
     )
     upload_name = traitlets.Unicode(help="What the uploaded file is called.").tag(sync=True)
     sample = traitlets.Unicode(help="The sample shown; empty for a picture of one's own.").tag(sync=True)
-    samples = traitlets.List(list(SAMPLES), help="Samples to choose from.").tag(sync=True)
+    samples = traitlets.List(list(PICTURES), help="Samples to choose from.").tag(sync=True)
     picture = traitlets.Bytes(help="PNG of what the model sees.").tag(sync=True)
     grid = traitlets.List(help="Patches down and across.").tag(sync=True)
 
@@ -67,7 +50,7 @@ class PictureWidget(WorkbenchWidget):
             raise ValueError(f"{vit.name} came without a preprocessing, so it cannot read pictures.")
         self.vit = vit
         if image is None:
-            options.setdefault("sample", next(iter(SAMPLES)))
+            options.setdefault("sample", FIRST_PICTURE)
         super().__init__(**options)
         self._image = self._small(sample_image(self.sample) if image is None else load_image(image))
         self._on_picture()

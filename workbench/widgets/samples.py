@@ -1,8 +1,11 @@
-"""Texts to begin with, written for the lessons: data/*.jsonl, one example a line."""
+"""What the widgets begin with: texts written for the lessons (data/*.jsonl) and pictures (data/pictures)."""
 
 import json
 
+from PIL import Image
+
 from workbench.checkpoint import data_folder
+from workbench.image import load_image
 
 
 def _read(name: str) -> list[dict]:
@@ -14,3 +17,18 @@ def _read(name: str) -> list[dict]:
 NEXT_SENTENCES = [(row["first"], row["second"]) for row in _read("next_sentences")]
 SENTENCE_PAIRS = [(row["premise"], row["hypothesis"], row["label"]) for row in _read("sentence_pairs")]
 PASSAGES = [(row["context"], row["question"]) for row in _read("passages")]  # as SQuAD's
+
+# Every file of data/pictures, by what it shows.
+PICTURES = {
+    file.stem: file
+    for file in sorted((data_folder() / "pictures").iterdir())
+    if file.suffix in (".jpg", ".png", ".webp")
+}
+FIRST_PICTURE = "cat"
+
+
+def sample_image(name: str) -> Image.Image:
+    """A sample picture; raises `ValueError` for a name that is not in `PICTURES`."""
+    if name not in PICTURES:
+        raise ValueError(f"There is no sample picture {name!r}; there are: {', '.join(PICTURES)}.")
+    return load_image(PICTURES[name])
