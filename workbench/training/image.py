@@ -590,7 +590,7 @@ def train(options: argparse.Namespace) -> None:
     teacher = load_teacher(options.teacher, labels).to(team.device) if options.teacher else None
 
     def evaluate() -> dict[str, float]:
-        logits = scores(model, pixels, half=loop.halves_pay(team.device.type))
+        logits = scores(model, pixels, half=loop.bfloat16_is_faster(team.device.type))
         return {f"top_{k}": accuracy(logits, targets, k) for k in (1, 5)}
 
     progress = loop.train(

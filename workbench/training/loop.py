@@ -1,27 +1,26 @@
-"""One training loop for every recipe: on a CPU, on a GPU, or on many through `accelerate launch`."""
+"""One training loop for every learner: on a CPU, on a GPU, or on many through `accelerate launch`."""
 
 import json
 import logging
-import math
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
 from accelerate.utils import broadcast_object_list
-from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.optim.swa_utils import AveragedModel
 from tqdm.auto import tqdm
 
 from workbench.encoder import MODEL_LOCK
 
 Batch = dict[str, Tensor]
+Figures = dict[str, float]
 ATTENTION = {
     "cpu": [SDPBackend.MATH],  # the fused one is slow in the backward pass
     "cuda": [SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH],  # cuDNN's plans anew for each shape
@@ -31,18 +30,41 @@ ATTENTION = {
 logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
 
 
+class Learner(Protocol):
+    """What the loop trains: an `nn.Module` around a model, whose forward pass gives losses.
+
+    `names` are those of the losses, `weights` what each one's mean counts in what is minimised, and `unit`
+    what speed is counted in, such as "tokens".
+    """
+
+    names: Sequence[str]
+    weights: Sequence[float]
+    unit: str
+
+    def __call__(self, **batch: Tensor) -> tuple[Tensor, Tensor]:
+        """The sums of the losses, and how many things were summed, both (names,): sums and not means, so
+        that processes with batches of different sizes can be averaged exactly."""
+
+    def size(self, batch: Batch) -> int:
+        """How many units are in a batch."""
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """As of every `nn.Module`; so are the next two."""
+
+    def train(self) -> nn.Module:
+        """Switches dropout on."""
+
+    def eval(self) -> nn.Module:
+        """Switches dropout off."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How long and how fast to train. Give `steps`, or `hours`, or both (what comes first ends it).
-
-    With several `cycles` the learning rate falls to zero at the end of each, and what comes out is the mean
-    of the weights there (stochastic weight averaging, arXiv:1803.05407).
-    """
+    """How long and how fast to train. Give `steps`, or `hours`, or both (what comes first ends it)."""
 
     learning_rate: float = 5e-4
     steps: int | None = None
     hours: float | None = None
-    cycles: int = 1
     warmup: int = 100
     weight_decay: float = 0.01
     clip: float = 1.0
@@ -54,8 +76,6 @@ class Settings:
         limits = [limit for limit in (self.steps, self.hours) if limit is not None]
         if not limits or min(limits) <= 0:
             raise ValueError("Say how long to train: a number of steps, hours, or both, more than 0.")
-        if self.cycles < 1:
-            raise ValueError("A training has one cycle or more.")
 
     def left(self, step: int, seconds: float) -> float:
         """Share of the training that is still to come, 1 to 0."""
@@ -63,14 +83,10 @@ class Settings:
         used += [seconds / (self.hours * 3600)] if self.hours else []
         return max(0.0, 1 - max(used))
 
-    def to_come(self, step: int, seconds: float) -> int:
-        """How many cycles are still to come, the one that runs not counted."""
-        return max(0, math.ceil(self.left(step, seconds) * self.cycles) - 1)
-
     def rate(self, step: int, seconds: float) -> float:
-        """The learning rate: it rises over `warmup` steps, stays, and falls to zero over the last fifth of
-        each cycle (warm-up, stable, decay; arXiv:2404.06395)."""
-        left = self.left(step, seconds) * self.cycles - self.to_come(step, seconds)
+        """The learning rate: it rises over `warmup` steps, stays, and falls to zero over the last fifth
+        (warm-up, stable, decay; arXiv:2404.06395)."""
+        left = self.left(step, seconds)
         return self.learning_rate * min(1.0, (step + 1) / max(1, self.warmup), left * 5)
 
 
@@ -80,10 +96,66 @@ class Progress:
 
     step: int = 0
     seconds: float = 0.0
-    log: list[dict[str, float]] = field(default_factory=list)
+    log: list[Figures] = field(default_factory=list)
 
 
-def halves_pay(device: str) -> bool:
+class Log:
+    """Writes a training's figures to `progress.log`, to log.jsonl, and to whoever watches.
+
+    Args:
+        progress: where it stands; lines that it has already are written first.
+        folder: for log.jsonl; None in all processes but the first, which alone writes and is watched.
+        watch: is called with each line.
+    """
+
+    def __init__(
+        self, progress: Progress, folder: Path | None, watch: Callable[[Figures], None] | None
+    ) -> None:
+        self.progress, self.watch = progress, watch
+        self.file = folder and folder / "log.jsonl"
+        if self.file:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            self.file.write_text("".join(json.dumps(line) + "\n" for line in progress.log))
+
+    def add(self, figures: Figures) -> None:
+        """One more line, with the step in front."""
+        line = {"step": self.progress.step} | figures
+        self.progress.log.append(line)
+        if self.file:
+            with self.file.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+            if self.watch is not None:
+                self.watch(line)
+
+
+class RunningLosses:
+    """Sums of the losses since the last line of the log."""
+
+    def __init__(self, learner: Learner, device: torch.device) -> None:
+        self.names, self.unit = learner.names, learner.unit
+        # A loss and a count for each name, and the size of the batches.
+        self.sums = torch.zeros(2 * len(self.names) + 1, device=device)
+        self.since = time.monotonic()
+
+    def restart(self) -> None:
+        """Begins anew."""
+        self.sums.zero_()
+        self.since = time.monotonic()
+
+    def figures(self) -> Figures:
+        """The mean of each loss, their mean, and the speed."""
+        *both, size = self.sums.tolist()
+        losses, counts = both[: len(self.names)], both[len(self.names) :]
+        means = {
+            f"{name}_loss": loss / count
+            for name, loss, count in zip(self.names, losses, counts, strict=True)
+            if count
+        }
+        speed = size / (time.monotonic() - self.since)
+        return {"loss": sum(means.values()) / max(1, len(means))} | means | {f"{self.unit}_per_second": speed}
+
+
+def bfloat16_is_faster(device: str) -> bool:
     """Whether bfloat16 is the faster way there: on a GPU, and on a CPU with instructions for it."""
     able = getattr(torch.cpu, "get_capabilities", dict)() if device == "cpu" else {}
     return device == "cuda" or bool(able.get("amx_bf16") or able.get("avx512_bf16"))
@@ -94,23 +166,82 @@ def processes() -> PartialState:
     return PartialState(cpu=not torch.accelerator.is_available())
 
 
+def new_optimizer(learner: Learner, settings: Settings) -> torch.optim.Optimizer:
+    """AdamW; biases and layer norms are not decayed."""
+    parameters = list(learner.parameters())
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.98), fused=True)
+
+
+def last_state(folder: Path) -> Path | None:
+    """The folder of the newest complete state of a training, if there is one."""
+    states = sorted(folder.glob("state-*/progress.json"), key=lambda file: file.stat().st_mtime)
+    return states[-1].parent if states else None
+
+
+def save_state(accelerator: Accelerator, progress: Progress, folder: Path) -> None:
+    """Writes state-STEP/ with all that is needed to go on, then removes older ones."""
+    state = folder / f"state-{progress.step}"
+    (state / "progress.json").unlink(missing_ok=True)  # of an earlier training
+    accelerator.save_state(str(state))
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        # progress.json comes last: a state that has it is complete
+        (state / "progress.json").write_text(json.dumps(asdict(progress)))
+        for old in set(folder.glob("state-*")) - {state}:
+            shutil.rmtree(old)
+
+
+def add_gradients(
+    accelerator: Accelerator, prepared: nn.Module, learner: Learner, batches: list[Batch]
+) -> Tensor:
+    """Gradients of all batches of a step, added up and averaged over processes.
+
+    Args:
+        accelerator: knows the other processes.
+        prepared: the learner as `accelerator.prepare` gave it.
+        learner: the learner itself.
+        batches: this process's part of each.
+
+    Returns:
+        Over all processes: the losses, the counts, and the size of the batches, (2 * names + 1,).
+    """
+    device = accelerator.device
+    weights = torch.tensor(learner.weights, device=device)
+    total = torch.zeros(2 * len(weights) + 1, device=device)
+    for number, batch in enumerate(batches, 1):
+        batch = {name: part.to(device, non_blocking=True) for name, part in batch.items()}
+        # Processes share their gradients once a step.
+        share = nullcontext() if number == len(batches) else accelerator.no_sync(prepared)
+        with share, sdpa_kernel(ATTENTION[device.type]) if device.type in ATTENTION else nullcontext():
+            losses, counts = prepared(**batch)
+            size = torch.full_like(counts[:1], learner.size(batch))
+            sums = accelerator.reduce(torch.cat([losses.detach(), counts, size]), "sum")
+            everywhere = sums[len(losses) : -1].clamp(min=1)
+            # Gradients are averaged over processes: each takes its share of the global means.
+            means = losses / everywhere * accelerator.num_processes
+            accelerator.backward((means * weights).sum())
+        total += sums
+    return total
+
+
 def train(
-    objective: nn.Module,
+    learner: Learner,
     batch_at: Callable[[int, int, int], Batch | list[Batch]],
     settings: Settings,
     folder: Path,
     *,
     resume: bool = False,
-    evaluate: Callable[[], dict[str, float]] | None = None,
-    watch: Callable[[dict[str, float]], None] | None = None,
+    evaluate: Callable[[], Figures] | None = None,
+    watch: Callable[[Figures], None] | None = None,
 ) -> Progress:
     """Trains until the end, or until interrupted; what was learned stays in the model either way.
 
     Args:
-        objective: wraps the model; called as `objective(**batch)` it returns for each of its `names` the
-            sum of the losses and the number of things summed over, both (names,), so that processes can
-            be averaged exactly. What is minimised is the sum of the means times its `weights`. Its `unit`
-            says what speed is counted in, and `objective.size(batch)` how many of them are in a batch.
+        learner: wraps the model; see `Learner`.
         batch_at: `batch_at(step, process, processes)`, this process's part of the batch of a step, or of
             several batches whose losses are added. It must depend on nothing else: that is what makes a
             resumed training give the same numbers.
@@ -123,131 +254,69 @@ def train(
     Returns:
         Where the training ended. Progress is shown; with Ctrl-C or the stop button it ends early.
     """
-    device = processes().device.type
-    # Heads that a batch does not use get no gradient; DDP has to be told.
     accelerator = Accelerator(
-        mixed_precision="bf16" if halves_pay(device) else "no",
+        mixed_precision="bf16" if bfloat16_is_faster(processes().device.type) else "no",
+        # Heads that a batch does not use get no gradient; DDP has to be told.
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
-    decayed = [p for p in objective.parameters() if p.ndim > 1]
-    others = [p for p in objective.parameters() if p.ndim <= 1]  # biases and layer norms
-    groups = [
-        {"params": decayed, "weight_decay": settings.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.98), fused=True)
-    prepared, optimizer = accelerator.prepare(objective, optimizer)
-    mean = AveragedModel(objective) if settings.cycles > 1 else None  # of the ends of the cycles
+    main = accelerator.is_main_process
+    prepared, optimizer = accelerator.prepare(learner, new_optimizer(learner, settings))
     progress = Progress()
-    states = sorted(folder.glob("state-*/progress.json"), key=lambda file: file.stat().st_mtime)
-    if resume and states:
-        accelerator.load_state(str(states[-1].parent))
-        if mean is not None and (states[-1].parent / "mean.safetensors").exists():
-            load_model(mean, states[-1].parent / "mean.safetensors")
-        progress = Progress(**json.loads(states[-1].read_text()))
-    log = folder / "log.jsonl"
-    if accelerator.is_main_process:
-        folder.mkdir(parents=True, exist_ok=True)
-        log.write_text("".join(json.dumps(line) + "\n" for line in progress.log))
+    if resume and (state := last_state(folder)):
+        accelerator.load_state(str(state))
+        progress = Progress(**json.loads((state / "progress.json").read_text()))
+    log = Log(progress, folder if main else None, watch)
+    running = RunningLosses(learner, accelerator.device)
 
-    def note(figures: dict[str, float]) -> None:
-        progress.log.append({"step": progress.step} | figures)
-        if accelerator.is_main_process:
-            with log.open("a") as file:
-                file.write(json.dumps(progress.log[-1]) + "\n")
-            if watch is not None:
-                watch(progress.log[-1])
+    def step() -> float:
+        """One step; returns its learning rate."""
+        with MODEL_LOCK:  # a widget may ask the model between two steps, and then without dropout
+            # Dropout of a step is the same in a resumed training, and another on each process.
+            torch.manual_seed(settings.seed + 1_000_003 * (progress.step + 1) + accelerator.process_index)
+            learner.train()
+            optimizer.zero_grad()
+            batches = batch_at(progress.step, accelerator.process_index, accelerator.num_processes)
+            batches = batches if isinstance(batches, list) else [batches]
+            running.sums += add_gradients(accelerator, prepared, learner, batches)
+            accelerator.clip_grad_norm_(prepared.parameters(), settings.clip)
+            rate = settings.rate(progress.step, progress.seconds)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.step()
+            learner.eval()
+        return rate
 
     def save() -> None:
-        if evaluate is not None and accelerator.is_main_process:
-            objective.eval()
-            note(evaluate())
+        if evaluate is not None and main:
+            learner.eval()
+            log.add(evaluate())
         accelerator.wait_for_everyone()
-        state = folder / f"state-{progress.step}"
-        (state / "progress.json").unlink(missing_ok=True)  # of an earlier training
-        accelerator.save_state(str(state))
-        accelerator.wait_for_everyone()
-        if accelerator.is_main_process:
-            if mean is not None:
-                save_model(mean, str(state / "mean.safetensors"))
-            # progress.json comes last: a state that has it is complete
-            (state / "progress.json").write_text(json.dumps(asdict(progress)))
-            for old in set(folder.glob("state-*")) - {state}:
-                shutil.rmtree(old)
+        save_state(accelerator, progress, folder)
 
-    # Since the last line of the log: losses and counts by name, and the sizes of the batches.
-    sums = torch.zeros(2 * len(objective.names) + 1, device=accelerator.device)
-    weights = torch.tensor(objective.weights, device=accelerator.device)
-    started, since = time.monotonic() - progress.seconds, time.monotonic()
-    quiet = watch is not None or not accelerator.is_main_process
-    bar = tqdm(total=settings.steps, initial=progress.step, unit="step", disable=quiet)
+    started = time.monotonic() - progress.seconds
+    bar = tqdm(
+        total=settings.steps, initial=progress.step, unit="step", disable=watch is not None or not main
+    )
     try:
         while settings.left(progress.step, progress.seconds) > 0:
-            with MODEL_LOCK:  # a widget may ask the model between two steps, and then without dropout
-                # Dropout of a step is the same in a resumed training, and another on each process.
-                torch.manual_seed(settings.seed + 1_000_003 * (progress.step + 1) + accelerator.process_index)
-                objective.train()
-                optimizer.zero_grad()
-                batches = batch_at(progress.step, accelerator.process_index, accelerator.num_processes)
-                batches = batches if isinstance(batches, list) else [batches]
-                for number, batch in enumerate(batches, 1):
-                    batch = {
-                        name: part.to(accelerator.device, non_blocking=True) for name, part in batch.items()
-                    }
-                    # Processes share their gradients once a step.
-                    with (
-                        accelerator.no_sync(prepared) if number < len(batches) else nullcontext(),
-                        sdpa_kernel(ATTENTION[device]) if device in ATTENTION else nullcontext(),
-                    ):
-                        losses, counts = prepared(**batch)
-                        size = torch.full_like(counts[:1], objective.size(batch))
-                        batch_sums = accelerator.reduce(torch.cat([losses.detach(), counts, size]), "sum")
-                        everywhere = batch_sums[len(losses) : 2 * len(losses)].clamp(min=1)
-                        # Gradients are averaged over processes: each takes its share of the global means.
-                        means = losses / everywhere * accelerator.num_processes
-                        accelerator.backward((means * weights).sum())
-                    sums += batch_sums
-                accelerator.clip_grad_norm_(prepared.parameters(), settings.clip)
-                rate = settings.rate(progress.step, progress.seconds)
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
-                optimizer.step()
-                objective.eval()
-            to_come = settings.to_come(progress.step, progress.seconds)
+            rate = step()
             progress.step += 1
             progress.seconds = time.monotonic() - started
             if settings.hours:  # all processes go by one clock
                 progress.seconds = broadcast_object_list([progress.seconds])[0]
             left = settings.left(progress.step, progress.seconds)
-            if mean is not None and (settings.to_come(progress.step, progress.seconds) < to_come or not left):
-                mean.update_parameters(objective)
-                if not left:
-                    objective.load_state_dict(mean.module.state_dict())
             bar.update()
             if progress.step % settings.log_every == 0:
-                *both, size = sums.tolist()
-                number = len(objective.names)
-                by_name = {
-                    f"{name}_loss": loss / count
-                    for name, loss, count in zip(objective.names, both[:number], both[number:], strict=True)
-                    if count
-                }
-                speed = size / (time.monotonic() - since)
-                note(
-                    {"loss": sum(by_name.values()) / max(1, len(by_name))}
-                    | by_name
-                    | {"learning_rate": rate, f"{objective.unit}_per_second": speed}
-                    | {"seconds": progress.seconds}
-                )
+                figures = running.figures()
+                log.add(figures | {"learning_rate": rate, "seconds": progress.seconds})
                 # With `steps` the bar itself knows the time left.
                 to_go = "" if settings.steps else f", {60 * settings.hours * left:.0f} minutes left"
-                loss = f"loss {progress.log[-1]['loss']:.3f}"
-                bar.set_postfix_str(f"{loss}, {speed:,.0f} {objective.unit}/s{to_go}")
-                sums.zero_()
-                since = time.monotonic()
+                speed = f"{figures[f'{learner.unit}_per_second']:,.0f} {learner.unit}/s"
+                bar.set_postfix_str(f"loss {figures['loss']:.3f}, {speed}{to_go}")
+                running.restart()
             if progress.step % settings.save_every == 0 and left:
                 save()
-                since = time.monotonic()
+                running.since = time.monotonic()
     except KeyboardInterrupt:
         if accelerator.num_processes > 1:  # the others may be anywhere: the last save has to do
             raise
@@ -255,5 +324,5 @@ def train(
             print(f"Stopped after {progress.step} steps; what was learned is kept.")
     save()
     bar.close()
-    objective.eval()
+    learner.eval()
     return progress

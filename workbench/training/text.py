@@ -466,9 +466,10 @@ def train(options: argparse.Namespace) -> None:
         learning_rate=options.learning_rate,
         steps=options.steps,
         hours=HOURS if options.hours is None and options.steps is None else options.hours,
-        cycles=options.cycles,
         seed=options.seed,
     )
+    if options.cycles < 1:
+        raise ValueError("A training has one cycle or more.")
     team = loop.processes()
     torch.manual_seed(options.seed)  # new heads are the same in all processes
     bert = start_model(options.initial, options.heads, options.dropout)
@@ -487,7 +488,7 @@ def train(options: argparse.Namespace) -> None:
     }
     objective = HeadLosses(bert, [load_bert(name, device=team.device) for name in options.teachers])
 
-    def stage(heads: Sequence[str], share: float, folder: Path, **changes: float) -> bool:
+    def stage(heads: Sequence[str], share: float, folder: Path, rate: float) -> bool:
         """Trains `heads`, all in each step (unlike MT-DNN), for a share of the time; tells whether it was
         not interrupted."""
         names = [name for name in SHARES if name in rows and name in heads]
@@ -507,7 +508,7 @@ def train(options: argparse.Namespace) -> None:
             settings,
             steps=settings.steps and max(1, round(settings.steps * share)),
             hours=settings.hours and settings.hours * share,
-            **changes,
+            learning_rate=rate,
         )
 
         def evaluate() -> dict[str, float]:
@@ -532,14 +533,28 @@ def train(options: argparse.Namespace) -> None:
             print(f"{progress.step} steps; the checkpoint is in {folder / 'checkpoint'}.")
         return not part.left(progress.step, progress.seconds)
 
+    stages = []  # heads, share of the time, folder, learning rate
     first = [name for name in options.heads if name in ("mlm", "nsp")]
-    share = options.pretraining if first and len(first) < len(options.heads) else 0.0
-    done = options.resume and any(options.out.glob("state-*"))  # resumed after the pre-training
-    if not share:
-        stage(options.heads, 1.0, options.out)
-    elif done or stage(first, share, options.out / "pretraining", cycles=1):
-        rate = settings.learning_rate * AFTER_PRETRAINING
-        stage(options.heads, 1 - share, options.out, learning_rate=rate)
+    share, rate = 1.0, options.learning_rate
+    if options.pretraining and first and len(first) < len(options.heads):
+        stages.append((first, options.pretraining, options.out / "pretraining", rate))
+        share, rate = 1 - options.pretraining, rate * AFTER_PRETRAINING
+    cycles = [options.out / f"cycle-{number + 1}" for number in range(options.cycles)]
+    stages += [(options.heads, share / len(cycles), folder, rate) for folder in cycles]
+    begun = [number for number, stage in enumerate(stages) if loop.last_state(stage[2])]
+    first_stage = max(begun, default=0) if options.resume else 0
+    if all(stage(*each) for each in stages[first_stage:]) and team.is_main_process:
+        average_checkpoints([folder / "checkpoint" for folder in cycles], options.out / "checkpoint")
+        print(f"The mean of the cycles is in {options.out / 'checkpoint'}.")
+
+
+def average_checkpoints(folders: Sequence[str | Path], out: Path) -> None:
+    """Writes the mean of the weights of checkpoints of one kind (arXiv:1803.05407)."""
+    berts = [load_bert(folder, device="cpu") for folder in folders]
+    states = [bert.state_dict() for bert in berts]
+    mean = {name: torch.stack([state[name] for state in states]).mean(0) for name in states[0]}
+    berts[0].load_state_dict(mean)
+    save_checkpoint(berts[0], out, torch.float16)
 
 
 def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
