@@ -28,7 +28,8 @@ def test_the_wheel_holds_the_package_the_lessons_and_the_data(tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     lessons, data = ({f"workbench/{name}" for name in tracked(folder)} for folder in ("notebooks", "data"))
-    assert names == tracked("workbench") | lessons | data
+    recipes = {name for name in data if name.startswith("workbench/data/recipes/")}
+    assert names == tracked("workbench") | lessons | data - recipes
     assert "workbench/notebooks/00_start_here.ipynb" in names
     assert "workbench/data/README.md" in names
 
@@ -40,6 +41,6 @@ def test_the_list_of_data_knows_every_file_as_it_is():
     for name, digest in listed.items():
         if digest:
             assert hashlib.sha256((ROOT / "data" / name).read_bytes()).hexdigest() == digest, name
-    others = r"README.md|screenshots/.*|checkpoints/.*(README.md|config.json)"
+    others = r"README.md|recipes/.*|screenshots/.*|checkpoints/.*(README.md|config.json)"
     unknown = {name.removeprefix("data/") for name in tracked("data")} - set(listed)
     assert {name for name in unknown if not re.fullmatch(others, name)} == set()

@@ -2,7 +2,7 @@
 
 Each line of the grammar is a sentence; in braces are words to choose from, behind the slash their tag.
 Many words occur with several tags ("a walk", "they walk"), so that the word alone does not give it away.
-Run it as `python data/make_tagged_sentences.py`.
+Run it as `python data/recipes/make_tagged_sentences.py`.
 """
 
 # ruff: noqa: E501
@@ -72,7 +72,7 @@ def expand(line: str, chosen: random.Random) -> list[tuple[str, str]]:
 
 
 def main() -> None:
-    """Writes the file beside this one."""
+    """Writes the file into data/."""
     chosen = random.Random(0)
     lines = GRAMMAR.strip().splitlines()
     sentences: dict[str, list[tuple[str, str]]] = {}
@@ -82,7 +82,7 @@ def main() -> None:
             sentences.setdefault(" ".join(word for word, _ in pairs), pairs)
     kept = list(sentences.values())[:SENTENCES]
     chosen.shuffle(kept)
-    with (Path(__file__).parent / "tagged_sentences.jsonl").open("w", encoding="utf-8") as file:
+    with (Path(__file__).parent.parent / "tagged_sentences.jsonl").open("w", encoding="utf-8") as file:
         for pairs in kept:
             row = {"tokens": [word for word, _ in pairs], "upos": [tag for _, tag in pairs]}
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
