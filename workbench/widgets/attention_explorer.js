@@ -1,7 +1,9 @@
 // AttentionExplorer: draws maps that Python computed and reports clicks. See attention_explorer.py for the traits.
 
+import { element, frame, listen, percent, readFloat16, select, sender, typedText } from "./shared.js";
+
 function render({ model, el }) {
-  const { content, ask, stop, root } = frame(model, el);
+  const { content, ask, stop, root } = frame(model, el, "attention-explorer");
   const patches = () => model.get("grid").length > 0;
   const { send, message } = sender(model, ask);
   let clicks = "show"; // what a click on a thumbnail does: "show", "mean" or "off"
@@ -20,70 +22,166 @@ function render({ model, el }) {
 
   // --- thumbnails
   const numbers = (count) => [...Array(count).keys()];
-  const modes = Object.entries({ show: "show it", mean: "add it to the mean", off: "switch it off" }).map(([value, text]) =>
-    element("button", { class: "plain", type: "button", "data-mode": value, onclick: () => ((clicks = value), drawModes()) }, text));
+  const modes = Object.entries({ show: "show it", mean: "add it to the mean", off: "switch it off" }).map(
+    ([value, text]) =>
+      element(
+        "button",
+        {
+          class: "plain",
+          type: "button",
+          "data-mode": value,
+          onclick: () => ((clicks = value), drawModes()),
+        },
+        text,
+      ),
+  );
   const thumbs = element("canvas", {
-    class: "thumbs", tabindex: 0, role: "group",
-    onmousemove: (event) => hover(cellAt(event)), onmouseleave: () => hover(null),
-    onclick: (event) => (root.focus?.(), act(cellAt(event))), onkeydown: move,
+    class: "thumbs",
+    tabindex: 0,
+    role: "group",
+    onmousemove: (event) => hover(cellAt(event)),
+    onmouseleave: () => hover(null),
+    onclick: (event) => (root.focus?.(), act(cellAt(event))),
+    onkeydown: move,
   });
   const told = element("p", { class: "note told", "aria-live": "polite" });
-  const all = element("button", { class: "plain", type: "button", onclick: () => message({ do: "all heads" }) }, "Try each head off");
-  const allOn = element("button", { class: "plain", type: "button", onclick: () => send({ off: [] }) }, "All heads on");
-  const left = element("section", { class: "explorer-left", "aria-label": "All heads of all layers" },
-    element("p", { class: "group note", role: "group", "aria-label": "What a click on a head does" }, "A click on a head: ", ...modes),
-    thumbs, told, element("p", { class: "group" }, all, allOn));
+  const all = element(
+    "button",
+    { class: "plain", type: "button", onclick: () => message({ do: "all heads" }) },
+    "Try each head off",
+  );
+  const allOn = element(
+    "button",
+    { class: "plain", type: "button", onclick: () => send({ off: [] }) },
+    "All heads on",
+  );
+  const left = element(
+    "section",
+    { class: "explorer-left", "aria-label": "All heads of all layers" },
+    element(
+      "p",
+      { class: "group note", role: "group", "aria-label": "What a click on a head does" },
+      "A click on a head: ",
+      ...modes,
+    ),
+    thumbs,
+    told,
+    element("p", { class: "group" }, all, allOn),
+  );
 
   // --- the map shown large
-  const views = Object.entries({ lines: patches() ? "picture" : "lines", matrix: "matrix" }).map(([value, text]) =>
-    element("button", { class: "plain", type: "button", "data-view": value, onclick: () => look(value) }, text));
-  const mean = element("button", { class: "plain", type: "button", onclick: () => send({ head: model.get("head") < 0 ? cursor[1] : -1 }) }, "mean of heads");
-  const special = element("button", { class: "plain", type: "button", onclick: () => send({ hide_special: !model.get("hide_special") }) },
-    patches() ? "hide class token" : "hide [CLS] and [SEP]");
-  const mass = element("input", { type: "range", min: 0.1, max: 1, step: 0.05, "aria-label": "Share of each row's attention that is shown",
-    oninput: () => send({ mass: +mass.value }) });
+  const views = Object.entries({ lines: patches() ? "picture" : "lines", matrix: "matrix" }).map(
+    ([value, text]) =>
+      element(
+        "button",
+        { class: "plain", type: "button", "data-view": value, onclick: () => look(value) },
+        text,
+      ),
+  );
+  const mean = element(
+    "button",
+    { class: "plain", type: "button", onclick: () => send({ head: model.get("head") < 0 ? cursor[1] : -1 }) },
+    "mean of heads",
+  );
+  const special = element(
+    "button",
+    { class: "plain", type: "button", onclick: () => send({ hide_special: !model.get("hide_special") }) },
+    patches() ? "hide class token" : "hide [CLS] and [SEP]",
+  );
+  const mass = element("input", {
+    type: "range",
+    min: 0.1,
+    max: 1,
+    step: 0.05,
+    "aria-label": "Share of each row's attention that is shown",
+    oninput: () => send({ mass: +mass.value }),
+  });
   const massText = element("output", {});
-  const [pairField, pair] = select("segments", ["all", "first to second", "second to first"].map((name) => [name, name]), (value) => send({ pair: value }));
-  const compare = element("button", { class: "plain", type: "button", onclick: () => message({ do: "compare" }) }, "Keep to compare");
+  const [pairField, pair] = select(
+    "segments",
+    ["all", "first to second", "second to first"].map((name) => [name, name]),
+    (value) => send({ pair: value }),
+  );
+  const compare = element(
+    "button",
+    { class: "plain", type: "button", onclick: () => message({ do: "compare" }) },
+    "Keep to compare",
+  );
   const title = element("h4", { class: "explorer-title" });
-  const large = element("canvas", { class: "large", tabindex: -1,
-    onmousemove: (event) => point(event, false), onmouseleave: () => ((looking = -1), drawLarge()), onclick: (event) => point(event, true) });
+  const large = element("canvas", {
+    class: "large",
+    tabindex: -1,
+    onmousemove: (event) => point(event, false),
+    onmouseleave: () => ((looking = -1), drawLarge()),
+    onclick: (event) => point(event, true),
+  });
   const scroll = element("div", { class: "explorer-scroll" }, large);
   const other = element("canvas", { class: "large" });
-  const otherBox = element("figure", { class: "explorer-scroll" }, element("figcaption", { class: "note" }), other);
+  const otherBox = element(
+    "figure",
+    { class: "explorer-scroll" },
+    element("figcaption", { class: "note" }),
+    other,
+  );
   const tip = element("p", { class: "note told", "aria-live": "polite" });
   const [queryField, query] = select("looks", [], (value) => send({ query: +value }));
   const [keyField, key] = select("at", [], (value) => send({ key: +value }));
-  const right = element("section", { class: "explorer-right", "aria-label": "One map, large" },
+  const right = element(
+    "section",
+    { class: "explorer-right", "aria-label": "One map, large" },
     title,
     element("p", { class: "group" }, ...views, mean, special, pairField),
-    element("p", { class: "group" }, element("label", { class: "field" }, "show what makes up", mass, massText), compare),
-    element("div", { class: "explorer-maps" }, scroll, otherBox), tip,
-    element("p", { class: "group" }, queryField, keyField));
+    element(
+      "p",
+      { class: "group" },
+      element("label", { class: "field" }, "show what makes up", mass, massText),
+      compare,
+    ),
+    element("div", { class: "explorer-maps" }, scroll, otherBox),
+    tip,
+    element("p", { class: "group" }, queryField, keyField),
+  );
 
   // --- the answer, and the pinned pair step by step
   const [taskField, task] = select("Answer of", [], (value) => send({ task: value }));
   const answers = element("div", { class: "explorer-answers" });
-  const answer = element("section", { class: "explorer-answer", "aria-label": "The model's answer" }, element("p", { class: "group" }, taskField), answers);
+  const answer = element(
+    "section",
+    { class: "explorer-answer", "aria-label": "The model's answer" },
+    element("p", { class: "group" }, taskField),
+    answers,
+  );
   const steps = element("section", { class: "explorer-steps", "aria-label": "How this weight comes about" });
   content.append(
-    element("p", { class: "note" }, "Each small map is a head: its rows look, its columns are looked at. Move over one to preview it, click to pin it; then point at a token on the left."),
-    inputs, element("div", { class: "explorer" }, left, right),
-    answer, steps);
+    element(
+      "p",
+      { class: "note" },
+      "Each small map is a head: its rows look, its columns are looked at. Move over one to preview it, click to pin it; then point at a token on the left.",
+    ),
+    inputs,
+    element("div", { class: "explorer" }, left, right),
+    answer,
+    steps,
+  );
 
-  function look(view) { // nothing to wait for: only the view changes
+  function look(view) {
+    // nothing to wait for: only the view changes
     model.set("view", view);
     model.save_changes();
   }
 
   // --- thumbnails: geometry, clicks, keys
-  const gap = 3, edge = 18;
-  const cell = () => Math.max(14, Math.min(40, Math.floor((left.clientWidth - edge) / model.get("heads")) - gap));
+  const gap = 3,
+    edge = 18;
+  const cell = () =>
+    Math.max(14, Math.min(40, Math.floor((left.clientWidth - edge) / model.get("heads")) - gap));
   function cellAt(event) {
     const area = thumbs.getBoundingClientRect();
     const at = (place) => Math.floor((place - edge) / (cell() + gap));
     const [layer, head] = [at(event.clientY - area.top), at(event.clientX - area.left)];
-    return layer >= 0 && head >= 0 && layer < model.get("layers") && head < model.get("heads") ? [layer, head] : null;
+    return layer >= 0 && head >= 0 && layer < model.get("layers") && head < model.get("heads")
+      ? [layer, head]
+      : null;
   }
   const same = (one, two) => one && two && one[0] === two[0] && one[1] === two[1];
   function hover(place) {
@@ -97,19 +195,34 @@ function render({ model, el }) {
     const [layer, head] = place;
     const effect = effects()?.[layer]?.[head];
     const off = isOff(place) ? ", switched off" : "";
-    const loss = effect === undefined ? "" : `; without it the answer ${effect >= 0 ? "loses" : "gains"} ${percent(Math.abs(effect))}`;
+    const loss =
+      effect === undefined
+        ? ""
+        : `; without it the answer ${effect >= 0 ? "loses" : "gains"} ${percent(Math.abs(effect))}`;
     told.textContent = `layer ${layer + 1}, head ${head + 1}${off}${loss}`;
   }
   const isOff = (place) => model.get("off").some((one) => same(one, place));
-  const effects = () => (model.get("effects").byteLength ? readFloat16(model.get("effects"), model.get("heads")) : null);
+  const effects = () =>
+    model.get("effects").byteLength ? readFloat16(model.get("effects"), model.get("heads")) : null;
   function act(place) {
     if (!place) return;
     cursor = place;
     const [layer, head] = place;
-    if (clicks === "off") send({ off: isOff(place) ? model.get("off").filter((one) => !same(one, place)) : [...model.get("off"), place] });
+    if (clicks === "off")
+      send({
+        off: isOff(place)
+          ? model.get("off").filter((one) => !same(one, place))
+          : [...model.get("off"), place],
+      });
     else if (clicks === "mean") {
       const before = model.get("layer") === layer ? model.get("chosen") : [];
-      send({ layer, head: -1, chosen: before.includes(head) ? before.filter((one) => one !== head) : [...before, head].sort((a, b) => a - b) });
+      send({
+        layer,
+        head: -1,
+        chosen: before.includes(head)
+          ? before.filter((one) => one !== head)
+          : [...before, head].sort((a, b) => a - b),
+      });
     } else {
       send({ layer, head });
     }
@@ -123,7 +236,10 @@ function render({ model, el }) {
     if (!step) return;
     event.preventDefault();
     const within = (value, count) => Math.min(count - 1, Math.max(0, value));
-    cursor = [within(cursor[0] + step[0], model.get("layers")), within(cursor[1] + step[1], model.get("heads"))];
+    cursor = [
+      within(cursor[0] + step[0], model.get("layers")),
+      within(cursor[1] + step[1], model.get("heads")),
+    ];
     tell(cursor);
     drawThumbs();
   }
@@ -141,17 +257,19 @@ function render({ model, el }) {
     return pen;
   }
   const ink = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
-  function rgb(name) { // a theme colour as numbers
+  function rgb(name) {
+    // a theme colour as numbers
     ink.fillStyle = color(name);
     ink.fillRect(0, 0, 1, 1);
     return [...ink.getImageData(0, 0, 1, 1).data];
   }
-  function picture(values, rows, columns) { // values 0..1 as an image of the accent colour, more or less opaque
+  function picture(values, rows, columns) {
+    // values 0..1 as an image of the accent colour, more or less opaque
     const image = new ImageData(columns, rows);
     const [red, green, blue] = rgb("--accent");
     const cells = new Uint32Array(image.data.buffer);
     const opaque = (blue << 16) | (green << 8) | red;
-    for (let at = 0; at < rows * columns; at += 1) cells[at] = (255 * Math.sqrt(values[at]) << 24) | opaque;
+    for (let at = 0; at < rows * columns; at += 1) cells[at] = ((255 * Math.sqrt(values[at])) << 24) | opaque;
     const canvas = element("canvas", { width: columns, height: rows });
     canvas.getContext("2d").putImageData(image, 0, 0);
     return canvas;
@@ -178,7 +296,9 @@ function render({ model, el }) {
     draw.fillStyle = color("--muted");
     draw.textAlign = "center";
     numbers(heads).forEach((head) => draw.fillText(head + 1, edge + head * (size + gap) + size / 2, 12));
-    numbers(layers).forEach((layer) => draw.fillText(layer + 1, 7, edge + layer * (size + gap) + size / 2 + 4));
+    numbers(layers).forEach((layer) =>
+      draw.fillText(layer + 1, 7, edge + layer * (size + gap) + size / 2 + 4),
+    );
     const found = effects();
     const most = found ? Math.max(...found.flat().map(Math.abs), 1e-9) : 1;
     const chosen = model.get("chosen");
@@ -195,7 +315,10 @@ function render({ model, el }) {
         draw.fillStyle = color("--soft");
         draw.fillRect(x, y, size, size);
         draw.drawImage(thumbPicture(layer, head), x, y, size, size);
-        const shown = model.get("layer") === layer && (model.get("head") === head || (model.get("head") < 0 && (!chosen.length || chosen.includes(head))));
+        const shown =
+          model.get("layer") === layer &&
+          (model.get("head") === head ||
+            (model.get("head") < 0 && (!chosen.length || chosen.includes(head))));
         if (shown || (same(cursor, [layer, head]) && document.activeElement === thumbs)) {
           draw.strokeStyle = color(shown ? "--ink" : "--accent");
           draw.lineWidth = 2;
@@ -212,7 +335,10 @@ function render({ model, el }) {
           draw.stroke();
         }
       }
-    thumbs.setAttribute("aria-label", `${layers} layers of ${heads} heads. Arrow keys move, Enter chooses. Now: layer ${cursor[0] + 1}, head ${cursor[1] + 1}.`);
+    thumbs.setAttribute(
+      "aria-label",
+      `${layers} layers of ${heads} heads. Arrow keys move, Enter chooses. Now: layer ${cursor[0] + 1}, head ${cursor[1] + 1}.`,
+    );
   }
 
   // Rows of the map shown large; while a thumbnail is under the mouse, that one, as coarse as it is.
@@ -236,7 +362,13 @@ function render({ model, el }) {
     otherBox.querySelector("figcaption").textContent = `kept: ${kept.title}`;
     const [bytes, count] = [model.get("compared_matrix"), kept.tokens.length];
     const scales = readFloat16(model.get("compared_scales"), 1);
-    drawMap(other, (from, to) => (bytes.getUint8(from * count + to) / 255) * scales[from][0], kept.tokens, "matrix", false);
+    drawMap(
+      other,
+      (from, to) => (bytes.getUint8(from * count + to) / 255) * scales[from][0],
+      kept.tokens,
+      "matrix",
+      false,
+    );
   }
   const row = 17; // pixels of a token's line
   const labels = (count, own) => (own && count <= 30 && !patches() ? 84 : 0); // room for tokens beside the matrix
@@ -250,12 +382,23 @@ function render({ model, el }) {
       const size = Math.min(room, 440 + margin) - margin;
       const draw = pen(canvas, size + margin, size + margin);
       const values = new Float32Array(count * count);
-      for (let at = 0, from = 0; from < count; from += 1) for (let to = 0; to < count; to += 1, at += 1) values[at] = weight(from, to);
+      for (let at = 0, from = 0; from < count; from += 1)
+        for (let to = 0; to < count; to += 1, at += 1) values[at] = weight(from, to);
       const most = values.reduce((a, b) => Math.max(a, b), 1e-9);
       draw.fillStyle = color("--soft");
       draw.fillRect(margin, margin, size, size);
       draw.imageSmoothingEnabled = false;
-      draw.drawImage(picture(values.map((value) => value / most), count, count), margin, margin, size, size);
+      draw.drawImage(
+        picture(
+          values.map((value) => value / most),
+          count,
+          count,
+        ),
+        margin,
+        margin,
+        size,
+        size,
+      );
       draw.font = "12px system-ui, sans-serif";
       draw.fillStyle = color("--muted");
       draw.textAlign = "right";
@@ -273,7 +416,8 @@ function render({ model, el }) {
       if (own && model.get("query") >= 0) {
         draw.strokeStyle = color("--ink");
         draw.strokeRect(margin, margin + (model.get("query") * size) / count, size, size / count);
-        if (model.get("key") >= 0) draw.strokeRect(margin + (model.get("key") * size) / count, margin, size / count, size);
+        if (model.get("key") >= 0)
+          draw.strokeRect(margin + (model.get("key") * size) / count, margin, size / count, size);
       }
       return;
     }
@@ -285,7 +429,10 @@ function render({ model, el }) {
     const [muted, second, dark, line] = ["--muted", "--random", "--ink", "--accent-ink"].map(color);
     tokens.forEach(([text, segment, kind], token) => {
       draw.fillStyle = kind === "special" ? muted : segment ? second : dark;
-      for (const [side, x] of [["right", leftEdge - 8], ["left", rightEdge + 8]]) {
+      for (const [side, x] of [
+        ["right", leftEdge - 8],
+        ["left", rightEdge + 8],
+      ]) {
         draw.textAlign = side;
         const strong = token === (side === "right" ? from : model.get("key"));
         draw.font = `${strong ? "bold " : ""}13px system-ui, sans-serif`;
@@ -293,7 +440,8 @@ function render({ model, el }) {
       }
     });
     const rows = from >= 0 ? [from] : count <= 60 ? numbers(count) : [];
-    if (!rows.length) tip.textContent = "Many tokens: move over one on the left, or click it, to see what it looks at.";
+    if (!rows.length)
+      tip.textContent = "Many tokens: move over one on the left, or click it, to see what it looks at.";
     for (const start of rows)
       for (let end = 0; end < count; end += 1) {
         const value = weight(start, end);
@@ -321,14 +469,20 @@ function render({ model, el }) {
     const values = Float32Array.from({ length: rows * columns }, (_, at) => weight(start, extra + at));
     const most = values.reduce((a, b) => Math.max(a, b), 1e-9);
     const [wide, high] = [size / columns, height / rows];
-    values.forEach((value, at) => { // what is not looked at lies in the dark
+    values.forEach((value, at) => {
+      // what is not looked at lies in the dark
       draw.fillStyle = `rgb(0 0 0 / ${Math.round(82 * (1 - value / most))}%)`;
       draw.fillRect((at % columns) * wide, Math.floor(at / columns) * high, wide, high);
     });
     if (start >= extra) {
       draw.strokeStyle = "#fff";
       draw.lineWidth = 2;
-      draw.strokeRect(((start - extra) % columns) * wide, Math.floor((start - extra) / columns) * high, wide, high);
+      draw.strokeRect(
+        ((start - extra) % columns) * wide,
+        Math.floor((start - extra) / columns) * high,
+        wide,
+        high,
+      );
     }
   }
   // The mouse over the large map: previews a token; a click pins it.
@@ -361,7 +515,10 @@ function render({ model, el }) {
     if (click) send({ [pinned]: model.get(pinned) === token ? -1 : token });
     else if (!right && looking !== token) {
       looking = token;
-      const best = numbers(count).map((to) => [map()(token, to), to]).sort((a, b) => b[0] - a[0]).slice(0, 3);
+      const best = numbers(count)
+        .map((to) => [map()(token, to), to])
+        .sort((a, b) => b[0] - a[0])
+        .slice(0, 3);
       drawLarge();
       tip.textContent = `${name(token)} looks at ${best.map(([value, to]) => `${name(to)} ${percent(value)}`).join(", ")}`;
     }
@@ -372,43 +529,106 @@ function render({ model, el }) {
   }
   function choices(control, names, value) {
     const now = JSON.stringify(names);
-    if (control.names !== now) control.replaceChildren(...names.map(([at, text]) => element("option", { value: at }, text)));
+    if (control.names !== now)
+      control.replaceChildren(...names.map(([at, text]) => element("option", { value: at }, text)));
     control.names = now;
     control.value = value;
   }
   function drawAnswers() {
     answer.style.display = model.get("tasks").length ? "" : "none";
     all.disabled = !model.get("tasks").length;
-    choices(task, model.get("tasks").map((name) => [name, name]), model.get("task"));
+    choices(
+      task,
+      model.get("tasks").map((name) => [name, name]),
+      model.get("task"),
+    );
     const off = model.get("off").length;
-    answers.replaceChildren(...model.get("answers").map(([label, now, before]) => {
-      const track = element("span", { class: "track" }, element("div", { class: "fill", style: `width: ${100 * now}%` }));
-      if (off) track.append(element("span", { class: "before", style: `left: ${99 * before}%`, title: `with all heads: ${percent(before)}` }));
-      return element("div", { class: "candidate" }, element("span", { class: "word" }, label), track, element("span", { class: "value" }, percent(now)));
-    }));
-    if (off) answers.append(element("p", { class: "note" }, `${off} of ${model.get("layers") * model.get("heads")} heads are off. The tick is the answer with all heads on.`));
+    answers.replaceChildren(
+      ...model.get("answers").map(([label, now, before]) => {
+        const track = element(
+          "span",
+          { class: "track" },
+          element("div", { class: "fill", style: `width: ${100 * now}%` }),
+        );
+        if (off)
+          track.append(
+            element("span", {
+              class: "before",
+              style: `left: ${99 * before}%`,
+              title: `with all heads: ${percent(before)}`,
+            }),
+          );
+        return element(
+          "div",
+          { class: "candidate" },
+          element("span", { class: "word" }, label),
+          track,
+          element("span", { class: "value" }, percent(now)),
+        );
+      }),
+    );
+    if (off)
+      answers.append(
+        element(
+          "p",
+          { class: "note" },
+          `${off} of ${model.get("layers") * model.get("heads")} heads are off. The tick is the answer with all heads on.`,
+        ),
+      );
   }
   function drawSteps() {
-    const { query: one, key: two, product, score, scaled, exponential, total, probability } = model.get("steps");
+    const {
+      query: one,
+      key: two,
+      product,
+      score,
+      scaled,
+      exponential,
+      total,
+      probability,
+    } = model.get("steps");
     steps.style.display = one ? "" : "none";
     if (!one) return;
     const tokens = model.get("tokens");
     const most = Math.max(...one.concat(two, product).map(Math.abs), 1e-9);
-    const strip = (label, values) => element("div", { class: "strip" }, element("span", { class: "note" }, label),
-      ...values.map((value) => element("i", { title: value, style: `--size: ${Math.round((100 * Math.abs(value)) / most)}%`, class: value < 0 ? "negative" : "" })));
+    const strip = (label, values) =>
+      element(
+        "div",
+        { class: "strip" },
+        element("span", { class: "note" }, label),
+        ...values.map((value) =>
+          element("i", {
+            title: value,
+            style: `--size: ${Math.round((100 * Math.abs(value)) / most)}%`,
+            class: value < 0 ? "negative" : "",
+          }),
+        ),
+      );
     const [from, to] = [tokens[model.get("query")][0], tokens[model.get("key")][0]];
     steps.replaceChildren(
-      element("p", {}, element("b", {}, `How “${from}” comes to look at “${to}” with ${percent(probability)}`)),
-      strip(`query of “${from}”`, one), strip(`key of “${to}”`, two), strip("product", product),
-      element("p", { class: "note" }, `Sum of the products ${score.toFixed(2)}, divided by √${one.length}: ${scaled.toFixed(2)}. `
-        + `Softmax: e to that, ${exponential.toPrecision(3)}, over the sum for all ${tokens.length} tokens, ${total.toPrecision(3)}: ${percent(probability)}. `
-        + "Blue is positive, brown negative; the mouse shows the numbers."));
+      element(
+        "p",
+        {},
+        element("b", {}, `How “${from}” comes to look at “${to}” with ${percent(probability)}`),
+      ),
+      strip(`query of “${from}”`, one),
+      strip(`key of “${to}”`, two),
+      strip("product", product),
+      element(
+        "p",
+        { class: "note" },
+        `Sum of the products ${score.toFixed(2)}, divided by √${one.length}: ${scaled.toFixed(2)}. ` +
+          `Softmax: e to that, ${exponential.toPrecision(3)}, over the sum for all ${tokens.length} tokens, ${total.toPrecision(3)}: ${percent(probability)}. ` +
+          "Blue is positive, brown negative; the mouse shows the numbers.",
+      ),
+    );
   }
   function draw() {
     const tokens = model.get("tokens");
     inputs.style.display = patches() ? "none" : "";
     for (const [, field, name] of texts) if (document.activeElement !== field) field.value = model.get(name);
-    for (const button of views) button.setAttribute("aria-pressed", String(button.dataset.view === model.get("view")));
+    for (const button of views)
+      button.setAttribute("aria-pressed", String(button.dataset.view === model.get("view")));
     const [layer, head, chosen] = [model.get("layer"), model.get("head"), model.get("chosen")];
     mean.setAttribute("aria-pressed", String(head < 0));
     special.setAttribute("aria-pressed", String(model.get("hide_special")));
@@ -423,7 +643,11 @@ function render({ model, el }) {
     choices(key, names, model.get("key"));
     if (patches() && model.get("picture").byteLength && !shown.src) {
       const bytes = model.get("picture");
-      shown.src = URL.createObjectURL(new Blob([bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength)], { type: "image/png" }));
+      shown.src = URL.createObjectURL(
+        new Blob([bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength)], {
+          type: "image/png",
+        }),
+      );
     }
     looking = -1;
     drawModes();
@@ -434,7 +658,8 @@ function render({ model, el }) {
     root.dataset.revision = model.get("revision"); // tests wait for it
   }
   const heard = (message) => {
-    if (message["layers done"]) told.textContent = `${message["layers done"]} of ${model.get("layers")} layers tried`;
+    if (message["layers done"])
+      told.textContent = `${message["layers done"]} of ${model.get("layers")} layers tried`;
   };
   model.on("msg:custom", heard);
   const undo = listen(model, ["revision", "view"], draw);

@@ -5,6 +5,7 @@ import functools
 import html
 import io
 import json
+import re
 import threading
 import time
 import warnings
@@ -26,25 +27,68 @@ from workbench.vit import ViT
 FOLDER = Path(__file__).parent
 PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>{title}</title><style>{css}</style>
+<title>{title}</title><style>
+body {{ margin: 0; padding: 16px; background: #fff; }}
+@media (prefers-color-scheme: dark) {{ body {{ background: #111418; }} }}
+{css}</style>
 <body class="workbench-page"><main id="view"></main><script type="module">
 {script}
-const state = {state};
-const model = savedModel(state);
-widget.render({{ model, el: document.getElementById("view") }});
+{{
+  const model = shared_js.savedModel({state});
+  widget.render({{ model, el: document.getElementById("view") }});
+}}
 </script></body></html>
 """
+OF_ALL = ("shared", "parts")  # their style is that of every widget
+IMPORT = re.compile(r'^import \{([^}]+)\} from "\./(\w+)\.js";$', re.MULTILINE)
+EXPORT = re.compile(r"^export (?=(?:async function|function|const|class) (\w+))", re.MULTILINE)
 
 
-def read_front(*names: str) -> tuple[str, str]:
-    """JavaScript and CSS of a widget, what all widgets share first, then that of each name.
+def read_front(name: str) -> tuple[str, str]:
+    """JavaScript and CSS of a widget: its own files, and those of the modules that it imports.
 
-    They are joined here because anywidget loads a module from a blob, where imports of files fail.
+    anywidget loads a module from a blob, where imports of files fail. So they are joined: each imported
+    module becomes a function that is called once, and its exports are all that the others see of it. Each
+    style sheet is nested in the widget's class, so that no rule reaches another widget on the page.
+
+    Raises:
+        ImportError: a module imports what is not there, or itself by way of others.
     """
-    return tuple(
-        "\n".join((FOLDER / f"{part}.{kind}").read_text(encoding="utf-8") for part in ("shared", *names))
-        for kind in ("js", "css")
+    sources = _read_modules(name)
+    script = "".join(
+        source if module == name else f"const {module}_js = (() => {{\n{source}}})();\n"
+        for module, source in sources.items()
     )
+    styles = {module: FOLDER / f"{module}.css" for module in sources}
+    own = ".workbench." + name.replace("_", "-")
+    css = "".join(
+        f"{'.workbench' if module in OF_ALL else own} {{\n{path.read_text(encoding='utf-8')}}}\n"
+        for module, path in styles.items()
+        if path.is_file()
+    )
+    return script, css
+
+
+def _read_modules(name: str, importers: tuple[str, ...] = ()) -> dict[str, str]:
+    """The module and all that it imports, what is imported first; imports and exports are rewritten."""
+    way = " -> ".join(f"{module}.js" for module in (*importers, name))
+    if name in importers:
+        raise ImportError(f"JavaScript modules import each other in a circle: {way}.")
+    path = FOLDER / f"{name}.js"
+    if not path.is_file():
+        raise ImportError(f"There is no file {path}, needed by the imports {way}.")
+    source = path.read_text(encoding="utf-8")
+    sources = {}
+    for names, other in IMPORT.findall(source):
+        sources |= _read_modules(other, (*importers, name))
+        wanted = {wanted.strip() for wanted in names.split(",")} - {""}
+        if missing := wanted - set(EXPORT.findall((FOLDER / f"{other}.js").read_text(encoding="utf-8"))):
+            raise ImportError(f"{name}.js imports {missing.pop()}, which {other}.js does not export.")
+    exports = EXPORT.findall(source)
+    source = EXPORT.sub("", IMPORT.sub(r"const {\1} = \2_js;", source))
+    if exports:
+        source += f"return {{ {', '.join(exports)} }};\n"
+    return sources | {name: source}
 
 
 def to_bytes(array: torch.Tensor) -> bytes:

@@ -1,7 +1,9 @@
 // MaskedFilling: draws what Python computed and reports clicks. See masked_filling.py for the traits.
 
+import { element, frame, listen, percent, readFloat16, select, sender, typedText } from "./shared.js";
+
 function render({ model, el }) {
-  const { content, ask, stop, root } = frame(model, el);
+  const { content, ask, stop, root } = frame(model, el, "masked-filling");
   let editing = false;
   let filled = {}; // word number -> a candidate shown in its place: pinned by click
   let preview = null; // the same while the mouse is on a candidate: [word number, candidate]
@@ -18,9 +20,18 @@ function render({ model, el }) {
     onscroll: () => shade(), // lines end where the words are now
   });
   const links = element("canvas", { class: "links", "aria-hidden": "true" });
-  const area = element("textarea", { class: "edit", "aria-label": "The sentence", spellcheck: "false", hidden: true });
+  const area = element("textarea", {
+    class: "edit",
+    "aria-label": "The sentence",
+    spellcheck: "false",
+    hidden: true,
+  });
   const box = element("div", { class: "sentence-box" }, chips, links, area);
-  const edit = element("button", { class: "plain", onclick: () => (editing ? closeEditor() : openEditor()) }, "Edit text");
+  const edit = element(
+    "button",
+    { class: "plain", onclick: () => (editing ? closeEditor() : openEditor()) },
+    "Edit text",
+  );
   const random = element(
     "button",
     { class: "plain", onclick: () => message({ do: "mask at random" }) },
@@ -37,16 +48,29 @@ function render({ model, el }) {
   );
 
   // --- what the guess may see, and how it is shown
-  const sides = Object.entries({ nothing: "all words", left: "hide left", right: "hide right" }).map(([value, text]) =>
-    element("button", { class: "plain", "data-side": value, onclick: () => send({ hide: value }) }, text),
+  const sides = Object.entries({ nothing: "all words", left: "hide left", right: "hide right" }).map(
+    ([value, text]) =>
+      element("button", { class: "plain", "data-side": value, onclick: () => send({ hide: value }) }, text),
   );
-  const side = element("span", { class: "group", role: "group", "aria-label": "Words that the guess may see" }, "Guess from", ...sides);
+  const side = element(
+    "span",
+    { class: "group", role: "group", "aria-label": "Words that the guess may see" },
+    "Guess from",
+    ...sides,
+  );
   const numbers = (count) => [...Array(count).keys()].map((index) => [index, index + 1]);
-  const [layerField, layer] = select("Attention: layer", numbers(model.get("layers")), (value) => send({ attention_layer: +value }));
-  const [headField, head] = select("head", [[-1, "mean"], ...numbers(model.get("heads"))], (value) => send({ attention_head: +value }));
+  const [layerField, layer] = select("Attention: layer", numbers(model.get("layers")), (value) =>
+    send({ attention_layer: +value }),
+  );
+  const [headField, head] = select("head", [[-1, "mean"], ...numbers(model.get("heads"))], (value) =>
+    send({ attention_head: +value }),
+  );
   const lines = element("button", { class: "plain", onclick: switchLines }, "Lines");
   const top = element("input", {
-    type: "number", min: 1, max: 20, "aria-label": "Candidates for each mask",
+    type: "number",
+    min: 1,
+    max: 20,
+    "aria-label": "Candidates for each mask",
     onchange: () => send({ top_k: Math.min(20, Math.max(1, Math.round(+top.value) || 5)) }),
   });
 
@@ -54,23 +78,55 @@ function render({ model, el }) {
   const cards = element("div", { class: "cards" });
   const pages = element("p", { class: "group note" });
   const depth = element("input", {
-    type: "range", min: 0, max: model.get("layers"), step: 1, "aria-label": "Guess after layer",
+    type: "range",
+    min: 0,
+    max: model.get("layers"),
+    step: 1,
+    "aria-label": "Guess after layer",
     oninput: () => send({ layer: +depth.value === model.get("layers") ? -1 : +depth.value }),
   });
   const list = element("ol");
-  const byLayer = element("section", { class: "by-layer", "aria-label": "The best guess after every layer" },
-    element("p", {}, "Best guess after layer …"), list, depth,
-    element("p", { class: "note" }, "Layer 0 is the embeddings, before any attention. Drag: the cards show the guesses after that layer."));
-  const empty = element("p", { class: "empty" }, "Nothing is masked. Click a word, and BERT guesses it from the others.");
+  const byLayer = element(
+    "section",
+    { class: "by-layer", "aria-label": "The best guess after every layer" },
+    element("p", {}, "Best guess after layer …"),
+    list,
+    depth,
+    element(
+      "p",
+      { class: "note" },
+      "Layer 0 is the embeddings, before any attention. Drag: the cards show the guesses after that layer.",
+    ),
+  );
+  const empty = element(
+    "p",
+    { class: "empty" },
+    "Nothing is masked. Click a word, and BERT guesses it from the others.",
+  );
   const panels = element("div", { class: "panels" }, element("div", {}, cards, pages), byLayer);
 
   content.append(
-    element("p", { class: "note" }, "Click a word to mask it, click again to bring it back. The bluer a word, the more the mask attends to it."),
+    element(
+      "p",
+      { class: "note" },
+      "Click a word to mask it, click again to bring it back. The bluer a word, the more the mask attends to it.",
+    ),
     box,
-    element("div", { class: "bar-row" }, element("span", { class: "group" }, edit, random, none),
-      element("label", { class: "field" }, "top", top, "guesses"), legend),
-    element("div", { class: "bar-row controls" }, side, element("span", { class: "group" }, layerField, headField, lines)),
-    empty, panels,
+    element(
+      "div",
+      { class: "bar-row" },
+      element("span", { class: "group" }, edit, random, none),
+      element("label", { class: "field" }, "top", top, "guesses"),
+      legend,
+    ),
+    element(
+      "div",
+      { class: "bar-row controls" },
+      side,
+      element("span", { class: "group" }, layerField, headField, lines),
+    ),
+    empty,
+    panels,
   );
 
   function switchLines() {
@@ -102,7 +158,9 @@ function render({ model, el }) {
     const rest = model.get("masked").filter(([start, end]) => end <= word.start || start >= word.end);
     delete filled[index];
     if (word.kind === "typed") return;
-    send({ masked: word.kind === "word" ? [...rest, [word.start, word.end]].sort((a, b) => a[0] - b[0]) : rest });
+    send({
+      masked: word.kind === "word" ? [...rest, [word.start, word.end]].sort((a, b) => a[0] - b[0]) : rest,
+    });
   }
 
   function move(event) {
@@ -150,7 +208,12 @@ function render({ model, el }) {
       pen.lineWidth = 0.5 + 3.5 * (weight / strongest);
       pen.beginPath();
       pen.moveTo(x, y);
-      pen.quadraticCurveTo((x + toX) / 2, Math.min(y, toY) - 8 - Math.min(30, Math.abs(x - toX) / 6), toX, toY);
+      pen.quadraticCurveTo(
+        (x + toX) / 2,
+        Math.min(y, toY) - 8 - Math.min(30, Math.abs(x - toX) / 6),
+        toX,
+        toY,
+      );
       pen.stroke();
     });
   }
@@ -177,7 +240,11 @@ function render({ model, el }) {
       }
       const masked = word.kind !== "word" && word.kind !== "special";
       const shown = preview?.[0] === index ? preview[1] : filled[index];
-      chip.textContent = shown ?? (word.kind === "mask" || word.kind === "random" ? word.pieces.join("").replaceAll("##", "") : word.text);
+      chip.textContent =
+        shown ??
+        (word.kind === "mask" || word.kind === "random"
+          ? word.pieces.join("").replaceAll("##", "")
+          : word.text);
       chip.className = `chip ${word.kind}${shown ? " filled" : ""}${word.hidden ? " hidden" : ""}`;
       if (tag === "BUTTON") chip.setAttribute("aria-pressed", masked);
     });
@@ -193,49 +260,102 @@ function render({ model, el }) {
     cards.replaceChildren(
       ...guesses.map((guess, row) => {
         const strongest = Math.max(...guess.candidates.map(([, now, before]) => Math.max(now, before)), 1e-9);
-        const title = element("button", { class: "title", type: "button", title: "Show this mask's attention and layers",
-          onclick: () => send({ pinned: first + row }) }, element("b", {}, `Mask ${first + row + 1}`));
+        const title = element(
+          "button",
+          {
+            class: "title",
+            type: "button",
+            title: "Show this mask's attention and layers",
+            onclick: () => send({ pinned: first + row }),
+          },
+          element("b", {}, `Mask ${first + row + 1}`),
+        );
         if (guess.original !== null)
-          title.append(` was “${guess.original}” `,
-            element("span", { class: "note" }, `rank ${guess.rank.toLocaleString("en")} · ${percent(guess.probability)}`));
-        return element("section", { class: `card${first + row === model.get("pinned") ? " pinned" : ""}`, "aria-label": `Guesses for mask ${first + row + 1}` },
+          title.append(
+            ` was “${guess.original}” `,
+            element(
+              "span",
+              { class: "note" },
+              `rank ${guess.rank.toLocaleString("en")} · ${percent(guess.probability)}`,
+            ),
+          );
+        return element(
+          "section",
+          {
+            class: `card${first + row === model.get("pinned") ? " pinned" : ""}`,
+            "aria-label": `Guesses for mask ${first + row + 1}`,
+          },
           title,
           ...guess.candidates.map(([label, now, before]) => {
             const show = (on) => ((preview = on ? [guess.word, label] : null), drawChips(), shade());
-            const track = element("span", { class: "track" }, element("div", { class: "fill", style: `width: ${(100 * now) / strongest}%` }));
+            const track = element(
+              "span",
+              { class: "track" },
+              element("div", { class: "fill", style: `width: ${(100 * now) / strongest}%` }),
+            );
             if (compared)
-              track.append(element("span", { class: "before", style: `left: ${(99 * before) / strongest}%`, title: `with all words: ${percent(before)}` }));
-            return element("button", {
-              class: `candidate${label === guess.original ? " true" : ""}`, type: "button",
-              "aria-pressed": String(filled[guess.word] === label),
-              onmouseenter: () => show(true), onmouseleave: () => show(false),
-              onfocus: () => show(true), onblur: () => show(false),
-              onclick: () => {
-                if (filled[guess.word] === label) delete filled[guess.word];
-                else filled[guess.word] = label;
-                drawChips();
-                for (const other of cards.children[row].querySelectorAll(".candidate"))
-                  other.setAttribute("aria-pressed", String(filled[guess.word] === other.firstChild.textContent));
+              track.append(
+                element("span", {
+                  class: "before",
+                  style: `left: ${(99 * before) / strongest}%`,
+                  title: `with all words: ${percent(before)}`,
+                }),
+              );
+            return element(
+              "button",
+              {
+                class: `candidate${label === guess.original ? " true" : ""}`,
+                type: "button",
+                "aria-pressed": String(filled[guess.word] === label),
+                onmouseenter: () => show(true),
+                onmouseleave: () => show(false),
+                onfocus: () => show(true),
+                onblur: () => show(false),
+                onclick: () => {
+                  if (filled[guess.word] === label) delete filled[guess.word];
+                  else filled[guess.word] = label;
+                  drawChips();
+                  for (const other of cards.children[row].querySelectorAll(".candidate"))
+                    other.setAttribute(
+                      "aria-pressed",
+                      String(filled[guess.word] === other.firstChild.textContent),
+                    );
+                },
               },
-            }, element("span", { class: "word" }, label), track, element("span", { class: "value" }, percent(now)));
+              element("span", { class: "word" }, label),
+              track,
+              element("span", { class: "value" }, percent(now)),
+            );
           }),
         );
       }),
     );
-    const turn = (to, text) => element("button", { class: "plain", type: "button", onclick: () => send({ pinned: to }) }, text);
+    const turn = (to, text) =>
+      element("button", { class: "plain", type: "button", onclick: () => send({ pinned: to }) }, text);
     pages.replaceChildren(
-      ...(compared && guesses.length ? ["The tick on a bar is the probability with all words visible. "] : []),
+      ...(compared && guesses.length
+        ? ["The tick on a bar is the probability with all words visible. "]
+        : []),
       ...(count > guesses.length
-        ? [`Masks ${first + 1} to ${first + guesses.length} of ${count} `,
-           first > 0 ? turn(first - 1, "previous") : "", first + guesses.length < count ? turn(first + guesses.length, "next") : ""]
+        ? [
+            `Masks ${first + 1} to ${first + guesses.length} of ${count} `,
+            first > 0 ? turn(first - 1, "previous") : "",
+            first + guesses.length < count ? turn(first + guesses.length, "next") : "",
+          ]
         : []),
     );
     const now = model.get("layer") < 0 ? layers.length - 1 : model.get("layer");
     depth.value = now;
     list.replaceChildren(
       ...layers.map(([label, probability], index) =>
-        element("li", { class: index === now ? "now" : "" },
-          element("span", { class: "note" }, index), element("span", { class: "word" }, label), element("span", {}, percent(probability)))),
+        element(
+          "li",
+          { class: index === now ? "now" : "" },
+          element("span", { class: "note" }, index),
+          element("span", { class: "word" }, label),
+          element("span", {}, percent(probability)),
+        ),
+      ),
     );
   }
 
@@ -248,8 +368,11 @@ function render({ model, el }) {
     empty.hidden = count > 0;
     panels.hidden = count === 0;
     panels.style.display = count ? "" : "none";
-    legend.style.display = model.get("words").some((word) => word.kind === "random" || word.kind === "keep") ? "" : "none";
-    for (const button of sides) button.setAttribute("aria-pressed", button.dataset.side === model.get("hide"));
+    legend.style.display = model.get("words").some((word) => word.kind === "random" || word.kind === "keep")
+      ? ""
+      : "none";
+    for (const button of sides)
+      button.setAttribute("aria-pressed", button.dataset.side === model.get("hide"));
     layer.value = model.get("attention_layer");
     head.value = model.get("attention_head");
     top.value = model.get("top_k");

@@ -35,7 +35,7 @@ class NextSentence(TwoTextsWidget):
         >>> NextSentence(wb.load_bert(), "It began to rain.", "She opened her umbrella.")  # doctest: +SKIP
     """
 
-    _esm, _css = read_front("two_texts", "next_sentence")
+    _esm, _css = read_front("next_sentence")
 
     first = traitlets.Unicode(help="The first sentence, segment 0.").tag(sync=True)
     second = traitlets.Unicode(help="The second sentence, segment 1.").tag(sync=True)

@@ -1,19 +1,31 @@
 // What SentenceClassifier and TokenTagger share: the text to type in, and words that the arrow keys walk along.
 
+import { element, typedText } from "./shared.js";
+
 // A field for the text; each change is sent. While Python is busy, Jupyter keeps the last one back.
-function textField(model, send, label) {
-  const area = element("textarea", { class: "text-field", rows: 2, spellcheck: "false", "aria-label": label });
+export function textField(model, send, label) {
+  const area = element("textarea", {
+    class: "text-field",
+    rows: 2,
+    spellcheck: "false",
+    "aria-label": label,
+  });
   area.value = model.get("text");
   area.addEventListener("input", () => send({ text: typedText(area) }));
-  area.addEventListener("keydown", (event) => event.key === "Enter" && !event.shiftKey && event.preventDefault());
+  area.addEventListener(
+    "keydown",
+    (event) => event.key === "Enter" && !event.shiftKey && event.preventDefault(),
+  );
   return area;
 }
 
 // Buttons in a group are one stop of the Tab key; arrows, Home and End move inside.
-function roving(group) {
+export function roving(group) {
   const buttons = () => [...group.querySelectorAll("button")];
   group.addEventListener("keydown", (event) => {
-    const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1, Home: -Infinity, End: Infinity }[event.key];
+    const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1, Home: -Infinity, End: Infinity }[
+      event.key
+    ];
     const all = buttons();
     const now = all.indexOf(event.target.closest("button"));
     if (!step || now < 0) return;
@@ -31,7 +43,7 @@ function roving(group) {
 }
 
 // Puts new children into a group; what had the keyboard's focus has it again, by its place.
-function refill(group, children) {
+export function refill(group, children) {
   const place = [...group.querySelectorAll("button")].indexOf(document.activeElement);
   group.replaceChildren(...children);
   if (place >= 0) group.querySelectorAll("button")[place]?.focus();

@@ -45,7 +45,7 @@ class PatchAttention(PictureWidget):
         >>> PatchAttention(wb.load_vit(), "dog.jpg", method="rollout")  # doctest: +SKIP
     """
 
-    _esm, _css = read_front("picture", "map_test", "patch_attention")
+    _esm, _css = read_front("patch_attention")
 
     query = traitlets.Int(0, min=0, help="The token that looks: 0 is the class token, patches follow.").tag(
         sync=True

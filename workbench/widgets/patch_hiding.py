@@ -37,7 +37,7 @@ class PatchHiding(PictureWidget):
         >>> PatchHiding(wb.load_vit(), "my_cat.jpg", hidden=[0, 1, 2])  # doctest: +SKIP
     """
 
-    _esm, _css = read_front("picture", "patch_hiding")
+    _esm, _css = read_front("patch_hiding")
 
     hidden = traitlets.List(traitlets.Int(), help="Patches that nobody may look at, row by row.").tag(
         sync=True

@@ -34,7 +34,7 @@ class PatchSplitter(PictureWidget):
         >>> PatchSplitter(wb.load_vit(), "my_cat.jpg")  # doctest: +SKIP
     """
 
-    _esm, _css = read_front("picture", "patch_splitter")
+    _esm, _css = read_front("patch_splitter")
 
     patch_size = traitlets.Int(help="Side of a patch in pixels; by default the checkpoint's.").tag(sync=True)
     side = traitlets.Int(help="Side of a square of as many pixels; else the checkpoint's.").tag(sync=True)

@@ -1,5 +1,7 @@
 // What the widgets on one picture share: choosing a picture, showing it, and walking over its patches.
 
+import { element, listen, select } from "./shared.js";
+
 const LARGEST = 1024; // pixels of the long side that are sent
 const AS_IT_IS = 2 ** 20; // files below this many bytes are sent as they are
 const MOST_BYTES = 8 * 2 ** 20; // messages above 10 MiB would be lost
@@ -12,7 +14,9 @@ async function shrunk(file) {
     bitmap = await createImageBitmap(file, { imageOrientation: "from-image" });
   } catch {
     if (file.size <= MOST_BYTES) return file.arrayBuffer(); // Python may know the format
-    throw new Error("The browser cannot open this file, and it is too large to be sent as it is (8 MB at most). Try PNG, JPEG or WebP.");
+    throw new Error(
+      "The browser cannot open this file, and it is too large to be sent as it is (8 MB at most). Try PNG, JPEG or WebP.",
+    );
   }
   const scale = Math.min(1, LARGEST / Math.max(bitmap.width, bitmap.height));
   const canvas = document.createElement("canvas");
@@ -30,15 +34,35 @@ async function shrunk(file) {
 }
 
 // Upload button, place to drop or paste, and samples. Put it into a widget: all of that takes drops and pastes.
-function pictureInput(model, ask) {
+export function pictureInput(model, ask) {
   const said = element("p", { class: "error", role: "alert" });
-  const file = element("input", { type: "file", accept: "image/*", hidden: true, onchange: () => (take(file.files), (file.value = "")) });
-  const button = element("button", { class: "plain", type: "button", onclick: () => file.click() }, "Your picture …");
+  const file = element("input", {
+    type: "file",
+    accept: "image/*",
+    hidden: true,
+    onchange: () => (take(file.files), (file.value = "")),
+  });
+  const button = element(
+    "button",
+    { class: "plain", type: "button", onclick: () => file.click() },
+    "Your picture …",
+  );
   const choices = [["", "own picture"], ...model.get("samples").map((name) => [name, name])];
   const [field, control] = select("or a sample", choices, (name) => name && send({ sample: name }));
   control.firstChild.disabled = true;
-  const zone = element("div", { class: "picture-input" },
-    element("div", { class: "bar-row" }, button, file, field, element("span", { class: "note" }, "or drop or paste a picture anywhere here")), said);
+  const zone = element(
+    "div",
+    { class: "picture-input" },
+    element(
+      "div",
+      { class: "bar-row" },
+      button,
+      file,
+      field,
+      element("span", { class: "note" }, "or drop or paste a picture anywhere here"),
+    ),
+    said,
+  );
 
   function send(values) {
     said.textContent = "";
@@ -48,7 +72,8 @@ function pictureInput(model, ask) {
   }
   async function take(files) {
     const chosen = files?.[0];
-    if (!chosen) return (said.textContent = "There was no file: save the picture first, then drop or choose it.");
+    if (!chosen)
+      return (said.textContent = "There was no file: save the picture first, then drop or choose it.");
     if (model.saved) return ask();
     if (!chosen.size) return (said.textContent = `${chosen.name}: the file is empty.`);
     try {
@@ -62,7 +87,8 @@ function pictureInput(model, ask) {
   queueMicrotask(() => {
     const root = zone.closest(".workbench") ?? zone;
     let inside = 0; // enter and leave come for each element that is crossed
-    const mark = (step) => root.classList.toggle("dropping", (inside = step ? Math.max(0, inside + step) : 0) > 0);
+    const mark = (step) =>
+      root.classList.toggle("dropping", (inside = step ? Math.max(0, inside + step) : 0) > 0);
     root.addEventListener("dragenter", (event) => (stop(event), mark(1)));
     root.addEventListener("dragleave", () => mark(-1));
     root.addEventListener("dragover", stop);
@@ -80,9 +106,10 @@ function pictureInput(model, ask) {
 }
 
 // PNG bytes of a trait -> a picture to draw with; calls `draw` when it is there.
-function pictureOf(model, draw, trait = "picture") {
+export function pictureOf(model, draw, trait = "picture") {
   const image = new Image();
-  let bytes = null, address = "";
+  let bytes = null,
+    address = "";
   image.onload = draw;
   return {
     image,
@@ -92,7 +119,9 @@ function pictureOf(model, draw, trait = "picture") {
       if (now === bytes || !now?.byteLength) return;
       bytes = now;
       URL.revokeObjectURL(address);
-      address = URL.createObjectURL(new Blob([new Uint8Array(now.buffer, now.byteOffset, now.byteLength)], { type: "image/png" }));
+      address = URL.createObjectURL(
+        new Blob([new Uint8Array(now.buffer, now.byteOffset, now.byteLength)], { type: "image/png" }),
+      );
       image.src = address;
     },
     stop: () => URL.revokeObjectURL(address),
@@ -102,9 +131,24 @@ function pictureOf(model, draw, trait = "picture") {
 // A canvas of patches that mouse and arrow keys walk over.
 //   grid(): [rows, columns]; paint(pen, width, height, now): draws it, `now` is the patch under mouse or cursor;
 //   at(patch): -1 when there is none; click(patch); brush(patch, first): while a button or finger is held.
-function patchBoard({ label, grid, paint, at = () => {}, click = () => {}, brush = null, most = 460 }) {
-  let now = -1, cursor = 0, held = false;
-  const canvas = element("canvas", { class: "patch-board", tabindex: 0, role: "application", "aria-label": label });
+export function patchBoard({
+  label,
+  grid,
+  paint,
+  at = () => {},
+  click = () => {},
+  brush = null,
+  most = 460,
+}) {
+  let now = -1,
+    cursor = 0,
+    held = false;
+  const canvas = element("canvas", {
+    class: "patch-board",
+    tabindex: 0,
+    role: "application",
+    "aria-label": label,
+  });
   if (brush) canvas.style.touchAction = "none"; // a finger brushes, it does not scroll
   const said = element("span", { class: "unseen", "aria-live": "polite" });
   const box = element("div", { class: "patch-box" }, canvas, said);
@@ -114,7 +158,8 @@ function patchBoard({ label, grid, paint, at = () => {}, click = () => {}, brush
     return [width, (width * rows) / columns];
   };
   const place = (event) => {
-    const area = canvas.getBoundingClientRect(), [rows, columns] = grid();
+    const area = canvas.getBoundingClientRect(),
+      [rows, columns] = grid();
     const row = Math.floor(((event.clientY - area.top) / area.height) * rows);
     const column = Math.floor(((event.clientX - area.left) / area.width) * columns);
     return row < 0 || column < 0 || row >= rows || column >= columns ? -1 : row * columns + column;
@@ -150,19 +195,27 @@ function patchBoard({ label, grid, paint, at = () => {}, click = () => {}, brush
   canvas.addEventListener("keydown", (event) => {
     const [rows, columns] = grid();
     const [row, column] = [Math.floor(cursor / columns), cursor % columns];
-    const to = { ArrowUp: [row - 1, column], ArrowDown: [row + 1, column], ArrowLeft: [row, column - 1], ArrowRight: [row, column + 1], Home: [row, 0], End: [row, columns - 1] }[event.key];
+    const to = {
+      ArrowUp: [row - 1, column],
+      ArrowDown: [row + 1, column],
+      ArrowLeft: [row, column - 1],
+      ArrowRight: [row, column + 1],
+      Home: [row, 0],
+      End: [row, columns - 1],
+    }[event.key];
     if (to) {
       cursor = Math.min(rows - 1, Math.max(0, to[0])) * columns + Math.min(columns - 1, Math.max(0, to[1]));
       point(cursor);
       said.textContent = `row ${Math.floor(cursor / columns) + 1}, column ${(cursor % columns) + 1}`;
     } else if (event.key === "Enter" || event.key === " ") {
-      if (brush) (brush(cursor, true), brush(-1, false));
+      if (brush) brush(cursor, true), brush(-1, false);
       else click(cursor);
     } else return;
     event.preventDefault();
   });
   function draw() {
-    const [width, height] = size(), scale = devicePixelRatio || 1;
+    const [width, height] = size(),
+      scale = devicePixelRatio || 1;
     canvas.width = Math.round(width * scale);
     canvas.height = Math.round(height * scale);
     canvas.style.width = `${width}px`;
@@ -178,7 +231,7 @@ function patchBoard({ label, grid, paint, at = () => {}, click = () => {}, brush
 }
 
 // Where a patch lies on a board: x, y, width, height.
-function patchArea(patch, [rows, columns], width, height) {
+export function patchArea(patch, [rows, columns], width, height) {
   const [w, h] = [width / columns, height / rows];
   return [(patch % columns) * w, Math.floor(patch / columns) * h, w, h];
 }

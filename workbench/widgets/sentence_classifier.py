@@ -32,7 +32,7 @@ class SentenceClassifier(OneTextWidget):
         >>> SentenceClassifier(wb.load_bert(), "The soup was cold.", head="sentiment")  # doctest: +SKIP
     """
 
-    _esm, _css = read_front("one_text", "sentence_classifier")
+    _esm, _css = read_front("sentence_classifier")
 
     target = traitlets.Unicode(help="The class whose reasons are shown; empty: the most probable one.").tag(
         sync=True

@@ -31,7 +31,7 @@ class SentencePair(TwoTextsWidget):
         >>> SentencePair(wb.load_bert(), "A man is asleep.", "Nobody sleeps.")  # doctest: +SKIP
     """
 
-    _esm, _css = read_front("two_texts", "sentence_pair")
+    _esm, _css = read_front("sentence_pair")
 
     premise = traitlets.Unicode(help="What is known, segment 0.").tag(sync=True)
     hypothesis = traitlets.Unicode(help="What is claimed, segment 1.").tag(sync=True)

@@ -1,7 +1,7 @@
-// What all widgets share. Python joins this file with each widget's own.
+// What all widgets share. `read_front` joins the modules.
 
 // element("button", { class: "chip", onclick: f }, "text", child): text is always set as text.
-function element(tag, options = {}, ...children) {
+export function element(tag, options = {}, ...children) {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(options)) {
     if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
@@ -13,14 +13,14 @@ function element(tag, options = {}, ...children) {
 }
 
 // A number between 0 and 1 as percent, with more digits where they matter.
-function percent(share) {
+export function percent(share) {
   const value = 100 * share;
   const digits = value >= 9.95 ? value.toFixed(0) : value >= 0.1 ? value.toFixed(1) : "< 0.1";
   return `${digits} %`.replaceAll(" ", "\u00a0"); // never torn apart at the end of a line
 }
 
 // float16 bytes (a DataView) -> rows of numbers.
-function readFloat16(view, columns) {
+export function readFloat16(view, columns) {
   const rows = [];
   for (let at = 0; at + 1 < view.byteLength; at += 2) {
     const bits = view.getUint16(at, true);
@@ -35,21 +35,22 @@ function readFloat16(view, columns) {
 }
 
 // What is typed in a field. Half a character (a lone surrogate) would be lost on the way to Python.
-const typedText = (field) => field.value.toWellFormed?.() ?? field.value;
+export const typedText = (field) => field.value.toWellFormed?.() ?? field.value;
 
 // A labelled native control; `change` gets its value as text.
-function select(label, choices, change) {
+export function select(label, choices, change) {
   const control = element("select", { onchange: () => change(control.value) });
   for (const [value, text] of choices) control.append(element("option", { value }, text));
   return [element("label", { class: "field" }, label, control), control];
 }
 
-// The frame of a widget: a place for content, an error line and a status line.
-function frame(model, el) {
+// The frame of a widget, with a class of its own for its style: a place for content, an error line and a status
+// line.
+export function frame(model, el, name) {
   const content = element("div", { class: "content" });
   const error = element("p", { class: "error", role: "alert" });
   const status = element("p", { class: "status", role: "status" });
-  const root = element("div", { class: "workbench" }, content, error, status);
+  const root = element("div", { class: `workbench ${name}` }, content, error, status);
   // Otherwise the notebook takes typed letters as commands ("dd" deletes the cell).
   root.addEventListener("keydown", (event) => event.stopPropagation());
   el.replaceChildren(root);
@@ -81,7 +82,7 @@ function frame(model, el) {
 
 // send({ text: "…" }) sets traits and asks Python, if that changes anything; message({ do: "…" }) asks for
 // something else. Saved pages say that nothing is computed there.
-function sender(model, ask) {
+export function sender(model, ask) {
   const send = (values) => {
     if (model.saved) return ask();
     const same = (name, value) => JSON.stringify(model.get(name)) === JSON.stringify(value);
@@ -100,7 +101,7 @@ function sender(model, ask) {
 
 // Calls `draw` once after any of these traits changed, and after the theme did, as canvases keep its colours;
 // returns what undoes it.
-function listen(model, names, draw) {
+export function listen(model, names, draw) {
   let planned = false;
   const plan = () => {
     if (planned) return;
@@ -120,7 +121,7 @@ function listen(model, names, draw) {
 }
 
 // Stands in for the kernel's model in a page that was saved.
-function savedModel(state) {
+export function savedModel(state) {
   for (const [name, value] of Object.entries(state)) {
     if (value?.bytes === undefined) continue;
     const bytes = Uint8Array.from(atob(value.bytes), (letter) => letter.charCodeAt(0));
@@ -131,7 +132,17 @@ function savedModel(state) {
     state[name] = value;
     for (const call of listeners[`change:${name}`] ?? []) call();
   };
-  const on = (event, call) => (listeners[event] ??= []).push(call);
+  const on = (event, call) => {
+    listeners[event] = [...(listeners[event] ?? []), call];
+  };
   const nothing = () => {};
-  return { saved: true, get: (name) => state[name], set, on, off: nothing, send: nothing, save_changes: nothing };
+  return {
+    saved: true,
+    get: (name) => state[name],
+    set,
+    on,
+    off: nothing,
+    send: nothing,
+    save_changes: nothing,
+  };
 }

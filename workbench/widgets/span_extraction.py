@@ -33,7 +33,7 @@ class SpanExtraction(TwoTextsWidget):
         >>> SpanExtraction(wb.load_bert(), "Who slept?", "The cat slept all day.")  # doctest: +SKIP
     """
 
-    _esm, _css = read_front("two_texts", "span_extraction")
+    _esm, _css = read_front("span_extraction")
 
     question = traitlets.Unicode(help="The question, segment 0.").tag(sync=True)
     passage = traitlets.Unicode(help="The passage, segment 1.").tag(sync=True)

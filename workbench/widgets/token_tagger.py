@@ -42,7 +42,7 @@ class TokenTagger(OneTextWidget):
         >>> TokenTagger(wb.load_bert(), "They walk the dog.", pinned=1)  # doctest: +SKIP
     """
 
-    _esm, _css = read_front("one_text", "token_tagger")
+    _esm, _css = read_front("token_tagger")
 
     pinned = traitlets.Int(0, help="Number of the word whose class is explained, counted from 0.").tag(
         sync=True

@@ -1,38 +1,72 @@
 // What the widgets on two texts share: text fields, result bars, and tokens that arrow keys walk through.
 
+import { element, percent, typedText } from "./shared.js";
+
 // A labelled field for a text; each change is sent. While Python is busy, Jupyter keeps the last one back.
-function textField(model, send, name, label, kind = "") {
+export function textField(model, send, name, label, kind = "") {
   const area = element("textarea", { class: "text", rows: 2, spellcheck: "false" });
   area.addEventListener("input", () => send({ [name]: typedText(area) }));
-  area.addEventListener("keydown", (event) => event.key === "Enter" && !event.shiftKey && event.preventDefault());
+  area.addEventListener(
+    "keydown",
+    (event) => event.key === "Enter" && !event.shiftKey && event.preventDefault(),
+  );
   const update = () => {
     if (typedText(area) !== model.get(name)) area.value = model.get(name);
   };
   update();
-  return { node: element("label", { class: `text-field ${kind}` }, element("span", { class: "caption" }, label), area), area, update };
+  return {
+    node: element(
+      "label",
+      { class: `text-field ${kind}` },
+      element("span", { class: "caption" }, label),
+      area,
+    ),
+    area,
+    update,
+  };
 }
 
 // A menu of examples; choosing one asks Python for it.
-function exampleMenu(model, message, label) {
-  const menu = element("select", { class: "examples", "aria-label": label, onchange: () => {
-    if (menu.value !== "") message({ do: "example", index: +menu.value });
-    menu.value = "";
-  } }, element("option", { value: "" }, label));
+export function exampleMenu(model, message, label) {
+  const menu = element(
+    "select",
+    {
+      class: "examples",
+      "aria-label": label,
+      onchange: () => {
+        if (menu.value !== "") message({ do: "example", index: +menu.value });
+        menu.value = "";
+      },
+    },
+    element("option", { value: "" }, label),
+  );
   model.get("examples").forEach((text, index) => menu.append(element("option", { value: index }, text)));
   return menu;
 }
 
 // One row: name, bar, percent; `before` is a tick where the bar was.
-function resultBar(name, now, before, kind = "") {
-  const track = element("span", { class: "track" }, element("span", { class: "fill", style: `width: ${100 * now}%` }));
+export function resultBar(name, now, before, kind = "") {
+  const track = element(
+    "span",
+    { class: "track" },
+    element("span", { class: "fill", style: `width: ${100 * now}%` }),
+  );
   if (before != null && Math.abs(before - now) > 0.0005)
-    track.append(element("span", { class: "before", style: `left: ${99.5 * before}%`, title: percent(before) }));
-  return element("div", { class: `result ${kind}` }, element("span", { class: "word" }, name), track, element("span", { class: "value" }, percent(now)));
+    track.append(
+      element("span", { class: "before", style: `left: ${99.5 * before}%`, title: percent(before) }),
+    );
+  return element(
+    "div",
+    { class: `result ${kind}` },
+    element("span", { class: "word" }, name),
+    track,
+    element("span", { class: "value" }, percent(now)),
+  );
 }
 
 // Keeps as many children as there are items; `make` makes a new one, `fill(node, item, index)` sets it.
 // Nodes are reused, so that the keyboard's focus stays where it is.
-function reuse(parent, items, make, fill) {
+export function reuse(parent, items, make, fill) {
   while (parent.children.length > items.length) parent.lastChild.remove();
   items.forEach((item, index) => {
     if (!parent.children[index]) parent.append(make());
@@ -41,9 +75,10 @@ function reuse(parent, items, make, fill) {
 }
 
 // Tab reaches one of the buttons; arrow keys, Home and End walk through them.
-function roam(container, buttons) {
+export function roam(container, buttons) {
   let at = 0;
-  const settle = () => buttons().forEach((button, index) => button.setAttribute("tabindex", index === at ? 0 : -1));
+  const settle = () =>
+    buttons().forEach((button, index) => button.setAttribute("tabindex", index === at ? 0 : -1));
   container.addEventListener("keydown", (event) => {
     const step = { ArrowRight: 1, ArrowLeft: -1, Home: -Infinity, End: Infinity }[event.key];
     if (!step || event.target.tagName !== "BUTTON") return;
@@ -60,7 +95,7 @@ function roam(container, buttons) {
 }
 
 // A canvas as large as its place on the page; returns its pen, in CSS pixels.
-function penOf(canvas, width, height) {
+export function penOf(canvas, width, height) {
   const scale = window.devicePixelRatio || 1;
   canvas.width = Math.round(width * scale);
   canvas.height = Math.round(height * scale);
@@ -69,4 +104,4 @@ function penOf(canvas, width, height) {
   return pen;
 }
 
-const numbered = (count) => [...Array(count).keys()].map((index) => [index, index + 1]);
+export const numbered = (count) => [...Array(count).keys()].map((index) => [index, index + 1]);

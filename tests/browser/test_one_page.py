@@ -1,0 +1,108 @@
+"""All widgets on one page: none changes another's look. And the modules that a widget is joined from."""
+
+import re
+from collections.abc import Sequence
+
+import pytest
+from playwright.sync_api import Page
+
+import workbench as wb
+from workbench.widgets import (
+    AttentionExplorer,
+    FineTuning,
+    MaskedFilling,
+    NextSentence,
+    PatchAttention,
+    PatchHiding,
+    PatchSplitter,
+    SentenceClassifier,
+    SentencePair,
+    SpanExtraction,
+    TokenTagger,
+    base,
+)
+
+pytestmark = pytest.mark.browser
+# Of every element: what it is, where it lies in its widget, how large its text is, and what it says.
+LOOK = """root => {
+    const corner = root.getBoundingClientRect();
+    return [root, ...root.querySelectorAll("*")].map((part) => {
+        const area = part.getBoundingClientRect();
+        const shown = area.width || area.height;
+        const place = shown ? [area.left - corner.left, area.top - corner.top, area.width, area.height] : [];
+        const style = getComputedStyle(part);
+        const own = [...part.childNodes].filter((node) => node.nodeType === Node.TEXT_NODE);
+        const kind = [part.tagName, part.className.baseVal ?? part.className, place.map(Math.round).join(" ")];
+        const text = [style.fontSize, style.color, style.backgroundColor, own.map((node) => node.data).join("|")];
+        return [...kind, ...text].join(" ; ");
+    });
+}"""
+
+
+@pytest.fixture(scope="module")
+def pages() -> dict[str, str]:
+    """A saved page of each widget."""
+    bert, vit = wb.load_bert(device="cpu"), wb.load_vit(device="cpu")
+    widgets = [
+        MaskedFilling(bert, masked=[(10, 13)]),
+        NextSentence(bert),
+        SentenceClassifier(bert, "A warm and funny film."),
+        TokenTagger(bert, "She unforgettably sings."),
+        SentencePair(bert),
+        SpanExtraction(bert),
+        AttentionExplorer(bert),
+        FineTuning(bert, [("I am glad", "joy"), ("I am cross", "anger")] * 4, lambda *_: None),
+        PatchSplitter(vit),
+        PatchHiding(vit),
+        PatchAttention(vit),
+    ]
+    return {type(widget).__name__: widget._page() for widget in widgets}
+
+
+def looks(page: Page, names: Sequence[str], pages: dict[str, str]) -> dict[str, list[str]]:
+    """How each of these widgets looks, all on one page in this order."""
+    content = '<!doctype html><meta charset="utf-8">'
+    for name in names:
+        _, style, script = re.match(
+            r"(.*?)(<style>.*</style>).*?(<script.*)</body>", pages[name], re.DOTALL
+        ).groups()
+        place = f'<div id="{name}" style="width: 1000px"></div>'
+        content += style + place + script.replace('getElementById("view")', f'getElementById("{name}")')
+    page.set_content(content)
+    page.wait_for_function(
+        "count => document.querySelectorAll('.workbench[data-revision]').length === count", arg=len(names)
+    )
+    page.evaluate("Promise.all([...document.images].map((image) => image.decode()))")
+    page.wait_for_timeout(300)  # until sizes have settled
+    return {name: page.locator(f"#{name} > .workbench").evaluate(LOOK) for name in names}
+
+
+def test_no_widget_changes_another(browser, pages):
+    page = browser.new_page(viewport={"width": 1100, "height": 900})
+    alone = {}
+    for name in pages:
+        alone |= looks(page, [name], pages)
+    for names in (list(pages), list(pages)[::-1]):
+        together = looks(page, names, pages)
+        for name in names:
+            assert together[name] == alone[name], f"{name} in {names}"
+    page.close()
+
+
+def test_modules_keep_to_themselves(browser, tmp_path, monkeypatch):
+    """What a module does not export is its own, and what a module does not import it has not."""
+    monkeypatch.setattr(base, "FOLDER", tmp_path)
+    (tmp_path / "one.js").write_text("const own = () => 1;\nexport const one = () => own();\n")
+    (tmp_path / "two.js").write_text("const own = () => 2;\nexport const two = () => own();\n")
+    imports = 'import { one } from "./one.js";\nimport { two } from "./two.js";\n'
+    tail = "const own = () => 3;\nconst found = [one(), two(), own()];\nexport default { found };\n"
+    (tmp_path / "view.js").write_text(imports + tail)
+    (tmp_path / "careless.js").write_text(
+        'import { one } from "./one.js";\nexport default { found: [one(), two()] };\n'
+    )
+    load = """source => import(URL.createObjectURL(new Blob([source], { type: "text/javascript" })))
+        .then((module) => module.default.found, (error) => error.message)"""
+    page = browser.new_page()
+    assert page.evaluate(load, base.read_front("view")[0]) == [1, 2, 3]
+    assert page.evaluate(load, base.read_front("careless")[0]) == "two is not defined"
+    page.close()

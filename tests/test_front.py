@@ -1,0 +1,57 @@
+"""JavaScript modules and style sheets are joined for anywidget; tests/browser/test_one_page.py runs them."""
+
+import pytest
+
+from workbench.widgets import base
+
+
+def write(folder, monkeypatch, **files: str) -> None:
+    monkeypatch.setattr(base, "FOLDER", folder)
+    for name, content in files.items():
+        stem, kind = name.rsplit("_", 1)
+        (folder / f"{stem}.{kind}").write_text(content)
+
+
+def test_each_module_is_joined_once_and_before_who_imports_it(tmp_path, monkeypatch):
+    middle = 'import { low } from "./low.js";\nexport const middle = () => low() + 1;\n'
+    imports = 'import { low } from "./low.js";\nimport {\n  middle,\n} from "./middle.js";\n'
+    view = imports + "export default { low, middle };\n"
+    low = "export function low() {\n  return 1;\n}\n"
+    write(tmp_path, monkeypatch, view_js=view, middle_js=middle, low_js=low)
+    script, css = base.read_front("view")
+    assert script.count("function low") == 1 and css == ""
+    assert script.index("function low") < script.index("const middle = ") < script.index("export default")
+    assert "import" not in script and script.count("export") == 1
+
+
+def test_styles_are_nested_in_the_class_of_the_widget(tmp_path, monkeypatch):
+    imports = 'import { bars } from "./parts.js";\nimport { text } from "./texts.js";\n'
+    view = imports + "export default { bars, text };\n"
+    parts, texts = "export const bars = 1;\n", "export const text = 1;\n"
+    styles = {"parts_css": "p {}\n", "texts_css": "b {}\n", "token_view_css": "i {}\n"}
+    write(tmp_path, monkeypatch, token_view_js=view, parts_js=parts, texts_js=texts, **styles)
+    css = base.read_front("token_view")[1]
+    nested = [
+        ".workbench {\np {}\n}\n",
+        ".workbench.token-view {\nb {}\n}\n",
+        ".workbench.token-view {\ni {}\n}\n",
+    ]
+    assert css == "".join(nested)
+
+
+@pytest.mark.parametrize(
+    ("other", "sentence"),
+    [
+        (None, "There is no file .*other.js, needed by the imports view.js -> other.js"),
+        ("const name = 1;\n", "view.js imports name, which other.js does not export"),
+        (
+            'import { f } from "./view.js";\nexport const name = f;\n',
+            "in a circle: view.js -> other.js -> view.js",
+        ),
+    ],
+)
+def test_an_import_that_leads_nowhere_is_named(tmp_path, monkeypatch, other, sentence):
+    view = 'import { name } from "./other.js";\nexport default { name };\n'
+    write(tmp_path, monkeypatch, view_js=view, **({} if other is None else {"other_js": other}))
+    with pytest.raises(ImportError, match=sentence):
+        base.read_front("view")
