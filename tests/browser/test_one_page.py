@@ -30,11 +30,12 @@ LOOK = """root => {
         const area = part.getBoundingClientRect();
         const shown = area.width || area.height;
         const place = shown ? [area.left - corner.left, area.top - corner.top, area.width, area.height] : [];
-        const style = getComputedStyle(part);
-        const own = [...part.childNodes].filter((node) => node.nodeType === Node.TEXT_NODE);
-        const kind = [part.tagName, part.className.baseVal ?? part.className, place.map(Math.round).join(" ")];
-        const text = [style.fontSize, style.color, style.backgroundColor, own.map((node) => node.data).join("|")];
-        return [...kind, ...text].join(" ; ");
+        const { fontSize, color, backgroundColor } = getComputedStyle(part);
+        const texts = [...part.childNodes].filter((node) => node.nodeType === Node.TEXT_NODE);
+        return [
+            part.tagName, part.className.baseVal ?? part.className, place.map(Math.round).join(" "),
+            fontSize, color, backgroundColor, ...texts.map((node) => node.data),
+        ].join(" ; ");
     });
 }"""
 
