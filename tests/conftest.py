@@ -3,8 +3,11 @@
 import ipaddress
 import os
 import random
+import shutil
 import socket
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported; child processes inherit it
@@ -51,6 +54,20 @@ def outgoing_connections(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]
     monkeypatch.setattr(socket, "getaddrinfo", lookup)
     yield tried
     assert not tried, f"The test tried to reach {tried}."
+
+
+@pytest.fixture(scope="session")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package and the lessons as one has them after `git clone`: nothing is new to git."""
+    here, folder = Path(__file__).parents[1], tmp_path_factory.mktemp("checkout")
+    for name in ("notebooks", "workbench"):
+        shutil.copytree(here / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copyfile(here / ".gitignore", folder / ".gitignore")
+    (folder / "data").symlink_to(here / "data")
+    identity = "-c user.name=test -c user.email=test -c commit.gpgsign=false"
+    for command in ("init --quiet", "add .", f"{identity} commit --quiet --message all"):
+        subprocess.run(["git", *command.split()], cwd=folder, check=True)
+    return folder
 
 
 def _is_outside(host: str | bytes | None) -> bool:

@@ -14,6 +14,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -137,12 +138,11 @@ def forbid_writing(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != folder and access(path, mode))
 
 
-def test_a_checkout_opens_its_own_lessons():
+def test_a_checkout_knows_its_own_lessons():
     assert cli.notebooks_folder() == Path(__file__).parent.parent / "notebooks"
-    assert cli.working_folder() == cli.notebooks_folder()
 
 
-def test_an_installed_package_opens_a_copy(installed, tmp_path, capsys):
+def test_a_copy_is_opened(installed, tmp_path, capsys):
     copy = cli.working_folder()
     assert copy == tmp_path / "here" / "workbench-lessons"
     assert (copy / cli.FIRST_LESSON).is_file()
@@ -161,16 +161,39 @@ def test_what_the_user_changed_stays(installed):
     assert (installed / "notebooks" / cli.FIRST_LESSON).read_text() == "{}"
 
 
+def test_what_the_user_left_alone_follows_the_new_lessons(installed, capsys):
+    lessons, copy = installed / "notebooks", cli.working_folder()
+    for text in ("newer", "newest"):
+        (lessons / cli.FIRST_LESSON).write_text(text)
+        cli.working_folder()
+        assert (copy / cli.FIRST_LESSON).read_text() == text
+    assert "Not renewed" not in capsys.readouterr().out
+    (copy / cli.FIRST_LESSON).write_text("mine")
+    cli.working_folder()
+    assert "Not renewed" not in capsys.readouterr().out  # there is nothing newer than what it was copied from
+    (lessons / cli.FIRST_LESSON).write_text("newer than mine")
+    cli.working_folder()
+    assert f"Not renewed, as yours differ: {cli.FIRST_LESSON}." in capsys.readouterr().out
+    assert (copy / cli.FIRST_LESSON).read_text() == "mine"
+    (copy / cli.FIRST_LESSON).unlink()
+    cli.working_folder()
+    assert (copy / cli.FIRST_LESSON).read_text() == "newer than mine"
+
+
+def test_neither_hidden_files_nor_the_copy_itself_are_copied(installed):
+    (installed / "notebooks" / ".ipynb_checkpoints").mkdir()
+    (installed / "notebooks" / ".ipynb_checkpoints" / "old.ipynb").write_text("{}")
+    os.chdir(installed / "notebooks")
+    for _ in range(2):
+        copy = cli.working_folder()
+    assert copy == installed / "notebooks" / "workbench-lessons"
+    assert {path.name for path in copy.iterdir()} == {cli.FIRST_LESSON, "pictures", cli.COPIED}
+
+
 def test_a_read_only_folder_means_the_home_folder(installed, tmp_path, monkeypatch):
     forbid_writing(monkeypatch, tmp_path / "here")
     assert cli.working_folder() == tmp_path / "home" / "workbench-lessons"
     assert list((tmp_path / "here").iterdir()) == []
-
-
-def test_a_read_only_checkout_is_copied_too(installed, tmp_path, monkeypatch):
-    shutil.move(installed / "notebooks", installed.parent / "notebooks")
-    forbid_writing(monkeypatch, installed.parent / "notebooks")
-    assert cli.working_folder() == tmp_path / "here" / "workbench-lessons"
 
 
 def test_missing_lessons_are_said_in_a_sentence(installed):
@@ -179,12 +202,28 @@ def test_missing_lessons_are_said_in_a_sentence(installed):
         cli.notebooks_folder()
 
 
+def test_who_edits_the_lessons_opens_the_originals(installed, monkeypatch):
+    opened = []
+
+    def initialize(arguments: list[str]) -> SimpleNamespace:
+        opened.extend(value.split("=")[1] for value in arguments if value.startswith("--ServerApp.root_dir="))
+        return SimpleNamespace(web_app=SimpleNamespace(settings={}), start=lambda: None)
+
+    monkeypatch.setattr("jupyterlab.labapp.LabApp.initialize_server", initialize)
+    monkeypatch.setattr(cli, "_send_kernel_messages_at_once", lambda: None)
+    monkeypatch.setenv("JUPYTER_PATH", "")
+    for command in ([], ["lab"], ["lab", "--originals"]):
+        cli.main(command)
+    copy = str(Path.cwd() / "workbench-lessons")
+    assert opened == [copy, copy, str(installed / "notebooks")]
+
+
 # --- JupyterLab ----------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory) -> Iterator[dict]:
-    """What a running launcher tells about itself; its first port was taken when it started.
+def server(checkout, tmp_path_factory) -> Iterator[dict]:
+    """What a launcher that runs in a checkout tells about itself; its first port was taken when it started.
 
     The user has a "python3" kernel of another Python, and starts it from a folder of no importance.
     """
@@ -194,6 +233,7 @@ def server(tmp_path_factory) -> Iterator[dict]:
     other.write_text(json.dumps({"argv": ["/no/such/python"], "display_name": "Other", "language": "python"}))
     environment = os.environ | {
         "HOME": str(home),
+        "PYTHONPATH": str(checkout),
         "JUPYTER_DATA_DIR": str(home / "data"),
         "JUPYTER_CONFIG_DIR": str(home / "config"),
         "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
@@ -206,7 +246,7 @@ def server(tmp_path_factory) -> Iterator[dict]:
         port = taken.getsockname()[1]
         process = subprocess.Popen(
             [sys.executable, "-m", "workbench", "lab", "--no-browser", "--port", str(port)],
-            cwd=home,
+            cwd=checkout,
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -249,6 +289,18 @@ def test_the_server_asks_for_its_token(server):
     status, body = fetch(f"{server['url']}api/contents?token={TOKEN}")
     assert status == 200
     assert cli.FIRST_LESSON in [entry["name"] for entry in json.loads(body)["content"]]
+
+
+def test_what_is_saved_lands_in_the_copy_and_the_checkout_stays_clean(server, checkout):
+    url = f"{server['url']}api/contents/{cli.FIRST_LESSON}?token={TOKEN}"
+    lesson = json.loads(fetch(url)[1])
+    lesson["content"]["cells"][0]["source"] = "changed"
+    headers = {"Content-Type": "application/json", "Authorization": f"token {TOKEN}"}
+    request = urllib.request.Request(url, json.dumps(lesson).encode(), headers, method="PUT")
+    assert urllib.request.urlopen(request, timeout=30).status == 200
+    saved = json.loads((checkout / "workbench-lessons" / cli.FIRST_LESSON).read_text())
+    assert saved["cells"][0]["source"] in ("changed", ["changed"])
+    assert subprocess.check_output(["git", "status", "--porcelain"], cwd=checkout) == b""
 
 
 def test_the_first_lesson_is_what_opens(server):

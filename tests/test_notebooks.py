@@ -1,6 +1,10 @@
 """Lessons run from top to bottom, offline, in time, and are committed clean."""
 
+import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -14,13 +18,24 @@ RUN = [  # lesson 10 trains two models from nothing, which takes a minute
 ]
 
 
+@pytest.fixture(scope="module")
+def working_copy(checkout) -> Path:
+    """The folder that `workbench` opens in a fresh checkout."""
+    code = "from workbench.cli import working_folder; working_folder()"
+    environment = os.environ | {"PYTHONPATH": str(checkout)}
+    subprocess.run([sys.executable, "-c", code], cwd=checkout, env=environment, check=True)
+    return checkout / "workbench-lessons"
+
+
 @pytest.mark.parametrize("path", RUN, ids=lambda path: path.stem)
-def test_lesson_runs(path):
-    notebook = nbformat.read(path, as_version=4)
+def test_lesson_runs(path, working_copy, checkout):
+    notebook = nbformat.read(working_copy / path.name, as_version=4)
     start = time.monotonic()
     NotebookClient(
-        notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": path.parent}}
+        notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": working_copy}}
     ).execute()
+    nbformat.write(notebook, working_copy / path.name)
+    assert subprocess.check_output(["git", "status", "--porcelain"], cwd=checkout) == b""
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert outputs
     assert not [output for output in outputs if output["output_type"] == "error"]

@@ -4,6 +4,8 @@ Everything heavy is imported where it is used, so that `workbench --help` answer
 """
 
 import argparse
+import hashlib
+import json
 import os
 import platform
 import shutil
@@ -18,6 +20,7 @@ from workbench import __version__
 
 FIRST_LESSON = "00_start_here.ipynb"
 LESSONS_FOLDER = "workbench-lessons"
+COPIED = ".copied.json"  # in that folder: the SHA-256 of every lesson as it was copied
 
 # `workbench train KIND` and `workbench evaluate KIND`: a module here has the functions
 # add_train_arguments(parser), train(arguments), add_evaluate_arguments(parser), evaluate(arguments).
@@ -46,11 +49,12 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         description="See inside BERT and ViT. Without a command it opens the lessons in JupyterLab.",
     )
     parser.add_argument("--version", action="version", version=f"workbench {__version__}")
-    parser.set_defaults(run=open_lab, browser=True, port=8888)
+    parser.set_defaults(run=open_lab, browser=True, originals=False, port=8888)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
     lab = commands.add_parser("lab", help="open the lessons in JupyterLab (the default)")
     lab.add_argument("--no-browser", dest="browser", action="store_false", help="only print the address")
+    lab.add_argument("--originals", action="store_true", help="the lessons as shipped, to edit them: no copy")
     lab.add_argument("--port", type=int, default=8888, help="first port to try (default: %(default)s)")
 
     info = commands.add_parser("info", help="what is installed here, or what is inside a checkpoint")
@@ -121,27 +125,47 @@ def notebooks_folder() -> Path:
 
 
 def working_folder() -> Path:
-    """The folder to open: the lessons themselves in a checkout, else the user's own copy of them.
+    """The user's own copy of the lessons, made or brought up to date.
 
-    Lessons inside an installed package, or that may not be written to, are copied to `workbench-lessons`
-    in the current folder, or in the home folder if the current one is read-only. Files which are there
-    already stay as they are. Raises `OSError` if neither folder can be written to.
+    It is `workbench-lessons` in the current folder, or in the home folder if the current one is read-only.
+    A lesson that is missing there is copied; one that the user has not touched follows the shipped one;
+    one that was changed stays. Raises `OSError` if neither folder can be written to.
     """
-    shipped = notebooks_folder()
-    inside_package = shipped.parent == Path(__file__).resolve().parent
-    if not inside_package and os.access(shipped, os.W_OK):
-        return shipped
-    here = Path.cwd()
+    shipped, here = notebooks_folder(), Path.cwd()
     copy = here if here.name == LESSONS_FOLDER else here / LESSONS_FOLDER
     if not os.access(copy if copy.exists() else here, os.W_OK):
         copy = Path.home() / LESSONS_FOLDER
+    print(f"Your copy of the lessons is in {copy}")
+    if kept := _renew(copy, shipped):
+        print(f"Not renewed, as yours differ: {', '.join(kept)}. Delete one there to get the new lesson.")
+    return copy
+
+
+def _renew(copy: Path, shipped: Path) -> list[str]:
+    """Brings `copy` up to date and returns which lessons stay behind, since the user changed them."""
+    record = copy / COPIED
+    copied: dict[str, str] = json.loads(record.read_text()) if record.is_file() else {}
+    kept = []
     for source in sorted(shipped.rglob("*")):
-        target = copy / source.relative_to(shipped)
-        if source.is_file() and not target.exists():
+        name = source.relative_to(shipped)
+        if not source.is_file() or any(part.startswith(".") or part == LESSONS_FOLDER for part in name.parts):
+            continue
+        target, newest = copy / name, _digest(source)
+        now = _digest(target) if target.is_file() else None
+        if now in (None, copied.get(str(name))) and now != newest:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)
-    print(f"Your copy of the lessons is in {copy}")
-    return copy
+            now = newest
+        if now == newest:
+            copied[str(name)] = newest
+        elif copied.get(str(name)) != newest:
+            kept.append(str(name))
+    record.write_text(json.dumps(copied, indent=1))
+    return kept
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 # --- JupyterLab ----------------------------------------------------------------------------------
@@ -153,7 +177,7 @@ def open_lab(options: argparse.Namespace) -> None:
     Args:
         options: `.port` is the first port to try, `.browser` says whether to open a browser.
     """
-    folder = working_folder()
+    folder = notebooks_folder() if options.originals else working_folder()
     # First of all places for kernels and extensions: "Python 3" has to be the Python that has the
     # workbench, whatever else of that name the user has installed.
     places = [os.path.join(sys.prefix, "share", "jupyter"), os.environ.get("JUPYTER_PATH")]

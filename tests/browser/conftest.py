@@ -17,8 +17,6 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
-from workbench.cli import notebooks_folder
-
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [
     "--no-sandbox",
@@ -29,13 +27,6 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-START = """
-import sys
-from pathlib import Path
-from workbench import cli
-cli.working_folder = lambda: Path(sys.argv[1])  # a copy: running a lesson saves its outputs
-cli.main(["lab", "--no-browser", "--port", "8950"])
-"""
 SCREENSHOTS = Path(__file__).parents[2] / "data" / "screenshots"
 WRITE_SCREENSHOTS = os.environ.get("WRITE_SCREENSHOTS") == "1"
 
@@ -66,9 +57,8 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def lab(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address, with token, of a JupyterLab started by the `workbench` command on a copy of the lessons."""
+    """Address, with token, of a JupyterLab started by the `workbench` command, on its copy of the lessons."""
     folder = tmp_path_factory.mktemp("lab")
-    lessons = shutil.copytree(notebooks_folder(), folder / "notebooks")
     (folder / "config").mkdir()
     settings = {"LabApp": {"expose_app_in_browser": True}, "ServerApp": {"log_level": "WARN"}}
     (folder / "config" / "jupyter_lab_config.json").write_text(json.dumps(settings))
@@ -79,8 +69,8 @@ def lab(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces"),
     }
     log = (folder / "log.txt").open("w+")
-    command = [sys.executable, "-c", START, str(lessons)]
-    server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+    command = [sys.executable, "-m", "workbench", "lab", "--no-browser", "--port", "8950"]
+    server = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
     try:
         deadline = time.monotonic() + 60
         while not (files := list(folder.glob("runtime/jpserver-*.json"))):
