@@ -13,7 +13,6 @@ from workbench.explain import (
     hide_patches,
     hiding_steps,
     leave_one_out,
-    words_of,
 )
 from workbench.vit import ViT, ViTConfig
 
@@ -34,17 +33,17 @@ def vit() -> ViT:
 
 
 def test_words_hold_all_their_pieces(bert):
-    words = words_of(bert.tokenizer.encode(TEXT))
+    words = bert.tokenizer.encode(TEXT).words
     assert [TEXT[word.start : word.end] for word in words if not word.special] == (
         ["The", "unplayful", "cat", "sat", ",", "the", "dog", "ran", "."]
     )
-    assert words[2].pieces == ("un", "##play", "##ful") and words[2].tokens == (2, 5)
+    assert words[2].pieces == ("un", "##play", "##ful") and words[2].tokens == range(2, 5)
     assert words[0].special and words[-1].special
 
 
 def test_leaving_out_in_one_pass_is_leaving_out_one_by_one(bert):
     encoding = bert.tokenizer.encode(TEXT)
-    every = [n for n, word in enumerate(words_of(encoding)) if not word.special]
+    every = [n for n, word in enumerate(encoding.words) if not word.special]
     falls = leave_one_out(bert, "sentiment", encoding, 2, every)
     full = {c.label: c.probability for c in wb.classify_sentence(bert, TEXT)}["positive"]
     for number, fall in zip(every, falls.tolist(), strict=True):

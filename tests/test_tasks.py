@@ -365,7 +365,7 @@ def test_odd_texts_are_answered(bert: wb.Bert, task: str) -> None:
 
 @pytest.mark.parametrize("task", ["next_sentence", "second", "classify_sentence", "classify_pair", "embed"])
 def test_texts_too_long_are_one_sentence(bert: wb.Bert, task: str) -> None:
-    with pytest.raises(ValueError, match=r"has \d+ word pieces; this checkpoint reads 40 at once"):
+    with pytest.raises(ValueError, match=r"ha(s|ve) \d+ word pieces; this checkpoint reads 40 at once"):
         TASKS[task](bert, "cat " * 50)
 
 

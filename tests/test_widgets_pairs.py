@@ -271,7 +271,7 @@ def test_missing_heads_and_wrong_options(bert: wb.Bert, kind: str) -> None:
     with pytest.raises(TypeError, match="no option 'frist'"):
         make(bert, FIRST, SECOND, frist="", **options)
     if kind == "pair":
-        with pytest.raises(ValueError, match="does not judge sentences"):
+        with pytest.raises(ValueError, match="no head .mlm. for this task"):
             make(bert, FIRST, SECOND, head="mlm")
 
 

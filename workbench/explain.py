@@ -21,48 +21,13 @@ from workbench.vit import ViT
 AT_ONCE = 16  # pictures in one forward pass
 
 
-@dataclass(frozen=True)
-class Word:
-    """A word of an encoding: its characters, and its tokens as (first, behind last).
-
-    [CLS] and [SEP] are words without characters; `special` tells.
-    """
-
-    start: int
-    end: int
-    tokens: tuple[int, int]
-    pieces: tuple[str, ...]
-    special: bool = False
-
-
-def words_of(encoding: Encoding) -> list[Word]:
-    """The words of an encoding in their order: neighbouring pieces with the same word number are one."""
-    groups: list[list[int]] = []
-    for index, token in enumerate(encoding.tokens):
-        before = encoding.tokens[index - 1] if index else None
-        if before and token.word is not None and (token.word, token.segment) == (before.word, before.segment):
-            groups[-1].append(index)
-        else:
-            groups.append([index])
-    tokens = encoding.tokens
-    return [
-        Word(
-            tokens[group[0]].start,
-            tokens[group[-1]].end,
-            (group[0], group[-1] + 1),
-            tuple(tokens[index].text for index in group),
-            tokens[group[0]].word is None,
-        )
-        for group in groups
-    ]
-
-
-def hide_words(words: Sequence[Word], hidden: Sequence[Sequence[int]]) -> Tensor:
-    """One attention mask for each set of hidden words (their numbers): (sets, tokens)."""
-    visible = torch.ones(len(hidden), words[-1].tokens[1], dtype=torch.bool)
+def hide_words(encoding: Encoding, hidden: Sequence[Sequence[int]]) -> Tensor:
+    """One attention mask for each set of hidden words (their numbers in `encoding.words`): (sets, tokens)."""
+    words = encoding.words
+    visible = torch.ones(len(hidden), len(encoding), dtype=torch.bool)
     for row, numbers in enumerate(hidden):
         for number in numbers:
-            visible[row, slice(*words[number].tokens)] = False
+            visible[row, list(words[number].tokens)] = False
     return visible
 
 
@@ -73,9 +38,9 @@ def class_probabilities(
     """Probabilities of a sentence head with sets of words hidden, in one pass: (sets, classes).
 
     Args:
-        hidden: numbers of words in `words_of(encoding)`. No token sees a hidden one; places stay the same.
+        hidden: numbers of words in `encoding.words`. No token sees a hidden one; places stay the same.
     """
-    visible = hide_words(words_of(encoding), hidden).to(bert.device)
+    visible = hide_words(encoding, hidden).to(bert.device)
     inputs = {name: ids.expand(len(visible), -1) for name, ids in encoding.tensors(bert.device).items()}
     with MODEL_LOCK:
         logits = bert.logits(head, bert(**inputs, attention_mask=visible)[-1])
@@ -113,17 +78,15 @@ def gradient_relevance(
     Attention weighted by its gradient, through all layers (Chefer et al. 2021, see `attention_relevance`);
     [CLS] and [SEP] get 0. It is never below 0: words against the class are not told from idle ones.
     """
-    words = words_of(encoding)
-    visible = hide_words(words, [hidden]).to(bert.device)
+    visible = hide_words(encoding, [hidden]).to(bert.device)
 
     def score() -> Tensor:
         states = bert(**encoding.tensors(bert.device), attention_mask=visible)
         return bert.logits(head, states[-1])[:, label]
 
     row = attention_relevance(bert, score)[0, 0].float().cpu()  # [CLS] looks at all tokens
-    numbers = [number for number, word in enumerate(words) for _ in range(*word.tokens)]
-    shares = sum_over_words(row, numbers)
-    shares[[number for number, word in enumerate(words) if word.special]] = 0
+    shares = sum_over_words(row, encoding.word_numbers)
+    shares[torch.tensor([word.special for word in encoding.words])] = 0
     return shares / shares.sum().clamp(min=1e-12)
 
 

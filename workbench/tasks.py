@@ -152,17 +152,21 @@ def _require_tokenizer(bert: Bert) -> None:
         raise ValueError(f"{bert.name} came without a tokenizer, so it cannot read text.")
 
 
-def _head(bert: Bert, name: str | None, kind: str, usual: str) -> str:
-    """The head to use: the one asked for, else the usual one, else the only one of its kind."""
-    _require_tokenizer(bert)
+def find_head(bert: Bert, name: str | None, kind: str, usual: str) -> str:
+    """The name of the head to use: the one asked for, else the usual one, else the only one of its kind.
+
+    Raises `ValueError` if there is none, and names those that are there.
+    """
     fitting = [head for head, module in bert.heads.items() if module.kind == kind]
     others = [head for head in fitting if head != "nsp"]  # which is asked for by its name only
-    if name is None and usual not in fitting and len(others) == 1:
-        return others[0]
-    name = name or usual
+    name = name or (others[0] if usual not in fitting and len(others) == 1 else usual)
     if name not in fitting:
         have = ", ".join(bert.heads) or "none"
-        raise ValueError(f"{bert.name} has no head {name!r} for this task; the heads that it has: {have}.")
+        hint = " Lesson 03 and lesson 04 train one." if usual in ("sentiment", "pos") else ""
+        raise ValueError(
+            f"{bert.name} has no head {name!r} for this task; the heads that it has: {have}.{hint}"
+        )
+    _require_tokenizer(bert)
     return name
 
 
@@ -203,7 +207,7 @@ def mask_guesses(
 ) -> list[MaskGuess]:
     """Reads guesses from one layer's output (1, tokens, hidden), for all masks or those at `positions`."""
     positions = encoding.masks if positions is None else list(positions)
-    head = _head(bert, None, "mlm", "mlm")
+    head = find_head(bert, None, "mlm", "mlm")
     probabilities = bert.logits(head, hidden_states[0, positions]).float().softmax(-1)  # (masks, vocab_size)
     best = probabilities.topk(min(top_k, probabilities.shape[-1]), dim=-1)
     guesses = []
@@ -226,7 +230,7 @@ def guess_by_layer(bert: Bert, hidden_states: Sequence[Tensor], position: int) -
 
     The masked-word head was trained on the last layer; reading earlier layers with it is the "logit lens".
     """
-    head = _head(bert, None, "mlm", "mlm")
+    head = find_head(bert, None, "mlm", "mlm")
     states = torch.stack([state[0, position] for state in hidden_states])  # (layers + 1, hidden)
     best = bert.logits(head, states).float().softmax(-1).max(-1)
     pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
@@ -254,7 +258,7 @@ def fill_mask(
         >>> fill_mask(load_bert(), "She drank a cup of [MASK].")[0].candidates[0].label  # doctest: +SKIP
         'tea'
     """
-    _head(bert, None, "mlm", "mlm")
+    find_head(bert, None, "mlm", "mlm")
     tokenizer = bert.tokenizer
     tokens = tokenizer.mask_spans(tokenizer.pieces(text), masks)
     if not any(token.masked for token in tokens):
@@ -274,7 +278,7 @@ def next_sentence(bert: Bert, first: str, second: str) -> NextSentence:
 
     Raises `ValueError` for empty or too long texts, or without the head "nsp".
     """
-    head = _head(bert, "nsp", "sentence", "nsp")
+    head = find_head(bert, "nsp", "sentence", "nsp")
     encoding = bert.tokenizer.encode(first, second, max_length=_limit(bert))
     return NextSentence(float(bert.logits(head, _hidden_states(bert, encoding)[-1])[0].softmax(-1)[0]))
 
@@ -309,7 +313,7 @@ def classify_sentence(bert: Bert, text: str, head: str | None = None) -> list[Ca
     Raises:
         ValueError: empty or too long text, or no such head.
     """
-    head = _head(bert, head, "sentence", "sentiment")
+    head = find_head(bert, head, "sentence", "sentiment")
     encoding = bert.tokenizer.encode(text, max_length=_limit(bert))
     logits = bert.logits(head, _hidden_states(bert, encoding)[-1])
     return _candidates(logits[0].float().softmax(-1), bert.heads[head].labels)
@@ -318,7 +322,7 @@ def classify_sentence(bert: Bert, text: str, head: str | None = None) -> list[Ca
 @torch.inference_mode()
 def classify_pair(bert: Bert, first: str, second: str, head: str | None = None) -> list[Candidate]:
     """Classes of a pair of texts, best first (BERT, figure 4a); `head` None is "nli", or the only one."""
-    head = _head(bert, head, "sentence", "nli")
+    head = find_head(bert, head, "sentence", "nli")
     encoding = bert.tokenizer.encode(first, second, max_length=_limit(bert))
     logits = bert.logits(head, _hidden_states(bert, encoding)[-1])
     return _candidates(logits[0].float().softmax(-1), bert.heads[head].labels)
@@ -331,7 +335,7 @@ def tag_words(bert: Bert, text: str, head: str | None = None) -> list[WordTag]:
     Long texts are read in windows; each word is tagged where it stands farthest from an edge.
     `head` None is "pos", or the only head for words. Raises `ValueError` as the other tasks do.
     """
-    head = _head(bert, head, "word", "pos")
+    head = find_head(bert, head, "word", "pos")
     labels = bert.heads[head].labels
     tokens = bert.tokenizer.pieces(text)
     ends = {token.word: token.end for token in tokens}  # of each word's last piece
@@ -383,7 +387,7 @@ def span_windows(
     Raises:
         ValueError: empty question or passage, or no head "span".
     """
-    head = _head(bert, None, "span", "span")
+    head = find_head(bert, None, "span", "span")
     check_text(question, "question")
     check_text(passage, "passage")
     text = bert.tokenizer.pieces(passage, segment=1)

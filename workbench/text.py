@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
@@ -35,6 +36,22 @@ class Token:
 
 
 @dataclass(frozen=True)
+class Word:
+    """A word of an encoding: its characters in its segment's text, and its pieces.
+
+    `tokens` is the range of its pieces in the encoding. [CLS] and [SEP] are words without characters;
+    `special` tells.
+    """
+
+    start: int
+    end: int
+    segment: int
+    tokens: range
+    pieces: tuple[str, ...]
+    special: bool
+
+
+@dataclass(frozen=True)
 class Encoding:
     """A packed input: [CLS] first [SEP], or [CLS] first [SEP] second [SEP]."""
 
@@ -47,6 +64,28 @@ class Encoding:
     def masks(self) -> list[int]:
         """Indices of the masked tokens."""
         return [index for index, token in enumerate(self.tokens) if token.masked]
+
+    @property
+    def words(self) -> list[Word]:
+        """Words in their order: neighbouring pieces with the same word number are one."""
+
+        def key(index: int) -> tuple:
+            token = self.tokens[index]
+            return token.segment, token.word, token.word is None and index
+
+        words = []
+        for _, run in groupby(range(len(self)), key):
+            indices = list(run)
+            first, last = self.tokens[indices[0]], self.tokens[indices[-1]]
+            pieces = tuple(self.tokens[index].text for index in indices)
+            tokens = range(indices[0], indices[-1] + 1)
+            words.append(Word(first.start, last.end, first.segment, tokens, pieces, first.word is None))
+        return words
+
+    @property
+    def word_numbers(self) -> list[int]:
+        """For each token the number of its word in `words`."""
+        return [number for number, word in enumerate(self.words) for _ in word.tokens]
 
     def tensors(self, device: torch.device | str = "cpu") -> dict[str, Tensor]:
         """What `Bert.forward` takes: `input_ids` and `token_type_ids`, each (1, tokens)."""
@@ -273,25 +312,27 @@ class Tokenizer:
         self,
         first: str,
         second: str | None = None,
-        masks: Iterable[tuple[int, int]] = (),
+        masks: Iterable[Sequence] = (),
         max_length: int = 512,
+        seed: int = 0,
     ) -> Encoding:
         """One or two texts as one packed input.
 
         Args:
             first, second: the texts; a literal [MASK] is a mask.
-            masks: (start, end) character spans of the first text to mask as well.
+            masks: spans of characters of the first text to mask as well, and `seed`; see `mask_spans`.
             max_length: most tokens that the model reads.
 
         Raises:
             ValueError: a text is empty, unreadable or too long.
         """
-        tokens = self.mask_spans(self.pieces(first), masks)
+        tokens = self.mask_spans(self.pieces(first), masks, seed)
         encoding = self.pack(tokens, None if second is None else self.pieces(second, segment=1))
         if len(encoding) > max_length:
+            what = "The text has" if second is None else "The two texts together have"
             raise ValueError(
-                f"The text has {len(encoding)} word pieces; this checkpoint reads {max_length} at once: "
-                "please shorten it."
+                f"{what} {len(encoding):,} word pieces; this checkpoint reads {max_length} at once: "
+                f"please shorten {'it' if second is None else 'them'}."
             )
         return encoding
 

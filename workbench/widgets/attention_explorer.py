@@ -15,16 +15,10 @@ from workbench.attention import ablate, head_effects, mass_mask, query_and_key, 
 from workbench.bert import Bert
 from workbench.image import ImageSource, load_image, prepare_image
 from workbench.vit import ViT
-from workbench.widgets.base import WorkbenchWidget, read_front, to_bytes
+from workbench.widgets.base import WorkbenchWidget, read_front, to_bytes, to_bytes8
 from workbench.widgets.picture import picture_png
 
 THUMBNAIL = 48  # most cells of a thumbnail's side; longer inputs are averaged down
-
-
-def to_bytes8(array: Tensor) -> tuple[bytes, bytes]:
-    """Rows of 8-bit numbers, and each row's largest value as float16: half the bytes of `to_bytes`."""
-    largest = array.amax(-1, keepdim=True).clamp(min=1e-7)
-    return (array / largest * 255).round().byte().cpu().numpy().tobytes(), to_bytes(largest)
 
 
 class AttentionExplorer(WorkbenchWidget):
@@ -46,48 +40,36 @@ class AttentionExplorer(WorkbenchWidget):
 
     _esm, _css = read_front("attention_explorer")
 
-    text = traitlets.Unicode(help="The text, as it was typed.").tag(sync=True)
-    second = traitlets.Unicode(help="The second text, or empty.").tag(sync=True)
-    task = traitlets.Unicode(help="The head whose answer is watched: a name in `tasks`.").tag(sync=True)
-    layer = traitlets.Int(0, help="The layer shown large, counted from 0 (the view counts from 1).").tag(
-        sync=True
-    )
-    head = traitlets.Int(0, help="The head shown large; -1: the mean of `chosen`.").tag(sync=True)
-    chosen = traitlets.List(traitlets.Int(), help="Heads whose mean is shown; empty: all.").tag(sync=True)
-    off = traitlets.List(help="(layer, head) pairs that are switched off.").tag(sync=True)
-    mass = traitlets.Float(
-        1.0, min=0, max=1, help="Show the fewest weights of each row that make this up."
-    ).tag(sync=True)
-    hide_special = traitlets.Bool(False, help="Leave out [CLS], [SEP] and the class token.").tag(sync=True)
+    text = traitlets.Unicode(help="The text, as it was typed.")
+    second = traitlets.Unicode(help="The second text, or empty.")
+    task = traitlets.Unicode(help="The head whose answer is watched: a name in `tasks`.")
+    layer = traitlets.Int(0, help="The layer shown large, counted from 0 (the view counts from 1).")
+    head = traitlets.Int(0, help="The head shown large; -1: the mean of `chosen`.")
+    chosen = traitlets.List(traitlets.Int(), help="Heads whose mean is shown; empty: all.")
+    off = traitlets.List(help="(layer, head) pairs that are switched off.")
+    mass = traitlets.Float(1.0, min=0, max=1, help="Show the fewest weights of each row that make this up.")
+    hide_special = traitlets.Bool(False, help="Leave out [CLS], [SEP] and the class token.")
     pair = traitlets.Enum(
         ["all", "first to second", "second to first"], "all", help="Which segments are looked at."
-    ).tag(sync=True)
-    query = traitlets.Int(-1, help="The pinned token that looks; -1: none.").tag(sync=True)
-    key = traitlets.Int(-1, help="The pinned token that is looked at; -1: none.").tag(sync=True)
-    view = traitlets.Enum(["lines", "matrix"], "lines", help="Lines between tokens, or a matrix.").tag(
-        sync=True
     )
+    query = traitlets.Int(-1, help="The pinned token that looks; -1: none.")
+    key = traitlets.Int(-1, help="The pinned token that is looked at; -1: none.")
+    view = traitlets.Enum(["lines", "matrix"], "lines", help="Lines between tokens, or a matrix.")
 
-    layers = traitlets.Int(help="Layers of the checkpoint.").tag(sync=True)
-    heads = traitlets.Int(help="Attention heads in a layer.").tag(sync=True)
-    tasks = traitlets.List(help="Heads that can answer this input.").tag(sync=True)
-    tokens = traitlets.List(help="Text, segment and kind of each token.").tag(sync=True)
-    grid = traitlets.List(help="(rows, columns) of patches; empty for words.").tag(sync=True)
-    picture = traitlets.Bytes(help="PNG of what the ViT sees.").tag(sync=True)
-    thumbnails = traitlets.Bytes(help="8 bit (layers, heads, side, side), each as bright as it can be.").tag(
-        sync=True
-    )
-    side = traitlets.Int(help="Cells on a side of a thumbnail.").tag(sync=True)
-    matrix = traitlets.Bytes(help="8 bit (query, key) of what is shown large.").tag(sync=True)
-    scales = traitlets.Bytes(help="float16 (query): the largest weight of each row.").tag(sync=True)
-    steps = traitlets.Dict(help="How the pinned pair's weight comes about, or empty.").tag(sync=True)
-    answers = traitlets.List(help="[label, probability now, with all heads on].").tag(sync=True)
-    effects = traitlets.Bytes(help="float16 (layers, heads): what the answer loses without each.").tag(
-        sync=True
-    )
-    compared = traitlets.Dict(help="Another input's tokens and matrix, kept to compare with.").tag(sync=True)
-    compared_matrix = traitlets.Bytes(help="8 bit (query, key) of `compared`.").tag(sync=True)
-    compared_scales = traitlets.Bytes(help="float16 (query) of `compared`.").tag(sync=True)
+    tasks = traitlets.List(help="Heads that can answer this input.")
+    tokens = traitlets.List(help="Text, segment and kind of each token.")
+    grid = traitlets.List(help="(rows, columns) of patches; empty for words.")
+    picture = traitlets.Bytes(help="PNG of what the ViT sees.")
+    thumbnails = traitlets.Bytes(help="8 bit (layers, heads, side, side), each as bright as it can be.")
+    side = traitlets.Int(help="Cells on a side of a thumbnail.")
+    matrix = traitlets.Bytes(help="8 bit (query, key) of what is shown large.")
+    scales = traitlets.Bytes(help="float16 (query): the largest weight of each row.")
+    steps = traitlets.Dict(help="How the pinned pair's weight comes about, or empty.")
+    answers = traitlets.List(help="[label, probability now, with all heads on].")
+    effects = traitlets.Bytes(help="float16 (layers, heads): what the answer loses without each.")
+    compared = traitlets.Dict(help="Another input's tokens and matrix, kept to compare with.")
+    compared_matrix = traitlets.Bytes(help="8 bit (query, key) of `compared`.")
+    compared_scales = traitlets.Bytes(help="float16 (query) of `compared`.")
 
     def __init__(
         self,
@@ -98,11 +80,8 @@ class AttentionExplorer(WorkbenchWidget):
         image: ImageSource | None = None,
         **options: Any,
     ) -> None:
-        self.model = model
-        sizes = {"layers": model.config.num_hidden_layers, "heads": model.config.num_attention_heads}
-        super().__init__(
-            **({"text": text, "second": second} if isinstance(model, Bert) else {}) | sizes | options
-        )
+        texts = {"text": text, "second": second} if isinstance(model, Bert) else {}
+        super().__init__(model, **texts | options)
         self._image = image
         self._read()
         self._show()
@@ -178,7 +157,7 @@ class AttentionExplorer(WorkbenchWidget):
         off = [(layer, head) for layer, head in self.off if layer < self.layers and head < self.heads]
         self._settle(tasks=tasks, task=task, off=off)
         with torch.inference_mode(), record_attention(self.model) as attention, ablate(self.model, off):
-            with self.timed(self.model):
+            with self.timed():
                 self._states = self._forward()
             now = self._answer(self._states)[0] if task else None
         self._attention = torch.stack([attention[layer][0] for layer in range(self.layers)]).float()

@@ -9,7 +9,7 @@ import re
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import numpy as np
 import torch
 import traitlets
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from workbench.bert import Bert
 from workbench.tasks import device_name
@@ -91,9 +92,25 @@ def _read_modules(name: str, importers: tuple[str, ...] = ()) -> dict[str, str]:
     return sources | {name: source}
 
 
-def to_bytes(array: torch.Tensor) -> bytes:
+def to_bytes(array: Tensor) -> bytes:
     """Numbers as float16 bytes, row by row: 512 weights of a row survive, at two bytes each."""
     return array.detach().cpu().numpy().astype(np.float16).tobytes()
+
+
+def to_bytes8(array: Tensor) -> tuple[bytes, bytes]:
+    """Rows of 8-bit numbers, and each row's largest value as float16: half the bytes of `to_bytes`."""
+    largest = array.amax(-1, keepdim=True).clamp(min=1e-7)
+    return (array / largest * 255).round().byte().cpu().numpy().tobytes(), to_bytes(largest)
+
+
+def rounded(array: Tensor, digits: int = 5) -> list:
+    """Few numbers as a list, with as many digits as the screen can show: (numbers,)."""
+    return [round(value, digits) for value in array.tolist()]
+
+
+def bars(labels: Sequence[str], now: Tensor, before: Tensor, order: Sequence[int]) -> list[list]:
+    """[label, probability now, before] of some classes; `now` and `before` are (classes,)."""
+    return [[labels[index], *rounded(torch.stack([now[index], before[index]]))] for index in order]
 
 
 def guarded(method: Callable) -> Callable:
@@ -117,24 +134,61 @@ def guarded(method: Callable) -> Callable:
 class WorkbenchWidget(anywidget.AnyWidget):
     """Base of the widgets. `status` and `error` are lines of text under each of them.
 
-    Raises `TypeError` for an option that the widget does not have.
+    A widget's `_show` runs the model and keeps what came of it, `_look` puts a part of that on the screen.
+
+    Args:
+        model: a checkpoint.
+        options: traits of the widget.
+
+    Raises:
+        TypeError: an option that the widget does not have.
     """
 
     status = traitlets.Unicode(help="Checkpoint, device, time of the last forward pass.").tag(sync=True)
     error = traitlets.Unicode(help="One sentence about the last input, or empty.").tag(sync=True)
     revision = traitlets.Int(help="Counts the answers; the view is drawn anew with each.").tag(sync=True)
+    layers = traitlets.Int(help="Layers of the checkpoint.").tag(sync=True)
+    heads = traitlets.Int(help="Attention heads in a layer.").tag(sync=True)
 
-    def __init__(self, **options: Any) -> None:
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Every trait of a widget crosses to the browser."""
+        super().__init_subclass__(**options)
+        for name, trait in vars(cls).items():
+            if isinstance(trait, traitlets.TraitType) and not name.startswith("_"):
+                trait.tag(sync=True)
+
+    def __init__(self, model: Bert | ViT, **options: Any) -> None:
         unknown = [name for name in options if not self.has_trait(name)]
         if unknown:
             own = ", ".join(sorted(self.class_own_traits()))
             raise TypeError(f"{type(self).__name__} has no option {unknown[0]!r}; it has: {own}.")
         self._lock = threading.RLock()
         self._settling = False
-        super().__init__(**options)
+        self.model = model
+        config = model.config
+        sizes = {"layers": config.num_hidden_layers, "heads": config.num_attention_heads}
+        super().__init__(**sizes | options)
         self.on_msg(self._on_message)
 
-    def _when(self, names: list[str], answer: Callable[[dict], None]) -> None:
+    def _show(self) -> None:
+        """To override: runs the model on the input; nothing is changed if that cannot be read."""
+
+    def _look(self) -> None:
+        """To override: reads what is on the screen from the last pass."""
+
+    def _watch(self, show: Sequence[str], look: Sequence[str] = ()) -> None:
+        """From now on a change of one of these traits is answered by `_show`, or by `_look`."""
+        self._when(show, self._on_show)
+        if look:  # no name at all would stand for every trait
+            self._when(look, self._on_look)
+
+    def _on_show(self, change: dict) -> None:
+        self._show()
+
+    def _on_look(self, change: dict) -> None:
+        self._look()
+
+    def _when(self, names: Sequence[str], answer: Callable[[dict], None]) -> None:
         """From now on a change of one of these traits is answered, unless `_settle` made it."""
 
         def changed(change: dict) -> None:
@@ -142,7 +196,7 @@ class WorkbenchWidget(anywidget.AnyWidget):
                 if not self._settling:
                     self._guarded(answer, change)
 
-        self.observe(changed, names)
+        self.observe(changed, list(names))
 
     @guarded
     def _guarded(self, answer: Callable[[dict], None], change: dict) -> None:
@@ -164,15 +218,30 @@ class WorkbenchWidget(anywidget.AnyWidget):
         finally:
             self._settling = False
 
+    def _change(self, **values: Any) -> None:
+        """Sets traits, and shows what comes of it."""
+        self._settle(**values)
+        self._show()
+
+    def _layer(self, layer: int) -> int:
+        """A layer that is there, counted from 0; the last one for any other number."""
+        return layer if 0 <= layer < self.layers else self.layers - 1
+
+    def _of_head(self, maps: Tensor, head: int, axis: int = 0) -> Tensor:
+        """One head of maps with an axis of heads, or the mean of all for a number that is no head's."""
+        return maps.select(axis, head) if 0 <= head < self.heads else maps.mean(axis)
+
     @contextmanager
-    def timed(self, model: Bert | ViT) -> Iterator[None]:
+    def timed(self) -> Iterator[None]:
         """Puts checkpoint, device and the block's milliseconds into the status line."""
         start = time.perf_counter()
         yield
-        if model.device.type == "cuda":
+        if self.model.device.type == "cuda":
             torch.cuda.synchronize()
-        milliseconds = 1000 * (time.perf_counter() - start)
-        self.status = f"{model.name} · {device_name(model.device)} · {milliseconds:.0f} ms"
+        self._say(f"{1000 * (time.perf_counter() - start):.0f} ms")
+
+    def _say(self, what: str) -> None:
+        self.status = f"{self.model.name} · {device_name(self.model.device)} · {what}"
 
     def figure(self) -> Figure:
         """The still picture of what the widget shows now."""

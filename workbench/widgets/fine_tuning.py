@@ -13,7 +13,6 @@ from matplotlib.figure import Figure
 
 from workbench import plots
 from workbench.bert import Bert
-from workbench.tasks import device_name
 from workbench.widgets.base import WorkbenchWidget, read_front, to_bytes
 
 if TYPE_CHECKING:
@@ -42,24 +41,20 @@ class FineTuning(WorkbenchWidget):
 
     _esm, _css = read_front("fine_tuning")
 
-    kind = traitlets.Enum(["sentence", "word"], "sentence", help="What has a class.").tag(sync=True)
-    steps = traitlets.Int(45, min=1, max=1000, help="Steps of each training.").tag(sync=True)
-    first = traitlets.Int(0, min=0, help="Number of the first example on the screen.").tag(sync=True)
+    kind = traitlets.Enum(["sentence", "word"], "sentence", help="What has a class.")
+    steps = traitlets.Int(45, min=1, max=1000, help="Steps of each training.")
+    first = traitlets.Int(0, min=0, help="Number of the first example on the screen.")
 
-    state = traitlets.Enum(["ready", "training", "stopped", "done"], "ready", help="Of the training.").tag(
-        sync=True
-    )
-    now = traitlets.Unicode(help="The training that is running, or empty.").tag(sync=True)
-    rows = traitlets.List(help="[text, class] of the examples on the screen.").tag(sync=True)
-    count = traitlets.Int(help="Examples in all.").tag(sync=True)
-    classes = traitlets.List(help="[class, how many examples (or words) have it].").tag(sync=True)
-    frozen = traitlets.Bytes(help="float16 (looks, figures): the curves, see FIGURES.").tag(sync=True)
-    tuned = traitlets.Bytes(help="The same, of the encoder that learns too.").tag(sync=True)
-    tables = traitlets.Dict(help="By training: labels, and counts of held-out answers.").tag(sync=True)
-    cell = traitlets.List(help="The cell of a table that is looked into: [training, true, said].").tag(
-        sync=True
-    )
-    shown = traitlets.List(help="Held-out examples in that cell.").tag(sync=True)
+    state = traitlets.Enum(["ready", "training", "stopped", "done"], "ready", help="Of the training.")
+    now = traitlets.Unicode(help="The training that is running, or empty.")
+    rows = traitlets.List(help="[text, class] of the examples on the screen.")
+    count = traitlets.Int(help="Examples in all.")
+    classes = traitlets.List(help="[class, how many examples (or words) have it].")
+    frozen = traitlets.Bytes(help="float16 (looks, figures): the curves, see FIGURES.")
+    tuned = traitlets.Bytes(help="The same, of the encoder that learns too.")
+    tables = traitlets.Dict(help="By training: labels, and counts of held-out answers.")
+    cell = traitlets.List(help="The cell of a table that is looked into: [training, true, said].")
+    shown = traitlets.List(help="Held-out examples in that cell.")
 
     def __init__(
         self,
@@ -70,12 +65,12 @@ class FineTuning(WorkbenchWidget):
     ) -> None:
         if bert.tokenizer is None:
             raise ValueError(f"{bert.name} came without a tokenizer, so it cannot read text.")
-        self.bert, self.trained = bert, {}
+        self.trained = {}
         self._train, self._stop, self._thread = train, threading.Event(), None
-        super().__init__(**options)
+        super().__init__(bert, **options)
         self._shipped = [tuple(example) for example in examples]
         self._examples = list(self._shipped)
-        self.status = f"{bert.name} · {device_name(bert.device)} · nothing trained yet"
+        self._say("nothing trained yet")
         self._turn()
         self._when(["first"], lambda _: self._turn())
 
@@ -111,9 +106,9 @@ class FineTuning(WorkbenchWidget):
         elif do in ("write", "add", "remove", "clear", "restore"):
             if self.state == "training":
                 raise ValueError("A training is running on these examples: stop it to change them.")
-            self._change(do, row, [tuple(map(str, pair)) for pair in content.get("pairs", [])])
+            self._edit(do, row, [tuple(map(str, pair)) for pair in content.get("pairs", [])])
 
-    def _change(self, do: str, row: int, pairs: list[tuple[str, str]]) -> None:
+    def _edit(self, do: str, row: int, pairs: list[tuple[str, str]]) -> None:
         """Typed or pasted rows from `row` on, a new row, one row less, none, or the shipped ones."""
         examples = list(self._examples)
         if do == "write":
@@ -179,12 +174,13 @@ class FineTuning(WorkbenchWidget):
                     break
                 grow = partial(self._grow, name)
                 self.trained[name] = self._train(
-                    self.bert, examples, kind=self.kind, frozen=name == "frozen", steps=self.steps,
+                    self.model, examples, kind=self.kind, frozen=name == "frozen", steps=self.steps,
                     watch=grow, stop=self._stop,
                 )  # fmt: skip
             seconds = time.perf_counter() - started
-            status = f"{self.bert.name} · {device_name(self.bert.device)} · trained in {seconds:.0f} s"
-            self._tell(state="stopped" if self._stop.is_set() else "done", now="", status=status, error="")
+            with self._lock:
+                self._say(f"trained in {seconds:.0f} s")
+                self._tell(state="stopped" if self._stop.is_set() else "done", now="", error="")
         except ValueError as error:
             self._failed = str(error)
             self._tell(state=self._before, now="", error=self._failed)

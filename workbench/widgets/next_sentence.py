@@ -15,12 +15,12 @@ from workbench.tasks import attention_between, next_sentence
 from workbench.text import place_cls
 from workbench.widgets.base import read_front, to_bytes
 from workbench.widgets.samples import NEXT_SENTENCES
-from workbench.widgets.two_texts import TwoTextsWidget
+from workbench.widgets.text import TextWidget
 
 ROUNDS = 10
 
 
-class NextSentence(TwoTextsWidget):
+class NextSentence(TextWidget):
     """Two sentences, and the probability that the second one follows the first (BERT, section 3.1).
 
     Args:
@@ -36,32 +36,34 @@ class NextSentence(TwoTextsWidget):
     """
 
     _esm, _css = read_front("next_sentence")
+    fields = ("first", "second")
+    pairs = NEXT_SENTENCES
 
-    first = traitlets.Unicode(help="The first sentence, segment 0.").tag(sync=True)
-    second = traitlets.Unicode(help="The second sentence, segment 1.").tag(sync=True)
-    cls_at = traitlets.Enum(["front", "middle", "end"], "front", help="Where [CLS] stands.").tag(sync=True)
+    first = traitlets.Unicode(help="The first sentence, segment 0.")
+    second = traitlets.Unicode(help="The second sentence, segment 1.")
+    cls_at = traitlets.Enum(["front", "middle", "end"], "front", help="Where [CLS] stands.")
     positions = traitlets.Enum(
         ["follow", "stay"],
         "follow",
         help="With [CLS] moved, tokens are numbered anew, or each keeps the position that it had.",
-    ).tag(sync=True)
+    )
     attention_layer = traitlets.Int(
         -1,
         help="The layer whose attention from [CLS] is shown, counted from 0; -1: the last; `layers`: all "
         "layers together (attention rollout).",
-    ).tag(sync=True)
-    attention_head = traitlets.Int(-1, help="The head whose attention is shown; -1: the mean.").tag(sync=True)
-    seed = traitlets.Int(0, help="Of random sentences and of the game.").tag(sync=True)
+    )
+    attention_head = traitlets.Int(-1, help="The head whose attention is shown; -1: the mean.")
+    seed = traitlets.Int(0, help="Of random sentences and of the game.")
 
-    examples = traitlets.List(help="Pairs to pick: their first sentences.").tag(sync=True)
-    tokens = traitlets.List(help="What the chips show: text, id, segment, position, kind.").tag(sync=True)
-    is_next = traitlets.Float(help="Probability that the second sentence follows.").tag(sync=True)
-    at_front = traitlets.Float(help="The same with [CLS] in front, to compare with.").tag(sync=True)
-    weights = traitlets.Bytes(help="float16 (tokens): attention from [CLS].").tag(sync=True)
+    examples = traitlets.List(help="Pairs to pick: their first sentences.")
+    tokens = traitlets.List(help="What the chips show: text, id, segment, position, kind.")
+    is_next = traitlets.Float(help="Probability that the second sentence follows.")
+    at_front = traitlets.Float(help="The same with [CLS] in front, to compare with.")
+    weights = traitlets.Bytes(help="float16 (tokens): attention from [CLS].")
     between = traitlets.Bytes(
         help="float16 (layers, 3, 3): what [CLS], first and second look at: first, second, [CLS] and [SEP]."
-    ).tag(sync=True)
-    game = traitlets.Dict(help="The round that is played now, or nothing.").tag(sync=True)
+    )
+    game = traitlets.Dict(help="The round that is played now, or nothing.")
 
     def __init__(
         self,
@@ -71,25 +73,17 @@ class NextSentence(TwoTextsWidget):
         **options: Any,
     ) -> None:
         examples = [pair[0] for pair in NEXT_SENTENCES]
-        super().__init__(
-            bert,
-            "nsp",
-            "judge pairs with",
-            **{"first": first, "second": second, "examples": examples} | options,
-        )
-        self._read: tuple[str, str] | None = None
+        texts = {"first": first, "second": second, "examples": examples}
+        super().__init__(bert, "sentence", "nsp", choices=["nsp"], **texts | options)
+        self._read: list[str] = []
+        self._show()
         self._watch(["first", "second", "cls_at", "positions"], ["attention_layer", "attention_head"])
 
     def _act(self, content: dict) -> None:
         match content.get("do"):
-            case "swap":
-                self._change(first=self.second, second=self.first)
             case "random second":
                 others = [pair[1] for pair in NEXT_SENTENCES if self.second not in pair]
                 self._change(seed=self.seed + 1, second=random.Random(self.seed + 1).choice(others))
-            case "example":
-                first, second = NEXT_SENTENCES[int(content["index"])]
-                self._change(first=first, second=second)
             case "play":
                 self.play(self.seed + 1)
             case "guess":
@@ -100,27 +94,23 @@ class NextSentence(TwoTextsWidget):
                 self._change(first=self.game["first"], second=self.game["second"])
             case "stop":
                 self.game = {}
-
-    def _change(self, **values: Any) -> None:
-        self._settle(**values)
-        self._show()
+            case _:
+                super()._act(content)
 
     def _show(self) -> None:
-        tokenizer = self.bert.tokenizer
-        pieces = tokenizer.pieces(self.first), tokenizer.pieces(self.second, segment=1)
-        encoding = self._fits(tokenizer.pack(*pieces))
+        encoding = self._encode()
         moved, position_ids, index = place_cls(encoding, self.cls_at, self.positions)
-        device = self.bert.device
-        if (self.first, self.second) != self._read and self.cls_at != "front":
-            self.at_front = next_sentence(self.bert, self.first, self.second).is_next
-        with torch.inference_mode(), record_attention(self.bert) as attention, self.timed(self.bert):
-            states = self.bert(**moved.tensors(device), position_ids=position_ids.to(device))
+        device = self.model.device
+        if self.texts != self._read and self.cls_at != "front":
+            self.at_front = next_sentence(self.model, self.first, self.second).is_next
+        with torch.inference_mode(), record_attention(self.model) as attention, self.timed():
+            states = self.model(**moved.tensors(device), position_ids=position_ids.to(device))
             # The pooler reads token 0: roll [CLS] there. Attention saw it where it stands.
-            logits = self.bert.logits("nsp", states[-1].roll(-index, dims=1))
+            logits = self.model.logits("nsp", states[-1].roll(-index, dims=1))
             self.is_next = float(logits[0].float().softmax(-1)[0])
         if self.cls_at == "front":
             self.at_front = self.is_next
-        self._read = self.first, self.second
+        self._read = self.texts
         maps = [attention[layer][0].float() for layer in range(self.layers)]
         self._from_cls = torch.stack([heads[:, index] for heads in maps])  # (layers, heads, key)
         self._between = torch.stack([attention_between(heads, moved) for heads in maps])
@@ -135,18 +125,14 @@ class NextSentence(TwoTextsWidget):
             }
             for at, (token, position) in enumerate(zip(moved.tokens, position_ids[0].tolist(), strict=True))
         ]
-        self.note = self._remark(encoding, self.first, self.second)
         self._look()
 
     def _look(self) -> None:
-        head = self.attention_head if 0 <= self.attention_head < self.heads else None
-        if self.attention_layer == self.layers:
-            row = self._rollout
-        else:
-            rows = self._from_cls[self._chosen(self.attention_layer)]
-            row = rows.mean(0) if head is None else rows[head]
+        row = self._rollout
+        if self.attention_layer != self.layers:
+            row = self._of_head(self._from_cls[self._layer(self.attention_layer)], self.attention_head)
         self.weights = to_bytes(row)
-        self.between = to_bytes(self._between.mean(1) if head is None else self._between[:, head])
+        self.between = to_bytes(self._of_head(self._between, self.attention_head, axis=1))
 
     # --- the game
 
@@ -177,7 +163,7 @@ class NextSentence(TwoTextsWidget):
         if not self.game or "truth" in self.game:
             return
         first, second, truth = self._rounds[self.game["round"] - 1]
-        model = next_sentence(self.bert, first, second).is_next
+        model = next_sentence(self.model, first, second).is_next
         self.game = self.game | {
             "guess": is_next,
             "truth": truth,

@@ -22,8 +22,7 @@ from workbench.attention import (
 from workbench.explain import delete_and_insert
 from workbench.image import ImageSource
 from workbench.vit import ViT
-from workbench.widgets.attention_explorer import to_bytes8
-from workbench.widgets.base import read_front, to_bytes
+from workbench.widgets.base import read_front, to_bytes, to_bytes8
 from workbench.widgets.picture import PictureWidget
 
 SIDE = 16  # most cells of a small map's side; larger ones are averaged down
@@ -47,67 +46,48 @@ class PatchAttention(PictureWidget):
 
     _esm, _css = read_front("patch_attention")
 
-    query = traitlets.Int(0, min=0, help="The token that looks: 0 is the class token, patches follow.").tag(
-        sync=True
-    )
-    layer = traitlets.Int(-1, help="Of the large map, counted from 0 (the view from 1); -1: the last.").tag(
-        sync=True
-    )
-    head = traitlets.Int(0, min=0, help="Of the large map, counted from 0 (the view from 1).").tag(sync=True)
+    query = traitlets.Int(0, min=0, help="The token that looks: 0 is the class token, patches follow.")
+    layer = traitlets.Int(-1, help="Of the large map, counted from 0 (the view from 1); -1: the last.")
+    head = traitlets.Int(0, min=0, help="Of the large map, counted from 0 (the view from 1).")
     method = traitlets.Enum(
         ["head", "mean", "max", "rollout", "relevance"],
         "head",
         help="The large map: one head, mean or maximum of a layer's heads, all layers, or for a class.",
-    ).tag(sync=True)
+    )
     fusion = traitlets.Enum(
         ["mean", "max", "min"], "mean", help="How rollout makes one map of a layer's heads."
-    ).tag(sync=True)
+    )
     discard = traitlets.Float(
         0.0, min=0, max=0.95, help="Share of the smallest weights that rollout leaves out."
-    ).tag(sync=True)
-    target = traitlets.Int(-1, help="The class that relevance and the test are about; -1: the best.").tag(
-        sync=True
     )
-    second = traitlets.Int(-1, help="Another class to show the relevance for beside it; -1: none.").tag(
-        sync=True
-    )
-    mass = traitlets.Float(1.0, min=0, max=1, help="Show the fewest patches that make this up.").tag(
-        sync=True
-    )
-    times = traitlets.Float(3.0, min=1, help="Flag patches above so many times the median.").tag(sync=True)
+    target = traitlets.Int(-1, help="The class that relevance and the test are about; -1: the best.")
+    second = traitlets.Int(-1, help="Another class to show the relevance for beside it; -1: none.")
+    mass = traitlets.Float(1.0, min=0, max=1, help="Show the fewest patches that make this up.")
+    times = traitlets.Float(3.0, min=1, help="Flag patches above so many times the median.")
     measure = traitlets.Enum(
         ["attention", "norm", "nothing"], "attention", help="What patches are flagged by."
-    ).tag(sync=True)
-    opacity = traitlets.Float(0.7, min=0, max=1, help="Of the map over the picture.").tag(sync=True)
-    palette = traitlets.Enum(["magma", "viridis", "light"], "magma", help="Colours of the large map.").tag(
-        sync=True
     )
-    smooth = traitlets.Bool(False, help="Interpolate the large map, instead of one square a patch.").tag(
-        sync=True
-    )
+    opacity = traitlets.Float(0.7, min=0, max=1, help="Of the map over the picture.")
+    palette = traitlets.Enum(["magma", "viridis", "light"], "magma", help="Colours of the large map.")
+    smooth = traitlets.Bool(False, help="Interpolate the large map, instead of one square a patch.")
 
-    layers = traitlets.Int(help="Layers of the checkpoint.").tag(sync=True)
-    heads = traitlets.Int(help="Attention heads in a layer.").tag(sync=True)
-    prefix = traitlets.Int(1, help="Tokens before the patches.").tag(sync=True)
-    labels = traitlets.List(help="Names of all classes.").tag(sync=True)
-    classes = traitlets.List(help="[class, probability], best first.").tag(sync=True)
-    maps = traitlets.Bytes(help="8 bit (layers, heads, rows, columns) of `cells`, for the query.").tag(
-        sync=True
-    )
-    cells = traitlets.List(help="(rows, columns) of a small map.").tag(sync=True)
-    large = traitlets.Bytes(help="8 bit (maps, patches) of what is shown large.").tag(sync=True)
-    tops = traitlets.List(help="The largest weight of each large map.").tag(sync=True)
-    titles = traitlets.List(help="What each large map is.").tag(sync=True)
-    distances = traitlets.Bytes(help="float16 (layers, heads): how far each looks, in pixels.").tag(sync=True)
+    prefix = traitlets.Int(1, help="Tokens before the patches.")
+    labels = traitlets.List(help="Names of all classes.")
+    classes = traitlets.List(help="[class, probability], best first.")
+    maps = traitlets.Bytes(help="8 bit (layers, heads, rows, columns) of `cells`, for the query.")
+    cells = traitlets.List(help="(rows, columns) of a small map.")
+    large = traitlets.Bytes(help="8 bit (maps, patches) of what is shown large.")
+    tops = traitlets.List(help="The largest weight of each large map.")
+    titles = traitlets.List(help="What each large map is.")
+    distances = traitlets.Bytes(help="float16 (layers, heads): how far each looks, in pixels.")
     ratios = traitlets.Bytes(
         help="float16 (2, patches): attention received and norm of the output, over their medians."
-    ).tag(sync=True)
-    outliers = traitlets.List(help="Flagged patches.").tag(sync=True)
-    tests = traitlets.List(help="What hiding patches in a map's order did, the latest last.").tag(sync=True)
+    )
+    outliers = traitlets.List(help="Flagged patches.")
+    tests = traitlets.List(help="What hiding patches in a map's order did, the latest last.")
 
     def __init__(self, vit: ViT, image: ImageSource | None = None, **options: Any) -> None:
-        sizes = {"layers": vit.config.num_hidden_layers, "heads": vit.config.num_attention_heads}
-        sizes |= {"prefix": vit.config.num_prefix_tokens, "labels": list(vit.labels)}
+        sizes = {"prefix": vit.config.num_prefix_tokens, "labels": list(vit.labels)}
         super().__init__(vit, image, **sizes | options)
         look = ["query", "layer", "head", "method", "fusion", "discard", "target", "second", "mass"]
         self._when([*look, "times", "measure"], lambda _: self._look())
@@ -119,9 +99,9 @@ class PatchAttention(PictureWidget):
     def _on_picture(self) -> None:
         """The forward pass that everything but relevance and the test is read from."""
         pixels = self._see()
-        with torch.inference_mode(), record_attention(self.vit) as attention, self.timed(self.vit):
-            last = self.vit(pixels)[-1]
-            probabilities = self.vit.logits(last)[0].float().softmax(-1).cpu() if self.labels else None
+        with torch.inference_mode(), record_attention(self.model) as attention, self.timed():
+            last = self.model(pixels)[-1]
+            probabilities = self.model.logits(last)[0].float().softmax(-1).cpu() if self.labels else None
         self._pixels, self._probabilities = pixels, probabilities
         self._attention = torch.stack([attention[layer][0] for layer in sorted(attention)]).float().cpu()
         self._norms = last[0, self.prefix :].float().norm(dim=-1).cpu()
@@ -133,7 +113,7 @@ class PatchAttention(PictureWidget):
             attention_distance(
                 self._attention,
                 grid=tuple(self.grid),
-                patch_size=self.vit.config.patch_size,
+                patch_size=self.model.config.patch_size,
                 prefix_tokens=self.prefix,
             )
         )
@@ -143,14 +123,14 @@ class PatchAttention(PictureWidget):
     def _class(self) -> int:
         """The class that is asked about."""
         if not self.classes:
-            raise ValueError(f"{self.vit.name} has no classes, so there is nothing to explain or to lose.")
+            raise ValueError(f"{self.model.name} has no classes, so there is nothing to explain or to lose.")
         return self.target if 0 <= self.target < len(self.labels) else self.classes[0][0]
 
     def _relevance_of(self, target: int) -> Tensor:
         """Patches that speak for a class: (patches). Computed once for each class and picture."""
         if target not in self._relevance:
             relevance = attention_relevance(
-                self.vit, lambda: self.vit.logits(self.vit(self._pixels)[-1])[:, target]
+                self.model, lambda: self.model.logits(self.model(self._pixels)[-1])[:, target]
             )
             self._relevance[target] = relevance[0, 0, self.prefix :].float().cpu()
         return self._relevance[target]
@@ -208,7 +188,7 @@ class PatchAttention(PictureWidget):
         """Hides and uncovers patches in the order of the (first) large map, and at random."""
         target, (title, weights) = self._class, self._large()[0]
         found = delete_and_insert(
-            self.vit, self._pixels, weights, target, watch=lambda share: self.send({"tested": share})
+            self.model, self._pixels, weights, target, watch=lambda share: self.send({"tested": share})
         )  # messages go at once; traits wait for the end
         random = found.random_areas
         answer = {

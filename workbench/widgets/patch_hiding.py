@@ -39,25 +39,19 @@ class PatchHiding(PictureWidget):
 
     _esm, _css = read_front("patch_hiding")
 
-    hidden = traitlets.List(traitlets.Int(), help="Patches that nobody may look at, row by row.").tag(
-        sync=True
-    )
-    order = traitlets.List(traitlets.Int(), help="Which patch is at each place; empty: as it was.").tag(
-        sync=True
-    )
+    hidden = traitlets.List(traitlets.Int(), help="Patches that nobody may look at, row by row.")
+    order = traitlets.List(traitlets.Int(), help="Which patch is at each place; empty: as it was.")
     positions = traitlets.Enum(
         ["own", "place", "none"],
         "own",
         help="Position embeddings: a patch brings its own along, gets that of its place, or has none.",
-    ).tag(sync=True)
-    layer = traitlets.Int(-1, help="The layer after which classes are read; -1: the last.").tag(sync=True)
-    top_k = traitlets.Int(5, min=1, max=50, help="How many classes are shown.").tag(sync=True)
-
-    bars = traitlets.List(help="[class, probability now, with all patches in place], best first.").tag(
-        sync=True
     )
-    by_layer = traitlets.List(help="[best class, its probability] after each layer, 0 first.").tag(sync=True)
-    kept = traitlets.List(help="Pictures kept to compare: name, base64 PNG, bars.").tag(sync=True)
+    layer = traitlets.Int(-1, help="The layer after which classes are read; -1: the last.")
+    top_k = traitlets.Int(5, min=1, max=50, help="How many classes are shown.")
+
+    bars = traitlets.List(help="[class, probability now, with all patches in place], best first.")
+    by_layer = traitlets.List(help="[best class, its probability] after each layer, 0 first.")
+    kept = traitlets.List(help="Pictures kept to compare: name, base64 PNG, bars.")
 
     def __init__(self, vit: ViT, image: ImageSource | None = None, **options: Any) -> None:
         self._pixels = None
@@ -123,19 +117,19 @@ class PatchHiding(PictureWidget):
     def _classes(self, *arrangement: Any) -> Tensor:
         """Class probabilities after every layer, (layers + 1, classes); see `rearranged`."""
         with MODEL_LOCK:
-            given = rearranged(self.vit, self._pixels, *arrangement)
-            return class_by_layer(self.vit, self.vit.encoder(*given)).cpu()
+            given = rearranged(self.model, self._pixels, *arrangement)
+            return class_by_layer(self.model, self.model.encoder(*given)).cpu()
 
     def _show(self) -> None:
         """Runs the encoder on what is in sight; nothing is changed if that cannot be done."""
-        with self.timed(self.vit):
+        with self.timed():
             now = self._classes(self.hidden, self.order or None, self.positions)
         layers = len(now) - 1
         layer = layers if self.layer < 0 else min(self.layer, layers)
         best = now[layer].topk(min(self.top_k, now.shape[1])).indices.tolist()
         favourite = int(self._whole[layer].argmax())
         best += [favourite] if favourite not in best else []
-        labels = self.vit.labels
+        labels = self.model.labels
         self.bars = [
             [labels[i], round(float(now[layer, i]), 5), round(float(self._whole[layer, i]), 5)] for i in best
         ]
@@ -144,7 +138,7 @@ class PatchHiding(PictureWidget):
     def _covered(self) -> bytes:
         """PNG of the picture with its patches in order and the hidden ones grey."""
         pixels = np.asarray(Image.open(io.BytesIO(self.picture)).convert("RGB"))
-        shown, size = np.empty_like(pixels), self.vit.config.patch_size
+        shown, size = np.empty_like(pixels), self.model.config.patch_size
         for place, patch in enumerate(self.order or range(self.grid[0] * self.grid[1])):
             (row, column), (from_row, from_column) = (divmod(at, self.grid[1]) for at in (place, patch))
             source = pixels[from_row * size :, from_column * size :][:size, :size]

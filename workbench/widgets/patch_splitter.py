@@ -36,31 +36,27 @@ class PatchSplitter(PictureWidget):
 
     _esm, _css = read_front("patch_splitter")
 
-    patch_size = traitlets.Int(help="Side of a patch in pixels; by default the checkpoint's.").tag(sync=True)
-    side = traitlets.Int(help="Side of a square of as many pixels; else the checkpoint's.").tag(sync=True)
-    keep_shape = traitlets.Bool(False, help="As many pixels, but in the picture's own shape.").tag(sync=True)
-    patch = traitlets.Int(0, help="The pinned patch, row by row; -1: the class token.").tag(sync=True)
-    output = traitlets.Int(0, help="Which number of the resulting vector is explained.").tag(sync=True)
+    patch_size = traitlets.Int(help="Side of a patch in pixels; by default the checkpoint's.")
+    side = traitlets.Int(help="Side of a square of as many pixels; else the checkpoint's.")
+    keep_shape = traitlets.Bool(False, help="As many pixels, but in the picture's own shape.")
+    patch = traitlets.Int(0, help="The pinned patch, row by row; -1: the class token.")
+    output = traitlets.Int(0, help="Which number of the resulting vector is explained.")
     words = traitlets.List(
         traitlets.Unicode(),
         ["[CLS]", "a", "cat", "looks", "at", "you", "[SEP]"],
         help="Word pieces of a sentence, to stand beside the patches.",
-    ).tag(sync=True)
+    )
 
-    own_patch_size = traitlets.Int(help="That of the checkpoint, which its matrix fits.").tag(sync=True)
-    own_side = traitlets.Int(help="Side of the pictures that the checkpoint was made for.").tag(sync=True)
-    prefix = traitlets.Int(help="Tokens in front of the patches.").tag(sync=True)
-    values = traitlets.Bytes(help="float16 (channels * patch * patch), what the matrix is given.").tag(
-        sync=True
-    )
-    colors = traitlets.Bytes(help="8 bit, the same before they were normalised.").tag(sync=True)
-    vectors = traitlets.Bytes(help="float16 (3, hidden): patch, position, their sum; or empty.").tag(
-        sync=True
-    )
-    weights = traitlets.Bytes(help="float16, the matrix's row for `output`; or empty.").tag(sync=True)
-    total = traitlets.List(help="Sum of the products, and the bias, for `output`.").tag(sync=True)
-    matrix = traitlets.Bytes(help="8 bit, signed: the projection, averaged down.").tag(sync=True)
-    matrix_shape = traitlets.List(help="Rows and columns of `matrix`, then its true ones.").tag(sync=True)
+    own_patch_size = traitlets.Int(help="That of the checkpoint, which its matrix fits.")
+    own_side = traitlets.Int(help="Side of the pictures that the checkpoint was made for.")
+    prefix = traitlets.Int(help="Tokens in front of the patches.")
+    values = traitlets.Bytes(help="float16 (channels * patch * patch), what the matrix is given.")
+    colors = traitlets.Bytes(help="8 bit, the same before they were normalised.")
+    vectors = traitlets.Bytes(help="float16 (3, hidden): patch, position, their sum; or empty.")
+    weights = traitlets.Bytes(help="float16, the matrix's row for `output`; or empty.")
+    total = traitlets.List(help="Sum of the products, and the bias, for `output`.")
+    matrix = traitlets.Bytes(help="8 bit, signed: the projection, averaged down.")
+    matrix_shape = traitlets.List(help="Rows and columns of `matrix`, then its true ones.")
 
     def __init__(self, vit: ViT, image: ImageSource | None = None, **options: object) -> None:
         side = round(math.prod(vit.config.image_size) ** 0.5)  # of a square of as many pixels
@@ -85,7 +81,7 @@ class PatchSplitter(PictureWidget):
         if not 1 <= patch <= side or side > 1024:
             raise ValueError(f"No picture of {side} pixels is cut into patches of {patch}.")
         own = (self._image.height, self._image.width)
-        size = cut_size(own if self.keep_shape else self.vit.preprocessing.size, side, patch)
+        size = cut_size(own if self.keep_shape else self.model.preprocessing.size, side, patch)
         count = size[0] * size[1] // patch**2
         if count > MOST_PATCHES:
             raise ValueError(
@@ -108,12 +104,12 @@ class PatchSplitter(PictureWidget):
     @torch.inference_mode()
     def _follow(self) -> None:
         """Follows the pinned patch from its pixels to its token."""
-        front, config = self.vit.embeddings, self.vit.config
+        front, config = self.model.embeddings, self.model.config
         patch = max(-1, min(self.patch, self.grid[0] * self.grid[1] - 1))
         output = max(0, min(self.output, config.hidden_size - 1))
         self._settle(patch=patch, output=output)
         values = split_patches(self._pixels, self.patch_size)[0, max(patch, 0)].float().cpu()
-        settings = self.vit.preprocessing
+        settings = self.model.preprocessing
         bands = values.unflatten(0, (3, -1))
         mean, std = (torch.tensor(part)[:, None] for part in (settings.mean, settings.std))
         self.values = to_bytes(values)
@@ -126,16 +122,16 @@ class PatchSplitter(PictureWidget):
         self.matrix_shape = [*small.shape, *matrix.shape]
         if self.patch_size != config.patch_size:
             self.vectors, self.weights, self.total = b"", b"", []
-            self.status = f"{self.vit.name} · its matrix takes patches of {config.patch_size} pixels only"
+            self.status = f"{self.model.name} · its matrix takes patches of {config.patch_size} pixels only"
             return
-        with self.timed(self.vit):
+        with self.timed():
             if patch < 0:
                 token = front.prefix_tokens[0, 0]
                 has_position = config.num_prefix_positions > 0
                 position = front.position_embeddings[0, 0] if has_position else torch.zeros_like(token)
                 steps = {"projected": token, "position": position, "token": token + position}
             else:
-                steps = projection_steps(self.vit, self._pixels, patch)
+                steps = projection_steps(self.model, self._pixels, patch)
         self.vectors = to_bytes(torch.stack([steps[name] for name in ("projected", "position", "token")]))
         self.weights = to_bytes(matrix[output]) if patch >= 0 else b""
         bias = float(front.projection.bias[output])

@@ -37,21 +37,20 @@ class PictureWidget(WorkbenchWidget):
     """
 
     upload = traitlets.Bytes(help="A file from the browser; emptied as soon as it is read.").tag(
-        sync=True, from_json=lambda value, _: bytes(value), echo_update=False
+        from_json=lambda value, _: bytes(value), echo_update=False
     )
-    upload_name = traitlets.Unicode(help="What the uploaded file is called.").tag(sync=True)
-    sample = traitlets.Unicode(help="The sample shown; empty for a picture of one's own.").tag(sync=True)
-    samples = traitlets.List(list(PICTURES), help="Samples to choose from.").tag(sync=True)
-    picture = traitlets.Bytes(help="PNG of what the model sees.").tag(sync=True)
-    grid = traitlets.List(help="Patches down and across.").tag(sync=True)
+    upload_name = traitlets.Unicode(help="What the uploaded file is called.")
+    sample = traitlets.Unicode(help="The sample shown; empty for a picture of one's own.")
+    samples = traitlets.List(list(PICTURES), help="Samples to choose from.")
+    picture = traitlets.Bytes(help="PNG of what the model sees.")
+    grid = traitlets.List(help="Patches down and across.")
 
     def __init__(self, vit: ViT, image: ImageSource | None = None, **options: Any) -> None:
         if vit.preprocessing is None:
             raise ValueError(f"{vit.name} came without a preprocessing, so it cannot read pictures.")
-        self.vit = vit
         if image is None:
             options.setdefault("sample", FIRST_PICTURE)
-        super().__init__(**options)
+        super().__init__(vit, **options)
         self._image = self._small(sample_image(self.sample) if image is None else load_image(image))
         self._on_picture()
         self._good, self._name = self.sample, self.sample or "picture"
@@ -66,11 +65,11 @@ class PictureWidget(WorkbenchWidget):
     def _see(self, size: tuple[int, int] | None = None, patch: int | None = None) -> Tensor:
         """What the model is given, (1, 3, height, width); sets `picture` and `grid`, by default for the
         checkpoint's own size and patches."""
-        pixels = prepare_image(self._image, self.vit.preprocessing, size)
-        patch = patch or self.vit.config.patch_size
-        self.picture = picture_png(pixels, self.vit.preprocessing)
+        pixels = prepare_image(self._image, self.model.preprocessing, size)
+        patch = patch or self.model.config.patch_size
+        self.picture = picture_png(pixels, self.model.preprocessing)
         self.grid = [pixels.shape[-2] // patch, pixels.shape[-1] // patch]
-        return pixels.to(self.vit.device, next(self.vit.parameters()).dtype)
+        return pixels.to(self.model.device, next(self.model.parameters()).dtype)
 
     def _on_upload(self, _: dict) -> None:
         data, name = self.upload, self.upload_name

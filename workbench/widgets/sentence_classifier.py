@@ -9,15 +9,15 @@ from matplotlib.figure import Figure
 
 from workbench import plots
 from workbench.bert import Bert
-from workbench.explain import class_probabilities, gradient_relevance, leave_one_out, words_of
-from workbench.widgets.base import guarded, read_front, to_bytes
-from workbench.widgets.one_text import OneTextWidget, moved_spans
+from workbench.explain import class_probabilities, gradient_relevance, leave_one_out
+from workbench.widgets.base import bars, guarded, read_front, to_bytes
+from workbench.widgets.text import TextWidget, moved_spans
 
 AT_ONCE = 300  # tokens that one answer may cost while words are left out; the view asks for the next
 IN_ALL = 8000  # of a long text only the most relevant words are left out
 
 
-class SentenceClassifier(OneTextWidget):
+class SentenceClassifier(TextWidget):
     """A sentence and the bars of its classes; a click on a word hides it from the model.
 
     Args:
@@ -34,67 +34,54 @@ class SentenceClassifier(OneTextWidget):
 
     _esm, _css = read_front("sentence_classifier")
 
-    target = traitlets.Unicode(help="The class whose reasons are shown; empty: the most probable one.").tag(
-        sync=True
-    )
-    hidden = traitlets.List(
-        help="Spans of characters (start, end) of words that the model must not see."
-    ).tag(sync=True)
+    text = traitlets.Unicode(help="The sentence, as it was typed.")
+    target = traitlets.Unicode(help="The class whose reasons are shown; empty: the most probable one.")
+    hidden = traitlets.List(help="Spans of characters (start, end) of words that the model must not see.")
 
-    bars = traitlets.List(help="[class, probability, the same with all words in sight].").tag(sync=True)
-    words = traitlets.List(help="{text, start, end, special, hidden, pieces} for each word.").tag(sync=True)
-    chosen = traitlets.Unicode(help="The class whose reasons are on the screen.").tag(sync=True)
-    relevance = traitlets.Bytes(help="float16 (words): share of the gradient relevance.").tag(sync=True)
-    left_out = traitlets.Bytes(help="float16 (words): fall of the probability without the word.").tag(
-        sync=True
-    )
-    tried = traitlets.List(help="Numbers of the words that have been left out so far.").tag(sync=True)
-    waiting = traitlets.Bool(help="More words are still to be left out.").tag(sync=True)
+    bars = traitlets.List(help="[class, probability, the same with all words in sight].")
+    words = traitlets.List(help="{text, start, end, special, hidden, pieces} for each word.")
+    chosen = traitlets.Unicode(help="The class whose reasons are on the screen.")
+    relevance = traitlets.Bytes(help="float16 (words): share of the gradient relevance.")
+    left_out = traitlets.Bytes(help="float16 (words): fall of the probability without the word.")
+    tried = traitlets.List(help="Numbers of the words that have been left out so far.")
+    waiting = traitlets.Bool(help="More words are still to be left out.")
 
     def __init__(
         self, bert: Bert, text: str = "The food was good, but the service was slow.", **options: Any
     ) -> None:
         super().__init__(bert, "sentence", "sentiment", text=text, **options)
-        self._watch("text", "head", "target", "hidden")
+        self._good = text  # the last text that could be read
+        self._show()
+        self._watch(["text", "head", "target", "hidden"])
 
     def _show(self) -> None:
         """Reads the sentence: first the bars; which words mattered follows when the view asks for it."""
         encoding = self._encode()
-        labels = self.bert.heads[self.head].labels
+        labels = self.model.heads[self.head].labels
         if self.target and self.target not in labels:
             self._settle(target="")  # of another head
-        words = words_of(encoding)
+        words = encoding.words
         spans = self.hidden if self.text == self._good else moved_spans(self.hidden, self._good, self.text)
         self._off = [
             number
             for number, word in enumerate(words)
             if not word.special and any(start < word.end and word.start < end for start, end in spans)
         ]
-        with self.timed(self.bert):
+        with self.timed():
             sets = [self._off, []] if self._off else [[]]
-            probabilities = class_probabilities(self.bert, self.head, encoding, sets)
-        now, full = probabilities[0].tolist(), probabilities[-1].tolist()
-        order = sorted(range(len(labels)), key=lambda label: -now[label])
+            probabilities = class_probabilities(self.model, self.head, encoding, sets)
+        order = probabilities[0].argsort(descending=True, stable=True).tolist()
         self._read, self._good = encoding, self.text
         self._settle(hidden=[(words[number].start, words[number].end) for number in self._off])
-        self.bars = [[labels[index], round(now[index], 5), round(full[index], 5)] for index in order]
+        self.bars = bars(labels, probabilities[0], probabilities[-1], order)
         self.words = [
-            {
-                "text": self.text[word.start : word.end] or word.pieces[0],
-                "start": word.start,
-                "end": word.end,
-                "special": word.special,
-                "hidden": number in self._off,
-                "pieces": list(word.pieces),
-            }
-            for number, word in enumerate(words)
+            chip | {"hidden": number in self._off} for number, chip in enumerate(self._words(encoding))
         ]
         self.chosen = self.target or labels[order[0]]
         self._todo: list[int] | None = None
         self._falls = torch.zeros(len(words))
         self.tried, self.waiting = [], True
         self.relevance = self.left_out = to_bytes(self._falls)
-        self.note = self._remark(encoding)
 
     def _act(self, content: dict) -> None:
         if content.get("do") == "explain":
@@ -108,9 +95,9 @@ class SentenceClassifier(OneTextWidget):
 
     def _explain_some(self) -> None:
         """First the gradient relevance; then a few words more are left out, the most relevant first."""
-        encoding, label = self._read, self.bert.heads[self.head].labels.index(self.chosen)
+        encoding, label = self._read, self.model.heads[self.head].labels.index(self.chosen)
         if self._todo is None:
-            relevance = gradient_relevance(self.bert, self.head, encoding, label, self._off)
+            relevance = gradient_relevance(self.model, self.head, encoding, label, self._off)
             order = relevance.argsort(descending=True).tolist()
             free = [
                 number for number in order if not self.words[number]["special"] and number not in self._off
@@ -120,7 +107,7 @@ class SentenceClassifier(OneTextWidget):
         else:
             some = self._todo[: max(1, AT_ONCE // len(encoding))]
             self._todo = self._todo[len(some) :]
-            self._falls[some] = leave_one_out(self.bert, self.head, encoding, label, some, self._off)
+            self._falls[some] = leave_one_out(self.model, self.head, encoding, label, some, self._off)
             self.left_out = to_bytes(self._falls)
             self.tried = [*self.tried, *some]
         self.waiting = bool(self._todo)

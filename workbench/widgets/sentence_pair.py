@@ -10,12 +10,12 @@ from matplotlib.figure import Figure
 from workbench import plots
 from workbench.attention import record_attention, sum_over_words
 from workbench.bert import Bert
-from workbench.widgets.base import read_front, to_bytes
+from workbench.widgets.base import bars, read_front, to_bytes
 from workbench.widgets.samples import SENTENCE_PAIRS
-from workbench.widgets.two_texts import TwoTextsWidget, words_of
+from workbench.widgets.text import TextWidget
 
 
-class SentencePair(TwoTextsWidget):
+class SentencePair(TextWidget):
     """A premise and a hypothesis, a bar for each class, and attention between their words.
 
     Args:
@@ -32,27 +32,25 @@ class SentencePair(TwoTextsWidget):
     """
 
     _esm, _css = read_front("sentence_pair")
+    fields = ("premise", "hypothesis")
+    pairs = SENTENCE_PAIRS
 
-    premise = traitlets.Unicode(help="What is known, segment 0.").tag(sync=True)
-    hypothesis = traitlets.Unicode(help="What is claimed, segment 1.").tag(sync=True)
-    attention_layer = traitlets.Int(-1, help="The layer whose attention is shown, from 0; -1: the last.").tag(
-        sync=True
-    )
-    attention_head = traitlets.Int(-1, help="The head whose attention is shown; -1: the mean.").tag(sync=True)
+    premise = traitlets.Unicode(help="What is known, segment 0.")
+    hypothesis = traitlets.Unicode(help="What is claimed, segment 1.")
+    attention_layer = traitlets.Int(-1, help="The layer whose attention is shown, from 0; -1: the last.")
+    attention_head = traitlets.Int(-1, help="The head whose attention is shown; -1: the mean.")
     direction = traitlets.Enum(
         ["hypothesis", "premise"], "hypothesis", help="Whose words look at the words of the other."
-    ).tag(sync=True)
-    pinned = traitlets.Int(-1, help="The word whose lines stay, as a number in `words`; -1: none.").tag(
-        sync=True
     )
-    editing = traitlets.Bool(False, help="A text is being typed: ticks stay where they are.").tag(sync=True)
+    pinned = traitlets.Int(-1, help="The word whose lines stay, as a number in `words`; -1: none.")
+    editing = traitlets.Bool(False, help="A text is being typed: ticks stay where they are.")
 
-    examples = traitlets.List(help="Pairs to pick.").tag(sync=True)
-    classes = traitlets.List(help="[label, probability, probability before the edit].").tag(sync=True)
-    words = traitlets.List(help="Words of both: text, segment, pieces, special.").tag(sync=True)
+    examples = traitlets.List(help="Pairs to pick.")
+    classes = traitlets.List(help="[label, probability, probability before the edit].")
+    words = traitlets.List(help="Words of both: text, segment, pieces, special.")
     weights = traitlets.Bytes(
         help="float16 (words that look, words looked at), words of one sentence and of the other."
-    ).tag(sync=True)
+    )
 
     def __init__(
         self,
@@ -62,41 +60,29 @@ class SentencePair(TwoTextsWidget):
         head: str = "nli",
         **options: Any,
     ) -> None:
-        self.head = head
         examples = [" / ".join(pair[:2]) for pair in SENTENCE_PAIRS]
         texts = {"premise": premise, "hypothesis": hypothesis, "examples": examples}
-        super().__init__(bert, head, "compare two sentences with", **texts | options)
-        if bert.heads[head].kind != "sentence":
-            raise ValueError(f"The head {head!r} of {bert.name} does not judge sentences.")
+        super().__init__(bert, "sentence", "nli", head=head, choices=[head], **texts | options)
+        self._show()
         self._watch(["premise", "hypothesis"], ["attention_layer", "attention_head", "direction"])
         self.observe(self._on_editing, "editing")
 
     def _on_editing(self, _: Any) -> None:
-        self._before = dict(self._now)
-
-    def _act(self, content: dict) -> None:
-        if content.get("do") == "swap":
-            self._settle(premise=self.hypothesis, hypothesis=self.premise)
-            self._show()
-        elif content.get("do") == "example":
-            premise, hypothesis, _ = SENTENCE_PAIRS[int(content["index"])]
-            self._settle(premise=premise, hypothesis=hypothesis)
-            self._show()
+        self._before = self._now
 
     def _show(self) -> None:
-        tokenizer = self.bert.tokenizer
-        pieces = tokenizer.pieces(self.premise), tokenizer.pieces(self.hypothesis, segment=1)
-        encoding = self._fits(tokenizer.pack(*pieces))
-        with torch.inference_mode(), record_attention(self.bert) as attention, self.timed(self.bert):
-            states = self.bert(**encoding.tensors(self.bert.device))
-            logits = self.bert.logits(self.head, states[-1])[0]
-        now = dict(zip(self.bert.heads[self.head].labels, logits.float().softmax(-1).tolist(), strict=True))
+        encoding = self._encode()
+        with torch.inference_mode(), record_attention(self.model) as attention, self.timed():
+            states = self.model(**encoding.tensors(self.model.device))
+            logits = self.model.logits(self.head, states[-1])[0]
+        now = logits.float().softmax(-1).cpu()
         if not self.editing:  # while somebody types, the ticks stay at the answer before the first key
             self._before = getattr(self, "_now", now)
         self._now = now
-        self.classes = [[label, round(now[label], 5), round(self._before[label], 5)] for label in now]
-        words, place = words_of(encoding, self.premise, self.hypothesis)
-        counts = torch.bincount(torch.tensor(place)).to(self.bert.device)
+        labels = self.model.heads[self.head].labels
+        self.classes = bars(labels, now, self._before, range(len(labels)))
+        words, place = self._words(encoding), encoding.word_numbers
+        counts = torch.bincount(torch.tensor(place)).to(self.model.device)
         self._maps = []  # by layer: (heads, word, word), the mean over the looking word's pieces
         for layer in range(self.layers):
             paid = sum_over_words(attention[layer][0].float(), place)  # (heads, token, word)
@@ -106,13 +92,10 @@ class SentencePair(TwoTextsWidget):
         if not there or (self.words and self.words[at : at + 1] != words[at : at + 1]):
             self._settle(pinned=-1)  # another word stands there now
         self.words = words
-        self.note = self._remark(encoding, self.premise, self.hypothesis)
         self._look()
 
     def _look(self) -> None:
-        heads = self._maps[self._chosen(self.attention_layer)]
-        head = self.attention_head
-        attention = heads[head] if 0 <= head < self.heads else heads.mean(0)
+        attention = self._of_head(self._maps[self._layer(self.attention_layer)], self.attention_head)
         sides = [
             [at for at, word in enumerate(self.words) if word["segment"] == side and not word["special"]]
             for side in (0, 1)

@@ -12,13 +12,13 @@ from workbench.bert import Bert
 from workbench.tasks import SpanWindow, best_spans, span_windows
 from workbench.widgets.base import read_front, to_bytes
 from workbench.widgets.samples import PASSAGES
-from workbench.widgets.two_texts import TwoTextsWidget
+from workbench.widgets.text import TextWidget
 
 LONGEST_PASSAGE = 50_000  # characters
 MAP = 64  # most tokens on a side of the start x end map
 
 
-class SpanExtraction(TwoTextsWidget):
+class SpanExtraction(TextWidget):
     """A passage and a question; the answer is a span of the passage (BERT, section 4.2).
 
     Args:
@@ -34,32 +34,30 @@ class SpanExtraction(TwoTextsWidget):
     """
 
     _esm, _css = read_front("span_extraction")
+    fields = ("question", "passage")
+    pairs = [(question, passage) for passage, question in PASSAGES]
 
-    question = traitlets.Unicode(help="The question, segment 0.").tag(sync=True)
-    passage = traitlets.Unicode(help="The passage, segment 1.").tag(sync=True)
-    top_k = traitlets.Int(5, min=1, max=20, help="How many answers are listed.").tag(sync=True)
-    longest = traitlets.Int(30, min=1, max=100, help="Most word pieces in an answer.").tag(sync=True)
+    question = traitlets.Unicode(help="The question, segment 0.")
+    passage = traitlets.Unicode(help="The passage, segment 1.")
+    top_k = traitlets.Int(5, min=1, max=20, help="How many answers are listed.")
+    longest = traitlets.Int(30, min=1, max=100, help="Most word pieces in an answer.")
     threshold = traitlets.Float(
         0.0, help="An answer counts if its score beats that of no answer by more than this."
-    ).tag(sync=True)
-    pinned = traitlets.Int(0, help="Which answer is highlighted, 0: the best.").tag(sync=True)
-    window = traitlets.Int(-1, help="Which window is shown; -1: that of the pinned answer.").tag(sync=True)
+    )
+    pinned = traitlets.Int(0, help="Which answer is highlighted, 0: the best.")
+    window = traitlets.Int(-1, help="Which window is shown; -1: that of the pinned answer.")
     chosen = traitlets.Int(
         -1, help="Token of the window whose vector is shown, from 0; -1: the answer's first."
-    ).tag(sync=True)
-
-    examples = traitlets.List(help="Passages to pick: their questions.").tag(sync=True)
-    answers = traitlets.List(help="[text, start, end, probability, window], best first.").tag(sync=True)
-    view = traitlets.Dict(help="The window on the screen; see `_look`.").tag(sync=True)
-    bars = traitlets.Bytes(help="float16 (2, tokens): start and end of each token of the window.").tag(
-        sync=True
     )
+
+    examples = traitlets.List(help="Passages to pick: their questions.")
+    answers = traitlets.List(help="[text, start, end, probability, window], best first.")
+    view = traitlets.Dict(help="The window on the screen; see `_look`.")
+    bars = traitlets.Bytes(help="float16 (2, tokens): start and end of each token of the window.")
     joint = traitlets.Bytes(
         help="float16 (starts, longest): spans of the map, by their first token and their length."
-    ).tag(sync=True)
-    vectors = traitlets.Bytes(help="float16 (5, hidden): S, E, T of the chosen token, S x T, E x T.").tag(
-        sync=True
     )
+    vectors = traitlets.Bytes(help="float16 (5, hidden): S, E, T of the chosen token, S x T, E x T.")
 
     def __init__(
         self,
@@ -69,15 +67,10 @@ class SpanExtraction(TwoTextsWidget):
         **options: Any,
     ) -> None:
         texts = {"question": question, "passage": passage, "examples": [pair[1] for pair in PASSAGES]}
-        super().__init__(bert, "span", "find answers with", **texts | options)
+        super().__init__(bert, "span", "span", **texts | options)
         self._text: str | None = None  # the passage that was read
+        self._show()
         self._watch(["question", "passage"], ["top_k", "longest", "threshold", "pinned", "window", "chosen"])
-
-    def _act(self, content: dict) -> None:
-        if content.get("do") == "example":
-            passage, question = PASSAGES[int(content["index"])]
-            self._settle(question=question, passage=passage)
-            self._show()
 
     def _on_look(self, change: dict) -> None:
         if change["name"] in ("pinned", "window"):
@@ -90,17 +83,17 @@ class SpanExtraction(TwoTextsWidget):
         if len(self.passage) > LONGEST_PASSAGE:
             raise ValueError(
                 f"The passage has {len(self.passage):,} characters; this widget reads up to "
-                f"{LONGEST_PASSAGE:,}: please shorten it. The last passage that fitted is still shown."
+                f"{LONGEST_PASSAGE:,}: please shorten it."
             )
-        with self.timed(self.bert):
-            windows = span_windows(self.bert, self.question, self.passage, self._progress)
+        with self.timed():
+            windows = span_windows(self.model, self.question, self.passage, self._progress)
         if self._text is not None:  # not what was asked for at the beginning
             self._settle(pinned=0, window=-1)
             if self._text != self.passage:
                 self._settle(chosen=-1)
         self._windows, self._text = windows, self.passage
         self._look()
-        self.note = self._remark(windows[self.view["window"]].encoding, self.question, self.passage)
+        self.note = self._remark(windows[self.view["window"]].encoding)
 
     def _progress(self, done: int, count: int) -> None:
         if count > 1:  # at once: traits wait until the answer is there
@@ -145,7 +138,7 @@ class SpanExtraction(TwoTextsWidget):
             "no_answer_probability": round(best.no_answer, 6),
             "best": round(score, 3),
             "answered": score > best.no_answer_score + self.threshold,
-            "asked": self.bert.tokenizer.backend.decode(
+            "asked": self.model.tokenizer.backend.decode(
                 [token.id for token in window.encoding.tokens[1 : window.inside.start - 1]]
             ),
             **self._dots(window, window.inside[chosen]),
@@ -154,7 +147,7 @@ class SpanExtraction(TwoTextsWidget):
         inside = slice(window.inside.start, window.inside.stop)
         self.bars = to_bytes(window.probabilities[inside].T.contiguous())
         self.joint = to_bytes(self._band(window.joint(self.longest), *self.view["map"]))
-        trained = self.bert.heads["span"].weight.detach().float().cpu()  # (2, hidden)
+        trained = self.model.heads["span"].weight.detach().float().cpu()  # (2, hidden)
         vector = window.vectors[window.inside[chosen]]
         self.vectors = to_bytes(torch.cat([trained, vector[None], trained * vector]))
 
@@ -167,7 +160,7 @@ class SpanExtraction(TwoTextsWidget):
         return float(window.scores[first, 0] + window.scores[last, 1])
 
     def _dots(self, window: SpanWindow, index: int) -> dict[str, list[float]]:
-        bias = self.bert.heads["span"].bias.detach().float().cpu()
+        bias = self.model.heads["span"].bias.detach().float().cpu()
         return {
             "dots": [round(value, 3) for value in (window.scores[index] - bias).tolist()],
             "bias": [round(value, 3) for value in bias.tolist()],

@@ -1,0 +1,114 @@
+"""What the widgets on texts share: texts that fit, a head, examples, and remarks on odd input."""
+
+import os.path
+from collections.abc import Sequence
+from typing import Any
+
+import traitlets
+
+from workbench.bert import Bert
+from workbench.tasks import find_head
+from workbench.text import Encoding
+from workbench.widgets.base import WorkbenchWidget
+
+FOR_PAIRS = ("nsp", "nli")  # heads of kind "sentence" that read two texts
+
+
+class TextWidget(WorkbenchWidget):
+    """Base of the widgets on one text or two.
+
+    Args:
+        bert: a checkpoint.
+        kind: of the heads that fit: "mlm", "sentence", "word" or "span".
+        usual: the head to begin with, if there is one of that name.
+        options: `head` is another one to begin with.
+
+    Raises:
+        ValueError: the checkpoint has no such head.
+    """
+
+    head = traitlets.Unicode(help="The name of the head that answers.")
+    choices = traitlets.List(help="Heads of the checkpoint that fit.")
+    note = traitlets.Unicode(help="A remark about texts that can be read, but should be read with care.")
+
+    fields = ("text",)  # the traits that hold the texts, first segment first
+    pairs: Sequence[tuple] = ()  # examples to pick, a text for each field
+
+    def __init__(self, bert: Bert, kind: str, usual: str, **options: Any) -> None:
+        fitting = [name for name, head in bert.heads.items() if head.kind == kind]
+        choices = options.pop("choices", [name for name in fitting if name not in FOR_PAIRS])
+        name = options.pop("head", None) or (usual if usual in choices else next(iter(choices), usual))
+        head = find_head(bert, name, kind, usual)
+        choices = choices if head in choices else [*choices, head]
+        super().__init__(bert, head=head, choices=choices, **options)
+
+    @property
+    def texts(self) -> list[str]:
+        """The texts as they were typed, one for each segment."""
+        return [getattr(self, name) for name in self.fields]
+
+    def _on_show(self, change: dict) -> None:
+        if self.head not in self.choices:
+            raise ValueError(f"There is no head {self.head!r} here; there are: {', '.join(self.choices)}.")
+        try:
+            self._show()
+        except ValueError as error:
+            raise ValueError(f"{error} What was read last is still shown.") from error
+
+    def _act(self, content: dict) -> None:
+        if content.get("do") == "swap":
+            self._change(**dict(zip(self.fields, reversed(self.texts), strict=True)))
+        elif content.get("do") == "example":
+            self._change(**dict(zip(self.fields, self.pairs[int(content["index"])], strict=False)))
+
+    def _encode(self, masked: Sequence = (), seed: int = 0) -> Encoding:
+        """The texts as the model reads them, with a remark in `note`."""
+        limit = self.model.config.max_position_embeddings
+        encoding = self.model.tokenizer.encode(*self.texts, masks=masked, max_length=limit, seed=seed)
+        self.note = self._remark(encoding)
+        return encoding
+
+    def _remark(self, encoding: Encoding) -> str:
+        """One sentence about texts that the model reads but does not know much about, or nothing."""
+        texts = self.texts
+        if len(texts) == 2 and texts[0].strip().lower() == texts[1].strip().lower():
+            return "Both texts are the same. Training has hardly any such pairs, so do not expect much sense."
+        pieces = [token for token in encoding.tokens if token.word is not None]
+        words = sum(not word.special for word in encoding.words)
+        unknown = sum(token.id == self.model.tokenizer.unk_id for token in pieces)
+        letters = "".join(texts)
+        foreign = sum(letter.isalpha() and not letter.isascii() for letter in letters)
+        advice = "it answers all the same, but do not trust it."
+        if unknown > 0.1 * words or foreign > 0.3 * len(letters):
+            return f"Much of this is not English, or unknown to this checkpoint: {advice}"
+        if words > 3 and len(pieces) > 1.4 * words:
+            return (
+                f"The {words} words fall into {len(pieces)} pieces, as words do that this checkpoint hardly "
+                f"knows (another language?): {advice}"
+            )
+        return ""
+
+    def _words(self, encoding: Encoding) -> list[dict]:
+        """What the chips show: words as they were typed; [CLS] and [SEP] are words without characters."""
+        texts = self.texts
+        return [
+            {
+                "text": texts[word.segment][word.start : word.end] or word.pieces[0],
+                "start": word.start,
+                "end": word.end,
+                "segment": word.segment,
+                "pieces": list(word.pieces),
+                "special": word.special,
+            }
+            for word in encoding.words
+        ]
+
+
+def moved_spans(spans: Sequence[Sequence], old: str, new: str) -> list[tuple]:
+    """Spans (start, end, ...) after a text was edited, where the text around them stayed the same."""
+    before = len(os.path.commonprefix([old, new]))
+    after = len(os.path.commonprefix([old[before:][::-1], new[before:][::-1]]))
+    shift = len(new) - len(old)
+    kept = [tuple(span) for span in spans if span[1] <= before]
+    moved = [(start + shift, end + shift, *rest) for start, end, *rest in spans if start >= len(old) - after]
+    return kept + [span for span in moved if span not in kept]
