@@ -1,6 +1,7 @@
 // AttentionExplorer: draws maps that Python computed and reports clicks. See attention_explorer.py for the traits.
 
-import { element, frame, listen, percent, readFloat16, select, sender, typedText } from "./shared.js";
+import { select, typedText } from "./parts.js";
+import { element, frame, listen, percent, readFloat16, sender } from "./shared.js";
 
 function render({ model, el }) {
   const { content, ask, stop, root } = frame(model, el, "attention-explorer");

@@ -1,6 +1,7 @@
 // FineTuning: draws what Python computed and reports clicks. See fine_tuning.py for the traits.
 
-import { element, frame, listen, percent, readFloat16, sender, typedText } from "./shared.js";
+import { typedText } from "./parts.js";
+import { element, frame, listen, percent, readFloat16, sender } from "./shared.js";
 
 function render({ model, el }) {
   const { content, ask, stop, root } = frame(model, el, "fine-tuning");

@@ -1,6 +1,7 @@
 // NextSentence: draws what Python computed and reports clicks. See next_sentence.py for the traits.
 
-import { element, frame, listen, percent, readFloat16, select, sender } from "./shared.js";
+import { select } from "./parts.js";
+import { element, frame, listen, percent, readFloat16, sender } from "./shared.js";
 import { exampleMenu, numbered, resultBar, reuse, textField } from "./two_texts.js";
 
 function render({ model, el }) {

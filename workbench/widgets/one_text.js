@@ -1,6 +1,7 @@
 // What SentenceClassifier and TokenTagger share: the text to type in, and words that the arrow keys walk along.
 
-import { element, typedText } from "./shared.js";
+import { typedText } from "./parts.js";
+import { element } from "./shared.js";
 
 // A field for the text; each change is sent. While Python is busy, Jupyter keeps the last one back.
 export function textField(model, send, label) {

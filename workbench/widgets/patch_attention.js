@@ -1,8 +1,9 @@
 // PatchAttention: draws maps that Python computed and reports clicks. See patch_attention.py for the traits.
 
 import { mapTest, plotAxes, plotDot, sizedPen } from "./map_test.js";
+import { select } from "./parts.js";
 import { patchArea, patchBoard, pictureInput, pictureOf } from "./picture.js";
-import { element, frame, listen, percent, readFloat16, select, sender } from "./shared.js";
+import { element, frame, listen, percent, readFloat16, sender } from "./shared.js";
 
 const PALETTES = {
   // evenly spaced colours, from nothing to most

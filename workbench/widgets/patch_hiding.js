@@ -1,7 +1,8 @@
 // PatchHiding: draws what Python computed and reports clicks. See patch_hiding.py for the traits.
 
+import { select } from "./parts.js";
 import { patchArea, patchBoard, pictureInput, pictureOf } from "./picture.js";
-import { element, frame, listen, percent, select, sender } from "./shared.js";
+import { element, frame, listen, percent, sender } from "./shared.js";
 
 function render({ model, el }) {
   const { content, ask, stop, root } = frame(model, el, "patch-hiding");

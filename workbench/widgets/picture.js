@@ -1,6 +1,7 @@
 // What the widgets on one picture share: choosing a picture, showing it, and walking over its patches.
 
-import { element, listen, select } from "./shared.js";
+import { select } from "./parts.js";
+import { element, listen } from "./shared.js";
 
 const LARGEST = 1024; // pixels of the long side that are sent
 const AS_IT_IS = 2 ** 20; // files below this many bytes are sent as they are

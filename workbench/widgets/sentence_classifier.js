@@ -1,7 +1,8 @@
 // SentenceClassifier: draws what Python computed and reports clicks. See sentence_classifier.py for the traits.
 
 import { refill, roving, textField } from "./one_text.js";
-import { element, frame, listen, percent, readFloat16, select, sender } from "./shared.js";
+import { select } from "./parts.js";
+import { element, frame, listen, percent, readFloat16, sender } from "./shared.js";
 
 function render({ model, el }) {
   const { content, ask, stop, root } = frame(model, el, "sentence-classifier");

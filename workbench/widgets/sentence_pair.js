@@ -1,6 +1,7 @@
 // SentencePair: draws what Python computed and reports clicks. See sentence_pair.py for the traits.
 
-import { element, frame, listen, percent, readFloat16, select, sender } from "./shared.js";
+import { select } from "./parts.js";
+import { element, frame, listen, percent, readFloat16, sender } from "./shared.js";
 import { exampleMenu, numbered, penOf, resultBar, reuse, roam, textField } from "./two_texts.js";
 
 function render({ model, el }) {

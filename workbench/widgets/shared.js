@@ -1,16 +1,27 @@
-// What all widgets share. `read_front` joins the modules.
+// What every view stands on: elements, numbers, the frame around it, and the kernel's stand-in in a saved
+// page.
 
-// element("button", { class: "chip", onclick: f }, "text", child): text is always set as text.
-export function element(tag, options = {}, ...children) {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(options)) {
-    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
-    else if (value === true) node.setAttribute(name, "");
-    else if (value !== false && value != null) node.setAttribute(name, value);
+const DRAWINGS = ["svg", "line", "polyline", "circle", "text"];
+
+// element("button.plain", { onclick: f }, "text", child): text is always set as text, never as HTML.
+export function element(name, ...children) {
+  const [tag, ...classes] = name.split(".");
+  const drawn = DRAWINGS.includes(tag);
+  const node = drawn
+    ? document.createElementNS("http://www.w3.org/2000/svg", tag)
+    : document.createElement(tag);
+  const options = children[0]?.constructor === Object ? children.shift() : {};
+  if (classes.length) node.setAttribute("class", classes.join(" "));
+  for (const [option, value] of Object.entries(options)) {
+    if (option.startsWith("on")) node.addEventListener(option.slice(2), value);
+    else if (value === true) node.setAttribute(option, "");
+    else if (value !== false && value != null) node.setAttribute(option, value);
   }
   node.append(...children.filter((child) => child != null));
   return node;
 }
+
+// --- numbers
 
 // A number between 0 and 1 as percent, with more digits where they matter.
 export function percent(share) {
@@ -18,6 +29,16 @@ export function percent(share) {
   const digits = value >= 9.95 ? value.toFixed(0) : value >= 0.1 ? value.toFixed(1) : "< 0.1";
   return `${digits} %`.replaceAll(" ", "\u00a0"); // never torn apart at the end of a line
 }
+
+// A number with a true minus sign.
+export function fixed(value, digits) {
+  const rounded = Math.round(value * 10 ** digits) / 10 ** digits + 0; // + 0: no minus before zero
+  return rounded.toFixed(digits).replace("-", "\u2212");
+}
+
+export const range = (count) => [...Array(count).keys()];
+
+export const within = (value, least, most) => Math.min(most, Math.max(least, value));
 
 // float16 bytes (a DataView) -> rows of numbers.
 export function readFloat16(view, columns) {
@@ -34,34 +55,31 @@ export function readFloat16(view, columns) {
   return rows;
 }
 
-// What is typed in a field. Half a character (a lone surrogate) would be lost on the way to Python.
-export const typedText = (field) => field.value.toWellFormed?.() ?? field.value;
+// --- the frame
 
-// A labelled native control; `change` gets its value as text.
-export function select(label, choices, change) {
-  const control = element("select", { onchange: () => change(control.value) });
-  for (const [value, text] of choices) control.append(element("option", { value }, text));
-  return [element("label", { class: "field" }, label, control), control];
-}
-
-// The frame of a widget, with a class of its own for its style: a place for content, an error line and a status
-// line.
+// The frame of a widget: a place for content, an error line and a status line, inside a class of its own.
+// Gives
+//   root, content; get(trait);
+//   set({ trait: value }): what only changes the look; send({ trait: value }): what Python answers;
+//   message({ do: "…" }): asks Python for something else; ask(): Python was asked by another way;
+//   show(draw, options): see there.
 export function frame(model, el, name) {
-  const content = element("div", { class: "content" });
-  const error = element("p", { class: "error", role: "alert" });
-  const status = element("p", { class: "status", role: "status" });
-  const root = element("div", { class: `workbench ${name}` }, content, error, status);
+  const content = element("div.content");
+  const error = element("p.error", { role: "alert" });
+  const status = element("p.status", { role: "status" });
+  const root = element(`div.workbench.${name}`, content, error, status);
   // Otherwise the notebook takes typed letters as commands ("dd" deletes the cell).
   root.addEventListener("keydown", (event) => event.stopPropagation());
   el.replaceChildren(root);
+  const get = (trait) => model.get(trait);
   let waiting = 0;
+
   const tell = () => {
     clearTimeout(waiting);
     root.classList.remove("waiting");
-    error.textContent = model.get("error");
-    status.textContent = model.get("status");
+    error.textContent = get("error");
+    status.textContent = get("status");
   };
-  // Call it when something was asked of Python.
   const ask = () => {
     clearTimeout(waiting);
     if (model.saved) {
@@ -75,28 +93,51 @@ export function frame(model, el, name) {
       }, 8000);
     }, 300);
   };
+  const set = (values) => {
+    for (const [trait, value] of Object.entries(values)) model.set(trait, value);
+    model.save_changes();
+  };
+  const send = (values) => {
+    const differs = ([trait, value]) => JSON.stringify(get(trait)) !== JSON.stringify(value);
+    const changed = Object.entries(values).filter(differs);
+    if (!changed.length && !model.saved) return; // Python would not answer
+    if (!model.saved) set(Object.fromEntries(changed));
+    ask();
+  };
+  const message = (what) => {
+    if (!model.saved) model.send(what);
+    ask();
+  };
   const stop = listen(model, ["revision"], tell);
   tell();
-  return { root, content, ask, stop };
-}
 
-// send({ text: "…" }) sets traits and asks Python, if that changes anything; message({ do: "…" }) asks for
-// something else. Saved pages say that nothing is computed there.
-export function sender(model, ask) {
-  const send = (values) => {
-    if (model.saved) return ask();
-    const same = (name, value) => JSON.stringify(model.get(name)) === JSON.stringify(value);
-    const changed = Object.entries(values).filter(([name, value]) => !same(name, value));
-    if (!changed.length) return; // Python would not answer
-    for (const [name, value] of changed) model.set(name, value);
-    model.save_changes();
-    ask();
+  // Draws now, after each answer and after a change of these traits; resized() is called when the width has
+  // changed, heard(message) when Python tells something meanwhile. Returns what undoes all that, and calls
+  // end().
+  const show = (draw, { traits = [], resized = () => {}, heard = () => {}, end = () => {} } = {}) => {
+    const drawAll = () => {
+      draw();
+      root.dataset.revision = get("revision"); // tests wait for it
+    };
+    let width = 0;
+    const watch = new ResizeObserver(() => {
+      if (root.clientWidth === width) return;
+      width = root.clientWidth;
+      resized();
+    });
+    const forget = listen(model, ["revision", ...traits], drawAll);
+    model.on("msg:custom", heard);
+    watch.observe(root);
+    drawAll();
+    return () => {
+      stop();
+      forget();
+      model.off("msg:custom", heard);
+      watch.disconnect();
+      end();
+    };
   };
-  const message = (content) => {
-    if (!model.saved) model.send(content);
-    ask();
-  };
-  return { send, message };
+  return { root, content, get, set, send, message, ask, show, stop };
 }
 
 // Calls `draw` once after any of these traits changed, and after the theme did, as canvases keep its colours;
@@ -112,7 +153,8 @@ export function listen(model, names, draw) {
     });
   };
   for (const name of names) model.on(`change:${name}`, plan);
-  const theme = new MutationObserver(() => setTimeout(plan, 300)); // its colours are loaded after its name is set
+  // The theme's colours are loaded after its name is set.
+  const theme = new MutationObserver(() => setTimeout(plan, 300));
   theme.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light"] });
   return () => {
     theme.disconnect();
@@ -127,15 +169,15 @@ export function savedModel(state) {
     const bytes = Uint8Array.from(atob(value.bytes), (letter) => letter.charCodeAt(0));
     state[name] = new DataView(bytes.buffer);
   }
-  const listeners = {};
+  const calls = {};
+  const nothing = () => {};
+  const on = (event, call) => {
+    calls[event] = [...(calls[event] ?? []), call];
+  };
   const set = (name, value) => {
     state[name] = value;
-    for (const call of listeners[`change:${name}`] ?? []) call();
+    for (const call of calls[`change:${name}`] ?? []) call();
   };
-  const on = (event, call) => {
-    listeners[event] = [...(listeners[event] ?? []), call];
-  };
-  const nothing = () => {};
   return {
     saved: true,
     get: (name) => state[name],
@@ -145,4 +187,23 @@ export function savedModel(state) {
     send: nothing,
     save_changes: nothing,
   };
+}
+
+// --- until every view is made of parts
+
+export function sender(model, ask) {
+  const send = (values) => {
+    if (model.saved) return ask();
+    const same = (name, value) => JSON.stringify(model.get(name)) === JSON.stringify(value);
+    const changed = Object.entries(values).filter(([name, value]) => !same(name, value));
+    if (!changed.length) return;
+    for (const [name, value] of changed) model.set(name, value);
+    model.save_changes();
+    ask();
+  };
+  const message = (content) => {
+    if (!model.saved) model.send(content);
+    ask();
+  };
+  return { send, message };
 }

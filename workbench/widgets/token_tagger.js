@@ -1,7 +1,8 @@
 // TokenTagger: draws what Python computed and reports clicks. See token_tagger.py for the traits.
 
 import { refill, roving, textField } from "./one_text.js";
-import { element, frame, listen, percent, readFloat16, select, sender } from "./shared.js";
+import { select } from "./parts.js";
+import { element, frame, listen, percent, readFloat16, sender } from "./shared.js";
 
 function render({ model, el }) {
   const { content, ask, stop, root } = frame(model, el, "token-tagger");

@@ -1,6 +1,7 @@
 // What the widgets on two texts share: text fields, result bars, and tokens that arrow keys walk through.
 
-import { element, percent, typedText } from "./shared.js";
+import { typedText } from "./parts.js";
+import { element, percent } from "./shared.js";
 
 // A labelled field for a text; each change is sent. While Python is busy, Jupyter keeps the last one back.
 export function textField(model, send, name, label, kind = "") {
