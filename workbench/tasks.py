@@ -42,7 +42,7 @@ class MaskGuess:
 
 
 @dataclass(frozen=True)
-class NextSentence:
+class NextSentencePrediction:
     """`is_next`: the probability that the second sentence follows the first."""
 
     is_next: float
@@ -103,6 +103,11 @@ class SpanWindow:
         return range(passage[0], passage[-1])  # the last one is [SEP]
 
     @property
+    def tokens(self) -> tuple[Token, ...]:
+        """The passage's tokens."""
+        return self.encoding.tokens[self.inside.start : self.inside.stop]
+
+    @property
     def probabilities(self) -> Tensor:
         """Of each token to be the start and the end, softmax over the tokens: (tokens, 2)."""
         return self.scores.softmax(0)
@@ -116,6 +121,16 @@ class SpanWindow:
     def no_answer(self) -> float:
         """The same as a probability."""
         return float(self.probabilities[0].prod())
+
+    def span(self, start: int, end: int) -> range:
+        """The tokens between two characters of the passage, counted in `tokens`; empty if none is here."""
+        found = [at for at, token in enumerate(self.tokens) if start <= token.start and token.end <= end]
+        return range(found[0], found[-1] + 1) if found else range(0)
+
+    def score(self, span: range) -> float:
+        """S.T_i + E.T_j of a span of `tokens`."""
+        scores = self.scores[self.inside.start :]
+        return float(scores[span[0], 0] + scores[span[-1], 1])
 
     def joint(self, longest: int = 30) -> Tensor:
         """Probabilities of all spans of the passage: (start, end), 0 where a span is impossible."""
@@ -173,6 +188,11 @@ def find_head(bert: Bert, name: str | None, kind: str, usual: str) -> str:
 def _hidden_states(bert: Bert, encoding: Encoding, visible: Tensor | None = None) -> tuple[Tensor, ...]:
     with MODEL_LOCK:
         return bert(**encoding.tensors(bert.device), attention_mask=visible)
+
+
+def _sentence_probabilities(bert: Bert, head: str, *texts: str) -> Tensor:
+    encoding = bert.tokenizer.encode(*texts, max_length=_limit(bert))
+    return bert.logits(head, _hidden_states(bert, encoding)[-1])[0].float().softmax(-1)  # (classes)
 
 
 def _windows(
@@ -273,14 +293,13 @@ def fill_mask(
 
 
 @torch.inference_mode()
-def next_sentence(bert: Bert, first: str, second: str) -> NextSentence:
+def next_sentence(bert: Bert, first: str, second: str) -> NextSentencePrediction:
     """How likely the second sentence follows the first (BERT, section 3.1, task 2).
 
     Raises `ValueError` for empty or too long texts, or without the head "nsp".
     """
     head = find_head(bert, "nsp", "sentence", "nsp")
-    encoding = bert.tokenizer.encode(first, second, max_length=_limit(bert))
-    return NextSentence(float(bert.logits(head, _hidden_states(bert, encoding)[-1])[0].softmax(-1)[0]))
+    return NextSentencePrediction(float(_sentence_probabilities(bert, head, first, second)[0]))
 
 
 def attention_between(maps: Tensor, encoding: Encoding) -> Tensor:
@@ -314,18 +333,14 @@ def classify_sentence(bert: Bert, text: str, head: str | None = None) -> list[Ca
         ValueError: empty or too long text, or no such head.
     """
     head = find_head(bert, head, "sentence", "sentiment")
-    encoding = bert.tokenizer.encode(text, max_length=_limit(bert))
-    logits = bert.logits(head, _hidden_states(bert, encoding)[-1])
-    return _candidates(logits[0].float().softmax(-1), bert.heads[head].labels)
+    return _candidates(_sentence_probabilities(bert, head, text), bert.heads[head].labels)
 
 
 @torch.inference_mode()
 def classify_pair(bert: Bert, first: str, second: str, head: str | None = None) -> list[Candidate]:
     """Classes of a pair of texts, best first (BERT, figure 4a); `head` None is "nli", or the only one."""
     head = find_head(bert, head, "sentence", "nli")
-    encoding = bert.tokenizer.encode(first, second, max_length=_limit(bert))
-    logits = bert.logits(head, _hidden_states(bert, encoding)[-1])
-    return _candidates(logits[0].float().softmax(-1), bert.heads[head].labels)
+    return _candidates(_sentence_probabilities(bert, head, first, second), bert.heads[head].labels)
 
 
 @torch.inference_mode()
@@ -371,8 +386,7 @@ def answer_question(
     best = windows[found[0][1]]
     start, end = best.probabilities[best.inside.start : best.inside.stop].unbind(-1)
     answers = tuple(answer for answer, _ in found[:top_k])
-    tokens = tuple(best.encoding.tokens[index] for index in best.inside)
-    return SpanAnswers(answers, best.no_answer, tokens, start, end)
+    return SpanAnswers(answers, best.no_answer, best.tokens, start, end)
 
 
 @torch.inference_mode()
@@ -411,8 +425,7 @@ def best_spans(
     """
     found: dict[tuple[int, int], tuple[Answer, int]] = {}
     for number, window in enumerate(windows):
-        joint = window.joint(longest)
-        tokens = [window.encoding.tokens[index] for index in window.inside]
+        joint, tokens = window.joint(longest), window.tokens
         values, places = joint.flatten().topk(min(max(1, top_k), joint.numel()))
         for value, place in zip(values.tolist(), places.tolist(), strict=True):
             first, last = divmod(place, len(tokens))

@@ -108,7 +108,7 @@ def rounded(array: Tensor, digits: int = 5) -> list:
     return [round(value, digits) for value in array.tolist()]
 
 
-def bars(labels: Sequence[str], now: Tensor, before: Tensor, order: Sequence[int]) -> list[list]:
+def now_and_before(labels: Sequence[str], now: Tensor, before: Tensor, order: Sequence[int]) -> list[list]:
     """[label, probability now, before] of some classes; `now` and `before` are (classes,)."""
     return [[labels[index], *rounded(torch.stack([now[index], before[index]]))] for index in order]
 

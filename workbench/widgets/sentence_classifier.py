@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from workbench import plots
 from workbench.bert import Bert
 from workbench.explain import class_probabilities, gradient_relevance, leave_one_out
-from workbench.widgets.base import bars, guarded, read_front, to_bytes
+from workbench.widgets.base import guarded, now_and_before, read_front, to_bytes
 from workbench.widgets.text import TextWidget, moved_spans
 
 AT_ONCE = 300  # tokens that one answer may cost while words are left out; the view asks for the next
@@ -73,7 +73,7 @@ class SentenceClassifier(TextWidget):
         order = probabilities[0].argsort(descending=True, stable=True).tolist()
         self._read, self._good = encoding, self.text
         self._settle(hidden=[(words[number].start, words[number].end) for number in self._off])
-        self.bars = bars(labels, probabilities[0], probabilities[-1], order)
+        self.bars = now_and_before(labels, probabilities[0], probabilities[-1], order)
         self.words = [
             chip | {"hidden": number in self._off} for number, chip in enumerate(self._words(encoding))
         ]

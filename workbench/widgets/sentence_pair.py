@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from workbench import plots
 from workbench.attention import record_attention, sum_over_words
 from workbench.bert import Bert
-from workbench.widgets.base import bars, read_front, to_bytes
+from workbench.widgets.base import now_and_before, read_front, to_bytes
 from workbench.widgets.samples import SENTENCE_PAIRS
 from workbench.widgets.text import TextWidget
 
@@ -80,7 +80,7 @@ class SentencePair(TextWidget):
             self._before = getattr(self, "_now", now)
         self._now = now
         labels = self.model.heads[self.head].labels
-        self.classes = bars(labels, now, self._before, range(len(labels)))
+        self.classes = now_and_before(labels, now, self._before, range(len(labels)))
         words, place = self._words(encoding), encoding.word_numbers
         counts = torch.bincount(torch.tensor(place)).to(self.model.device)
         self._maps = []  # by layer: (heads, word, word), the mean over the looking word's pieces

@@ -4,13 +4,14 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 import traitlets
 from matplotlib.figure import Figure
 
 from workbench import plots
 from workbench.bert import Bert
-from workbench.tasks import SpanWindow, best_spans, span_windows
-from workbench.widgets.base import read_front, to_bytes
+from workbench.tasks import best_spans, span_windows
+from workbench.widgets.base import read_front, rounded, to_bytes
 from workbench.widgets.samples import PASSAGES
 from workbench.widgets.text import TextWidget
 
@@ -112,16 +113,15 @@ class SpanExtraction(TextWidget):
         pinned = min(max(self.pinned, 0), len(found) - 1)
         number = self.window if 0 <= self.window < len(self._windows) else found[pinned][1]
         window = self._windows[number]
-        tokens = [window.encoding.tokens[index] for index in window.inside]
-        answer = found[pinned][0]
-        span = [
-            at for at, token in enumerate(tokens) if token.start >= answer.start and token.end <= answer.end
-        ]
+        tokens, answer = window.tokens, found[pinned][0]
+        span = window.span(answer.start, answer.end)
         chosen = self.chosen if 0 <= self.chosen < len(tokens) else (span or [0])[0]
         ends = [tokens[0].start, *(token.end for token in tokens)]
         first = min(max(0, (span or [chosen])[0] - MAP // 2), max(0, len(tokens) - MAP))
         best = self._windows[found[0][1]]
-        score = self._score(best, found[0][0].start, found[0][0].end)
+        score = best.score(best.span(found[0][0].start, found[0][0].end))
+        at, head = window.inside[chosen], self.model.heads["span"]
+        weight, bias = head.weight.detach().float().cpu(), head.bias.detach().float().cpu()
         self.view = {
             "tokens": [
                 [self._text[end : token.start], self._text[token.start : token.end]]
@@ -141,35 +141,18 @@ class SpanExtraction(TextWidget):
             "asked": self.model.tokenizer.backend.decode(
                 [token.id for token in window.encoding.tokens[1 : window.inside.start - 1]]
             ),
-            **self._dots(window, window.inside[chosen]),
+            "dots": rounded(window.scores[at] - bias, 3),
+            "bias": rounded(bias, 3),
         }
         self._settle(pinned=pinned)
         inside = slice(window.inside.start, window.inside.stop)
         self.bars = to_bytes(window.probabilities[inside].T.contiguous())
-        self.joint = to_bytes(self._band(window.joint(self.longest), *self.view["map"]))
-        trained = self.model.heads["span"].weight.detach().float().cpu()  # (2, hidden)
-        vector = window.vectors[window.inside[chosen]]
-        self.vectors = to_bytes(torch.cat([trained, vector[None], trained * vector]))
-
-    @staticmethod
-    def _score(window: SpanWindow, start: int, end: int) -> float:
-        """S.T_i + E.T_j of a span given by its characters."""
-        tokens = window.encoding.tokens
-        first = next(index for index in window.inside if tokens[index].start == start)
-        last = next(index for index in reversed(window.inside) if tokens[index].end == end)
-        return float(window.scores[first, 0] + window.scores[last, 1])
-
-    def _dots(self, window: SpanWindow, index: int) -> dict[str, list[float]]:
-        bias = self.model.heads["span"].bias.detach().float().cpu()
-        return {
-            "dots": [round(value, 3) for value in (window.scores[index] - bias).tolist()],
-            "bias": [round(value, 3) for value in bias.tolist()],
-        }
-
-    def _band(self, joint: torch.Tensor, first: int, last: int) -> torch.Tensor:
-        """(starts, longest): what is possible of the map; rows are first tokens, columns further tokens."""
-        padded = torch.nn.functional.pad(joint, (0, self.longest))
-        return torch.stack([padded[row, row : row + self.longest] for row in range(first, last)])
+        # Rows are first tokens, columns how many tokens follow: little is possible of the whole map.
+        joint = F.pad(window.joint(self.longest), (0, self.longest))
+        band = [joint[row, row : row + self.longest] for row in range(*self.view["map"])]
+        self.joint = to_bytes(torch.stack(band))
+        vector = window.vectors[at]
+        self.vectors = to_bytes(torch.cat([weight, vector[None], weight * vector]))
 
     def figure(self) -> Figure:
         """The passage with the answer, bars under its words, and the best answers."""
