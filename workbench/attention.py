@@ -166,6 +166,35 @@ def query_and_key(model: Bert | ViT, hidden_states: Tensor, layer: int, head: in
     return vectors[..., 0, head, :], vectors[..., 1, head, :]
 
 
+def weight_steps(
+    model: Bert | ViT, hidden_states: Tensor, layer: int, head: int, query: int, key: int
+) -> dict[str, Tensor]:
+    """How one weight of a map comes about ("Attention Is All You Need", equation 1).
+
+    Args:
+        hidden_states: (1, tokens, hidden), see `query_and_key`.
+        query, key: the token that looks, and the one that is looked at.
+
+    Returns:
+        The vectors "query" and "key" and their "product", each (head_size,); then numbers: "score", the sum
+        of the products; "scaled" by sqrt(head_size); its "exponential"; the "total" of the exponentials of
+        all keys; and "probability", the weight.
+    """
+    queries, keys = (vectors[0].float() for vectors in query_and_key(model, hidden_states, layer, head))
+    scores = keys @ queries[query]  # (key)
+    scaled = scores / queries.shape[-1] ** 0.5
+    return {
+        "query": queries[query],
+        "key": keys[key],
+        "product": queries[query] * keys[key],
+        "score": scores[key],
+        "scaled": scaled[key],
+        "exponential": scaled[key].exp(),
+        "total": scaled.exp().sum(),
+        "probability": scaled.softmax(-1)[key],
+    }
+
+
 def _sum(rows: Tensor) -> Tensor:
     """Sums over the keys, kept as an axis, and never zero, so that one may divide by them."""
     return rows.sum(-1, keepdim=True).clamp(min=torch.finfo(rows.dtype).tiny)

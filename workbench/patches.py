@@ -24,6 +24,14 @@ def cut_size(image_size: tuple[int, int], side: int, patch_size: int) -> tuple[i
     return tuple(max(1, round(side * part / patch_size)) * patch_size for part in (shape, 1 / shape))
 
 
+def token_names(grid: tuple[int, int], prefix_tokens: int = 1) -> list[str]:
+    """What a ViT's tokens are called: class token, other prefix tokens, then patches by row and column."""
+    extra = [f"extra token {number}" for number in range(1, prefix_tokens)]
+    rows, columns = grid
+    patches = [f"patch {row + 1}, {column + 1}" for row in range(rows) for column in range(columns)]
+    return ["class token", *extra][:prefix_tokens] + patches
+
+
 def projection_steps(vit: ViT, pixel_values: Tensor, patch: int) -> dict[str, Tensor]:
     """How one patch becomes a token (ViT, equation 1).
 

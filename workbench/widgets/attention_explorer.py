@@ -11,11 +11,12 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from workbench import plots
-from workbench.attention import ablate, head_effects, mass_mask, query_and_key, record_attention
+from workbench.attention import ablate, head_effects, mass_mask, record_attention, weight_steps
 from workbench.bert import Bert
 from workbench.image import ImageSource, load_image, prepare_image
+from workbench.patches import token_names
 from workbench.vit import ViT
-from workbench.widgets.base import WorkbenchWidget, read_front, to_bytes, to_bytes8
+from workbench.widgets.base import WorkbenchWidget, now_and_before, read_front, rounded, to_bytes, to_bytes8
 from workbench.widgets.picture import picture_png
 
 THUMBNAIL = 48  # most cells of a thumbnail's side; longer inputs are averaged down
@@ -86,9 +87,7 @@ class AttentionExplorer(WorkbenchWidget):
         self._read()
         self._show()
         look = ["layer", "head", "chosen", "mass", "hide_special", "pair", "query", "key"]
-        self._when(["text", "second"], self._on_input)
-        self._when(["off", "task"], lambda _: self._show())
-        self._when(look, lambda _: self._look())
+        self._watch(["text", "second", "off", "task"], look)
 
     def _act(self, content: dict) -> None:
         if content.get("do") == "all heads":
@@ -96,26 +95,34 @@ class AttentionExplorer(WorkbenchWidget):
         elif content.get("do") == "compare":
             self.keep_to_compare()
 
-    def _on_input(self, _: dict) -> None:
-        self._read()
-        self._settle(query=-1, key=-1)
+    def _on_show(self, change: dict) -> None:
+        if change["name"] in ("text", "second"):
+            self._read()
+            self._settle(query=-1, key=-1)
         self._show()
 
     def _read(self) -> None:
         """Turns the input into what the model takes; nothing is changed if it cannot be read."""
         if isinstance(self.model, ViT):
             pixels = prepare_image(load_image(self._image), self.model.preprocessing).to(self.model.device)
-            patch = self.model.config.patch_size
-            self._inputs, self._encoding = {"pixels": pixels}, None
+            patch, prefix = self.model.config.patch_size, self.model.config.num_prefix_tokens
+            self._inputs, self._encoding = {"pixel_values": pixels}, None
+            self.picture = picture_png(pixels, self.model.preprocessing)
             self.grid = [pixels.shape[-2] // patch, pixels.shape[-1] // patch]
+            names = token_names(self.grid, prefix)
+            self.tokens = [[name, 0, "patch" if at >= prefix else "special"] for at, name in enumerate(names)]
         else:
             limit = self.model.config.max_position_embeddings
             self._encoding = self.model.tokenizer.encode(self.text, self.second or None, max_length=limit)
             self._inputs = self._encoding.tensors(self.model.device)
+            self.tokens = [
+                [token.text, token.segment, "special" if token.word is None else "word"]
+                for token in self._encoding.tokens
+            ]
 
     def _forward(self, copies: int = 1) -> tuple[Tensor, ...]:
         inputs = {name: tensor.expand(copies, *tensor.shape[1:]) for name, tensor in self._inputs.items()}
-        return self.model(inputs["pixels"]) if isinstance(self.model, ViT) else self.model(**inputs)
+        return self.model(**inputs)
 
     def _answer(self, hidden_states: Sequence[Tensor]) -> Tensor:
         """Probabilities of the watched head, (batch, classes); of "mlm" at the first mask."""
@@ -161,45 +168,26 @@ class AttentionExplorer(WorkbenchWidget):
                 self._states = self._forward()
             now = self._answer(self._states)[0] if task else None
         self._attention = torch.stack([attention[layer][0] for layer in range(self.layers)]).float()
-        if isinstance(self.model, ViT):
-            self.picture = picture_png(self._inputs["pixels"], self.model.preprocessing)
-            names = [f"patch {row + 1}, {column + 1}" for row, column in np.ndindex(*self.grid)]
-            extra = self._attention.shape[-1] - len(names)
-            kinds = ["special"] * extra + ["patch"] * len(names)
-            texts = ["class token", *(f"extra token {n}" for n in range(1, extra))] + names
-            self.tokens = [[text, 0, kind] for text, kind in zip(texts, kinds, strict=True)]
-        else:
-            self.tokens = [
-                [token.text, token.segment, "special" if token.word is None else "word"]
-                for token in self._encoding.tokens
-            ]
         if task:
             with torch.inference_mode():
                 before = self._answer(self._forward())[0] if off else now
             self._before = before
             best = sorted({*before.topk(min(3, len(before))).indices.tolist(), int(now.argmax())})
             best.sort(key=lambda index: -float(before[index]))
-            self.answers = [
-                [self._label(i), round(float(now[i]), 5), round(float(before[i]), 5)] for i in best
-            ]
+            self.answers = now_and_before({index: self._label(index) for index in best}, now, before, best)
         else:
             self.answers = []
         self.effects = b""
-        self._draw_thumbnails()
-        self._look()
-
-    def _draw_thumbnails(self) -> None:
         maps = self._attention
         if maps.shape[-1] > THUMBNAIL:
             maps = F.adaptive_avg_pool2d(maps, THUMBNAIL)
-        maps = (maps / maps.amax((-1, -2), keepdim=True).clamp(min=1e-7) * 255).round().byte()
         self.side = maps.shape[-1]
-        self.thumbnails = maps.cpu().numpy().tobytes()
+        self.thumbnails, _ = to_bytes8(maps.flatten(2))
+        self._look()
 
     def _large(self) -> Tensor:
         """The map shown large: one head or a mean of heads, with what the switches leave out set to zero."""
-        layer = min(max(self.layer, 0), self.layers - 1)
-        maps = self._attention[layer]  # (heads, query, key)
+        maps = self._attention[self._layer(self.layer)]  # (heads, query, key)
         chosen = [head for head in self.chosen if 0 <= head < self.heads]
         large = maps[self.head] if 0 <= self.head < self.heads else maps[chosen or slice(None)].mean(0)
         large = large.clone()
@@ -224,19 +212,10 @@ class AttentionExplorer(WorkbenchWidget):
         if not (0 <= self.query < count and 0 <= self.key < count and 0 <= self.head < self.heads):
             self.steps = {}
             return
-        query, key = query_and_key(self.model, self._states[self.layer], self.layer, self.head)
-        query, keys = query[0, self.query].float(), key[0].float()
-        scores = keys @ query  # (key)
-        scaled = scores / len(query) ** 0.5
+        layer = self._layer(self.layer)
+        steps = weight_steps(self.model, self._states[layer], layer, self.head, self.query, self.key)
         self.steps = {
-            "query": [round(value, 3) for value in query.tolist()],
-            "key": [round(value, 3) for value in keys[self.key].tolist()],
-            "product": [round(value, 3) for value in (query * keys[self.key]).tolist()],
-            "score": round(float(scores[self.key]), 3),
-            "scaled": round(float(scaled[self.key]), 3),
-            "exponential": float(scaled[self.key].exp()),
-            "total": float(scaled.exp().sum()),
-            "probability": float(scaled.softmax(-1)[self.key]),
+            name: rounded(value, 3) if value.ndim else float(value) for name, value in steps.items()
         }
 
     def try_all_heads(self) -> None:

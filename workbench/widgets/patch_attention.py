@@ -21,8 +21,9 @@ from workbench.attention import (
 )
 from workbench.explain import delete_and_insert
 from workbench.image import ImageSource
+from workbench.patches import token_names
 from workbench.vit import ViT
-from workbench.widgets.base import read_front, to_bytes, to_bytes8
+from workbench.widgets.base import read_front, rounded, to_bytes, to_bytes8
 from workbench.widgets.picture import PictureWidget
 
 SIDE = 16  # most cells of a small map's side; larger ones are averaged down
@@ -90,7 +91,7 @@ class PatchAttention(PictureWidget):
         sizes = {"prefix": vit.config.num_prefix_tokens, "labels": list(vit.labels)}
         super().__init__(vit, image, **sizes | options)
         look = ["query", "layer", "head", "method", "fusion", "discard", "target", "second", "mass"]
-        self._when([*look, "times", "measure"], lambda _: self._look())
+        self._when([*look, "times", "measure"], self._on_look)
 
     def _act(self, content: dict) -> None:
         if content.get("do") == "test":
@@ -135,18 +136,13 @@ class PatchAttention(PictureWidget):
             self._relevance[target] = relevance[0, 0, self.prefix :].float().cpu()
         return self._relevance[target]
 
-    def _token(self, token: int) -> str:
-        if token < self.prefix:
-            return "class token" if token == 0 else f"extra token {token}"
-        row, column = divmod(token - self.prefix, self.grid[1])
-        return f"patch {row + 1}, {column + 1}"
-
     def _large(self) -> list[tuple[str, Tensor]]:
         """Titles and weights (patches) of the maps shown large."""
         if self.method == "relevance":
             shown = [self._class] + ([self.second] if 0 <= self.second < len(self.labels) else [])
             return [(f"relevance for “{self.labels[one]}”", self._relevance_of(one)) for one in shown]
-        query, looks = self._query, f"{self._token(self._query)} looks"
+        query = self._query
+        looks = f"{token_names(self.grid, self.prefix)[query]} looks"
         if self.method == "rollout":
             rollout = attention_rollout(
                 self._attention[:, None],
@@ -156,7 +152,7 @@ class PatchAttention(PictureWidget):
             )
             without = f", {100 * self.discard:.0f} % left out" if self.discard else ""
             return [(f"rollout ({self.fusion}{without}), {looks}", rollout[0, query, self.prefix :])]
-        layer = self.layer if 0 <= self.layer < self.layers else self.layers - 1
+        layer = self._layer(self.layer)
         heads = self._attention[layer, :, query, self.prefix :]  # (heads, patches)
         if self.method == "head":
             head = min(self.head, self.heads - 1)
@@ -191,20 +187,19 @@ class PatchAttention(PictureWidget):
             self.model, self._pixels, weights, target, watch=lambda share: self.send({"tested": share})
         )  # messages go at once; traits wait for the end
         random = found.random_areas
+        areas = torch.tensor([found.deletion_area, found.insertion_area, *random.aminmax(), random.mean()])
         answer = {
             "title": title,
             "label": self.labels[target],
             "order": weights.argsort(descending=True, stable=True).tolist(),
-            "areas": [found.deletion_area, found.insertion_area, *random.aminmax(), random.mean()],
-            "shares": found.shares,
-            "deletion": found.deletion,
-            "insertion": found.insertion,
-            "random": found.random.mean(0),  # deletion; insertion is the same backwards
+            "areas": rounded(areas, 4),
+            "shares": rounded(found.shares, 4),
+            "deletion": rounded(found.deletion, 4),
+            "insertion": rounded(found.insertion, 4),
+            "random": rounded(found.random.mean(0), 4),  # deletion; insertion is the same backwards
             "hides": bool(found.deletion_area < random.min()),
             "shows": bool(found.insertion_area > random.max()),
         }
-        for name in ("areas", "shares", "deletion", "insertion", "random"):
-            answer[name] = [round(float(value), 4) for value in answer[name]]
         self.tests = [*self.tests, answer][-KEPT:]
 
     def figure(self) -> Figure:
