@@ -59,28 +59,28 @@ def words(lesson):
 def test_typing_a_sentence_and_hiding_words(sentences):
     widget = widget_of(sentences, "sentence-classifier")
     explained(widget)
-    assert widget.root.locator(".pair .words").first.locator("button").count() == 11
+    assert widget.root.locator(".reasons .chips").first.locator("button").count() == 11
     area = widget.root.get_by_label("The sentence", exact=True)
     widget.after(lambda: area.fill("What a wonderful <b>surprise</b>, thank you."))
     explained(widget)
-    assert "<" in widget.root.locator(".words").first.text_content(), "text is text"
+    assert "<" in widget.root.locator(".chips").first.text_content(), "text is text"
     said = sentences.python(
         "print(wb.classify_sentence(bert, 'What a wonderful <b>surprise</b>, thank you.')[0])"
     )
-    assert f"'{widget.root.locator('.candidate .word').first.text_content()}'" in said
+    assert f"'{widget.root.locator('.bar .word').first.text_content()}'" in said
     word = widget.root.get_by_label(re.compile("^Leave one out. Arrow")).get_by_role(
         "button", name=re.compile("^wonderful")
     )
     widget.after(word.click)
-    assert widget.root.locator(".stack.off").count() == 2, "hidden in both pictures"
-    assert widget.root.locator(".candidate .before").count() == 2, "a tick where the bars were"
+    assert widget.root.locator(".chip.off").count() == 2, "hidden in both pictures"
+    assert widget.root.locator(".bar .before").count() == 2, "a tick where the bars were"
     widget.after(widget.button("Show all words").click)
-    assert widget.root.locator(".stack.off").count() == 0
-    other = widget.root.locator(".candidate").nth(1)
+    assert widget.root.locator(".chip.off").count() == 0
+    other = widget.root.locator(".bar").nth(1)
     name = other.locator(".word").text_content()
     widget.after(other.click)
     explained(widget)
-    assert widget.root.locator(".why b").text_content() == f"“{name}”"
+    assert widget.root.locator(".columns p b").text_content() == f"“{name}”"
 
 
 def test_keyboard_and_errors(sentences):
@@ -88,11 +88,11 @@ def test_keyboard_and_errors(sentences):
     widget = widget_of(sentences, "sentence-classifier", 1)
     explained(widget)
     area = widget.root.get_by_label("The sentence", exact=True)
-    bars = widget.root.locator(".candidate .value").all_text_contents()
+    bars = widget.root.locator(".bar .value").all_text_contents()
     for text, said in [("  ", "empty"), ("word " * 4000, "shorten")]:
         area.fill(text)
         sentences.wait(lambda said=said: said in widget.root.locator(".error").text_content(), said)
-        assert widget.root.locator(".candidate .value").all_text_contents() == bars, (
+        assert widget.root.locator(".bar .value").all_text_contents() == bars, (
             "the last good state stays"
         )
     widget.after(lambda: area.fill("Dies ist leider kein englischer Satz geworden"))
@@ -105,7 +105,7 @@ def test_keyboard_and_errors(sentences):
     page.keyboard.press("ArrowRight")
     assert page.evaluate("document.activeElement.textContent").startswith("tea")
     widget.after(lambda: page.keyboard.press("Enter"))
-    assert widget.root.locator(".stack.off").count() == 2
+    assert widget.root.locator(".chip.off").count() == 2
     page.keyboard.press("d")
     page.keyboard.press("d")  # in JupyterLab's command mode this deletes a cell
     assert page.locator(".jp-Cell").count() == cells

@@ -20,10 +20,13 @@ export function choice(label, choices, choose) {
   return { node, draw, buttons };
 }
 
-// A labelled native menu of [value, text] pairs; choose(value) gets text.
+// A labelled native menu of names, or of [value, text] pairs; choose(value) gets text.
 export function select(label, choices, choose) {
   const control = element("select", { onchange: () => choose(control.value) });
-  for (const [value, text] of choices) control.append(element("option", { value }, text));
+  for (const one of choices) {
+    const [value, text = value] = [one].flat();
+    control.append(element("option", { value }, text));
+  }
   return [element("label.field", label, control), control];
 }
 
@@ -104,7 +107,7 @@ export const part = (title, ...children) =>
 
 // A name, a bar on a scale from 0 to 100 %, and the percentage; `before` is a tick where the bar was, `told`
 // what that means. With click() it is a button.
-export function bar(name, share, { before = null, told = "it was", click = null, pressed = null } = {}) {
+export function bar(name, share, { before = null, told = "it was", click, pressed } = {}) {
   const track = element("span.track", element("span.fill", { style: `width: ${100 * share}%` }));
   if (before !== null) {
     const title = `${told} ${percent(before)}`;
@@ -112,7 +115,7 @@ export function bar(name, share, { before = null, told = "it was", click = null,
   }
   const cells = [element("span.word", { title: name }, name), track, element("span.value", percent(share))];
   if (!click) return element("div.bar", ...cells);
-  return element("button.bar", { type: "button", onclick: click, "aria-pressed": pressed }, ...cells);
+  return element("button.bar", { type: "button", onclick: click, "aria-pressed": `${pressed}` }, ...cells);
 }
 
 // The best guess after every layer, and a slider to look at one of them: draw([[name, share], …], layer).
