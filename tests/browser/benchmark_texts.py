@@ -34,7 +34,7 @@ TYPING = {  # the widget, and the field to type in
 }
 CLICKING = {  # the widget, and what to click
     "MaskedFilling": "button.chip",
-    "TokenTagger": ".words button",
+    "TokenTagger": ".chips button",
     "SpanExtraction": "button.piece",
 }
 # Milliseconds from each letter to the painted letter, whatever Python is doing.

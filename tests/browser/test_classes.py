@@ -165,14 +165,14 @@ def test_word_classes_and_their_dot_product(words):
     said = words.python(
         "print([t.label for t in wb.tag_words(bert, 'They light the light with a light match.')])"
     )
-    assert widget.root.locator(".tag > small:nth-child(2)").all_text_contents() == re.findall(
+    assert widget.root.locator(".chip > small:nth-child(2)").all_text_contents() == re.findall(
         r"'(\w+)'", said
     )
     colors = """canvas => new Set(new Uint32Array(canvas.getContext("2d")
         .getImageData(0, 0, canvas.width, canvas.height).data.buffer)).size"""
     assert widget.root.locator("canvas.matrix").evaluate(colors) > 100, "the weights are painted"
-    widget.after(widget.root.locator(".tag").nth(3).click)
-    assert widget.root.locator(".tag").nth(3).get_attribute("aria-pressed") == "true"
+    widget.after(widget.root.locator(".chip").nth(3).click)
+    assert widget.root.locator(".chip").nth(3).get_attribute("aria-pressed") == "true"
     widget.root.locator("canvas.matrix").hover(position={"x": 40, "y": 30})
     hovered = widget.root.locator(".said").text_content()
     assert re.match(r"ADP, number \d+ of 384: weight .\d", hovered), hovered
@@ -185,7 +185,7 @@ def test_word_classes_and_their_dot_product(words):
     assert "##" in widget.root.locator(".pieces").first.text_content()
     area.fill("")
     words.wait(lambda: "empty" in widget.root.locator(".error").text_content(), "a sentence")
-    assert widget.root.locator(".tag").count() == 1
+    assert widget.root.locator(".chip").count() == 1
 
 
 @pytest.mark.parametrize("width", [1280, 800])
@@ -232,8 +232,8 @@ def test_saved_pages_stand_alone(words, browser, tmp_path):
     alone = Lesson(context.new_page())
     alone.page.goto(page.as_uri())
     widget = alone.widget()
-    assert "script" in widget.root.locator(".words").text_content()
-    widget.root.locator(".tag").nth(1).click()
+    assert "script" in widget.root.locator(".chips").text_content()
+    widget.root.locator(".chip").nth(1).click()
     assert "saved view" in widget.root.locator(".error").text_content()
     assert alone.faults == [] and accessibility_faults(alone) == []
     context.close()

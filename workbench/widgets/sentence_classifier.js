@@ -1,5 +1,5 @@
-// SentenceClassifier: a text, the bars of its classes, and twice its words with what each did for the chosen class.
-// See sentence_classifier.py for the traits.
+// SentenceClassifier: a text, the bars of its classes, and twice its words with what each did for the chosen
+// class. See sentence_classifier.py for the traits.
 
 import { bar, button, chips, note, part, refill, select, textField } from "./parts.js";
 import { element, fixed, frame, percent, readFloat16 } from "./shared.js";

@@ -1,309 +1,196 @@
-// TokenTagger: draws what Python computed and reports clicks. See token_tagger.py for the traits.
+// TokenTagger: a text, the class of every word, and the linear layer that gave one of them: vector, matrix,
+// products. See token_tagger.py for the traits.
 
-import { refill, roving, textField } from "./one_text.js";
-import { select } from "./parts.js";
-import { element, frame, listen, percent, readFloat16, sender } from "./shared.js";
+import { bar, chips, note, part, refill, roving, select, signedPixels, textField } from "./parts.js";
+import { element, fixed, frame, percent, readFloat16, within } from "./shared.js";
 
 function render({ model, el }) {
-  const { content, ask, stop, root } = frame(model, el, "token-tagger");
-  const { send } = sender(model, ask);
-  const area = textField(model, send, "The sentence");
-  const heads = model.get("choices");
-  const [headField, head] = select(
-    "Head",
-    heads.map((name) => [name, name]),
-    (value) => send({ head: value }),
-  );
-  const remark = element("p", { class: "remark", role: "note" });
-  const words = element("div", {
-    class: "words",
-    role: "group",
-    "aria-label": "The words and their classes. Arrow keys move, Enter shows how a class came about.",
-  });
-  const settle = roving(words);
-  const legend = element("div", { class: "legend", role: "list", "aria-label": "Classes in this sentence" });
+  const view = frame(model, el, "token-tagger");
+  const { content, root, get, send, show } = view;
+  let layer = {}; // T, W, products, biases, logits: the numbers that are drawn
+
+  // --- the sentence
+  const text = textField(view, "text", "The sentence");
+  const [headField, head] = select("Head", get("choices"), (name) => send({ head: name }));
+  headField.hidden = get("choices").length < 2;
+  const remark = element("p.remark", { role: "note" });
+  const walk = "The words and their classes. Arrow keys move, Enter shows how a class came about.";
+  const words = chips(walk, (pinned) => send({ pinned }), tellWord);
+  const legend = element("div.legend", { role: "list", "aria-label": "Classes in this sentence" });
 
   // --- the linear layer: labels, one canvas row for each class, logits
-  const title = element("h4");
-  const joined = element("p", { class: "note" });
-  const vector = element("canvas", { class: "strip", role: "img", "aria-label": "The word's vector T" });
-  const matrix = element("canvas", {
-    class: "matrix",
-    role: "img",
-    "aria-label": "The weights: a row for each class, a column for each number of T",
-  });
-  const product = element("canvas", {
-    class: "strip",
-    role: "img",
-    "aria-label": "Weight times T, for the chosen class",
-  });
-  const names = element("div", {
-    class: "names",
-    role: "group",
-    "aria-label": "Classes. Arrow keys move, Enter shows the dot product.",
-  });
-  const settleNames = roving(names);
-  const logits = element("div", { class: "logits" });
-  const productName = element("span", { class: "name" });
-  const sum = element("output", { class: "sum" });
-  const said = element("p", { class: "said note", "aria-live": "polite" });
-  const layer = element(
-    "section",
-    { class: "part", "aria-label": "The linear layer" },
-    title,
+  const joined = note();
+  const numbers = (kind, label) => element(`canvas.${kind}`, { role: "img", "aria-label": label });
+  const vector = numbers("strip", "The word's vector T");
+  const matrix = numbers("matrix", "The weights: a row for each class, a column for each number of T");
+  const product = numbers("strip", "Weight times T, for the chosen class");
+  const classes = "Classes. Arrow keys move, Enter shows the dot product.";
+  const names = element("div.rows", { role: "group", "aria-label": classes });
+  const settle = roving(names);
+  const logits = element("div.rows");
+  const productName = element("span.name");
+  const sum = element("output.sum");
+  const said = element("p.said", { "aria-live": "polite" });
+  const section = part(
+    "The linear layer",
     joined,
     element(
-      "div",
-      { class: "layer" },
-      element("span", { class: "name" }, "T"),
-      vector,
-      element("span", { class: "note" }, "the word's vector"),
-      names,
-      matrix,
-      logits,
-      productName,
-      product,
-      sum,
+      "div.layer",
+      ...[element("span.name", "T"), vector, element("span.note", "the word's vector")],
+      ...[names, matrix, logits],
+      ...[productName, product, sum],
     ),
     said,
-    element(
-      "p",
-      { class: "note scale" },
-      element("span", { class: "bar" }),
-      "below zero · zero · above zero. Each picture has its own scale. Click a class to see its dot product; point at a picture for the numbers.",
+    note(
+      element("span.scale"),
+      "below zero · zero · above zero. Each picture has its own scale. Click a class to see its dot product; ",
+      "point at a picture for the numbers.",
     ),
   );
   content.append(
-    element(
-      "p",
-      { class: "note" },
-      "Type a sentence: every word gets a class. Point at a word for its probability, click it to see how the class came about.",
+    note(
+      "Type a sentence: every word gets a class. Point at a word for its probability, ",
+      "click it to see how the class came about.",
     ),
-    area,
-    remark,
-    heads.length > 1 ? element("div", { class: "bar-row" }, headField) : "",
-    words,
-    legend,
-    layer,
+    ...[text.node, remark, headField, words.node, legend, section],
   );
 
-  // Far apart, also between neighbours; the name of the class stands beside every colour.
-  const hue = (label) => {
-    const count = model.get("labels").length;
-    return Math.round((360 * ((label * (count > 8 ? 7 : 1)) % count)) / count);
-  };
-  const fixed = (value, digits) =>
-    (Math.round(value * 10 ** digits) / 10 ** digits + 0).toFixed(digits).replace("-", "\u2212");
-  const paint = (node, label) => (node.style.setProperty("--hue", hue(label)), node);
-
-  function drawWords() {
-    const labels = model.get("labels");
-    refill(
-      words,
-      model.get("words").map((word, index) => {
-        const parts =
-          word.pieces.length > 1
-            ? element(
-                "small",
-                { class: "pieces" },
-                element("b", {}, word.pieces[0]),
-                ` ${word.pieces.slice(1).join(" ")}`,
-              )
-            : null;
-        return paint(
-          element(
-            "button",
-            {
-              class: `stack tag${word.probability < 0.5 ? " unsure" : ""}`,
-              type: "button",
-              "aria-pressed": String(index === model.get("pinned")),
-              title: `${labels[word.label]} ${percent(word.probability)}`,
-              onclick: () => send({ pinned: index }),
-              onmouseenter: () =>
-                (said.textContent = `“${word.text}”: ${labels[word.label]} with ${percent(word.probability)}.`),
-              onmouseleave: () => tell(),
-            },
-            element("span", { class: "text" }, word.text),
-            element("small", {}, labels[word.label]),
-            parts,
-          ),
-          word.label,
-        );
-      }),
-    );
-    settle();
-    const present = [...new Set(model.get("words").map((word) => word.label))].sort((a, b) => a - b);
-    legend.replaceChildren(
-      ...present.map((label) =>
-        element(
-          "span",
-          { class: "entry", role: "listitem" },
-          paint(element("span", { class: "swatch" }), label),
-          element("b", {}, labels[label]),
-          ` ${model.get("meanings")[label]}`,
-        ),
-      ),
-    );
+  // --- what mouse and clicks do on the pictures
+  for (const canvas of [vector, matrix, product]) {
+    const cellAt = (event) => {
+      const area = canvas.getBoundingClientRect();
+      const column = Math.floor(((event.clientX - area.left) / area.width) * canvas.width);
+      const row = Math.floor(((event.clientY - area.top) / area.height) * canvas.height);
+      return [within(column, 0, canvas.width - 1), within(row, 0, canvas.height - 1)];
+    };
+    canvas.addEventListener("mousemove", (event) => {
+      const [column, row] = cellAt(event);
+      tellNumber(column, canvas === matrix ? row : chosen());
+    });
+    canvas.addEventListener("mouseleave", tellSum);
+    if (canvas === matrix) canvas.addEventListener("click", (event) => send({ row: cellAt(event)[1] }));
   }
 
   const chosen = () => {
-    const row = model.get("row");
-    return row >= 0 && row < model.get("labels").length ? row : model.get("words")[model.get("pinned")].label;
+    const row = get("row");
+    return row >= 0 && row < get("labels").length ? row : get("words")[get("pinned")].label;
   };
 
-  // Numbers as colours, each picture with its own strongest one: orange below zero, blue above.
-  function picture(canvas, rows) {
-    const style = getComputedStyle(root);
-    const pen = canvas.getContext("2d");
-    const rgb = (name) => {
-      pen.fillStyle = style.getPropertyValue(name).trim() || "#888"; // a canvas turns it into #rrggbb
-      return [1, 3, 5].map((at) => parseInt(pen.fillStyle.slice(at, at + 2), 16));
-    };
-    canvas.width = rows[0].length;
-    canvas.height = rows.length;
-    const back = rgb("--back"),
-      above = rgb("--accent"),
-      below = rgb("--random");
-    const strongest = Math.max(
-      1e-9,
-      ...rows
-        .flat()
-        .map(Math.abs)
-        .sort((a, b) => b - a)
-        .slice(Math.floor(rows.flat().length / 200))
-        .slice(0, 1),
-    );
-    const image = pen.createImageData(canvas.width, canvas.height);
-    rows.flat().forEach((value, at) => {
-      const share = Math.min(1, Math.abs(value) / strongest);
-      const color = value < 0 ? below : above;
-      for (let part = 0; part < 3; part++)
-        image.data[4 * at + part] = back[part] + share * (color[part] - back[part]);
-      image.data[4 * at + 3] = 255;
-    });
-    pen.putImageData(image, 0, 0);
+  function tellWord(index) {
+    const word = get("words")[index];
+    if (!word) return tellSum();
+    said.textContent = `“${word.text}”: ${get("labels")[word.label]} with ${percent(word.probability)}.`;
   }
 
-  let numbers = {};
-  function tell(column = null, row = chosen()) {
-    const { T, W, P, scores, biases } = numbers;
-    const name = model.get("labels")[row];
-    const own = row === chosen();
-    if (column === null) {
-      said.textContent = `${model.get("labels")[chosen()]}: the sum of all ${T.length} products is ${fixed(scores[chosen()] - biases[chosen()], 2)}; with the bias of ${fixed(biases[chosen()], 2)} the logit is ${fixed(scores[chosen()], 2)}. Softmax over all classes turns the logits into probabilities.`;
-      return;
-    }
+  function tellSum() {
+    const { T, logits, biases } = layer;
+    const [logit, bias] = [logits[chosen()], biases[chosen()]];
     said.textContent =
-      `${name}, number ${column + 1} of ${T.length}: weight ${fixed(W[row][column], 3)}, T ${fixed(T[column], 3)}` +
-      (own ? `, product ${fixed(P[column], 3)}.` : ". Click the class for its products.");
+      `${get("labels")[chosen()]}: the sum of all ${T.length} products is ${fixed(logit - bias, 2)}; ` +
+      `with the bias of ${fixed(bias, 2)} the logit is ${fixed(logit, 2)}. ` +
+      "Softmax over all classes turns the logits into probabilities.";
   }
-  for (const canvas of [vector, matrix, product]) {
-    canvas.addEventListener("mousemove", (event) => {
-      const area = canvas.getBoundingClientRect();
-      const at = (offset, size, count) =>
-        Math.min(count - 1, Math.max(0, Math.floor((offset / size) * count)));
-      tell(
-        at(event.clientX - area.left, area.width, canvas.width),
-        canvas === matrix ? at(event.clientY - area.top, area.height, canvas.height) : chosen(),
-      );
+
+  function tellNumber(column, row) {
+    const { T, W, products } = layer;
+    const place = `${get("labels")[row]}, number ${column + 1} of ${T.length}`;
+    const own = `, product ${fixed(products[column], 3)}.`;
+    said.textContent =
+      `${place}: weight ${fixed(W[row][column], 3)}, T ${fixed(T[column], 3)}` +
+      (row === chosen() ? own : ". Click the class for its products.");
+  }
+
+  // --- drawing
+  // Colours far apart, also between neighbours; the name of the class stands beside every colour.
+  const hue = (label) => {
+    const count = get("labels").length;
+    return Math.round((360 * ((label * (count > 8 ? 7 : 1)) % count)) / count);
+  };
+  const swatch = (label) => element("span.swatch", { style: `--hue: ${hue(label)}` });
+
+  function drawWords() {
+    const labels = get("labels");
+    const pieces = ([first, ...rest]) => element("small.pieces", element("b", first), ` ${rest.join(" ")}`);
+    const item = (word, index) => ({
+      text: word.text,
+      kind: word.probability < 0.5 ? "tag unsure" : "tag",
+      pressed: index === get("pinned"),
+      title: `${labels[word.label]} ${percent(word.probability)}`,
+      below: [element("small", labels[word.label]), ...(word.pieces.length > 1 ? [pieces(word.pieces)] : [])],
+      style: { "--hue": hue(word.label) },
     });
-    canvas.addEventListener("mouseleave", () => tell());
-    canvas.addEventListener("click", (event) => {
-      if (canvas !== matrix) return;
-      const area = canvas.getBoundingClientRect();
-      send({ row: Math.floor(((event.clientY - area.top) / area.height) * canvas.height) });
-    });
+    words.draw(get("words").map(item));
+    const present = [...new Set(get("words").map((word) => word.label))].sort((a, b) => a - b);
+    const entry = (label) => [swatch(label), element("b", labels[label]), get("meanings")[label]];
+    legend.replaceChildren(
+      ...present.map((label) => element("span.field", { role: "listitem" }, ...entry(label))),
+    );
+  }
+
+  function readLayer() {
+    const count = get("vector").byteLength / 2;
+    const [T, products] = ["vector", "products"].map((trait) => readFloat16(get(trait), count)[0]);
+    const size = get("labels").length;
+    const [logits, biases] = ["logits", "bias"].map((trait) => readFloat16(get(trait), size)[0]);
+    return { T, products, logits, biases, W: readFloat16(get("matrix"), count) };
+  }
+
+  function drawTitle(word) {
+    const size = `${get("labels").length} classes × ${layer.T.length} numbers`;
+    section.firstChild.textContent = `“${word.text}”: the linear layer, ${size}`;
+    const pieces = get("pieces").map(
+      ([piece, label, share], index) => `${piece} ${index ? "would be" : "is"} ${label} (${percent(share)})`,
+    );
+    const one = "is one word piece: its vector T goes through the layer.";
+    const more = `is ${pieces.length} word pieces. The first one speaks for the word: ${pieces.join(", ")}.`;
+    joined.textContent = `“${word.text}” ${pieces.length === 1 ? one : more}`;
   }
 
   function drawLayer() {
-    const labels = model.get("labels");
-    const word = model.get("words")[model.get("pinned")];
-    const count = model.get("vector").byteLength / 2;
-    const [T] = readFloat16(model.get("vector"), count);
-    const [P] = readFloat16(model.get("products"), count);
-    numbers = {
-      T,
-      P,
-      W: readFloat16(model.get("matrix"), count),
-      scores: readFloat16(model.get("logits"), labels.length)[0],
-      biases: readFloat16(model.get("bias"), labels.length)[0],
+    const labels = get("labels");
+    const best = get("words")[get("pinned")].label;
+    const name = (label, index) => {
+      const options = {
+        type: "button",
+        "aria-pressed": `${index === chosen()}`,
+        "aria-label": `${label}, logit ${fixed(layer.logits[index], 2)}`,
+        onclick: () => send({ row: index }),
+      };
+      return element("button.name", options, swatch(index), label);
     };
-    title.textContent = `“${word.text}”: the linear layer, ${labels.length} classes × ${count} numbers`;
-    const pieces = model.get("pieces");
-    joined.textContent =
-      pieces.length === 1
-        ? `“${word.text}” is one word piece: its vector T goes through the layer.`
-        : `“${word.text}” is ${pieces.length} word pieces. The first one speaks for the word: ${pieces.map(([piece, label, share], index) => `${piece} ${index ? "would be" : "is"} ${label} (${percent(share)})`).join(", ")}.`;
-    refill(
-      names,
-      labels.map((label, index) =>
-        element(
-          "button",
-          {
-            class: `name${index === word.label ? " best" : ""}`,
-            type: "button",
-            "aria-pressed": String(index === chosen()),
-            "aria-label": `${label}, logit ${fixed(numbers.scores[index], 2)}`,
-            onclick: () => send({ row: index }),
-          },
-          paint(element("span", { class: "swatch" }), index),
-          label,
-        ),
-      ),
-    );
-    settleNames();
-    const top = Math.max(...model.get("probabilities"));
-    logits.replaceChildren(
-      ...labels.map((label, index) => {
-        const share = model.get("probabilities")[index];
-        return element(
-          "span",
-          { class: `logit${share === top ? " best" : ""}` },
-          element("span", { class: "number" }, fixed(numbers.scores[index], 1)),
-          element(
-            "span",
-            { class: "track" },
-            element("span", { class: "fill", style: `width: ${100 * share}%` }),
-          ),
-          element("span", { class: "number" }, percent(share)),
-        );
-      }),
-    );
+    refill(names, labels.map(name));
+    settle();
+    const rows = get("probabilities").map((share, index) => bar(fixed(layer.logits[index], 1), share));
+    rows[best].classList.add("best");
+    logits.replaceChildren(...rows);
     productName.textContent = `${labels[chosen()]} × T`;
-    sum.textContent = `sum + bias = ${fixed(numbers.scores[chosen()], 2)}`;
-    paintAll();
+    sum.textContent = `sum + bias = ${fixed(layer.logits[chosen()], 2)}`;
     matrix.style.setProperty("--rows", labels.length);
-    tell();
   }
 
-  // Colours are only known once the widget is on the page.
-  const paintAll = () => {
+  function paint() {
+    const { T, W, products } = layer;
     for (const [canvas, rows] of [
-      [vector, [numbers.T]],
-      [matrix, numbers.W],
-      [product, [numbers.P]],
-    ])
-      picture(canvas, rows);
-  };
+      [vector, [T]],
+      [matrix, W],
+      [product, [products]],
+    ]) {
+      signedPixels(canvas, rows, root, Math.floor((rows.length * T.length) / 200));
+    }
+  }
 
   function draw() {
-    if (document.activeElement !== area) area.value = model.get("text");
-    head.value = model.get("head");
-    remark.textContent = model.get("note");
+    text.draw();
+    head.value = get("head");
+    remark.textContent = get("note");
+    layer = readLayer();
     drawWords();
+    drawTitle(get("words")[get("pinned")]);
     drawLayer();
-    root.dataset.revision = model.get("revision"); // tests wait for it
+    paint();
+    tellSum();
   }
-
-  const undo = listen(model, ["revision"], draw);
-  draw();
-  const watch = new ResizeObserver(paintAll);
-  watch.observe(matrix);
-  return () => {
-    undo();
-    stop();
-    watch.disconnect();
-  };
+  return show(draw, { resized: paint }); // colours are only known once the widget is on the page
 }
 
 export default { render };
