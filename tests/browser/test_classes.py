@@ -92,9 +92,7 @@ def test_keyboard_and_errors(sentences):
     for text, said in [("  ", "empty"), ("word " * 4000, "shorten")]:
         area.fill(text)
         sentences.wait(lambda said=said: said in widget.root.locator(".error").text_content(), said)
-        assert widget.root.locator(".bar .value").all_text_contents() == bars, (
-            "the last good state stays"
-        )
+        assert widget.root.locator(".bar .value").all_text_contents() == bars, "the last good state stays"
     widget.after(lambda: area.fill("Dies ist leider kein englischer Satz geworden"))
     sentences.wait(lambda: "do not trust" in widget.root.locator(".remark").text_content(), "a remark")
     widget.after(lambda: area.fill("Good tea."))

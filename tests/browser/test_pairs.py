@@ -21,7 +21,7 @@ def first_widget(lesson, name: str) -> Widget:
 
 
 def value(widget: Widget, row: int = 0) -> str:
-    return widget.root.locator(".result .value").nth(row).text_content()
+    return widget.root.locator(".result .value, .bar .value").nth(row).text_content()
 
 
 def test_next_sentence_by_mouse(lesson):
@@ -78,11 +78,11 @@ def test_the_game_by_keyboard(lesson):
     widget = opened.widget(1)  # the lesson has begun a game there
     cells, page = opened.page.locator(".jp-Cell").count(), opened.page
     game = widget.root.locator(".game")
-    assert "Pair 1 of 10" in game.text_content() and game.locator(".result").count() == 0
+    assert "Pair 1 of 10" in game.text_content() and game.locator(".bar").count() == 0
     widget.button("It follows").focus()
     for number in range(1, 11):
         widget.after(lambda: page.keyboard.press("Enter"))  # a guess
-        assert game.locator(".result").count() == 1, "then the model's answer is shown"
+        assert game.locator(".bar").count() == 1, "then the model's answer is shown"
         assert f"of {number}" in game.locator(".score").text_content()
         widget.after(lambda: page.keyboard.press("Enter"))  # the next pair
     assert "Game over" in game.text_content()
@@ -178,7 +178,7 @@ def test_saved_page_stands_alone(lesson, browser, tmp_path, name):
     alone.page.goto(page.as_uri())
     widget = alone.widget()
     assert "Coffee for one." in widget.root.locator("textarea").nth(1).input_value()
-    assert widget.root.locator(".result .value").first.text_content()
+    assert widget.root.locator(".result .value, .bar .value").first.text_content()
     widget.button("Swap").click()
     assert "saved view" in widget.root.locator(".error").text_content()
     assert accessibility_faults(alone) == [] and alone.faults == []

@@ -8,12 +8,12 @@ import { element, percent, range, within } from "./shared.js";
 export const button = (text, onclick, options = {}) =>
   element("button.plain", { type: "button", onclick, ...options }, text);
 
-// Buttons of which one is pressed: `choices` is { value: text }, choose(value) is called by a click.
+// A label and buttons of which one is pressed: `choices` is { value: text }, a click calls choose(value).
 export function choice(label, choices, choose) {
   const buttons = Object.entries(choices).map(([value, text]) =>
     button(text, () => choose(value), { "data-value": value }),
   );
-  const node = element("span.group", { role: "group", "aria-label": label }, ...buttons);
+  const node = element("span.group", { role: "group", "aria-label": label }, label, ...buttons);
   const draw = (now) => {
     for (const one of buttons) one.setAttribute("aria-pressed", one.dataset.value === now);
   };
@@ -95,6 +95,17 @@ export function textField({ get, send }, trait, label, kind = "") {
   const node = element("label.text-field", element("span.caption", label), area);
   if (kind) node.classList.add(kind);
   return { node, area, draw };
+}
+
+// A menu of examples; choosing one asks Python for it.
+export function exampleMenu({ get, message }, label) {
+  const choose = (index) => {
+    if (index !== "") message({ do: "example", index: +index });
+    menu.value = "";
+  };
+  const [, menu] = select(label, [["", label], ...get("examples").map((text, at) => [at, text])], choose);
+  menu.setAttribute("aria-label", label);
+  return menu;
 }
 
 // --- sections, bars, layers
