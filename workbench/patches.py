@@ -37,13 +37,18 @@ def projection_steps(vit: ViT, pixel_values: Tensor, patch: int) -> dict[str, Te
 
     Args:
         pixel_values: (1, channels, height, width).
-        patch: which one, row by row.
+        patch: which one, row by row; -1 for the class token, which is learned and not projected.
 
     Returns:
-        "values", the flattened pixels (channels * patch_size ** 2,); then "projected", "position" and their
-        sum "token", all (hidden,).
+        "values", the flattened pixels (channels * patch_size ** 2,), not for the class token; then
+        "projected", "position" and their sum "token", all (hidden,).
     """
     front, size = vit.embeddings, vit.config.patch_size
+    if patch < 0:
+        token = front.prefix_tokens[0, 0]
+        with_position = vit.config.num_prefix_positions > 0
+        position = front.position_embeddings[0, 0] if with_position else torch.zeros_like(token)
+        return {"projected": token, "position": position, "token": token + position}
     values = split_patches(pixel_values, size)[0, patch]
     grid = (pixel_values.shape[-2] // size, pixel_values.shape[-1] // size)
     position = front.positions(grid)[0, vit.config.num_prefix_positions + patch]

@@ -113,6 +113,13 @@ def now_and_before(labels: Sequence[str], now: Tensor, before: Tensor, order: Se
     return [[labels[index], *rounded(torch.stack([now[index], before[index]]))] for index in order]
 
 
+def sentence(error: Exception) -> str:
+    """What a user is told about an error: those of bad input are sentences already."""
+    if isinstance(error, ValueError):
+        return str(error)
+    return f"Something went wrong inside the workbench ({type(error).__name__}: {error})."
+
+
 def guarded(method: Callable) -> Callable:
     """For what a click calls: one at a time, an error becomes a sentence, and the answer is one message."""
 
@@ -123,10 +130,8 @@ def guarded(method: Callable) -> Callable:
             try:
                 method(self, *arguments)
                 self.error = ""
-            except ValueError as error:
-                self.error = str(error)
             except Exception as error:  # nobody sees a traceback of a callback
-                self.error = f"Something went wrong inside the workbench ({type(error).__name__}: {error})."
+                self.error = sentence(error)
 
     return call
 
@@ -179,8 +184,7 @@ class WorkbenchWidget(anywidget.AnyWidget):
     def _watch(self, show: Sequence[str], look: Sequence[str] = ()) -> None:
         """From now on a change of one of these traits is answered by `_show`, or by `_look`."""
         self._when(show, self._on_show)
-        if look:  # no name at all would stand for every trait
-            self._when(look, self._on_look)
+        self._when(look, self._on_look)
 
     def _on_show(self, change: dict) -> None:
         self._show()
@@ -196,7 +200,8 @@ class WorkbenchWidget(anywidget.AnyWidget):
                 if not self._settling:
                     self._guarded(answer, change)
 
-        self.observe(changed, list(names))
+        if names:  # none at all would stand for every trait
+            self.observe(changed, list(names))
 
     @guarded
     def _guarded(self, answer: Callable[[dict], None], change: dict) -> None:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from workbench import plots
 from workbench.bert import Bert
-from workbench.widgets.base import WorkbenchWidget, read_front, to_bytes
+from workbench.widgets.base import WorkbenchWidget, read_front, sentence, to_bytes
 
 if TYPE_CHECKING:
     from workbench.training.lessons import FineTuned
@@ -181,11 +181,8 @@ class FineTuning(WorkbenchWidget):
             with self._lock:
                 self._say(f"trained in {seconds:.0f} s")
                 self._tell(state="stopped" if self._stop.is_set() else "done", now="", error="")
-        except ValueError as error:
-            self._failed = str(error)
-            self._tell(state=self._before, now="", error=self._failed)
         except Exception as error:  # nobody sees a traceback of a thread
-            self._failed = f"The training failed inside the workbench ({type(error).__name__}: {error})."
+            self._failed = sentence(error)
             self._tell(state=self._before, now="", error=self._failed)
 
     def _tell(self, **values: Any) -> None:

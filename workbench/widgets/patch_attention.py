@@ -91,13 +91,13 @@ class PatchAttention(PictureWidget):
         sizes = {"prefix": vit.config.num_prefix_tokens, "labels": list(vit.labels)}
         super().__init__(vit, image, **sizes | options)
         look = ["query", "layer", "head", "method", "fusion", "discard", "target", "second", "mass"]
-        self._when([*look, "times", "measure"], self._on_look)
+        self._watch([], [*look, "times", "measure"])
 
     def _act(self, content: dict) -> None:
         if content.get("do") == "test":
             self.test_map()
 
-    def _on_picture(self) -> None:
+    def _show(self) -> None:
         """The forward pass that everything but relevance and the test is read from."""
         pixels = self._see()
         with torch.inference_mode(), record_attention(self.model) as attention, self.timed():

@@ -16,7 +16,7 @@ from workbench.encoder import MODEL_LOCK
 from workbench.image import ImageSource
 from workbench.patches import class_by_layer, rearranged
 from workbench.vit import ViT
-from workbench.widgets.base import read_front
+from workbench.widgets.base import now_and_before, read_front
 from workbench.widgets.picture import PictureWidget
 
 MOST_KEPT = 6  # pictures side by side
@@ -56,45 +56,31 @@ class PatchHiding(PictureWidget):
     def __init__(self, vit: ViT, image: ImageSource | None = None, **options: Any) -> None:
         self._pixels = None
         super().__init__(vit, image, **options)
-        self._when(["hidden", "order", "positions", "layer", "top_k"], self._on_change)
-
-    def _on_change(self, change: dict) -> None:
-        try:
-            self._show()
-        except ValueError:
-            self._settle(**{change["name"]: change["old"]})
-            raise
+        self._watch(["hidden", "order", "positions", "layer", "top_k"])
 
     def _act(self, content: dict) -> None:
-        count, do = self.grid[0] * self.grid[1], content.get("do")
-        if do == "hide":
-            share = min(1.0, max(0.0, float(content.get("share", 0.5))))
-            self.hide_at_random(share)
-        elif do == "invert":
-            self._settle(hidden=sorted(set(range(count)) - set(self.hidden)))
-            self._show()
-        elif do == "shuffle":
-            self.shuffle()
-        elif do == "reset":
-            self._settle(hidden=[], order=[], positions="own")
-            self._show()
-        elif do == "keep":
-            self.keep()
-        elif do == "forget":
-            self.kept = []
+        match content.get("do"):
+            case "hide":
+                self.hide_at_random(min(1.0, max(0.0, float(content.get("share", 0.5)))))
+            case "invert":
+                self._change(hidden=sorted(set(range(self._patches)) - set(self.hidden)))
+            case "shuffle":
+                self.shuffle()
+            case "reset":
+                self._change(hidden=[], order=[], positions="own")
+            case "keep":
+                self.keep()
+            case "forget":
+                self.kept = []
 
     def hide_at_random(self, share: float, seed: int | None = None) -> None:
         """Hides this share of the patches, chosen anew each time, and shows the others."""
-        count = self.grid[0] * self.grid[1]
-        chosen = np.random.default_rng(seed).permutation(count)[: round(share * count)]
-        self._settle(hidden=sorted(chosen.tolist()))
-        self._show()
+        chosen = np.random.default_rng(seed).permutation(self._patches)[: round(share * self._patches)]
+        self._change(hidden=sorted(chosen.tolist()))
 
     def shuffle(self, seed: int | None = None) -> None:
         """Puts the patches into another order."""
-        count = self.grid[0] * self.grid[1]
-        self._settle(order=np.random.default_rng(seed).permutation(count).tolist())
-        self._show()
+        self._change(order=np.random.default_rng(seed).permutation(self._patches).tolist())
 
     def keep(self) -> None:
         """Keeps the picture, as it is shown now, with its classes in a row below."""
@@ -107,9 +93,9 @@ class PatchHiding(PictureWidget):
 
     def _on_picture(self) -> None:
         self._pixels = self._see()
-        count = self.grid[0] * self.grid[1]
-        fits = all(0 <= patch < count for patch in self.hidden)
-        self._settle(hidden=self.hidden if fits else [], order=self.order if len(self.order) == count else [])
+        hidden = self.hidden if all(0 <= patch < self._patches for patch in self.hidden) else []
+        order = self.order if len(self.order) == self._patches else []
+        self._settle(hidden=hidden, order=order)
         self._whole = self._classes()
         self._show()
 
@@ -124,15 +110,12 @@ class PatchHiding(PictureWidget):
         """Runs the encoder on what is in sight; nothing is changed if that cannot be done."""
         with self.timed():
             now = self._classes(self.hidden, self.order or None, self.positions)
-        layers = len(now) - 1
-        layer = layers if self.layer < 0 else min(self.layer, layers)
+        layer = self.layer if 0 <= self.layer < self.layers else self.layers
         best = now[layer].topk(min(self.top_k, now.shape[1])).indices.tolist()
         favourite = int(self._whole[layer].argmax())
         best += [favourite] if favourite not in best else []
         labels = self.model.labels
-        self.bars = [
-            [labels[i], round(float(now[layer, i]), 5), round(float(self._whole[layer, i]), 5)] for i in best
-        ]
+        self.bars = now_and_before(labels, now[layer], self._whole[layer], best)
         self.by_layer = [[labels[int(row.argmax())], round(float(row.max()), 5)] for row in now]
 
     def _covered(self) -> bytes:

@@ -62,21 +62,11 @@ class PatchSplitter(PictureWidget):
         side = round(math.prod(vit.config.image_size) ** 0.5)  # of a square of as many pixels
         sizes = {"patch_size": vit.config.patch_size, "side": side}
         own = {f"own_{name}": value for name, value in sizes.items()}
-        self._cut = ()  # the sizes that were shown last
         self._asked = "patch" in options
         super().__init__(vit, image, **own | {"prefix": vit.config.num_prefix_tokens} | sizes | options)
-        self._when(["patch", "output"], lambda _: self._follow())
-        self._when(["patch_size", "side", "keep_shape"], self._on_size)
+        self._watch(["patch_size", "side", "keep_shape"], ["patch", "output"])
 
-    def _on_size(self, _: dict) -> None:
-        try:
-            self._on_picture()
-        except ValueError:
-            patch_size, side, keep_shape = self._cut
-            self._settle(patch_size=patch_size, side=side, keep_shape=keep_shape)
-            raise
-
-    def _on_picture(self) -> None:
+    def _show(self) -> None:
         patch, side = self.patch_size, self.side
         if not 1 <= patch <= side or side > 1024:
             raise ValueError(f"No picture of {side} pixels is cut into patches of {patch}.")
@@ -90,22 +80,21 @@ class PatchSplitter(PictureWidget):
             )
         # The pinned patch stays where it was in the picture; at first it is one near the middle.
         share = [0.4, 0.5]
-        if self._cut:
+        if self.grid:
             row, column = divmod(max(self.patch, 0), self.grid[1])
             share = [(row + 0.5) / self.grid[0], (column + 0.5) / self.grid[1]]
-        self._cut = (patch, side, self.keep_shape)
         self._pixels = self._see(size, patch)
         if self.patch >= 0 and not self._asked:
             row, column = (int(part * whole) for part, whole in zip(share, self.grid, strict=True))
             self._settle(patch=row * self.grid[1] + column)
         self._asked = False
-        self._follow()
+        self._look()
 
     @torch.inference_mode()
-    def _follow(self) -> None:
+    def _look(self) -> None:
         """Follows the pinned patch from its pixels to its token."""
         front, config = self.model.embeddings, self.model.config
-        patch = max(-1, min(self.patch, self.grid[0] * self.grid[1] - 1))
+        patch = max(-1, min(self.patch, self._patches - 1))
         output = max(0, min(self.output, config.hidden_size - 1))
         self._settle(patch=patch, output=output)
         values = split_patches(self._pixels, self.patch_size)[0, max(patch, 0)].float().cpu()
@@ -125,13 +114,7 @@ class PatchSplitter(PictureWidget):
             self.status = f"{self.model.name} · its matrix takes patches of {config.patch_size} pixels only"
             return
         with self.timed():
-            if patch < 0:
-                token = front.prefix_tokens[0, 0]
-                has_position = config.num_prefix_positions > 0
-                position = front.position_embeddings[0, 0] if has_position else torch.zeros_like(token)
-                steps = {"projected": token, "position": position, "token": token + position}
-            else:
-                steps = projection_steps(self.model, self._pixels, patch)
+            steps = projection_steps(self.model, self._pixels, patch)
         self.vectors = to_bytes(torch.stack([steps[name] for name in ("projected", "position", "token")]))
         self.weights = to_bytes(matrix[output]) if patch >= 0 else b""
         bias = float(front.projection.bias[output])

@@ -57,10 +57,21 @@ class PictureWidget(WorkbenchWidget):
         self._when(["upload"], self._on_upload)
         self._when(["sample"], self._on_sample)
 
+    @property
+    def _patches(self) -> int:
+        return self.grid[0] * self.grid[1]
+
     def _on_picture(self) -> None:
-        """To override: computes all that is shown from `self._image`. What it raises is told to the user,
-        and the picture before stays."""
-        self._see()
+        """Shows another picture, `self._image`. What this raises is told to the user, and the picture before
+        stays."""
+        self._show()
+
+    def _on_show(self, change: dict) -> None:
+        try:
+            self._show()
+        except ValueError:
+            self._settle(**{change["name"]: change["old"]})
+            raise
 
     def _see(self, size: tuple[int, int] | None = None, patch: int | None = None) -> Tensor:
         """What the model is given, (1, 3, height, width); sets `picture` and `grid`, by default for the
