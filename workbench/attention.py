@@ -53,13 +53,13 @@ def record_attention(
     maps: dict[int, Tensor] = {}
 
     def watch(layer: int) -> Callable[[Tensor], Tensor]:
-        def keep(probabilities: Tensor) -> Tensor:
+        def store(probabilities: Tensor) -> Tensor:
             if keep_gradient and not probabilities.requires_grad:
                 probabilities.requires_grad_()
             maps[layer] = probabilities if keep_gradient else probabilities.detach()
             return probabilities
 
-        return keep
+        return store
 
     with _watching(
         {attention: watch(layer) for layer, attention in _attention_layers(model, layers).items()}

@@ -55,7 +55,6 @@ class NextSentence(TextWidget):
     attention_head = traitlets.Int(-1, help="The head whose attention is shown; -1: the mean.")
     seed = traitlets.Int(0, help="Of random sentences and of the game.")
 
-    examples = traitlets.List(help="Pairs to pick: their first sentences.")
     tokens = traitlets.List(help="What the chips show: text, id, segment, position, kind.")
     is_next = traitlets.Float(help="Probability that the second sentence follows.")
     at_front = traitlets.Float(help="The same with [CLS] in front, to compare with.")
@@ -72,9 +71,7 @@ class NextSentence(TextWidget):
         second: str = "We ran back inside to fetch an umbrella.",
         **options: Any,
     ) -> None:
-        examples = [pair[0] for pair in NEXT_SENTENCES]
-        texts = {"first": first, "second": second, "examples": examples}
-        super().__init__(bert, "sentence", "nsp", choices=["nsp"], **texts | options)
+        super().__init__(bert, "sentence", "nsp", choices=["nsp"], first=first, second=second, **options)
         self._read: list[str] = []
         self._show()
         self._watch(["first", "second", "cls_at", "positions"], ["attention_layer", "attention_head"])

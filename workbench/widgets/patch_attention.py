@@ -136,7 +136,7 @@ class PatchAttention(PictureWidget):
             self._relevance[target] = relevance[0, 0, self.prefix :].float().cpu()
         return self._relevance[target]
 
-    def _large(self) -> list[tuple[str, Tensor]]:
+    def _large_maps(self) -> list[tuple[str, Tensor]]:
         """Titles and weights (patches) of the maps shown large."""
         if self.method == "relevance":
             shown = [self._class] + ([self.second] if 0 <= self.second < len(self.labels) else [])
@@ -166,7 +166,7 @@ class PatchAttention(PictureWidget):
 
     def _look(self) -> None:
         """Reads maps for another token, or others, from the last pass."""
-        large = self._large()  # first, because it may be refused
+        large = self._large_maps()  # first, because it may be refused
         rows, columns = self.grid
         small = self._attention[:, :, self._query, self.prefix :].unflatten(-1, (rows, columns))
         self.cells = [min(rows, SIDE), min(columns, SIDE)]
@@ -182,7 +182,7 @@ class PatchAttention(PictureWidget):
 
     def test_map(self) -> None:
         """Hides and uncovers patches in the order of the (first) large map, and at random."""
-        target, (title, weights) = self._class, self._large()[0]
+        target, (title, weights) = self._class, self._large_maps()[0]
         found = delete_and_insert(
             self.model, self._pixels, weights, target, watch=lambda share: self.send({"tested": share})
         )  # messages go at once; traits wait for the end

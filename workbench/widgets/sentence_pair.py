@@ -45,7 +45,6 @@ class SentencePair(TextWidget):
     pinned = traitlets.Int(-1, help="The word whose lines stay, as a number in `words`; -1: none.")
     editing = traitlets.Bool(False, help="A text is being typed: ticks stay where they are.")
 
-    examples = traitlets.List(help="Pairs to pick.")
     classes = traitlets.List(help="[label, probability, probability before the edit].")
     words = traitlets.List(help="Words of both: text, segment, pieces, special.")
     weights = traitlets.Bytes(

@@ -51,7 +51,6 @@ class SpanExtraction(TextWidget):
         -1, help="Token of the window whose vector is shown, from 0; -1: the answer's first."
     )
 
-    examples = traitlets.List(help="Passages to pick: their questions.")
     answers = traitlets.List(help="[text, start, end, probability, window], best first.")
     view = traitlets.Dict(help="The window on the screen; see `_look`.")
     bars = traitlets.Bytes(help="float16 (2, tokens): start and end of each token of the window.")
@@ -67,8 +66,7 @@ class SpanExtraction(TextWidget):
         passage: str = PASSAGES[0][0],
         **options: Any,
     ) -> None:
-        texts = {"question": question, "passage": passage, "examples": [pair[1] for pair in PASSAGES]}
-        super().__init__(bert, "span", "span", **texts | options)
+        super().__init__(bert, "span", "span", question=question, passage=passage, **options)
         self._text: str | None = None  # the passage that was read
         self._show()
         self._watch(["question", "passage"], ["top_k", "longest", "threshold", "pinned", "window", "chosen"])

@@ -29,6 +29,7 @@ class TextWidget(WorkbenchWidget):
 
     head = traitlets.Unicode(help="The name of the head that answers.")
     choices = traitlets.List(help="Heads of the checkpoint that fit.")
+    examples = traitlets.List(help="What the texts of `pairs` are called in a menu.")
     note = traitlets.Unicode(help="A remark about texts that can be read, but should be read with care.")
 
     fields = ("text",)  # the traits that hold the texts, first segment first
@@ -40,7 +41,8 @@ class TextWidget(WorkbenchWidget):
         name = options.pop("head", None) or (usual if usual in choices else next(iter(choices), usual))
         head = find_head(bert, name, kind, usual)
         choices = choices if head in choices else [*choices, head]
-        super().__init__(bert, head=head, choices=choices, **options)
+        examples = [pair[0] for pair in self.pairs]
+        super().__init__(bert, **{"head": head, "choices": choices, "examples": examples} | options)
 
     @property
     def texts(self) -> list[str]:
