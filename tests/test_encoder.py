@@ -119,11 +119,6 @@ def test_gelu_has_two_forms() -> None:
         ({"num_attention_heads": 5}, "cannot be split into 5"),
         ({"num_attention_heads": 0}, "cannot be 0"),
         ({"hidden_size": -12}, "hidden_size cannot be -12"),
-        ({"hidden_size": 12.0}, r"hidden_size cannot be 12\.0"),
-        ({"num_hidden_layers": True}, "num_hidden_layers cannot be True"),
-        ({"num_hidden_layers": "3"}, "num_hidden_layers cannot be '3'"),
-        ({"layer_norm_eps": "1e-12"}, "layer_norm_eps cannot be '1e-12'"),
-        ({"layer_norm_eps": float("nan")}, "layer_norm_eps cannot be nan"),
         ({"hidden_act": "swish"}, "'swish' is unknown; known are gelu"),
     ],
 )

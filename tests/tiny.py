@@ -1,9 +1,11 @@
 """Tiny models of transformers and ours, random in every weight: a zero bias or a norm of one hides errors."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -84,6 +86,18 @@ def saved(model: transformers.PreTrainedModel, folder: Path, **options: Any) -> 
 def close(ours: torch.Tensor, theirs: torch.Tensor, tolerance: float = 1e-5) -> None:
     """Equal to `tolerance`, absolute and relative."""
     torch.testing.assert_close(ours.float().cpu(), theirs.float().cpu(), atol=tolerance, rtol=tolerance)
+
+
+def refuses(action: Callable[[], Any], message: str, kind: type[ValueError] = wb.CheckpointError) -> None:
+    """One sentence, on one line, without the source's own errors as a type name or a traceback."""
+    with pytest.raises(kind, match=message) as caught:
+        action()
+    text = str(caught.value)
+    assert issubclass(caught.type, ValueError)
+    assert "\n" not in text.strip() and "Traceback" not in text and ".py" not in text and len(text) < 400, (
+        text
+    )
+    assert text.endswith("."), text
 
 
 HEADS = {  # name -> kind, labels

@@ -8,10 +8,9 @@ batch, tokens, hidden (`hidden_size`), heads (`num_attention_heads`), head_size 
 query and key (both run over the tokens), intermediate (`intermediate_size`).
 """
 
-import math
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -49,13 +48,9 @@ class EncoderConfig:
     norm_first: bool = False  # False: BERT (post-norm), True: ViT (pre-norm)
 
     def __post_init__(self) -> None:
-        kinds = {int: (int,), float: (int, float), bool: (bool,)}
-        for field in fields(self):
-            value, allowed = getattr(self, field.name), kinds.get(field.type)
-            if allowed and (type(value) not in allowed or not 0 <= value < math.inf):
-                raise ValueError(f"{field.name} cannot be {value!r}.")
-        if min(self.hidden_size, self.num_attention_heads, self.intermediate_size) == 0:
-            raise ValueError("hidden_size, intermediate_size and num_attention_heads cannot be 0.")
+        for name in ("hidden_size", "num_attention_heads", "intermediate_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} cannot be {getattr(self, name)}.")
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"hidden_size {self.hidden_size} cannot be split into "

@@ -42,9 +42,9 @@ class Preprocessing:
     std: tuple[float, ...] = (0.5, 0.5, 0.5)
 
     def __post_init__(self) -> None:
-        if self.resample not in RESAMPLE:
+        if not isinstance(self.resample, str) or self.resample not in RESAMPLE:
             raise ValueError(f"a resampling {self.resample!r}; known are {', '.join(RESAMPLE)}")
-        if not 0 < self.crop_share <= 1:
+        if type(self.crop_share) not in (int, float) or not 0 < self.crop_share <= 1:
             raise ValueError(f"a crop of {self.crop_share} times the picture")
 
     def __str__(self) -> str:
@@ -67,20 +67,26 @@ class Preprocessing:
     def from_hf(cls, settings: dict[str, Any], default_size: tuple[int, int]) -> "Preprocessing":
         """From preprocessor_config.json; raises `ValueError` for a recipe that is not known here."""
 
-        def pair(size: Any) -> tuple[int, int] | None:
+        def sides(name: str, default: Any = None) -> tuple[int, ...]:
+            """(height, width), or only the short side."""
+            size = settings.get(name, default)
             if isinstance(size, dict):
-                return (size["height"], size["width"]) if "height" in size else None
-            return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+                keys = ["shortest_edge"] if "shortest_edge" in size else ["height", "width"]
+                found = [size.get(key) for key in keys]
+            else:
+                found = size if isinstance(size, list | tuple) and len(size) == 2 else [size, size]
+            if not all(type(side) is int and side > 0 for side in found):
+                raise ValueError(f"a {name} of {size}")
+            return tuple(found)
 
-        size = settings.get("size", default_size)
-        crop = pair(settings.get("crop_size")) if settings.get("do_center_crop") else None
+        size = sides("size", default_size)
+        target = sides("crop_size") if settings.get("do_center_crop") else size
         # Only "shortest_edge" keeps the shape; DeiT's plain 256 means 256 x 256, whatever the shape was.
-        keep_shape = pair(size) is None
-        if keep_shape and crop is None:
-            raise ValueError(f"a size of {size} without a crop")
-        target = crop or pair(size)
-        share = min(target) / size["shortest_edge"] if keep_shape else target[0] / pair(size)[0]
-        if not keep_shape and _scaled(target, share) != pair(size):
+        keep_shape = len(size) == 1
+        if len(target) == 1:
+            raise ValueError(f"a size of {size} without a crop in both directions")
+        share = min(target) / size[0] if keep_shape else target[0] / size[0]
+        if not keep_shape and _scaled(target, share) != size:
             raise ValueError(f"a size of {size} with a crop of another shape")
         if not settings.get("do_normalize", True):
             settings = settings | {"image_mean": [0.0] * 3, "image_std": [1.0] * 3}
@@ -93,8 +99,8 @@ class Preprocessing:
             resample=next(
                 (name for name, code in RESAMPLE.items() if code == settings.get("resample", 2)), ""
             ),
-            mean=tuple(settings.get("image_mean", cls.mean)),
-            std=tuple(settings.get("image_std", cls.std)),
+            mean=_channels(settings.get("image_mean", cls.mean)),
+            std=_channels(settings.get("image_std", cls.std)),
         )
 
     @classmethod
@@ -105,8 +111,8 @@ class Preprocessing:
             crop_share=settings.get("crop_pct") or 0.875,
             keep_shape=settings.get("crop_mode") != "squash",
             resample=settings.get("interpolation") or "bicubic",
-            mean=tuple(settings.get("mean") or cls.mean),
-            std=tuple(settings.get("std") or cls.std),
+            mean=_channels(settings.get("mean") or cls.mean),
+            std=_channels(settings.get("std") or cls.std),
         )
 
     def to_hf(self) -> dict[str, Any]:
@@ -129,6 +135,12 @@ class Preprocessing:
             crop = {"height": self.size[0], "width": self.size[1]}
             settings |= {"do_center_crop": True, "crop_size": crop}
         return settings
+
+
+def _channels(values: Any) -> tuple[float, ...]:
+    if not isinstance(values, list | tuple) or not all(type(value) in (int, float) for value in values):
+        raise ValueError(f"a mean or std of {values}")
+    return tuple(values)
 
 
 def _scaled(size: tuple[int, int], crop_share: float) -> tuple[int, int]:

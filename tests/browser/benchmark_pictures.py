@@ -23,11 +23,11 @@ WATCH = """root => {
 }"""
 BASE = """
 import sys, time
-from workbench.checkpoint import _finish
+from workbench.checkpoint import make_ready
 from workbench.image import Preprocessing
 from workbench.vit import ViT, ViTConfig
 large = ViT(ViTConfig(), [str(n) for n in range(1000)], Preprocessing(size=(224, 224)))
-_finish(large, "ViT-B/16, random", "auto", None)
+make_ready(large, "ViT-B/16, random")
 PatchAttention(large)
 start = time.perf_counter()
 w = PatchAttention(large)

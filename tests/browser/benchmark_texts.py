@@ -56,9 +56,9 @@ BASE = """
 import json, time
 from ipywidgets.widgets.widget import _remove_buffers
 from workbench.bert import Bert, BertConfig
-from workbench.checkpoint import _finish
+from workbench.checkpoint import make_ready
 large = Bert(BertConfig(), tokenizer=bert.tokenizer)
-_finish(large, "BERT-base, random", "auto", None)
+make_ready(large, "BERT-base, random")
 text = " ".join("water river stone light house garden winter letter music bread".split() * 51)
 AttentionExplorer(large, text)
 start = time.perf_counter()

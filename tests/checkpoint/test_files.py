@@ -1,0 +1,137 @@
+"""Checkpoints are found, or one sentence says why not; no file runs anything."""
+
+import json
+import os
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_vit import npz_arrays
+from tiny import hf_bert, hf_vit, refuses, same_model, saved
+
+import workbench as wb
+
+
+@pytest.mark.parametrize("kind", ["BertForPreTraining", "ViTForImageClassification"])
+def test_shards(kind: str, tmp_path: Path) -> None:
+    theirs = (hf_bert if kind.startswith("Bert") else hf_vit)(kind)
+    folder = saved(theirs, tmp_path, max_shard_size="40KB")
+    assert len(list(folder.glob("*.safetensors"))) > 1
+    load = wb.load_bert if kind.startswith("Bert") else wb.load_vit
+    whole = saved(theirs, tmp_path / "whole")
+    same_model(load(folder, device="cpu"), load(whole, device="cpu"))
+    next(folder.glob("model-00002*")).unlink()
+    refuses(lambda: load(folder), "lacks the file model-00002")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.999])
+def test_truncated(broken: tuple[Path, Callable], share: float) -> None:
+    file = broken[0] / "model.safetensors"
+    content = file.read_bytes()
+    file.write_bytes(content[: int(len(content) * share)])
+    refuses(lambda: broken[1](broken[0]), "model.safetensors of mine is damaged")
+
+
+def test_only_a_pickle(broken: tuple[Path, Callable]) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple:
+            return (os._exit, (1,))
+
+    (broken[0] / "model.safetensors").unlink()
+    refuses(lambda: broken[1](broken[0]), "has no model.safetensors")
+    (broken[0] / "pytorch_model.bin").write_bytes(pickle.dumps(Evil()))
+    refuses(lambda: broken[1](broken[0]), r"pickle \(pytorch_model.bin\), which can run code")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "config.json cannot be read"),
+        ("", "config.json cannot be read"),
+        ('{"hidden_size": 36,', "config.json cannot be read"),
+        ("\udcff", "config.json cannot be read"),
+        ("[1, 2]", "config.json holds no settings"),
+        ("3", "config.json holds no settings"),
+        ("null", "config.json holds no settings"),
+    ],
+)
+def test_broken_config(broken: tuple[Path, Callable], content: str | None, message: str) -> None:
+    file = broken[0] / "config.json"
+    file.unlink()
+    if content is not None:
+        file.write_text(content, encoding="utf-8", errors="surrogateescape")
+    refuses(lambda: broken[1](broken[0]), message)
+
+
+@pytest.mark.parametrize(
+    "index", ["not json", "{}", '{"weight_map": []}', '{"weight_map": {}}', '{"weight_map": {"a": "gone"}}']
+)
+def test_broken_index_of_shards(broken: tuple[Path, Callable], index: str) -> None:
+    (broken[0] / "model.safetensors").unlink()
+    (broken[0] / "model.safetensors.index.json").write_text(index)
+    refuses(lambda: broken[1](broken[0]), "model.safetensors.index.json|lacks the file gone")
+
+
+def test_an_index_stays_in_its_folder(good: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(good / "bert", tmp_path / "mine")
+    shutil.move(folder / "model.safetensors", tmp_path / "other.safetensors")
+    index = {"weight_map": {"a": "../other.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    refuses(lambda: wb.load_bert(folder), "lacks the file other.safetensors")
+
+
+def test_a_google_file_runs_nothing(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple:
+            return (os.mkdir, (str(tmp_path / "was run"),))
+
+    np.savez(tmp_path / "ViT.npz", **npz_arrays() | {"cls": np.array([Evil()], dtype=object)})
+    refuses(lambda: wb.load_vit(tmp_path / "ViT.npz"), "plain arrays")
+    assert not (tmp_path / "was run").exists()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.999])
+def test_truncated_google_files(share: float, tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "ViT.npz", **npz_arrays())
+    content = (tmp_path / "ViT.npz").read_bytes()
+    (tmp_path / "ViT.npz").write_bytes(content[: int(len(content) * share)])
+    refuses(lambda: wb.load_vit(tmp_path / "ViT.npz"), "damaged or no .npz file")
+    flipped = bytearray(content)
+    flipped[len(content) // 2 : len(content) // 2 + 50] = b"?" * 50
+    (tmp_path / "ViT.npz").write_bytes(flipped)
+    refuses(lambda: wb.load_vit(tmp_path / "ViT.npz"), "damaged or no .npz file")
+
+
+@pytest.mark.parametrize("load", [wb.load_bert, wb.load_vit, wb.inspect_checkpoint])
+class TestNames:
+    @pytest.mark.parametrize(
+        "name", ["./gone", "/gone/or/never/there", "gone.npz", "a b", "a/b/c", "\0", "x" * 5000, "~nobody/x"]
+    )
+    def test_nothing_there(self, load: Callable, name: str) -> None:
+        with pytest.raises(wb.CheckpointError, match="^There is no file or folder|neither a folder"):
+            load(name)
+
+    def test_a_path_that_is_not_there(self, load: Callable, tmp_path: Path) -> None:
+        refuses(lambda: load(tmp_path / "gone"), "There is no file or folder")
+
+    @pytest.mark.parametrize("name", ["bert-base-uncased", "google/vit-base-patch16-224"])
+    def test_a_hub_id_without_a_network(self, load: Callable, name: str) -> None:
+        refuses(lambda: load(name), "nor can it be fetched from the Hub .* shipped with the workbench")
+
+    def test_an_empty_folder(self, load: Callable, tmp_path: Path) -> None:
+        refuses(lambda: load(tmp_path), "config.json|model.safetensors")
+
+    def test_a_file_of_another_kind(self, load: Callable, tmp_path: Path) -> None:
+        (tmp_path / "note.txt").write_text("hello")
+        refuses(lambda: load(tmp_path / "note.txt"), "note.txt")
+
+
+def test_a_fetched_checkpoint_is_called_by_its_hub_id(tmp_path):
+    folder = tmp_path / "models--owner--some-bert" / "snapshots" / "0123abc"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(wb.CheckpointError, match="^owner/some-bert has no model.safetensors"):
+        wb.load_bert(folder)
