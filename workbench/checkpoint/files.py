@@ -1,6 +1,7 @@
 """Where checkpoints are, and what lies in their files: settings, and tensors under other people's names."""
 
 import json
+import math
 import os
 import re
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import safetensors
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from workbench.checkpoint import names
 
@@ -131,3 +132,101 @@ def read_npz(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(
             f"{title_of(path)} is damaged or no .npz file of plain arrays ({error})."
         ) from error
+
+
+class Weights:
+    """The tensors of a file, asked for by our names; `used` and `dropped` say what `fill` did with them.
+
+    Args:
+        title: what a user calls the file.
+        source: who writes such files.
+        tensors: under their names.
+        table: of their format, from `names.py`.
+    """
+
+    def __init__(self, title: str, source: str, tensors: dict[str, Tensor], table: names.Table) -> None:
+        self.title, self.source, self.tensors, self.table = title, source, tensors, dict(table)
+        self.prefix = names.prefix_of(tensors)
+        self.used: dict[str, list[str]] = {}  # our names to theirs
+        self.dropped: tuple[str, ...] = ()
+
+    def theirs(self, ours: str) -> list[str]:
+        """Their names for one tensor of ours; of the tokens in front of the patches those that are there."""
+        found = names.their_names(self.table, ours, self.prefix)
+        if ours == "embeddings.prefix_tokens":
+            return found[:1] + [name for name in found[1:] if name in self.tensors]
+        return found
+
+    def __contains__(self, ours: str) -> bool:
+        theirs = self.theirs(ours)
+        return bool(theirs) and all(name in self.tensors for name in theirs)
+
+    def __getitem__(self, ours: str) -> Tensor:
+        """Their tensors joined to one of ours; raises `CheckpointError` if they are missing or do not fit."""
+        theirs = self.theirs(ours)
+        missing = [name for name in theirs if name not in self.tensors]
+        if missing:
+            raise CheckpointError(f"{self.title} lacks the tensor {missing[0]!r}.")
+        parts = [names.in_torch_order(name, self.tensors[name]) for name in theirs]
+        if len(parts) == 1:
+            return parts[0]
+        if ours == "embeddings.prefix_tokens":  # (1, tokens, hidden) each
+            axis, fit = 1, all(part.ndim == 3 and part.shape[::2] == parts[0].shape[::2] for part in parts)
+        else:
+            axis, fit = 0, all(part.ndim and part.shape == parts[0].shape for part in parts)
+        if not fit:
+            raise self._wrong_shape(ours, "these cannot be joined")
+        return torch.cat(parts, axis)
+
+    def shape(self, ours: str) -> list[int]:
+        """The shape of one tensor of ours, axes that it lacks as 1: `fill` finds what is wrong with it."""
+        return [size or 1 for size in (*self[ours].shape, 1, 1, 1)]
+
+    def _wrong_shape(self, ours: str, wanted: str) -> CheckpointError:
+        theirs = self.theirs(ours)
+        shapes = ", ".join(str(tuple(self.tensors[name].shape)) for name in theirs)
+        return CheckpointError(f"{self.title}: {theirs[0]!r} has the shape {shapes}; {wanted}.")
+
+    def fill(self, model: nn.Module, droppable: set[str]) -> None:
+        """Moves the tensors into a model.
+
+        Raises `CheckpointError` for tensors that are missing, left over, of a wrong shape or type, or not
+        finite.
+        """
+        state = {}
+        for ours, expected in model.state_dict().items():
+            theirs, tensor = self.theirs(ours), self[ours]
+            if ours == "embeddings.projection.weight":  # a convolution: (hidden, channels, patch, patch)
+                tensor = tensor.flatten(1 if tensor.ndim == 4 else 0)
+            if tensor.shape != expected.shape:
+                raise self._wrong_shape(ours, f"its config asks for {tuple(expected.shape)}")
+            # Layer scale multiplies what a block adds: folded into its last linear map, the same numbers.
+            scale = self.theirs(f"{ours.rpartition('.')[0]}.scale")
+            if scale and scale[0] in self.tensors:
+                factors = self.tensors[scale[0]]
+                if factors.shape != tensor.shape[:1]:
+                    raise CheckpointError(f"{self.title}: {scale[0]!r} does not fit {theirs[0]!r}.")
+                tensor = tensor * factors.reshape(-1, *[1] * (tensor.ndim - 1))
+                theirs += scale
+            for name in theirs:
+                self._check_numbers(name)
+            state[ours], self.used[ours] = tensor, theirs
+        left = self.tensors.keys() - {name for theirs in self.used.values() for name in theirs}
+        self.dropped = tuple(sorted(left))
+        unknown = [name for name in self.dropped if name.removeprefix(self.prefix) not in droppable]
+        if unknown:
+            raise CheckpointError(
+                f"{self.title} holds {len(unknown)} tensors that this model has no place for, "
+                f"such as {unknown[0]!r}."
+            )
+        model.load_state_dict(state, assign=True)
+
+    def _check_numbers(self, name: str) -> None:
+        values = self.tensors[name]
+        if values.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+            kind = str(values.dtype).removeprefix("torch.")
+            raise CheckpointError(f"{self.title}: the tensor {name!r} is of type {kind}, not floating point.")
+        if not values.numel() or not all(map(math.isfinite, values.aminmax())):  # NaN is the least, too
+            raise CheckpointError(
+                f"{self.title}: the tensor {name!r} holds NaN or infinite numbers, or none."
+            )

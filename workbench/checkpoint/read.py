@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
 from workbench.bert import Bert, BertConfig
 from workbench.checkpoint import names
 from workbench.checkpoint.files import (
     CheckpointError,
+    Weights,
     locate,
     read_json,
     read_npz,
@@ -32,110 +32,7 @@ from workbench.vit import ViT, ViTConfig
 SHIPPED_BERT = "workbench-bert"
 SHIPPED_VIT = "workbench-vit"
 NSP_LABELS = ("is next", "not next")  # the order of Google's and HF's checkpoints
-# Fields of our configs that HF's config.json has no place for: the file's tensors tell them.
-NOT_IN_CONFIG = ("norm_first", "representation_size", "num_head_tokens")
 Device = Literal["auto", "cpu", "cuda", "mps"]
-
-
-class Weights:
-    """The tensors of a file, asked for by our names; `used` and `dropped` say what `fill` did with them.
-
-    Args:
-        title: what a user calls the file.
-        source: who writes such files.
-        tensors: under their names.
-        table: of their format, from `names.py`.
-    """
-
-    def __init__(self, title: str, source: str, tensors: dict[str, Tensor], table: names.Table) -> None:
-        self.title, self.source, self.tensors, self.table = title, source, tensors, dict(table)
-        self.prefix = names.prefix_of(tensors)
-        self.used: dict[str, list[str]] = {}  # our names to theirs
-        self.dropped: tuple[str, ...] = ()
-
-    def theirs(self, ours: str) -> list[str]:
-        """Their names for one tensor of ours; of the tokens in front of the patches those that are there."""
-        found = names.their_names(self.table, ours, self.prefix)
-        if ours == "embeddings.prefix_tokens":
-            return found[:1] + [name for name in found[1:] if name in self.tensors]
-        return found
-
-    def __contains__(self, ours: str) -> bool:
-        theirs = self.theirs(ours)
-        return bool(theirs) and all(name in self.tensors for name in theirs)
-
-    def __getitem__(self, ours: str) -> Tensor:
-        """Their tensors joined to one of ours; raises `CheckpointError` if they are missing or do not fit."""
-        theirs = self.theirs(ours)
-        missing = [name for name in theirs if name not in self.tensors]
-        if missing:
-            raise CheckpointError(f"{self.title} lacks the tensor {missing[0]!r}.")
-        parts = [names.in_torch_order(name, self.tensors[name]) for name in theirs]
-        if len(parts) == 1:
-            return parts[0]
-        if ours == "embeddings.prefix_tokens":  # (1, tokens, hidden) each
-            fit, axis = all(part.ndim == 3 and part.shape[::2] == parts[0].shape[::2] for part in parts), 1
-        else:
-            fit, axis = all(part.ndim and part.shape == parts[0].shape for part in parts), 0
-        if not fit:
-            raise self._wrong_shape(ours, "these cannot be joined")
-        return torch.cat(parts, axis)
-
-    def shape(self, ours: str) -> list[int]:
-        """The shape of one tensor of ours, axes that it lacks as 1: `fill` finds what is wrong with it."""
-        return [size or 1 for size in (*self[ours].shape, 1, 1, 1)]
-
-    def _wrong_shape(self, ours: str, wanted: str) -> CheckpointError:
-        theirs = self.theirs(ours)
-        shapes = ", ".join(str(tuple(self.tensors[name].shape)) for name in theirs)
-        return CheckpointError(f"{self.title}: {theirs[0]!r} has the shape {shapes}; {wanted}.")
-
-    def fill(self, model: Bert | ViT, droppable: set[str]) -> None:
-        """Moves the tensors into a model.
-
-        Raises `CheckpointError` for tensors that are missing, left over, of a wrong shape or type, or not
-        finite.
-        """
-        state = {}
-        for ours, expected in model.state_dict().items():
-            theirs, tensor = self.theirs(ours), self[ours]
-            if ours == "embeddings.projection.weight":  # a convolution: (hidden, channels, patch, patch)
-                tensor = tensor.flatten(1 if tensor.ndim == 4 else 0)
-            if tensor.shape != expected.shape:
-                raise self._wrong_shape(ours, f"its config asks for {tuple(expected.shape)}")
-            # Layer scale multiplies what a block adds: folded into its last linear map, the same numbers.
-            scale = self.theirs(f"{ours.rpartition('.')[0]}.scale")
-            if scale and scale[0] in self.tensors:
-                factors = self.tensors[scale[0]]
-                if factors.shape != tensor.shape[:1]:
-                    raise CheckpointError(f"{self.title}: {scale[0]!r} does not fit {theirs[0]!r}.")
-                tensor = tensor * factors.reshape(-1, *[1] * (tensor.ndim - 1))
-                theirs += scale
-            for name in theirs:
-                self._check_numbers(name)
-            state[ours], self.used[ours] = tensor, theirs
-        left = self.tensors.keys() - {name for theirs in self.used.values() for name in theirs}
-        self.dropped = tuple(sorted(left))
-        unknown = [name for name in self.dropped if name.removeprefix(self.prefix) not in droppable]
-        if unknown:
-            raise CheckpointError(
-                f"{self.title} holds {len(unknown)} tensors that this model has no place for, "
-                f"such as {unknown[0]!r}."
-            )
-        model.load_state_dict(state, assign=True)
-
-    def _check_numbers(self, name: str) -> None:
-        values = self.tensors[name]
-        if values.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
-            kind = str(values.dtype).removeprefix("torch.")
-            raise CheckpointError(f"{self.title}: the tensor {name!r} is of type {kind}, not floating point.")
-        if not values.numel() or not all(map(math.isfinite, values.aminmax())):  # NaN is the least, too
-            raise CheckpointError(
-                f"{self.title}: the tensor {name!r} holds NaN or infinite numbers, or none."
-            )
-
-
-# --- settings -> models ------------------------------------------------------------------------
 
 
 @contextmanager
@@ -172,26 +69,22 @@ def _setting(settings: dict[str, Any], name: str, kind: type, default: Any = Non
 
 
 def _config(kind: type[EncoderConfig], values: dict[str, Any], weights: Weights) -> Any:
-    """A config of these values. Their types and sizes are checked before anything is made of them."""
+    """A config from those of `values` that are its fields; their types and sizes are checked first."""
     types = {int: (int,), float: (int, float), bool: (bool,), str: (str,)}
     # Larger sizes no file has, and torch no shape.
     limits = {"num_hidden_layers": math.inf, "patch_size": 2**10}
     limits |= {"hidden_dropout_prob": 1, "attention_probs_dropout_prob": 1}
-    for field in fields(kind):
-        value = values.get(field.name, field.default)
-        wrong = type(value) not in types.get(field.type, (type(value),))
-        if wrong or (field.type in (int, float) and not 0 <= value <= limits.get(field.name, 2**20)):
-            raise ValueError(f"{field.name} cannot be {value!r}")
+    known = {field.name: field for field in fields(kind) if field.name != "norm_first"}
+    values = {name: value for name, value in values.items() if name in known}
+    for name, value in values.items():
+        expected = known[name].type
+        wrong = type(value) not in types.get(expected, (type(value),))
+        if wrong or (expected in (int, float) and not 0 <= value <= limits.get(name, 2**20)):
+            raise ValueError(f"{name} cannot be {value!r}")
     config = kind(**values)
     if config.num_hidden_layers > len(weights.tensors):
         raise ValueError(f"{config.num_hidden_layers} layers are more than the file holds")
     return config
-
-
-def _known(kind: type[EncoderConfig], settings: dict[str, Any]) -> dict[str, Any]:
-    """What config.json says about the fields of our config."""
-    known = {field.name for field in fields(kind)}.difference(NOT_IN_CONFIG)
-    return {name: value for name, value in settings.items() if name in known}
 
 
 def _model_type(settings: dict[str, Any]) -> Any:
@@ -282,7 +175,7 @@ def read_bert(path: Path) -> tuple[Bert, Weights]:
         raise CheckpointError(str(error)) from error
     with _making_model(title):
         tied = _settle_copies(weights, settings)
-        config = _config(BertConfig, _known(BertConfig, settings) | {"tie_word_embeddings": tied}, weights)
+        config = _config(BertConfig, settings | {"tie_word_embeddings": tied}, weights)
         bert = Bert(config, pooler="pooler.dense.weight" in weights, tokenizer=tokenizer)
         _add_heads(bert, weights, settings)
     weights.table = names.bert_table(bert)
@@ -360,11 +253,11 @@ def read_vit(path: Path) -> tuple[ViT, Weights]:
         settings = {}
     kind = _model_type(settings)
     if kind == "npz":
-        weights, describe = Weights(title, "Google's Flax", read_npz(path), names.GOOGLE), _google
+        weights, describe = Weights(title, "Google's Flax", read_npz(path), names.GOOGLE), _google_vit
     elif kind is None:
-        weights, describe = Weights(title, "timm", read_safetensors(path), names.TIMM), _timm
+        weights, describe = Weights(title, "timm", read_safetensors(path), names.TIMM), _timm_vit
     elif kind in ("vit", "deit"):
-        weights, describe = Weights(title, "Hugging Face", read_safetensors(path), names.HF_VIT), _hf
+        weights, describe = Weights(title, "Hugging Face", read_safetensors(path), names.HF_VIT), _hf_vit
     else:
         hint = "use load_bert for it" if kind == "bert" else "load_vit reads 'vit' and 'deit'"
         raise CheckpointError(f"{title} is of the architecture {_architecture(settings)}; {hint}.")
@@ -378,17 +271,16 @@ def read_vit(path: Path) -> tuple[ViT, Weights]:
 Description = tuple[dict[str, Any], Sequence[str], Preprocessing]  # values of the config, labels, ...
 
 
-def _hf(weights: Weights, settings: dict[str, Any], folder: Path) -> Description:
+def _hf_vit(weights: Weights, settings: dict[str, Any], folder: Path) -> Description:
     for variant in (names.HF_VIT_IN_MEMORY, names.HF_DEIT_WITH_TEACHER):
         first = next(iter(variant)).replace("N", "0")
         if names.their_names(variant, f"{first}.weight", weights.prefix)[0] in weights.tensors:
             weights.table |= variant
     image_size = _size(settings, "image_size", 224)
     tokens = 2 if settings["model_type"] == "deit" else 1
-    values = {"layer_norm_eps": 1e-12}  # what HF takes when the file is silent
-    values |= _known(ViTConfig, settings)
+    values = {"layer_norm_eps": 1e-12} | settings  # what HF takes when the file is silent
     values |= {"image_size": image_size, "num_prefix_tokens": tokens, "num_prefix_positions": tokens}
-    values["num_head_tokens"] = max(1, _head_count(weights))
+    values |= {"num_head_tokens": max(1, _head_count(weights)), "representation_size": None}
     file = folder / "preprocessor_config.json"
     try:
         preprocessing = Preprocessing.from_hf(read_json(file) if file.exists() else {}, image_size)
@@ -399,15 +291,15 @@ def _hf(weights: Weights, settings: dict[str, Any], folder: Path) -> Description
     return values, _labels(settings, _classes(weights)), preprocessing
 
 
-def _timm(weights: Weights, settings: dict[str, Any], folder: Path) -> Description:
+def _timm_vit(weights: Weights, settings: dict[str, Any], folder: Path) -> Description:
     if "embeddings.prefix_tokens" not in weights:
         raise CheckpointError(f"{weights.title} is a ViT without a class token, which is not read here.")
     pretrained = _setting(settings, "pretrained_cfg", dict, settings)
     options = _setting(settings, "model_args", dict, {})
     values = _sizes(weights)
     patch = values["patch_size"]
-    _, *sides = _setting(pretrained, "input_size", list, [3, 224, 224])
-    height, width = _size(options, "img_size", sides)
+    input_size = _setting(pretrained, "input_size", list, [3, 224, 224])  # channels, height, width
+    height, width = _size(options, "img_size", input_size[1:])
     heads = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16}.get(values["hidden_size"])
     heads = _setting(options, "num_heads", int, heads)
     if heads is None:
@@ -428,7 +320,7 @@ def _timm(weights: Weights, settings: dict[str, Any], folder: Path) -> Descripti
     return values, labels, Preprocessing.from_timm(pretrained, (height, width))
 
 
-def _google(weights: Weights, settings: dict[str, Any], folder: Path) -> Description:
+def _google_vit(weights: Weights, settings: dict[str, Any], folder: Path) -> Description:
     values = _sizes(weights)
     positions = weights.shape("embeddings.position_embeddings")[1]
     side = round((positions - 1) ** 0.5) * values["patch_size"]

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from workbench.bert import Bert
-from workbench.checkpoint.files import locate
-from workbench.checkpoint.read import Weights, make_ready, read_checkpoint
+from workbench.checkpoint.files import Weights, locate
+from workbench.checkpoint.read import make_ready, read_checkpoint
 from workbench.vit import ViT
 
 ACTIVATIONS = {"gelu": "gelu (exact, erf)", "relu": "relu"}

@@ -4,7 +4,7 @@ import json
 import os
 import tempfile
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from torch import Tensor
 from workbench.bert import Bert
 from workbench.checkpoint import names
 from workbench.checkpoint.files import CheckpointError
-from workbench.checkpoint.read import NOT_IN_CONFIG
 from workbench.encoder import EncoderConfig
 from workbench.vit import ViT
 
@@ -70,9 +69,10 @@ def save_checkpoint(model: Bert | ViT, folder: str | Path, dtype: torch.dtype = 
 
 
 def _hf_config(config: EncoderConfig, model_type: str, architecture: str) -> dict[str, Any]:
-    settings = {field.name: getattr(config, field.name) for field in fields(config)}
-    settings = {name: value for name, value in settings.items() if name not in NOT_IN_CONFIG}
-    return {"model_type": model_type, "architectures": [architecture]} | settings
+    settings = {"model_type": model_type, "architectures": [architecture]} | asdict(config)
+    for ours in ("norm_first", "representation_size", "num_head_tokens"):  # the tensors tell these
+        settings.pop(ours, None)
+    return settings
 
 
 def _label_table(labels: Sequence[str]) -> dict[str, Any]:
