@@ -102,7 +102,7 @@ def test_all_orders_begin_and_end_alike(vit: ViT) -> None:
     pixels = torch.randn(1, 3, 32, 48)
     told: list[float] = []
     weights = torch.rand(24, generator=torch.Generator().manual_seed(1))
-    found = delete_and_insert(vit, pixels, weights, 2, random_orders=4, watch=told.append)
+    found = delete_and_insert(vit, pixels, weights, 2, random_orders=4, progress=told.append)
     assert told == sorted(told) and told[-1] == 1 and found.random.shape == (4, 13)
     with torch.inference_mode():
         full = vit.logits(vit(pixels)[-1]).softmax(-1)[0, 2]

@@ -161,7 +161,7 @@ def delete_and_insert(
     steps: int = 12,
     random_orders: int = 5,
     seed: int = 0,
-    watch: Callable[[float], None] | None = None,
+    progress: Callable[[float], None] | None = None,
 ) -> Faithfulness:
     """Hides and uncovers the patches that a map marks most first, and others at random.
 
@@ -172,7 +172,7 @@ def delete_and_insert(
         steps: looks at the probability between none and all.
         random_orders: how many to compare with.
         seed: of the random orders.
-        watch: is called with the share that is done, 0 to 1.
+        progress: is called with the share that is done, 0 to 1.
 
     Raises:
         ValueError: a map of another size, or a checkpoint without classes.
@@ -194,8 +194,8 @@ def delete_and_insert(
     for done, part in enumerate(parts, 1):
         logits = vit.logits(hide_patches(vit, pixels, part))
         found.append(logits.float().softmax(-1)[:, target].cpu())
-        if watch is not None:
-            watch(done / len(parts))
+        if progress is not None:
+            progress(done / len(parts))
     curves = torch.cat(found).view(len(orders), steps + 1)
     shares = hidden[0].sum(-1) / count
     return Faithfulness(shares, curves[0], curves[1].flip(0), curves[2:])

@@ -184,7 +184,7 @@ class PatchAttention(PictureWidget):
         """Hides and uncovers patches in the order of the (first) large map, and at random."""
         target, (title, weights) = self._class, self._large_maps()[0]
         found = delete_and_insert(
-            self.model, self._pixels, weights, target, watch=lambda share: self.send({"tested": share})
+            self.model, self._pixels, weights, target, progress=lambda share: self.send({"tested": share})
         )  # messages go at once; traits wait for the end
         random = found.random_areas
         areas = torch.tensor([found.deletion_area, found.insertion_area, *random.aminmax(), random.mean()])
