@@ -8,8 +8,15 @@ from test_bert import batch
 from tiny import close, our_bert, our_vit
 
 import workbench as wb
-from workbench.attention import attention_patterns, query_and_key, record_attention, sum_over_words
+from workbench.attention import (
+    attention_between,
+    attention_patterns,
+    query_and_key,
+    record_attention,
+    sum_over_words,
+)
 from workbench.encoder import MODEL_LOCK
+from workbench.text import place_cls
 
 
 @pytest.fixture(scope="module")
@@ -561,3 +568,20 @@ def test_queries_and_keys_give_the_map(which: str, request: pytest.FixtureReques
     torch.testing.assert_close(weights, attention[2][:, 1], atol=1e-5, rtol=0)
     with pytest.raises(ValueError, match="no layer 99"):
         query_and_key(model, states[2], 99, 1)
+
+
+def test_attention_between_two_texts_by_hand() -> None:
+    """[CLS] a [SEP] b b [SEP], and each token's row is told apart by its numbers."""
+    bert = our_bert("nsp")
+    encoding = bert.tokenizer.encode("the", "cat sat")
+    maps = torch.rand(4, 6, 6).softmax(-1)
+    found = attention_between(maps, encoding)
+    assert found.shape == (4, 3, 3)
+    close(found.sum(-1), torch.ones(4, 3))
+    close(found[:, 0, 0], maps[:, 0, 1])  # [CLS] to the first text
+    close(found[:, 1, 1], maps[:, 1, 3] + maps[:, 1, 4])  # first to second
+    close(found[:, 2, 0], (maps[:, 3, 1] + maps[:, 4, 1]) / 2)  # second to first
+    close(found[:, 2, 2], maps[:, 3:5][..., [0, 2, 5]].sum(-1).mean(-1))
+    turned, _, _ = place_cls(encoding, "end")
+    order = [1, 2, 3, 4, 5, 0]
+    close(attention_between(maps[:, order][..., order], turned), found)

@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "image": set(),
     "bert": {"encoder"},
     "vit": {"encoder"},
-    "attention": {"bert", "encoder", "vit"},
+    "attention": {"bert", "encoder", "text", "vit"},
     "checkpoint": {"bert", "checkpoint", "encoder", "image", "text", "vit"},
     "tasks": {"attention", "bert", "encoder", "image", "text", "vit"},
     "explain": {"attention", "bert", "encoder", "text", "vit"},

@@ -14,7 +14,6 @@ from tiny import close, our_bert
 import workbench as wb
 from workbench.attention import record_attention
 from workbench.checkpoint import data_folder
-from workbench.tasks import attention_between
 from workbench.text import place_cls
 from workbench.widgets import NextSentence, SentencePair
 from workbench.widgets.samples import NEXT_SENTENCES, SENTENCE_PAIRS
@@ -73,23 +72,6 @@ def test_next_sentence_is_theirs(bert: wb.Bert, folder: Path, place: str, positi
     assert float(row.min()) > 0, "attention reaches every token wherever [CLS] stands"
     assert [token["position"] for token in widget.tokens] == ids[0].tolist()
     assert [token["id"] for token in widget.tokens] == moved.tensors()["input_ids"][0].tolist()
-
-
-def test_attention_between_two_texts_by_hand() -> None:
-    """[CLS] a [SEP] b b [SEP], and each token's row is told apart by its numbers."""
-    bert = our_bert("nsp")
-    encoding = bert.tokenizer.encode("the", "cat sat")
-    maps = torch.rand(4, 6, 6).softmax(-1)
-    found = attention_between(maps, encoding)
-    assert found.shape == (4, 3, 3)
-    close(found.sum(-1), torch.ones(4, 3))
-    close(found[:, 0, 0], maps[:, 0, 1])  # [CLS] to the first text
-    close(found[:, 1, 1], maps[:, 1, 3] + maps[:, 1, 4])  # first to second
-    close(found[:, 2, 0], (maps[:, 3, 1] + maps[:, 4, 1]) / 2)  # second to first
-    close(found[:, 2, 2], maps[:, 3:5][..., [0, 2, 5]].sum(-1).mean(-1))
-    turned, _, _ = place_cls(encoding, "end")
-    order = [1, 2, 3, 4, 5, 0]
-    close(attention_between(maps[:, order][..., order], turned), found)
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from workbench.bert import Bert
 from workbench.encoder import MODEL_LOCK, SelfAttention
+from workbench.text import Encoding
 from workbench.vit import ViT
 
 Head = tuple[int, int]  # layer, head
@@ -410,6 +411,25 @@ def attention_patterns(maps: Tensor, tokens: Sequence[str]) -> dict[str, Tensor]
         shares = (maps.float() * where).sum(-1)[..., rows]
         found[name] = shares.mean(-1) if rows.any() else torch.zeros(maps.shape[:-2], device=maps.device)
     return found
+
+
+def attention_between(maps: Tensor, encoding: Encoding) -> Tensor:
+    """How attention is shared between two texts.
+
+    Args:
+        maps: (heads, query, key) of one layer, for [CLS] first [SEP] second [SEP] in any order.
+        encoding: whose tokens they are.
+
+    Returns:
+        (heads, 3, 3): [CLS], the words of the first and those of the second text (on average) look at the
+        words of the first, those of the second, and at [CLS] and [SEP]; rows sum to one.
+    """
+    special = torch.tensor([token.word is None for token in encoding.tokens], device=maps.device)
+    second = torch.tensor([token.segment == 1 for token in encoding.tokens], device=maps.device)
+    cls = torch.tensor([token.text == "[CLS]" for token in encoding.tokens], device=maps.device) & special
+    first, second = ~special & ~second, ~special & second
+    to = torch.stack([maps.float()[..., group].sum(-1) for group in (first, second, special)], -1)
+    return torch.stack([to[:, group].mean(1) for group in (cls, first, second)], 1)
 
 
 def received_attention(maps: Tensor) -> Tensor:

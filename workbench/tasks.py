@@ -302,25 +302,6 @@ def next_sentence(bert: Bert, first: str, second: str) -> NextSentencePrediction
     return NextSentencePrediction(float(_sentence_probabilities(bert, head, first, second)[0]))
 
 
-def attention_between(maps: Tensor, encoding: Encoding) -> Tensor:
-    """How attention is shared between two texts.
-
-    Args:
-        maps: (heads, query, key) of one layer, for [CLS] first [SEP] second [SEP] in any order.
-        encoding: whose tokens they are.
-
-    Returns:
-        (heads, 3, 3): [CLS], the words of the first and those of the second text (on average) look at the
-        words of the first, those of the second, and at [CLS] and [SEP]; rows sum to one.
-    """
-    special = torch.tensor([token.word is None for token in encoding.tokens], device=maps.device)
-    second = torch.tensor([token.segment == 1 for token in encoding.tokens], device=maps.device)
-    cls = torch.tensor([token.text == "[CLS]" for token in encoding.tokens], device=maps.device) & special
-    first, second = ~special & ~second, ~special & second
-    to = torch.stack([maps.float()[..., group].sum(-1) for group in (first, second, special)], -1)
-    return torch.stack([to[:, group].mean(1) for group in (cls, first, second)], 1)
-
-
 @torch.inference_mode()
 def classify_sentence(bert: Bert, text: str, head: str | None = None) -> list[Candidate]:
     """Classes of a text, best first (BERT, figure 4b).

@@ -129,7 +129,7 @@ class MaskedFilling(TextWidget):
 
     @staticmethod
     def _kind(token: Token, masked: Sequence) -> str:
-        """ "special", "word", "typed" for a typed [MASK], or what was done to a masked word."""
+        """What a word is: special, word, typed (a [MASK]), or what was done to a masked one."""
         if not token.masked:
             return "special" if token.word is None else "word"
         if token.original_id is None:

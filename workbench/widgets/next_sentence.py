@@ -9,9 +9,9 @@ import traitlets
 from matplotlib.figure import Figure
 
 from workbench import plots
-from workbench.attention import attention_rollout, record_attention
+from workbench.attention import attention_between, attention_rollout, record_attention
 from workbench.bert import Bert
-from workbench.tasks import attention_between, next_sentence
+from workbench.tasks import next_sentence
 from workbench.text import place_cls
 from workbench.widgets.base import read_front, to_bytes
 from workbench.widgets.samples import NEXT_SENTENCES
