@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import Literal
@@ -65,7 +66,7 @@ class Encoding:
         """Indices of the masked tokens."""
         return [index for index, token in enumerate(self.tokens) if token.masked]
 
-    @property
+    @cached_property
     def words(self) -> list[Word]:
         """Words in their order: neighbouring pieces with the same word number are one."""
 
@@ -82,7 +83,7 @@ class Encoding:
             words.append(Word(first.start, last.end, first.segment, tokens, pieces, first.word is None))
         return words
 
-    @property
+    @cached_property
     def word_numbers(self) -> list[int]:
         """For each token the number of its word in `words`."""
         return [number for number, word in enumerate(self.words) for _ in word.tokens]
