@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from workbench.training import toy
-from workbench.training.data import make_pairs
+from workbench.training.text_learner import next_sentence_rows, row_lengths
 
 
 def test_stories_tell_everything_twice() -> None:
@@ -26,9 +26,9 @@ def test_stories_tell_everything_twice() -> None:
 def test_every_word_is_in_the_vocabulary() -> None:
     stories = toy.toy_stories(400)
     bert = toy.toy_bert(stories)
-    rows = make_pairs(stories, bert.tokenizer, length=60)
-    assert bert.tokenizer.unk_id not in rows.ids
-    assert rows.lengths.max() <= bert.config.max_position_embeddings
+    rows = next_sentence_rows(stories, bert.tokenizer, length=60)
+    assert not any(bert.tokenizer.unk_id in ids for ids in rows["input_ids"])
+    assert row_lengths(rows).max() <= bert.config.max_position_embeddings
     assert 2 < toy.unigram_loss(rows) < math.log(bert.config.vocab_size)
 
 
@@ -36,7 +36,7 @@ def test_a_tiny_bert_learns_more_than_how_often_words_occur(tmp_path: Path) -> N
     stories = toy.toy_stories(600)
     bert = toy.toy_bert(stories, hidden_size=64, layers=2)
     progress = toy.toy_pretraining(bert, stories, tmp_path, steps=160, tokens=1024, learning_rate=4e-3)
-    unigram = toy.unigram_loss(make_pairs(stories, bert.tokenizer, length=60))
+    unigram = toy.unigram_loss(next_sentence_rows(stories, bert.tokenizer, length=60))
     scored = [line for line in progress.log if "mlm_accuracy" in line]
     assert scored[-1]["mlm_loss"] < 0.85 * unigram
     assert scored[-1]["mlm_accuracy"] > 0.3 > scored[0]["mlm_accuracy"] - 0.1

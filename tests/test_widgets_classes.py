@@ -286,6 +286,6 @@ def test_save(bert, tmp_path, ending):
 
 def test_new_sizes_of_batches_are_few(bert):
     """A step takes about as many tokens as it says, whatever the sentences are like."""
-    rows = lessons.make_rows(PAIRS, ("cat", "dog"), "sentence", bert)
-    batches = lessons.Batches(rows, bert.tokenizer, "lesson", lessons.TOKENS, 0)
+    rows = lessons.labelled_rows(PAIRS, ("cat", "dog"), "sentence", bert)
+    batches = lessons.TextBatches(rows, bert.tokenizer, "lesson", lessons.TOKENS, 0)
     assert all(batches(step)["input_ids"].numel() <= lessons.TOKENS for step in range(3))

@@ -13,14 +13,21 @@ from typing import TypeVar
 
 import numpy as np
 import torch
+from datasets import Dataset
 from torch import Tensor, nn
 
 from workbench.bert import Bert, Pooler
 from workbench.checkpoint import data_folder
 from workbench.encoder import MODEL_LOCK, SelfAttention
 from workbench.training import loop
-from workbench.training.data import IGNORED, Rows, pack_rows
-from workbench.training.text import Batches, HeadLosses, head_figures, scores
+from workbench.training.text_learner import (
+    IGNORED,
+    TextBatches,
+    TextLearner,
+    head_figures,
+    pack_rows,
+    predictions,
+)
 from workbench.vit import ViT
 
 Model = TypeVar("Model", Bert, ViT)
@@ -102,7 +109,7 @@ def split_examples(examples: Sequence[Labelled], kind: str, seed: int = 0) -> tu
     return sorted(kept), sorted(held_out)
 
 
-def make_rows(examples: Sequence[Labelled], labels: Sequence[str], kind: str, bert: Bert) -> Rows:
+def labelled_rows(examples: Sequence[Labelled], labels: Sequence[str], kind: str, bert: Bert) -> Dataset:
     """Examples as rows; a word's class is the target of its first word piece."""
     number = {label: index for index, label in enumerate(labels)}
 
@@ -143,7 +150,7 @@ def copy_without_heads(model: Model, frozen: bool) -> Model:
 
 
 def train_and_look(
-    objective: nn.Module,
+    learner: loop.Learner,
     batch_at: Callable[..., loop.Batch],
     look: Callable[[int], None],
     *,
@@ -172,11 +179,11 @@ def train_and_look(
     look(0)
     with tempfile.TemporaryDirectory() as folder:
         progress = loop.train(
-            objective, until_stopped, settings, Path(folder), watch=lambda line: look(line["step"])
+            learner, until_stopped, settings, Path(folder), watch=lambda line: look(line["step"])
         )
     if progress.step % settings.log_every:
         look(progress.step)
-    for parameter in objective.parameters():
+    for parameter in learner.parameters():
         parameter.requires_grad_(True)  # as in every other model
 
 
@@ -225,12 +232,11 @@ def fine_tune(
         raise ValueError(f"{bert.name} came without a tokenizer, so it cannot read text.")
     labels = label_names(examples, kind)
     train, held_out = ([examples[number] for number in part] for part in split_examples(examples, kind, seed))
-    rows, held_out_rows = (make_rows(part, labels, kind, bert) for part in (train, held_out))
+    rows, held_out_rows = (labelled_rows(part, labels, kind, bert) for part in (train, held_out))
     with MODEL_LOCK:
         torch.manual_seed(seed)  # of the new head
     fresh = new_classifier(bert, head, kind, labels, frozen)
     result = FineTuned(fresh, head, labels, 0)
-    batches = Batches(rows, bert.tokenizer, head, TOKENS, seed)
     tell = watch or _print_look
 
     def look(step: int) -> None:
@@ -246,8 +252,8 @@ def fine_tune(
         tell(result)
 
     train_and_look(
-        HeadLosses(fresh),
-        batches,
+        TextLearner(fresh),
+        TextBatches(rows, bert.tokenizer, head, TOKENS, seed),
         look,
         learning_rate=RATES["frozen" if frozen else "fine-tuned"],
         steps=steps,
@@ -269,31 +275,21 @@ def _print_look(result: FineTuned) -> None:
     )
 
 
-@torch.inference_mode()
-def _answer(result: FineTuned, examples: Sequence[Labelled], rows: Rows, kind: str) -> None:
+def _answer(result: FineTuned, examples: Sequence[Labelled], rows: Dataset, kind: str) -> None:
     """Fills in what the held-out examples were taken for."""
-    bert, labels = result.bert, result.labels
+    labels, texts = result.labels, iter(examples)
     confusion = torch.zeros(len(labels), len(labels), dtype=torch.long)
-    for start in range(0, len(rows), 32):
-        numbers = np.arange(start, min(start + 32, len(rows)))
-        batch = rows.batch(numbers, bert.tokenizer.pad_id)
-        target = batch.pop("targets")
-        del batch["words"]
-        batch = {name: tensor.to(bert.device) for name, tensor in batch.items()}
-        with MODEL_LOCK:
-            states = bert(**batch)[-1]
-            where = target != IGNORED
-            logits = scores(bert, result.head, states, batch["attention_mask"], where.to(bert.device))
-        texts = [examples[number][0] for number in numbers]
-        if kind == "word":  # the words that have a target, in the order of the rows
-            places = (target != IGNORED).nonzero().tolist()
-            owners = [texts[row].split() for row in range(len(texts))]
-            counted = [0] * len(texts)
-            texts = []
-            for row, _ in places:
-                texts.append(owners[row][counted[row]])
-                counted[row] += 1
-        for text, right, said in zip(texts, target[where].tolist(), logits.argmax(-1).tolist(), strict=True):
-            confusion[right, said] += 1
-            result.answers.append((text, labels[right], labels[said]))
+    with MODEL_LOCK:
+        for batch, logits in predictions(result.bert, result.head, rows, np.arange(len(rows))):
+            asked = []  # the texts, or the words that have a target, in the order of the answers
+            for words, targets in zip(batch["words"], batch["targets"], strict=True):
+                text = next(texts)[0]
+                if kind == "word":
+                    asked += [text.split()[number - 1] for number in words[targets != IGNORED].tolist()]
+                else:
+                    asked.append(text)
+            right = batch["targets"][batch["targets"] != IGNORED].tolist()
+            for text, true, said in zip(asked, right, logits.argmax(-1).tolist(), strict=True):
+                confusion[true, said] += 1
+                result.answers.append((text, labels[true], labels[said]))
     result.confusion = confusion

@@ -12,13 +12,19 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+from datasets import Dataset
 
 from workbench.bert import Bert, BertConfig
 from workbench.checkpoint import NSP_LABELS, save_checkpoint
 from workbench.text import Tokenizer
 from workbench.training import loop
-from workbench.training.data import Rows, make_pairs, split_documents
-from workbench.training.text import Batches, HeadLosses, head_figures
+from workbench.training.text_learner import (
+    TextBatches,
+    TextLearner,
+    head_figures,
+    next_sentence_rows,
+    split_documents,
+)
 
 PEOPLE = {"Anna": "she", "Bela": "he", "Clara": "she", "David": "he", "Eva": "she", "Felix": "he"}
 ANIMALS = {"dog": "barks", "cat": "meows", "bird": "sings", "horse": "neighs", "bee": "hums"}
@@ -79,10 +85,11 @@ def toy_bert(stories: list[str], hidden_size: int = 128, layers: int = 3, seed: 
     return bert
 
 
-def unigram_loss(rows: Rows) -> float:
+def unigram_loss(rows: Dataset) -> float:
     """The loss of who only knows how often each word occurs (the entropy of the words, in nats): what
     guessing must beat."""
-    counts = np.bincount(rows.ids[rows.words > 0])
+    ids, words = (np.concatenate(rows[name]) for name in ("input_ids", "words"))
+    counts = np.bincount(ids[words > 0])
     shares = counts[counts > 0] / counts.sum()
     return float(-(shares * np.log(shares)).sum())
 
@@ -103,8 +110,8 @@ def toy_pretraining(
         Where it ended; `.log` holds the losses, and `mlm_accuracy` and `nsp_accuracy` on held-out stories.
     """
     train, scored = split_documents(stories)
-    rows = make_pairs(train, bert.tokenizer, same_document=0.0, length=60, seed=seed)
-    held_out = make_pairs(scored, bert.tokenizer, same_document=0.0, length=60, seed=seed)
+    rows = next_sentence_rows(train, bert.tokenizer, same_document=0.0, length=60, seed=seed)
+    held_out = next_sentence_rows(scored, bert.tokenizer, same_document=0.0, length=60, seed=seed)
 
     def evaluate() -> dict[str, float]:
         return head_figures(bert, held_out, "mlm") | head_figures(bert, held_out, "nsp")
@@ -117,8 +124,8 @@ def toy_pretraining(
         log_every=10,
         seed=seed,
     )
-    batches = Batches(rows, bert.tokenizer, "nsp", tokens, seed, masked=True)
-    return loop.train(HeadLosses(bert), batches, settings, folder, evaluate=evaluate)
+    batches = TextBatches(rows, bert.tokenizer, "nsp", tokens, seed, masked=True)
+    return loop.train(TextLearner(bert), batches, settings, folder, evaluate=evaluate)
 
 
 def main() -> None:

@@ -1,24 +1,21 @@
-"""Examples with answers, for the heads: questions, pairs, sentences, tagged words; as rows for training.
+"""Sets of texts and of examples with answers, and what is made of them: rows for training and scoring.
 
-They come from a folder laid out like the project's data kit, or from a Hub set by name: which head a set
-is for is told by its columns. What a row is split by, and so never in both parts: questions by article,
-pairs by the group of sentences that were made from each other, sentences by their text.
+Which head a set is for is told by its columns.
 """
 
-import hashlib
-import json
-import lzma
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 
+import datasets
 import numpy as np
 import tokenizers
 
 from workbench.text import Tokenizer
-from workbench.training.data import IGNORED, Pieces, Rows, pack_rows, pieces_of
+from workbench.training.text_learner import IGNORED, Pieces, encode_texts, pack_rows, split_documents
 
 NLI_LABELS = ("entailment", "neutral", "contradiction")
 SENTIMENT_LABELS = ("negative", "positive")
@@ -28,115 +25,106 @@ UPOS_LABELS = (
     "PART", "PRON", "PROPN", "PUNCT", "SCONJ", "SYM", "VERB", "X",
 )
 # fmt: on
-COLUMNS = {  # columns that a set for a head has
+COLUMNS = {  # columns that a set of a kind has; the first that fits
     "span": ("question", "context", "answers"),
     "nli": ("premise", "hypothesis", "label"),
     "pos": ("tokens", "upos"),
     "sentiment": ("text", "label"),
+    "documents": ("text",),
 }
 LONGEST = 256  # word pieces of a question with its passage, in training
-QUESTIONS_EACH = 8  # most questions of a context: some sets have very many for one sentence
 
 Example = dict  # with the columns above
 Word = tuple[int, ...]  # the ids of its pieces
 
 
-def read_lines(file: Path) -> list[dict]:
-    """A file of one JSON object a line, packed with xz or not."""
-    with (lzma.open if file.suffix == ".xz" else open)(file, "rt", encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
+# --- sets --------------------------------------------------------------------------------------
 
 
-def _one_in_ten(text: str) -> bool:
-    letters = "".join(filter(str.isalnum, text.lower()))
-    return int(hashlib.sha256(letters.encode()).hexdigest(), 16) % 10 == 0
+@dataclass(frozen=True)
+class TextSet:
+    """Documents, or examples for a head: `kind` is one of `COLUMNS`, "train" the split to learn from, and
+    all others are scored."""
+
+    name: str
+    kind: str
+    splits: dict[str, list]
 
 
-def read_examples(source: str | Path) -> dict[str, dict[str, list[Example]]]:
-    """Examples by head and part: "train", "held_out", and parts that are only scored.
+def read_sets(sources: Sequence[str]) -> list[TextSet]:
+    """Reads sets whose columns say what they are for; others are left out.
 
     Args:
-        source: a folder with qa/qa.jsonl, pairs/cad_nli.jsonl, sentences/mr_sentence_polarity.jsonl,
-            pos/*_train.tsv and so on (also .xz), whatever is there; or a Hub set with the columns of a head
-            (`COLUMNS`), whose split "validation" or "test" is held out.
+        sources: folders with a file SPLIT.jsonl for each split, folders of such folders (what convert_kit.py
+            writes), or names of Hub sets.
+
+    Raises:
+        ValueError: a source that is none of these.
     """
+    found = [text_set for source in sources for text_set in _read_source(source)]
+    return [text_set for text_set in found if text_set is not None]
+
+
+def _read_source(source: str) -> Iterator[TextSet | None]:
     folder = Path(source)
     if not folder.is_dir():
-        return _read_hub(str(source))
-    files = {file.name.split(".")[0]: file for file in sorted(folder.glob("*/*")) if file.is_file()}
-    heads: dict[str, dict[str, list[Example]]] = defaultdict(dict)
-    if "qa" in files:
-        for part, split in (("train", "train"), ("held_out", "val")):
-            kept = [row for row in read_lines(files["qa"]) if row["split"] == split]
-            heads["span"][part] = [
-                {
-                    "source": row["source"],
-                    "title": row["title"],
-                    "context": row["context"],
-                    "question": question["q"],
-                    "answers": {
-                        "text": [text for text, _ in question["a"]],
-                        "answer_start": [start for _, start in question["a"]],
-                    },
-                }
-                for row in kept
-                for question in row["qas"][: QUESTIONS_EACH if split == "train" else None]
-                if not (split == "train" and question.get("amb"))  # it occurs twice: which one is meant?
-            ]
-    if "cad_nli" in files:
-        rows = [
-            {"premise": row["a"], "hypothesis": row["b"], "label": row["label"], "split": row["split"]}
-            for row in read_lines(files["cad_nli"])
-        ]
-        scored = [row for row in rows if row["split"] != "train"]
-        seen = {row["premise"] for row in scored} | {row["hypothesis"] for row in scored}
-        trained = [
-            row for row in rows if row["split"] == "train" and not {row["premise"], row["hypothesis"]} & seen
-        ]
-        heads["nli"] = {"train": trained, "held_out": scored}
-    if "sick" in files:
-        rows = [row for row in read_lines(files["sick"]) if row["split"] == "test"]
-        heads["nli"]["sick"] = [
-            {"premise": row["a"], "hypothesis": row["b"], "label": row["label"]} for row in rows
-        ]
-    if "mr_sentence_polarity" in files:
-        for row in read_lines(files["mr_sentence_polarity"]):
-            part = "held_out" if _one_in_ten(row["text"]) else "train"
-            heads["sentiment"].setdefault(part, []).append(row)
-    tagged = {name: _read_tagged(file) for name, file in files.items() if file.parent.name == "pos"}
-    if "ewt_test" in tagged:
-        heads["pos"]["held_out"] = tagged["ewt_test"]
-    seen = {
-        " ".join(row["tokens"]).lower() for name, rows in tagged.items() if "test" in name for row in rows
-    }
-    trained = [row for name, rows in tagged.items() if name.endswith("_train") for row in rows]
-    if trained:
-        heads["pos"]["train"] = [row for row in trained if " ".join(row["tokens"]).lower() not in seen]
-    return dict(heads)
+        try:
+            yield _text_set(source.split("/")[-1], datasets.load_dataset(source))
+        except Exception as error:  # offline shows itself in many kinds of errors
+            raise ValueError(
+                f"{source} is neither a folder nor a set on the Hub that can be reached."
+            ) from error
+        return
+    folders = sorted({file.parent for pattern in ("*.jsonl", "*/*.jsonl") for file in folder.glob(pattern)})
+    if not folders:
+        raise ValueError(f"{source} holds no set: there is no file such as train.jsonl.")
+    for place in folders:
+        files = {file.stem: str(file) for file in sorted(place.glob("*.jsonl"))}
+        yield _text_set(place.name, datasets.load_dataset("json", data_files=files))
 
 
-def _read_hub(name: str) -> dict[str, dict[str, list[Example]]]:
-    import datasets  # slow to import, and only needed here
-
-    try:
-        sets = datasets.load_dataset(name)
-    except Exception as error:  # offline shows itself in many kinds of errors
-        raise ValueError(f"{name} is neither a folder nor a set on the Hub that can be reached.") from error
-    columns = set(next(iter(sets.values())).column_names)
-    head = next((head for head, wanted in COLUMNS.items() if set(wanted) <= columns), None)
-    if head is None:
-        return {}
-    held_out = next((part for part in ("validation", "test") if part in sets), None)
-    parts = {"train": sets["train"]} | ({"held_out": sets[held_out]} if held_out else {})
-    return {head: {part: list(rows) for part, rows in parts.items()}}
+def _text_set(name: str, splits: datasets.DatasetDict) -> TextSet | None:
+    columns = set(next(iter(splits.values())).column_names)
+    kind = next((kind for kind, wanted in COLUMNS.items() if set(wanted) <= columns), None)
+    if kind is None:
+        return None
+    if kind != "documents":
+        return TextSet(name, kind, {split: rows.to_list() for split, rows in splits.items()})
+    texts = {split: list(rows["text"]) for split, rows in splits.items()}
+    if set(texts) == {"train"}:
+        texts = dict(zip(("train", "validation"), split_documents(texts["train"]), strict=True))
+    return TextSet(name, kind, texts)
 
 
-def _read_tagged(file: Path) -> list[Example]:
-    """Sentences of a table FORM, UPOS, ...; a blank line between sentences, "#" before comments."""
-    with (lzma.open if file.suffix == ".xz" else open)(file, "rt", encoding="utf-8") as lines:
-        blocks = [block.split("\n") for block in lines.read().strip().split("\n\n")]
-    words = [[line.split("\t") for line in block if "\t" in line] for block in blocks]
-    return [{"tokens": [word[0] for word in block], "upos": [word[1] for word in block]} for block in words]
+# --- documents as rows -------------------------------------------------------------------------
+
+
+def _paragraphs(documents: Iterable[str]) -> Iterator[str]:
+    """Paragraphs, without titles; very short ones together with the next of their document."""
+    for document in documents:
+        waiting = ""
+        for line in document.strip().split("\n"):
+            if line.startswith("# "):
+                continue
+            waiting = f"{waiting} {line}".strip()
+            if len(waiting) >= 80:
+                yield waiting
+                waiting = ""
+        if waiting:
+            yield waiting
+
+
+def masked_word_rows(documents: Iterable[str], tokenizer: Tokenizer, length: int = 126) -> datasets.Dataset:
+    """A row for each paragraph; longer ones are cut into rows of `length` word pieces."""
+
+    def cut() -> Iterator[tuple[Pieces, None, int]]:
+        for part in encode_texts(list(_paragraphs(documents)), tokenizer):
+            for start in range(0, len(part.ids), length):
+                ids, words = part.ids[start : start + length], part.word_ids[start : start + length]
+                if len(ids) >= 6:  # shorter ones hold too little to guess from
+                    yield (ids, np.array(words) - words[0]), None, IGNORED
+
+    return pack_rows(tokenizer, cut())
 
 
 # --- examples as rows --------------------------------------------------------------------------
@@ -146,10 +134,10 @@ def _label(value: str | int, labels: tuple[str, ...]) -> int:
     return labels.index(value) if isinstance(value, str) else int(value)
 
 
-def sentence_rows(examples: Iterable[Example], tokenizer: Tokenizer, longest: int = 126) -> Rows:
+def sentence_rows(examples: Iterable[Example], tokenizer: Tokenizer, longest: int = 126) -> datasets.Dataset:
     """Sentences with a class, for "sentiment"."""
     examples = list(examples)
-    parts = pieces_of([row["text"] for row in examples], tokenizer)
+    parts = encode_texts([row["text"] for row in examples], tokenizer)
     return pack_rows(
         tokenizer,
         (
@@ -164,45 +152,27 @@ def pair_rows(
     tokenizer: Tokenizer,
     *,
     unrelated: float = 0.0,
-    crossed: bool = False,
     longest: int = 126,
     seed: int = 0,
-) -> Rows:
+) -> datasets.Dataset:
     """Premise and hypothesis with a class, for "nli"; unlabelled ones (-1) are left out.
 
     Args:
         unrelated: so many pairs more, as a share: a hypothesis with the premise of another row, "neutral".
             Sets made by asking for contradictions have no pairs about different things.
-        crossed: whether pairs without a class come with them, for teachers to judge: each premise with what
-            else was said of sentences like it, and all pairs the other way round.
         longest: most word pieces of each.
         seed: of the choices.
     """
     examples = [row for row in examples if row["label"] != -1]
     random = np.random.default_rng(seed)
-    known = {(row["premise"], row["hypothesis"]) for row in examples}
     for row in [row for row in examples if random.random() < unrelated]:
         other = examples[int(random.integers(len(examples)))]
         if other["premise"] != row["premise"] and other["hypothesis"] != row["hypothesis"]:
             examples.append(
                 {"premise": other["premise"], "hypothesis": row["hypothesis"], "label": "neutral"}
             )
-    if crossed:
-        said, said_of = defaultdict(list), defaultdict(list)
-        for premise, hypothesis in sorted(known):
-            said[premise].append(hypothesis)
-            said_of[hypothesis].append(premise)
-        like = {
-            (premise, other)
-            for premise, hypothesis in known
-            for sibling in said_of[hypothesis]
-            for other in said[sibling]
-        }
-        for premise, hypothesis in sorted(like | {pair[::-1] for pair in like | known}):
-            if premise != hypothesis and (premise, hypothesis) not in known:
-                examples.append({"premise": premise, "hypothesis": hypothesis, "label": IGNORED})
-    firsts = pieces_of([row["premise"] for row in examples], tokenizer)
-    seconds = pieces_of([row["hypothesis"] for row in examples], tokenizer)
+    firsts = encode_texts([row["premise"] for row in examples], tokenizer)
+    seconds = encode_texts([row["hypothesis"] for row in examples], tokenizer)
     return pack_rows(
         tokenizer,
         (
@@ -216,7 +186,7 @@ def pair_rows(
     )
 
 
-def written(words: list[str]) -> tuple[str, list[tuple[int, int]]]:
+def join_words(words: list[str]) -> tuple[str, list[tuple[int, int]]]:
     """Words as a text, "n't" and "'s" joined to the word before; and (start, end) of each word in it."""
     text, spans = "", []
     for word in words:
@@ -227,7 +197,9 @@ def written(words: list[str]) -> tuple[str, list[tuple[int, int]]]:
     return text, spans
 
 
-def word_rows(examples: Iterable[Example], tokenizer: Tokenizer, every_word: bool = False) -> Rows:
+def word_rows(
+    examples: Iterable[Example], tokenizer: Tokenizer, every_word: bool = False
+) -> datasets.Dataset:
     """Words with a class, for "pos".
 
     Args:
@@ -235,10 +207,10 @@ def word_rows(examples: Iterable[Example], tokenizer: Tokenizer, every_word: boo
             class, for training; or only the first of each word of the table, which is how it is scored.
     """
     examples = list(examples)
-    texts = [written(row["tokens"]) for row in examples]
+    texts = [join_words(row["tokens"]) for row in examples]
 
     def rows() -> Iterator[tuple]:
-        parts = pieces_of([text for text, _ in texts], tokenizer)
+        parts = encode_texts([text for text, _ in texts], tokenizer)
         for part, (text, spans), example in zip(parts, texts, examples, strict=True):
             if not part.ids or len(part.ids) > 254:
                 continue
@@ -282,7 +254,7 @@ class WordExchange:
         self.common: Counter[Word] = Counter()
         for passage in passages:
             self.count += 1
-            self.common.update(set(words_of(passage.ids, passage.word_ids)))
+            self.common.update(set(group_pieces(passage.ids, passage.word_ids)))
         self.like = lru_cache(maxsize=None)(self._like)
 
     def text(self, word: Word) -> str:
@@ -322,8 +294,8 @@ class WordExchange:
             answer: ids of its pieces, which never get into the question.
             random: makes the choices.
         """
-        there = dict.fromkeys(words_of(passage.ids, passage.word_ids))
-        words = words_of(*asked)
+        there = dict.fromkeys(group_pieces(passage.ids, passage.word_ids))
+        words = group_pieces(*asked)
         places = [place for place, word in enumerate(words) if word in there and self.telling(word)]
         if not places:
             return None
@@ -347,7 +319,7 @@ class WordExchange:
         return [piece for word in words for piece in word], numbers
 
 
-def words_of(ids: Sequence[int], word_ids: Sequence[int]) -> list[Word]:
+def group_pieces(ids: Sequence[int], word_ids: Sequence[int]) -> list[Word]:
     """The pieces of each word."""
     return [tuple(ids[i] for i in group) for _, group in groupby(range(len(ids)), lambda i: word_ids[i])]
 
@@ -362,7 +334,7 @@ def span_rows(
     rounds: int = 1,
     longest: int = LONGEST,
     seed: int = 0,
-) -> Rows:
+) -> datasets.Dataset:
     """Questions with passages; the target is the first and the last piece of the answer, or twice [CLS].
 
     Args:
@@ -383,7 +355,7 @@ def span_rows(
     random = np.random.default_rng(seed)
     examples = list(examples)
     contexts = list(dict.fromkeys(row["context"] for row in examples))
-    passages = dict(zip(contexts, pieces_of(contexts, tokenizer), strict=True))
+    passages = dict(zip(contexts, encode_texts(contexts, tokenizer), strict=True))
     exchange = WordExchange(passages.values(), tokenizer, vectors) if exchanged else None
     by_title: dict[str, list[str]] = defaultdict(list)
     for row in examples:
@@ -402,7 +374,7 @@ def span_rows(
         return asked, (ids, words - words[0]), target
 
     def rows() -> Iterator[tuple]:
-        asked_parts = list(pieces_of([row["question"] for row in examples], tokenizer))
+        asked_parts = list(encode_texts([row["question"] for row in examples], tokenizer))
         for row, part in zip(examples * rounds, asked_parts * rounds, strict=True):
             asked = part.ids[:60], part.word_ids[:60]
             passage, answers = passages[row["context"]], row["answers"]

@@ -1,0 +1,392 @@
+"""The recipe of the shipped BERT: six heads on MiniLM's encoder, trained on plain text and examples.
+
+`accelerate launch data/recipes/train_text.py train ...` trains on several GPUs, `torchrun --nproc_per_node 2
+data/recipes/train_text.py train ...` in two processes of a CPU.
+"""
+
+import shutil
+import time
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import command_line
+import numpy as np
+import torch
+from datasets import Dataset, load_from_disk
+from examples import (
+    NLI_LABELS,
+    SENTIMENT_LABELS,
+    UPOS_LABELS,
+    Example,
+    TextSet,
+    masked_word_rows,
+    pair_rows,
+    read_sets,
+    sentence_rows,
+    span_rows,
+    word_rows,
+)
+from torch import nn
+from torchmetrics.text import SQuAD
+from tqdm.auto import tqdm
+
+from workbench.bert import Bert, Pooler
+from workbench.checkpoint import NSP_LABELS, load_bert, save_checkpoint
+from workbench.encoder import SelfAttention, initialize
+from workbench.tasks import answer_question
+from workbench.text import Tokenizer
+from workbench.training import loop
+from workbench.training.text_learner import TextBatches, TextLearner, head_figures, next_sentence_rows
+
+START = "sentence-transformers/all-MiniLM-L6-v2"  # Apache-2.0; BERT's own vocabulary
+# What the tasks share of the tokens of a step, and how much their mean losses weigh: found by trial.
+SHARES = {"mlm": 0.25, "nsp": 0.25, "span": 0.3, "nli": 0.1, "sentiment": 0.05, "pos": 0.04}
+WEIGHTS = {"mlm": 1.0, "nsp": 1.0, "span": 0.7, "nli": 0.5, "sentiment": 0.25, "pos": 0.3}
+# How often a set is read if not once: plain everyday sentences are few, and what learners type; one-sided
+# pairs and questions that a program made are many.
+TIMES = {"stories": 3, "breaking_nli": 0.18, "made_unanswerable": 0.3}
+HOURS = 6.0  # on two CPU cores
+AFTER_PRETRAINING = 0.5  # of the learning rate
+SAME_DOCUMENT = 0.3  # of the false pairs of sentences
+HEADS = {  # kind and classes of what can be trained
+    "mlm": ("mlm", ()),
+    "nsp": ("sentence", NSP_LABELS),
+    "span": ("span", ()),
+    "nli": ("sentence", NLI_LABELS),
+    "sentiment": ("sentence", SENTIMENT_LABELS),
+    "pos": ("word", UPOS_LABELS),
+}
+MAKERS = {"span": span_rows, "nli": pair_rows, "sentiment": sentence_rows, "pos": word_rows}
+
+Head = Literal["mlm", "nsp", "span", "nli", "sentiment", "pos"]
+Tables = dict[str, Dataset]  # rows by HEAD/train, and by HEAD/SET_SPLIT what is scored
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How to train. Each cycle's checkpoint is written, and their mean to OUT/checkpoint (float16)."""
+
+    data: tuple[str, ...]
+    """what convert_kit.py wrote, folders with SPLIT.jsonl, or names of Hub sets"""
+    out: Path
+    """folder for logs, states and checkpoints"""
+    initial: str = START
+    """checkpoint to begin with"""
+    heads: tuple[Head, ...] = tuple(HEADS)
+    """what to train"""
+    hours: float | None = None
+    """how long to train; 6 if neither this nor steps are given"""
+    steps: int | None = None
+    """how many steps to train"""
+    cycles: int = 3
+    """how often the learning rate falls to zero; what comes out is the mean of the weights there"""
+    pretraining: float = 0.5
+    """share of the time for masked words and next sentence alone, first"""
+    rounds: int = 1
+    """how often texts are cut into pairs and questions are put, each time with other choices: a long training
+    learns them by heart else"""
+    tokens: int = 8192
+    """tokens in a batch"""
+    learning_rate: float = 3e-4
+    dropout: float = 0.05
+    seed: int = 0
+    resume: bool = False
+    """go on where the last training in OUT stopped"""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.pretraining < 1:
+            raise ValueError("The pre-training takes a share of the time, from 0 to less than 1.")
+        if self.cycles < 1:
+            raise ValueError("A training has one cycle or more.")
+
+
+class Stage(NamedTuple):
+    """A part of a training whose learning rate falls to zero at its end."""
+
+    folder: Path
+    heads: tuple[str, ...]
+    settings: loop.Settings
+
+
+# --- what is trained and scored ----------------------------------------------------------------
+
+
+def start_model(start: str, heads: Sequence[str] = ("mlm",), dropout: float = 0.1) -> Bert:
+    """A BERT to begin with, and the heads that it lacks; a new masked-word head starts as identity.
+
+    Args:
+        start: a checkpoint.
+        heads: names in `HEADS`. A pooler that none of them reads is left out.
+        dropout: of the hidden states; the attention has none, which is quicker.
+    """
+    bert = load_bert(start, device="cpu")
+    if not any(HEADS[name][0] == "sentence" for name in heads):
+        bert.pooler = bert.pooler if any(head.kind == "sentence" for head in bert.heads.values()) else None
+    elif bert.pooler is None:
+        bert.pooler = Pooler(bert.config)
+        bert.pooler.apply(initialize)
+    for name in heads:
+        if name not in bert.heads:
+            bert.add_head(name, *HEADS[name])
+            if name == "mlm":
+                nn.init.eye_(bert.heads["mlm"].dense.weight)
+    for module in bert.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = dropout
+        elif isinstance(module, SelfAttention):
+            module.dropout_prob = 0.0
+    for parameter in bert.parameters():  # rows first again, which training and saving are faster with
+        parameter.data = parameter.data.contiguous()
+    return bert
+
+
+def take(rows: list, times: float, seed: int) -> list:
+    """Rows so many times; of what is less than once, some that are drawn."""
+    drawn = np.random.default_rng(seed).random(len(rows)) < times % 1
+    return rows * int(times) + [row for row, chosen in zip(rows, drawn, strict=True) if chosen]
+
+
+def training_tables(sets: Iterable[TextSet], options: Options, bert: Bert) -> Tables:
+    """What is learned from, by HEAD/train."""
+    of_kind: dict[str, list] = {}
+    for each in sets:
+        rows = take(each.splits.get("train", []), TIMES.get(each.name, 1), options.seed)
+        of_kind.setdefault(each.kind, []).extend(rows)
+    documents = of_kind.pop("documents", [])
+    vectors = bert.embeddings.word_embeddings.weight.detach().numpy()
+    again = {"rounds": options.rounds, "seed": options.seed}
+    made = {  # how much is made besides what the sets hold: found by trial
+        "span": {"unanswerable": 0.15, "exchanged": 0.4, "vectors": vectors} | again,
+        "nli": {"unrelated": 0.5, "seed": options.seed},
+        "pos": {"every_word": True},
+    }
+    tables: Tables = {}
+    if documents and "nsp" in options.heads:
+        pairs = next_sentence_rows(documents, bert.tokenizer, same_document=SAME_DOCUMENT, **again)
+        tables["nsp/train"] = pairs
+    if documents and "mlm" in options.heads:
+        tables["mlm/train"] = masked_word_rows(documents, bert.tokenizer)
+    for head, examples in of_kind.items():
+        if head in options.heads:
+            tables[f"{head}/train"] = MAKERS[head](examples, bert.tokenizer, **made.get(head, {}))
+    return {name: table for name, table in tables.items() if len(table)}
+
+
+def scored_tables(sets: Iterable[TextSet], heads: Collection[str], tokenizer: Tokenizer) -> Tables:
+    """What is scored, by HEAD/SET_SPLIT; it depends on no seed."""
+    tables: Tables = {}
+    for each, split, rows in scored_splits(sets):
+        name = f"{each.name}_{split}"
+        if each.kind in heads:
+            tables[f"{each.kind}/{name}"] = MAKERS[each.kind](rows, tokenizer)
+        if each.kind == "documents" and "mlm" in heads:
+            tables[f"mlm/{name}"] = masked_word_rows(rows, tokenizer)
+        if each.kind == "documents" and "nsp" in heads:
+            for share, kind in ((0.0, "random"), (1.0, "same_document")):
+                tables[f"nsp/{name}_{kind}"] = next_sentence_rows(rows, tokenizer, same_document=share)
+    return {name: table for name, table in tables.items() if len(table)}
+
+
+def scored_splits(sets: Iterable[TextSet]) -> Iterator[tuple[TextSet, str, list]]:
+    """Each split that is not trained on: its set, its name, its rows."""
+    for each in sets:
+        for split in sorted(set(each.splits) - {"train"}):
+            yield each, split, each.splits[split]
+
+
+def prepare_tables(options: Options, bert: Bert) -> Tables:
+    """All tables, kept in OUT/rows for the other processes and for a resumed training."""
+    kept = options.out / "rows"
+    team = loop.processes()
+    if team.is_main_process and not (options.resume and (kept / "complete").exists()):
+        shutil.rmtree(kept, ignore_errors=True)
+        sets = read_sets(options.data)
+        tables = training_tables(sets, options, bert)
+        if not tables:
+            raise ValueError(f"{', '.join(options.data)} holds too little text to train on.")
+        documents = [each for each in sets if each.kind == "documents"]
+        first = [each for each in documents if each.name.startswith("wiki")] or documents
+        scored = [each for each in sets if each.kind != "documents"] + first[:1]  # one will do on the way
+        for name, table in (tables | scored_tables(scored, options.heads, bert.tokenizer)).items():
+            table.save_to_disk(kept / name)
+        (kept / "complete").touch()
+    team.wait_for_everyone()
+    folders = sorted(file.parent for file in kept.glob("*/*/state.json"))
+    return {f"{folder.parent.name}/{folder.name}": load_from_disk(folder) for folder in folders}
+
+
+# --- train ---------------------------------------------------------------------------------------
+
+
+def stages(options: Options) -> list[Stage]:
+    """Masked words and next sentence first, if there are others, too; then all heads, cycle by cycle."""
+    hours = HOURS if options.hours is None and options.steps is None else options.hours
+
+    def stage(folder: str, heads: tuple[str, ...], share: float, learning_rate: float) -> Stage:
+        settings = loop.Settings(
+            steps=options.steps and max(1, round(options.steps * share)),
+            hours=hours and hours * share,
+            learning_rate=learning_rate,
+            seed=options.seed,
+        )
+        return Stage(options.out / folder, heads, settings)
+
+    found, share, rate = [], 1.0, options.learning_rate
+    first = tuple(name for name in options.heads if name in ("mlm", "nsp"))
+    if options.pretraining and first and len(first) < len(options.heads):
+        found.append(stage("pretraining", first, options.pretraining, rate))
+        share, rate = 1 - options.pretraining, rate * AFTER_PRETRAINING
+    for number in range(options.cycles):
+        found.append(stage(f"cycle-{number + 1}", options.heads, share / options.cycles, rate))
+    return found
+
+
+def train_stage(stage: Stage, options: Options, learner: TextLearner, tables: Tables) -> bool:
+    """Trains a stage's heads, all in each step (unlike MT-DNN); tells whether it was not interrupted."""
+    bert = learner.bert
+    names = [name for name in SHARES if f"{name}/train" in tables and name in stage.heads]
+    sources = [
+        TextBatches(
+            tables[f"{name}/train"],
+            bert.tokenizer,
+            name,
+            round(options.tokens * SHARES[name] / sum(SHARES[name] for name in names)),
+            options.seed,
+            masked=name in ("nsp", "sentiment"),
+            guessed=name != "sentiment",  # only masked: few as they are, they are learned by heart else
+        )
+        for name in names
+    ]
+
+    def evaluate() -> loop.Figures:
+        figures: loop.Figures = {}
+        for name, table in tables.items():
+            head, part = name.split("/")
+            if part != "train" and head in stage.heads:
+                figures[name] = head_figures(bert, table, head, 256)[f"{head}_accuracy"]
+        return figures
+
+    progress = loop.train(
+        learner,
+        lambda *step: [source(*step) for source in sources],
+        stage.settings,
+        stage.folder,
+        resume=options.resume,
+        evaluate=evaluate,
+    )
+    if loop.processes().is_main_process:
+        save_checkpoint(bert, stage.folder / "checkpoint", torch.float16)
+        print(f"{progress.step} steps; the checkpoint is in {stage.folder / 'checkpoint'}.")
+    return not stage.settings.left(progress.step, progress.seconds)
+
+
+def train(options: Options) -> None:
+    """Trains, in stages, and writes the mean of the cycles' checkpoints to OUT/checkpoint."""
+    todo = stages(options)
+    torch.manual_seed(options.seed)  # new heads are the same in all processes
+    bert = start_model(options.initial, options.heads, options.dropout)
+    tables = prepare_tables(options, bert)
+    learner = TextLearner(bert, WEIGHTS)
+    ends = [str(stage.folder / "checkpoint") for stage in todo[-options.cycles :]]
+    if options.resume:
+        begun = [number for number, stage in enumerate(todo) if loop.last_state(stage.folder)]
+        todo = todo[max(begun, default=0) :]
+    done = all(train_stage(stage, options, learner, tables) for stage in todo)
+    if done and loop.processes().is_main_process:
+        average(tuple(ends), options.out / "checkpoint")
+
+
+def average(checkpoints: tuple[str, ...], out: Path) -> None:
+    """Writes the mean of the weights of several checkpoints (arXiv:1803.05407, arXiv:2203.05482).
+
+    Args:
+        checkpoints: folders or Hub ids; one that is named twice counts twice.
+        out: folder for the mean, in float16.
+    """
+    berts = [load_bert(checkpoint, device="cpu") for checkpoint in checkpoints]
+    states = [bert.state_dict() for bert in berts]
+    if any(bert.heads.keys() != berts[0].heads.keys() for bert in berts):
+        raise ValueError(f"{', '.join(checkpoints)} do not have the same heads.")
+    mean = {name: torch.stack([state[name] for state in states]).mean(0) for name in states[0]}
+    berts[0].load_state_dict(mean)
+    save_checkpoint(berts[0], out, torch.float16)
+    print(f"The mean of {len(checkpoints)} checkpoints is in {out}.")
+
+
+# --- evaluate ------------------------------------------------------------------------------------
+
+
+def span_figures(bert: Bert, examples: Sequence[Example], most: int, seed: int = 0) -> dict[str, tuple]:
+    """How well questions are answered, by `answer_question`, in at most `most` examples drawn by `seed`.
+
+    Returns:
+        By measure, a value and how many it is of: "exact" and "F1" of answerable questions, the best answer
+        against the closest of those given, as SQuAD scores them (arXiv:1606.05250, section 6.1); "answer or
+        none", whether "no answer" is less likely than the best answer exactly where there is one, mean of
+        the questions with and without an answer (of sources that have both).
+    """
+    drawn = [examples[i] for i in np.random.default_rng(seed).permutation(len(examples))[:most]]
+    mixed = {row.get("source") for row in drawn if not row["answers"]["text"]}
+    squad, answered, told = SQuAD(), 0, {True: [], False: []}
+    for row in tqdm(drawn, desc="questions", unit="question", leave=False):
+        found = answer_question(bert, row["question"], row["context"], top_k=1)
+        best = found.answers[0] if found.answers else None
+        is_given = bool(row["answers"]["text"])
+        if row.get("source") in mixed:
+            told[is_given].append((best is not None and best.probability > found.no_answer) == is_given)
+        if is_given:
+            answered += 1
+            said = {"id": "", "prediction_text": best.text if best else ""}
+            squad.update([said], [{"id": "", "answers": row["answers"]}])
+    figures: dict[str, tuple] = {}
+    if answered:
+        scores = squad.compute()
+        figures["exact"] = float(scores["exact_match"]) / 100, answered
+        figures["F1"] = float(scores["f1"]) / 100, answered
+    if all(told.values()):
+        figures["answer or none"] = (
+            np.mean([np.mean(part) for part in told.values()]),
+            sum(map(len, told.values())),
+        )
+    return figures
+
+
+def evaluate(data: tuple[str, ...], checkpoint: str | None = None, most: int = 512, seed: int = 0) -> None:
+    """Prints how well each head does on what was held out from training.
+
+    Args:
+        data: as for train.
+        checkpoint: a folder or a Hub id; the shipped one if not given.
+        most: most examples for each figure.
+        seed: of their choice and of the masks.
+    """
+    bert = load_bert(checkpoint)
+    started = time.monotonic()
+    sets = read_sets(data)
+    lines = []
+
+    def line(name: str, measure: str, value: float, count: float) -> None:
+        lines.append(f"{name:<48}{measure:<16}{value:>8.1%}{count:>8,.0f}")
+
+    for name, rows in scored_tables(sets, bert.heads.keys() - {"span"}, bert.tokenizer).items():
+        right, _, count = head_figures(bert, rows, name.split("/")[0], most, seed).values()
+        line(name, "accuracy", right, count)
+    for each, split, rows in scored_splits(sets):
+        if each.kind == "span" and "span" in bert.heads:
+            for measure, (value, count) in span_figures(bert, rows, most, seed).items():
+                line(f"span/{each.name}_{split}", measure, value, count)
+    if not lines:
+        raise ValueError(f"{', '.join(data)} has nothing held out that a head could be scored with.")
+    print(f"\n{'head and data':<48}{'measure':<16}{'value':>8}{'number':>8}", *lines, sep="\n")
+    print(f"{bert.name}, seed {seed}, {bert.device.type}, {time.monotonic() - started:.0f} seconds")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """What the script runs; without `arguments` it reads those of the process."""
+    command_line.run({"train": train, "evaluate": evaluate, "average": average}, __doc__, arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,357 @@
+"""What a BERT learns from: texts as rows of word pieces, batches of them, and the losses of all heads."""
+
+import hashlib
+import re
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import tokenizers
+import torch
+import torch.nn.functional as F
+from datasets import Dataset
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from workbench.bert import Bert
+from workbench.text import Tokenizer, mask_randomly
+from workbench.training.loop import Batch, Figures
+
+IGNORED = -100  # a target that says nothing, as in PyTorch's cross entropy
+SENTENCE_END = re.compile(r"(?:(?<=[.!?])|(?<=[.!?][\"')\]]))\s+(?=[\"'(\[]?[A-Z0-9])")
+INPUTS = ("input_ids", "token_type_ids", "attention_mask")
+
+Pieces = tuple[Sequence[int], Sequence[int]]  # ids of word pieces, and the number of each one's word
+
+
+# --- rows ----------------------------------------------------------------------------------------
+
+
+def pack_rows(tokenizer: Tokenizer, rows: Iterable[tuple[Pieces, Pieces | None, object]]) -> Dataset:
+    """Packs (first, second or None, target) as [CLS] first [SEP], or [CLS] first [SEP] second [SEP].
+
+    A target is a class, the (start, end) of a span in the packed row, or one class for each piece of `first`;
+    `IGNORED` where there is none.
+
+    Returns:
+        Columns of lists: `input_ids`, `token_type_ids`, `words` (numbers the words along each row from 1; 0
+        is a special token) and `targets` (one number, two, or one for each token).
+    """
+    columns: dict[str, list] = {"input_ids": [], "token_type_ids": [], "words": [], "targets": []}
+    for (first, first_words), second, target in rows:
+        ids = [tokenizer.cls_id, *first, tokenizer.sep_id]
+        words = np.array([0, *(np.asarray(first_words, dtype=np.int32) + 1), 0])
+        segments = np.zeros(len(ids) + (len(second[0]) + 1 if second else 0))
+        segments[len(ids) :] = 1
+        if second:
+            ids += [*second[0], tokenizer.sep_id]
+            words = np.concatenate([words, np.asarray(second[1], dtype=np.int32) + words.max() + 1, [0]])
+        if isinstance(target, np.ndarray):  # classes of words
+            target = np.concatenate([[IGNORED], target, [IGNORED]])
+        for name, values in zip(columns, (ids, segments, words, np.atleast_1d(target)), strict=True):
+            columns[name].append(np.asarray(values, dtype=np.int8 if name == "token_type_ids" else np.int32))
+    return Dataset(pa.table({name: _column_of_lists(lists) for name, lists in columns.items()}))
+
+
+def _column_of_lists(lists: list[np.ndarray]) -> pa.ListArray:
+    ends = np.cumsum([0, *map(len, lists)], dtype=np.int32)
+    return pa.ListArray.from_arrays(ends, np.concatenate(lists or [np.zeros(0, np.int32)]))
+
+
+def row_lengths(rows: Dataset) -> np.ndarray:
+    """Tokens of each row."""
+    return pc.list_value_length(rows.data.column("input_ids")).to_numpy()
+
+
+def padded_batch(rows: Dataset, indices: np.ndarray, pad_id: int) -> Batch:
+    """Rows as `input_ids`, `token_type_ids`, `attention_mask` and `words`, each (rows, longest), and
+    `targets`: (rows,), (rows, 2) for spans, (rows, longest) for classes of words."""
+    part = rows.with_format("arrow")[indices]
+
+    def padded(name: str, padding: int) -> Tensor:
+        lists = part[name].combine_chunks()
+        lengths = lists.value_lengths().to_numpy()
+        filled = np.arange(lengths.max(initial=0)) < lengths[:, None]  # (rows, longest)
+        values = np.full(filled.shape, padding, dtype=np.int64)
+        values[filled] = lists.flatten().to_numpy()
+        return torch.from_numpy(values)
+
+    ids, targets = padded("input_ids", -1), padded("targets", IGNORED)
+    return {
+        "input_ids": ids.where(ids >= 0, pad_id),
+        "token_type_ids": padded("token_type_ids", 0),
+        "attention_mask": (ids >= 0).long(),
+        "words": padded("words", 0),
+        "targets": targets[:, 0] if targets.shape[1] == 1 else targets,
+    }
+
+
+# --- documents -----------------------------------------------------------------------------------
+
+
+def is_held_out(document: str) -> bool:
+    """Whether a document is kept from training: one in fifty, by a hash of its first line (its title)."""
+    title = document.strip().split("\n", 1)[0]
+    return int(hashlib.sha256(title.encode()).hexdigest(), 16) % 50 == 0
+
+
+def split_documents(documents: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Documents to train on, and documents to score with; see `is_held_out`."""
+    train: list[str] = []
+    score: list[str] = []
+    for document in documents:
+        (score if is_held_out(document) else train).append(document)
+    return train, score
+
+
+def encode_texts(texts: Sequence[str], tokenizer: Tokenizer) -> Iterator[tokenizers.Encoding]:
+    """The word pieces of many texts, with progress."""
+    for start in tqdm(range(0, len(texts), 1000), desc="word pieces", unit="thousand", leave=False):
+        yield from tokenizer.backend.encode_batch(texts[start : start + 1000], add_special_tokens=False)
+
+
+def split_sentences(document: str) -> list[str]:
+    """The sentences of a document, without its titles; cut at full stops before a capital letter."""
+    lines = [line for line in document.strip().split("\n") if not line.startswith("# ")]
+    return [sentence for line in lines for sentence in SENTENCE_END.split(line.strip()) if sentence]
+
+
+def next_sentence_rows(
+    documents: Iterable[str],
+    tokenizer: Tokenizer,
+    *,
+    same_document: float = 0.5,
+    rounds: int = 1,
+    length: int = 125,
+    seed: int = 0,
+) -> Dataset:
+    """Pairs of neighbouring stretches of sentences (class 0), and as many pairs that are none (class 1);
+    BERT, section 3.1, task 2.
+
+    Args:
+        documents: their sentences keep their order.
+        tokenizer: makes the word pieces.
+        same_document: share of the false pairs whose second part comes from elsewhere in the same
+            document, so that the topic alone does not give it away.
+        rounds: how often the documents are cut into pairs, each time into others, so that a long training
+            does not learn them by heart.
+        length: most word pieces of a pair; pairs of all lengths are made.
+        seed: of the choices.
+    """
+    split = [split_sentences(document) for document in documents]
+    flat = encode_texts([sentence for document in split for sentence in document], tokenizer)
+    read = []  # of each document: ids, the numbers of their words, and where its sentences start
+    for document in split:
+        parts = [part for part in [next(flat) for _ in document] if len(part.ids) > 2]
+        if len(parts) > 1:
+            firsts = np.cumsum([0, *(part.word_ids[-1] + 1 for part in parts)])
+            words = [np.add(part.word_ids, first) for part, first in zip(parts, firsts, strict=False)]
+            starts = np.cumsum([0, *(len(part.ids) for part in parts)]).tolist()
+            read.append((np.concatenate([part.ids for part in parts]), np.concatenate(words), starts))
+
+    def pairs(random: np.random.Generator) -> Iterator[tuple[Pieces, Pieces, int]]:
+        def stretch(document: tuple, start: int, room: int, last: int | None = None) -> tuple[Pieces, int]:
+            """One to four sentences from `start` on, as many as fit into `room` (the first one always, cut),
+            none from `last` on; and the sentence after them."""
+            ids, words, starts = document
+            end = min(start + int(random.integers(1, 5)), len(starts) - 1 if last is None else last)
+            end = max(start + 1, min(end, bisect_right(starts, starts[start] + room) - 1))
+            piece = slice(starts[start], min(starts[end], starts[start] + room))
+            return (ids[piece], words[piece] - words[piece.start]), end
+
+        for document in read:
+            at, count = 0, len(document[2]) - 1
+            while at < count - 1:
+                room = int(random.integers(24, length + 1))
+                first, next_one = stretch(document, at, room * 2 // 3, count - 1)
+                source, start, follows = document, next_one, random.random() < 0.5
+                if not follows:
+                    before, after = max(0, at - 1), max(0, count - next_one - 2)  # sentences farther away
+                    if before + after and random.random() < same_document:
+                        far = int(random.integers(before + after))
+                        start = far if far < before else far - before + next_one + 2
+                    else:
+                        source = read[int(random.integers(len(read)))]
+                        start = int(random.integers(len(source[2]) - 1))
+                # Both kinds are drawn in the same way: length must not tell them apart.
+                second, end = stretch(source, start, room - len(first[0]))
+                at = end if follows else next_one
+                yield first, second, int(not follows)
+
+    return pack_rows(
+        tokenizer, (pair for number in range(rounds) for pair in pairs(np.random.default_rng((seed, number))))
+    )
+
+
+# --- batches -------------------------------------------------------------------------------------
+
+
+def bucketed_batches(lengths: np.ndarray, tokens: int, seed: int) -> list[np.ndarray]:
+    """All rows once, in random batches of similar length and at most `tokens` tokens (padding counted)."""
+    random = np.random.default_rng(seed)
+    order = random.permutation(len(lengths))
+    batches = []
+    for start in range(0, len(order), 8192):  # sort within blocks: similar lengths, still random
+        block = order[start : start + 8192]
+        block = block[np.argsort(lengths[block], kind="stable")]
+        while len(block):
+            longest = np.maximum.accumulate(lengths[block])
+            count = max(1, int(np.searchsorted(longest * np.arange(1, len(block) + 1), tokens, side="right")))
+            batches.append(block[:count])
+            block = block[count:]
+    random.shuffle(batches)
+    return batches
+
+
+def mask_batch(
+    input_ids: Tensor, words: Tensor, tokenizer: Tokenizer, random_ids: Tensor, seed: int
+) -> Batch:
+    """Masks by BERT's rule; all (batch, tokens). Returns `input_ids` after it and the targets `mlm`."""
+    maskable = (words > 0) & (input_ids != tokenizer.unk_id)
+    generator = torch.Generator().manual_seed(seed)
+    masking = mask_randomly(input_ids, maskable, tokenizer.mask_id, random_ids, generator)
+    return {"input_ids": masking.input_ids, "mlm": input_ids.masked_fill(~masking.chosen, IGNORED)}
+
+
+class TextBatches:
+    """`batch_at` of the loop: rows of similar length; each epoch has its own order and its own masks.
+
+    Args:
+        rows: the examples.
+        tokenizer: the one that the rows were made with.
+        head: whose targets they have; "mlm" for none but the masked words.
+        tokens: most tokens in a batch, padding counted, over all processes.
+        seed: of the batches, their order and the masks.
+        masked: whether words are masked.
+        guessed: whether masked words are to be guessed, too.
+    """
+
+    def __init__(
+        self,
+        rows: Dataset,
+        tokenizer: Tokenizer,
+        head: str,
+        tokens: int,
+        seed: int = 0,
+        *,
+        masked: bool = False,
+        guessed: bool = True,
+    ) -> None:
+        self.rows, self.tokenizer, self.head, self.seed, self.guessed = rows, tokenizer, head, seed, guessed
+        self.random_ids = tokenizer.random_ids() if masked or head == "mlm" else None
+        self.batches = bucketed_batches(row_lengths(rows), tokens, seed)
+
+    def rows_at(self, step: int) -> np.ndarray:
+        """Indices of the rows in the batch of a step."""
+        epoch, index = divmod(step, len(self.batches))
+        order = np.random.default_rng((self.seed, epoch)).permutation(len(self.batches))
+        return self.batches[order[index]]
+
+    def __call__(self, step: int, process: int = 0, processes: int = 1) -> Batch:
+        """This process's rows of the batch of a step; what is masked does not depend on the processes."""
+        batch = padded_batch(self.rows, self.rows_at(step), self.tokenizer.pad_id)
+        words, targets = batch.pop("words"), batch.pop("targets")
+        if self.head != "mlm":
+            batch[self.head] = targets
+        if self.random_ids is not None:
+            batch |= mask_batch(batch["input_ids"], words, self.tokenizer, self.random_ids, self.seed + step)
+        if not self.guessed:
+            batch.pop("mlm", None)
+        return {name: tensor[process::processes] for name, tensor in batch.items()}
+
+
+# --- what is learned, and how well ---------------------------------------------------------------
+
+
+class TextLearner(nn.Module):
+    """Cross entropy of every head that a batch has targets for (BERT, sections 3.1 and 4).
+
+    Args:
+        bert: what learns.
+        weights: of the heads' mean losses, 1 if not named.
+    """
+
+    unit = "tokens"
+
+    def __init__(self, bert: Bert, weights: Mapping[str, float] | None = None) -> None:
+        super().__init__()
+        self.bert = bert
+        self.names = tuple(bert.heads)
+        self.weights = [(weights or {}).get(name, 1.0) for name in self.names]
+
+    def forward(
+        self, input_ids: Tensor, token_type_ids: Tensor, attention_mask: Tensor, **targets: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The first three (batch, tokens). A target goes by the name of its head: (batch,) for sentences,
+        (batch, tokens) for words, (batch, 2) for spans; `IGNORED` where there is none.
+
+        Returns:
+            The sums of the losses, and how many were summed, in the order of `names`; both (names,).
+        """
+        last = self.bert(input_ids, token_type_ids, attention_mask)[-1]
+        none = last.new_zeros((), dtype=torch.float32)
+        losses, counts = dict.fromkeys(self.names, none), dict.fromkeys(self.names, none)
+        for name, target in targets.items():
+            where = target != IGNORED
+            logits, target = head_logits(self.bert, name, last, attention_mask, where), target[where]
+            losses[name] = F.cross_entropy(logits, target, reduction="sum")
+            counts[name] = none + len(target)
+        return torch.stack(list(losses.values())), torch.stack(list(counts.values()))
+
+    def size(self, batch: Batch) -> int:
+        """Tokens in a batch, padding counted."""
+        return batch["input_ids"].numel()
+
+
+def head_logits(
+    bert: Bert, head: str, hidden_states: Tensor, attention_mask: Tensor, where: Tensor
+) -> Tensor:
+    """Logits of what is asked for: (answers, classes). `where` is (batch,) for sentences, (batch, tokens)
+    for words; of a span, whose classes are the tokens, there are a start and an end for each row."""
+    kind = bert.heads[head].kind
+    if kind == "span":
+        logits = bert.logits(head, hidden_states).float().masked_fill(~attention_mask[..., None].bool(), -1e9)
+        return logits.mT.flatten(0, 1)
+    if kind == "sentence":
+        return bert.logits(head, hidden_states).float()[where]
+    return bert.logits(head, hidden_states[where]).float()  # the vocabulary is large
+
+
+@torch.inference_mode()
+def predictions(
+    bert: Bert, head: str, rows: Dataset, indices: np.ndarray, seed: int = 0
+) -> Iterator[tuple[Batch, Tensor]]:
+    """Goes through rows, 32 at a time: the batch, as of `padded_batch`, and the logits of its targets that
+    are not `IGNORED`, (answers, classes). For "mlm" words are masked by `seed`, and are the targets."""
+    random_ids = bert.tokenizer.random_ids()
+    for start in range(0, len(indices), 32):
+        batch = padded_batch(rows, indices[start : start + 32], bert.tokenizer.pad_id)
+        if head == "mlm":
+            masked = mask_batch(batch["input_ids"], batch["words"], bert.tokenizer, random_ids, seed + start)
+            batch |= {"input_ids": masked["input_ids"], "targets": masked["mlm"]}
+        batch = {name: tensor.to(bert.device) for name, tensor in batch.items()}
+        last = bert(*(batch[name] for name in INPUTS))[-1]
+        where = batch["targets"] != IGNORED
+        yield batch, head_logits(bert, head, last, batch["attention_mask"], where)
+
+
+def head_figures(bert: Bert, rows: Dataset, head: str, most: int = 512, seed: int = 0) -> Figures:
+    """How often a head is right in at most `most` rows, drawn (and for "mlm" masked) by `seed`.
+
+    Returns:
+        HEAD_accuracy (of spans: start and end both right), HEAD_loss (mean cross entropy) and HEAD_count.
+    """
+    drawn = np.random.default_rng(seed).permutation(len(rows))[:most]
+    drawn = drawn[np.argsort(row_lengths(rows)[drawn], kind="stable")]  # similar lengths: little padding
+    right = loss = count = 0.0
+    for batch, logits in predictions(bert, head, rows, drawn, seed):
+        target = batch["targets"][batch["targets"] != IGNORED]
+        loss += float(F.cross_entropy(logits, target, reduction="sum"))
+        hits = logits.argmax(-1) == target
+        hits = hits.view(-1, 2).all(-1) if bert.heads[head].kind == "span" else hits
+        right += float(hits.sum())
+        count += len(hits)
+    count = max(count, 1)
+    return {f"{head}_accuracy": right / count, f"{head}_loss": loss / count, f"{head}_count": count}
