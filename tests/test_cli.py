@@ -97,8 +97,8 @@ def test_only_the_recipe_asked_for_is_imported(command, monkeypatch):
     with pytest.raises(SystemExit):
         cli.main([command, "--help"])
     assert imported == []
-    cli.main([command, "text", "--steps", "3"])
-    assert imported == ["workbench.training.text"]
+    cli.main([command, "image", "--steps", "3"])
+    assert imported == ["workbench.training.image"]
     assert calls == [3]
 
 

@@ -104,8 +104,8 @@ def imported(tree: ast.AST) -> Iterator[str]:
             yield from (name.name for name in node.names if name.name.split(".")[0] == "workbench")
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are written in full"
-            if node.module == "workbench":
-                yield from (f"workbench.{name.name}" for name in node.names)
+            if node.module in ("workbench", "workbench.training"):
+                yield from (f"{node.module}.{name.name}" for name in node.names)
             elif node.module.startswith("workbench."):
                 yield node.module
         yield from imported(node)
@@ -119,6 +119,27 @@ def test_doors_open_one_way_only(module: str) -> None:
         return
     names = {name.split(".")[1] for name in imported(ast.parse(MODULES[module].read_text()))}
     assert names - {"__version__"} <= MAY_IMPORT[room]
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("training.")])
+def test_the_loop_knows_no_learner_and_a_learner_no_lesson(module: str) -> None:
+    names = imported(ast.parse(MODULES[module].read_text()))
+    known = {name.split(".")[2] for name in names if name.startswith("workbench.training.")}
+    if module == "training.loop":
+        assert known == set()
+    elif module.endswith("_learner"):
+        assert known <= {"loop"}
+
+
+def test_nothing_in_the_package_knows_the_recipes() -> None:
+    recipes = {file.stem for file in (PACKAGE.parent / "data" / "recipes").glob("*.py")}
+    assert "train_text" in recipes
+    for module, file in MODULES.items():
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import):
+                assert not recipes & {name.name.split(".")[0] for name in node.names}, module
+            elif isinstance(node, ast.ImportFrom):
+                assert node.module.split(".")[0] not in recipes, module
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if name != "checkpoint.names"])

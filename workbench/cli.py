@@ -24,7 +24,7 @@ COPIED = ".copied.json"  # in that folder: the SHA-256 of every lesson as it was
 
 # `workbench train KIND` and `workbench evaluate KIND`: a module here has the functions
 # add_train_arguments(parser), train(arguments), add_evaluate_arguments(parser), evaluate(arguments).
-RECIPES = {"image": "workbench.training.image", "text": "workbench.training.text"}
+RECIPES = {"image": "workbench.training.image"}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -95,12 +95,6 @@ class Options:
     resume: bool = False
     """go on where the last training in OUT stopped"""
 
-    def __post_init__(self) -> None:
-        if not 0 <= self.pretraining < 1:
-            raise ValueError("The pre-training takes a share of the time, from 0 to less than 1.")
-        if self.cycles < 1:
-            raise ValueError("A training has one cycle or more.")
-
 
 class Stage(NamedTuple):
     """A part of a training whose learning rate falls to zero at its end."""
@@ -221,7 +215,14 @@ def prepare_tables(options: Options, bert: Bert) -> Tables:
 
 
 def stages(options: Options) -> list[Stage]:
-    """Masked words and next sentence first, if there are others, too; then all heads, cycle by cycle."""
+    """Masked words and next sentence first, if there are others, too; then all heads, cycle by cycle.
+
+    Raises `ValueError` for a training that is no training.
+    """
+    if not 0 <= options.pretraining < 1:
+        raise ValueError("The pre-training takes a share of the time, from 0 to less than 1.")
+    if options.cycles < 1:
+        raise ValueError("A training has one cycle or more.")
     hours = HOURS if options.hours is None and options.steps is None else options.hours
 
     def stage(folder: str, heads: tuple[str, ...], share: float, learning_rate: float) -> Stage:

@@ -1,0 +1,103 @@
+"""A data kit in small, and what convert_kit.py makes of it."""
+
+import json
+import lzma
+from pathlib import Path
+
+import pytest
+from convert_kit import convert_texts
+from tiny_texts import documents, new_bert, sentence
+
+from workbench.checkpoint import save_checkpoint
+
+
+@pytest.fixture(autouse=True)
+def datasets_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def kit(tmp_path: Path) -> Path:
+    """A folder laid out like the data kit, with examples for every head."""
+    folder, texts = tmp_path / "kit", documents()
+    (folder / "text").mkdir(parents=True)
+    for name, part in (("wiki", texts[:200]), ("stories", texts[200:])):
+        with lzma.open(folder / "text" / f"{name}.txt.xz", "wt") as file:
+            file.write("\n\n".join(part) + "\n")
+    questions = [
+        {
+            "source": "squad",
+            "title": f"article {number // 3}",
+            "context": f"{sentence(number)} {sentence(number + 1000)}",
+            "qas": [{"q": "a cat ?", "a": [[str(number), sentence(number).index(str(number))]]}],
+            "split": "val" if number >= 24 else "train",
+        }
+        for number in range(30)
+    ]
+    for row in questions[::4]:
+        row["qas"].append({"q": "a bone ?", "a": []})
+    questions[0]["qas"].append({"q": "the owl ?", "a": [["sees", 0]], "amb": 1})
+    made = [
+        row
+        | {"source": "made_squad", "qas": [{"q": "a dog ?", "a": [], "from": "a cat ?"}], "split": "train"}
+        for row in questions[:24]
+    ]
+    twins = {"q": "a cat ?", "a": [["the", 0]]}, {"q": "a fish ?", "a": []}
+    adversarial = [
+        {"source": "squad2", "title": "", "context": sentence(number), "qas": twins, "split": "train"}
+        for number in range(2000, 2030)
+    ]
+    pairs = [
+        {"a": sentence(number), "b": sentence(number + 100), "label": label, "split": split}
+        for number, (label, split) in enumerate(
+            [("entailment", "train"), ("neutral", "train"), ("contradiction", "test"), ("neutral", "dev")] * 5
+        )
+    ]
+    pairs.append(pairs[2] | {"b": "a cat .", "split": "train"})  # its premise is scored
+    more = [
+        {"a": sentence(number), "b": "a cat .", "label": "neutral", "split": split, "source": source}
+        for number, (split, source) in enumerate(
+            [("train", "snli"), ("val", "snli"), ("train", "litl"), ("val", "litl")] * 3, start=3000
+        )
+    ]
+    reviews = [{"text": sentence(number), "label": number % 2} for number in range(60)]
+    files = {
+        "qa/qa": questions,
+        "qa/made_unanswerable": made,
+        "qa/squad2_train_sample": adversarial,
+        "qa/question_twins": [
+            {"answerable": "a cat ?", "unanswerable": "a dog ?", "edits": [["cat", "dog"]]}
+        ],
+        "pairs/cad_nli": pairs,
+        "pairs/nli_more": more,
+        "pairs/sick": pairs,
+        "sentences/mr_sentence_polarity": reviews,
+    }
+    for name, rows in files.items():
+        file = folder / f"{name}.jsonl.xz"
+        file.parent.mkdir(exist_ok=True)
+        with lzma.open(file, "wt") as lines:
+            lines.writelines(json.dumps(row) + "\n" for row in rows)
+    (folder / "pos").mkdir()
+    for name, first in (("ewt_train", 0), ("ewt_test", 20)):
+        tables = ["# a comment\nthe\tDET\tx\ncat\tNOUN\tx\n7-8\tNUM\tx\n"]
+        tables += [f"the\tDET\tx\n{first + n}\tNUM\tx\neats\tVERB\tx\nn't\tPART\tx\n" for n in range(9)]
+        with lzma.open(folder / "pos" / f"{name}.tsv.xz", "wt") as file:
+            file.write("\n".join(tables))
+    return folder
+
+
+@pytest.fixture
+def sets(kit: Path, tmp_path: Path) -> Path:
+    """What `--data` takes: the kit, converted."""
+    convert_texts(kit, tmp_path / "sets")
+    return tmp_path / "sets"
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Path:
+    """A checkpoint to begin with, which has no head."""
+    bert = new_bert()
+    bert.heads.pop("mlm")
+    save_checkpoint(bert, tmp_path / "start")
+    return tmp_path / "start"

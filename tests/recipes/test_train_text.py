@@ -1,0 +1,233 @@
+"""The text recipe: stages, cycles and their mean, figures, and one sentence for what goes wrong."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import train_text
+from datasets import load_from_disk
+from examples import masked_word_rows, read_sets
+from tiny_texts import documents, new_bert
+
+from workbench import tasks
+from workbench.bert import Bert
+from workbench.checkpoint import CheckpointError, load_bert, save_checkpoint
+from workbench.training import loop
+from workbench.training.text_learner import TextLearner, next_sentence_rows, split_documents
+
+
+@pytest.fixture
+def bert() -> Bert:
+    return new_bert()
+
+
+def command(sets: Path, start: Path, out: Path, *more: str) -> list[str]:
+    return [
+        "train",
+        "--data",
+        str(sets),
+        "--initial",
+        str(start),
+        "--out",
+        str(out),
+        "--tokens",
+        "512",
+        *more,
+    ]
+
+
+def same_weights(one: Path, other: Path, tolerance: float = 0.0) -> None:
+    one, other = (load_bert(folder, device="cpu").state_dict() for folder in (one, other))
+    assert list(one) == list(other)
+    for name, tensor in one.items():
+        torch.testing.assert_close(other[name], tensor, atol=tolerance, rtol=0)
+
+
+def test_questions_are_scored_by_what_a_user_would_get(bert: Bert, monkeypatch: pytest.MonkeyPatch) -> None:
+    says = {"one ?": ("the cat", 0.6, 0.1), "two ?": ("dog", 0.2, 0.5), "three ?": ("owl eats", 0.7, 0.1)}
+
+    def answer(bert: Bert, question: str, passage: str, top_k: int) -> tasks.SpanAnswers:
+        words, probability, none = says[question]
+        return tasks.SpanAnswers(
+            (tasks.Answer(words, 0, 3, probability),), none, (), torch.ones(1), torch.ones(1)
+        )
+
+    monkeypatch.setattr(train_text, "answer_question", answer)
+    given = {"one ?": ["Cat!", "owl"], "two ?": [], "three ?": ["owl"]}
+    rows = [
+        {"question": q, "context": "x", "answers": {"text": a, "answer_start": [0] * len(a)}, "source": "s"}
+        for q, a in given.items()
+    ]
+    rows += [rows[1] | {"question": "one ?"}]
+    figures = train_text.span_figures(bert, rows, most=512)
+    # Case, punctuation and articles do not count; "owl eats" has half of its words right.
+    assert figures["exact"] == (0.5, 2) and figures["F1"] == (pytest.approx((1 + 2 / 3) / 2), 2)
+    assert figures["answer or none"] == (pytest.approx((1 + 0.5) / 2), 4)
+    assert set(train_text.span_figures(bert, rows[:1], most=512)) == {"exact", "F1"}
+
+
+def test_the_command_trains_and_scores_a_checkpoint(
+    sets: Path, start: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    train_text.main(command(sets, start, out, "--steps", "2"))
+    printed = capsys.readouterr().out
+    for folder in ("pretraining", "cycle-1", "cycle-2", "cycle-3"):
+        assert f"1 steps; the checkpoint is in {out / folder / 'checkpoint'}" in printed
+    assert f"mean of 3 checkpoints is in {out / 'checkpoint'}" in printed
+    trained = load_bert(out / "checkpoint", device="cpu")
+    assert set(trained.heads) == set(train_text.HEADS) and trained.pooler is not None
+    log = [json.loads(line) for line in (out / "cycle-3" / "log.jsonl").read_text().splitlines()]
+    assert {
+        "mlm/wiki_validation",
+        "nsp/wiki_validation_same_document",
+        "span/qa_validation",
+        "nli/sick_test",
+    } <= set(log[-1])
+    assert "mlm/stories_validation" not in log[-1]  # one is enough on the way
+
+    train_text.main(
+        ["evaluate", "--data", str(sets), "--checkpoint", str(out / "checkpoint"), "--most", "50"]
+    )
+    lines = [line.split("  ")[0] for line in capsys.readouterr().out.splitlines() if "/" in line]
+    assert set(lines) >= {
+        "mlm/wiki_validation",
+        "mlm/stories_validation",
+        "nsp/wiki_validation_random",
+        "nsp/wiki_validation_same_document",
+        "sentiment/mr_sentence_polarity_validation",
+        "pos/ewt_test",
+        "nli/cad_nli_validation",
+        "nli/sick_test",
+        "span/qa_validation",
+        "span/squad2_train_sample_validation",
+    }
+
+
+def test_what_is_scored_is_never_trained_on_and_stories_are_read_three_times(
+    bert: Bert, sets: Path, tmp_path: Path
+) -> None:
+    options = train_text.Options(data=(str(sets),), out=tmp_path / "out")
+    tables = train_text.prepare_tables(options, bert)
+    kept, held_out = split_documents(documents()[:200])
+    stories, _ = split_documents(documents()[200:])
+    share = train_text.SAME_DOCUMENT
+    for name, rows in (
+        ("mlm/wiki_validation", masked_word_rows(held_out, bert.tokenizer)),
+        ("mlm/train", masked_word_rows([*stories * 3, *kept], bert.tokenizer)),
+        ("nsp/train", next_sentence_rows([*stories * 3, *kept], bert.tokenizer, same_document=share)),
+    ):
+        assert list(tables[name]["input_ids"]) == list(rows["input_ids"]), name
+        assert list(load_from_disk(tmp_path / "out" / "rows" / name)["words"]) == list(rows["words"])
+    made = next(each for each in read_sets([str(sets)]) if each.name == "made_unanswerable").splits["train"]
+    some = train_text.take(made, train_text.TIMES["made_unanswerable"], 0)
+    assert 0 < len(some) < len(made) and train_text.take(made, 2.0, 0) == made * 2
+
+
+def test_pretraining_comes_first(
+    sets: Path, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stages = []
+
+    def train(learner: TextLearner, batch_at: Callable, settings: loop.Settings, folder: Path, **_: object):
+        heads = {name for batch in batch_at(0, 0, 1) for name in batch if name in train_text.HEADS}
+        stages.append((folder.name, heads, settings.hours, settings.learning_rate))
+        return loop.Progress(seconds=0.0 if interrupted else settings.hours * 3600)
+
+    monkeypatch.setattr(loop, "train", train)
+    arguments = command(sets, start, tmp_path / "out", "--hours", "10", "--learning-rate", "0.2")
+    interrupted = False
+    train_text.main([*arguments, "--pretraining", "0.7"])
+    rate = 0.2 * train_text.AFTER_PRETRAINING
+    assert stages == [
+        ("pretraining", {"mlm", "nsp"}, 7.0, 0.2),
+        *((f"cycle-{n}", set(train_text.HEADS), pytest.approx(1.0), rate) for n in (1, 2, 3)),
+    ]
+    stages.clear()
+    train_text.main([*arguments, "--pretraining", "0", "--cycles", "1", "--resume"])
+    train_text.main([*arguments, "--heads", "mlm", "nsp", "--cycles", "1", "--resume"])
+    assert [(name, hours, rate) for name, _, hours, rate in stages] == [("cycle-1", 10.0, 0.2)] * 2
+    stages.clear()
+    interrupted = True
+    train_text.main([*arguments, "--resume"])
+    assert [name for name, *_ in stages] == ["pretraining"]
+
+
+def test_the_recipe_says_how_long_by_itself(tmp_path: Path) -> None:
+    for given, hours, steps in (({}, train_text.HOURS / 3, None), ({"steps": 7}, None, 2)):
+        options = train_text.Options(data=(), out=tmp_path, heads=("mlm",), **given)
+        for stage in train_text.stages(options):
+            assert (stage.settings.hours, stage.settings.steps) == (hours, steps)
+
+
+def test_the_mean_of_the_ends_of_cycles_comes_out(sets: Path, start: Path, tmp_path: Path) -> None:
+    out, again = tmp_path / "out", tmp_path / "again"
+    arguments = command(sets, start, out, "--heads", "mlm", "--steps", "3")
+    train_text.main(arguments)
+    ends = [load_bert(out / f"cycle-{n}" / "checkpoint", device="cpu") for n in (1, 2, 3)]
+    weights = [end.state_dict() for end in ends]
+    mean = load_bert(out / "checkpoint", device="cpu").state_dict()
+    for name, tensor in mean.items():
+        expected = torch.stack([each[name] for each in weights]).mean(0)
+        torch.testing.assert_close(tensor, expected, atol=1e-3, rtol=0)
+    assert any(not torch.equal(weights[0][name], weights[2][name]) for name in mean)
+
+    shutil.move(out / "cycle-3", again)  # as if it had been stopped after the second
+    train_text.main([*arguments, "--resume"])
+    same_weights(out / "cycle-3" / "checkpoint", again / "checkpoint")
+
+    folders = [str(out / f"cycle-{n}" / "checkpoint") for n in (1, 2, 3)]
+    train_text.main(["average", "--checkpoints", *folders, "--out", str(tmp_path / "mean")])
+    same_weights(out / "checkpoint", tmp_path / "mean")
+
+
+def test_masked_words_alone_can_be_trained(sets: Path, start: Path, tmp_path: Path) -> None:
+    train_text.main(command(sets, start, tmp_path / "out", "--heads", "mlm", "--steps", "1", "--cycles", "1"))
+    trained = load_bert(tmp_path / "out" / "checkpoint", device="cpu")
+    assert list(trained.heads) == ["mlm"] and trained.pooler is None
+
+
+def test_a_new_head_starts_as_identity(start: Path) -> None:
+    head = train_text.start_model(str(start)).heads["mlm"]
+    assert torch.equal(head.dense.weight, torch.eye(32))
+    assert not head.dense.bias.any() and not head.decoder.bias.any()
+
+
+def test_bad_inputs_get_one_sentence(
+    bert: Bert, sets: Path, start: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_checkpoint(bert, tmp_path / "other")
+    empty, tiny, blank = (tmp_path / name for name in ("empty", "tiny", "blank"))
+    for folder, text in ((empty, None), (tiny, "hi"), (blank, "")):
+        folder.mkdir()
+        if text is not None:
+            (folder / "train.jsonl").write_text(json.dumps({"text": text}) + "\n")
+    out = tmp_path / "out"
+    steps = ["--steps", "1"]
+    score = ["evaluate", "--checkpoint", str(start), "--data"]
+    for arguments, message in (
+        (command(sets, start, out, "--steps", "0"), "Say how long to train"),
+        (command(sets, start, out, "--hours", "-1"), "Say how long to train"),
+        (command(sets, start, out, *steps, "--cycles", "0"), "one cycle or more"),
+        (command(sets, start, out, *steps, "--pretraining", "1"), "share of the time"),
+        (command(tmp_path / "nowhere", start, out, *steps), "neither a folder nor a set on the Hub"),
+        (command(empty, start, out, *steps), "holds no set"),
+        (command(tiny, start, out, *steps), "too little text"),
+        (command(blank, start, out, *steps), "too little text"),
+        (command(sets, tmp_path / "nothing", out, *steps), "no file or folder"),
+        ([*score, str(tmp_path / "nowhere")], "neither a folder nor a set on the Hub"),
+        ([*score, str(tiny)], "nothing held out"),
+        (["average", "--checkpoints", str(start), str(tmp_path / "other"), "--out", str(out)], "same heads"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            train_text.main(arguments)
+        error = capsys.readouterr().err
+        assert stop.value.code == 2
+        assert message in error and "Traceback" not in error, error
+    with pytest.raises(CheckpointError, match="no network"):
+        train_text.start_model(train_text.START)
+    with pytest.raises(ValueError, match="Say how long"):
+        loop.Settings()
