@@ -15,7 +15,7 @@ import numpy as np
 import tokenizers
 
 from workbench.text import Tokenizer
-from workbench.training.text_learner import IGNORED, Pieces, encode_texts, pack_rows, split_documents
+from workbench.training.text_learner import IGNORED, Pieces, encode_texts, is_held_out, pack_rows
 
 NLI_LABELS = ("entailment", "neutral", "contradiction")
 SENTIMENT_LABELS = ("negative", "positive")
@@ -48,7 +48,13 @@ class TextSet:
 
     name: str
     kind: str
-    splits: dict[str, list]
+    splits: dict[str, datasets.Dataset]
+
+    def rows(self, split: str) -> list:
+        """The documents or the examples of a split; none if it is not there."""
+        if split not in self.splits:
+            return []
+        return list(self.splits[split]["text"]) if self.kind == "documents" else self.splits[split].to_list()
 
 
 def read_sets(sources: Sequence[str]) -> list[TextSet]:
@@ -88,12 +94,11 @@ def _text_set(name: str, splits: datasets.DatasetDict) -> TextSet | None:
     kind = next((kind for kind, wanted in COLUMNS.items() if set(wanted) <= columns), None)
     if kind is None:
         return None
-    if kind != "documents":
-        return TextSet(name, kind, {split: rows.to_list() for split, rows in splits.items()})
-    texts = {split: list(rows["text"]) for split, rows in splits.items()}
-    if set(texts) == {"train"}:
-        texts = dict(zip(("train", "validation"), split_documents(texts["train"]), strict=True))
-    return TextSet(name, kind, texts)
+    if kind == "documents" and set(splits) == {"train"}:
+        held_out = np.array([is_held_out(text) for text in splits["train"]["text"]])
+        parts = {"train": ~held_out, "validation": held_out}
+        splits = {part: splits["train"].select(np.flatnonzero(chosen)) for part, chosen in parts.items()}
+    return TextSet(name, kind, dict(splits))
 
 
 # --- documents as rows -------------------------------------------------------------------------

@@ -146,7 +146,7 @@ def training_tables(sets: Iterable[TextSet], options: Options, bert: Bert) -> Ta
     """What is learned from, by HEAD/train."""
     of_kind: dict[str, list] = {}
     for each in sets:
-        rows = take(each.splits.get("train", []), TIMES.get(each.name, 1), options.seed)
+        rows = take(each.rows("train"), TIMES.get(each.name, 1), options.seed)
         of_kind.setdefault(each.kind, []).extend(rows)
     documents = of_kind.pop("documents", [])
     vectors = bert.embeddings.word_embeddings.weight.detach().numpy()
@@ -187,7 +187,7 @@ def scored_splits(sets: Iterable[TextSet]) -> Iterator[tuple[TextSet, str, list]
     """Each split that is not trained on: its set, its name, its rows."""
     for each in sets:
         for split in sorted(set(each.splits) - {"train"}):
-            yield each, split, each.splits[split]
+            yield each, split, each.rows(split)
 
 
 def prepare_tables(options: Options, bert: Bert) -> Tables:

@@ -122,7 +122,7 @@ def test_what_is_scored_is_never_trained_on_and_stories_are_read_three_times(
     ):
         assert list(tables[name]["input_ids"]) == list(rows["input_ids"]), name
         assert list(load_from_disk(tmp_path / "out" / "rows" / name)["words"]) == list(rows["words"])
-    made = next(each for each in read_sets([str(sets)]) if each.name == "made_unanswerable").splits["train"]
+    made = next(each for each in read_sets([str(sets)]) if each.name == "made_unanswerable").rows("train")
     some = train_text.take(made, train_text.TIMES["made_unanswerable"], 0)
     assert 0 < len(some) < len(made) and train_text.take(made, 2.0, 0) == made * 2
 
