@@ -187,7 +187,7 @@ class Widget:
 
     def guesses(self, card: int = 0) -> list[str]:
         """The candidates of one mask, best first."""
-        return self.root.locator(".card").nth(card).locator(".candidate .word").all_text_contents()
+        return self.root.locator(".card").nth(card).locator(".bar .word").all_text_contents()
 
     def picture(self, name: str) -> None:
         """With WRITE_SCREENSHOTS=1: the widget, if the window is wide, as README shows it."""

@@ -60,7 +60,7 @@ def test_the_bars_are_the_models_own_numbers(filling):
 
 def test_hover_previews_and_click_pins_a_candidate(filling):
     chip = filling.root.locator("button.chip.mask")
-    second = filling.root.locator(".candidate").nth(1)
+    second = filling.root.locator(".bar").nth(1)
     word = filling.guesses()[1]
     second.hover()
     assert filling.root.locator("button.chip.filled").text_content() == word
@@ -91,7 +91,7 @@ def test_editing_keeps_masks_and_errors_keep_the_last_good_state(filling):
     filling.after(lambda: area.fill("Good <script>alert(1)</script> tea [SEP] is [MASK]."))
     area.press("Enter")
     assert filling.root.locator(".error").text_content() == ""
-    assert "script" in filling.root.locator(".sentence").text_content()
+    assert "script" in filling.root.locator(".chips").text_content()
     assert filling.lesson.python("print(1 + 1)") == "2", "the kernel lives"
 
 
@@ -224,7 +224,7 @@ def test_saved_page_stands_alone(filling, browser, tmp_path):
         widget.guesses()
         == filling.lesson.python("print(*[c[0] for c in w.guesses['cards'][0]['candidates']])").split()
     )
-    assert "script" in widget.root.locator(".sentence").text_content()
+    assert "script" in widget.root.locator(".chips").text_content()
     widget.chip("two").click()
     assert "saved view" in widget.root.locator(".error").text_content()
     widget.button("Lines").click()

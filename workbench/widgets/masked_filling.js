@@ -1,398 +1,236 @@
-// MaskedFilling: draws what Python computed and reports clicks. See masked_filling.py for the traits.
+// MaskedFilling: a sentence whose words a click masks, the guesses for each mask, and the best guess after
+// every layer. See masked_filling.py for the traits.
 
-import { select, typedText } from "./parts.js";
-import { element, frame, listen, percent, readFloat16, sender } from "./shared.js";
+import {
+  attentionOf,
+  bar,
+  button,
+  chips,
+  choice,
+  inkOf,
+  layerList,
+  note,
+  numberField,
+  penOf,
+  textField,
+} from "./parts.js";
+import { element, frame, percent, readFloat16 } from "./shared.js";
 
 function render({ model, el }) {
-  const { content, ask, stop, root } = frame(model, el, "masked-filling");
+  const view = frame(model, el, "masked-filling");
+  const { content, root, get, set, send, message, show } = view;
   let editing = false;
   let filled = {}; // word number -> a candidate shown in its place: pinned by click
-  let preview = null; // the same while the mouse is on a candidate: [word number, candidate]
-  let focus = 1; // the chip that Tab reaches; arrows move it
-
-  const { send, message } = sender(model, ask);
+  let preview = []; // the same while mouse or focus are on a candidate: [word number, candidate]
 
   // --- the sentence
-  const chips = element("div", {
-    class: "sentence",
-    role: "group",
-    "aria-label": "The sentence. Enter masks a word or brings it back, arrow keys move.",
-    onkeydown: move,
-    onscroll: () => shade(), // lines end where the words are now
+  const walk = "The sentence. Enter masks a word or brings it back, arrow keys move.";
+  const words = chips(walk, toggle, (index) => {
+    const row = get("guesses").cards.findIndex((guess) => guess.word === index);
+    shade(row < 0 ? pinned() : row);
   });
-  const links = element("canvas", { class: "links", "aria-hidden": "true" });
-  const area = element("textarea", {
-    class: "edit",
-    "aria-label": "The sentence",
-    spellcheck: "false",
-    hidden: true,
-  });
-  const box = element("div", { class: "sentence-box" }, chips, links, area);
-  const edit = element(
-    "button",
-    { class: "plain", onclick: () => (editing ? closeEditor() : openEditor()) },
-    "Edit text",
-  );
-  const random = element(
-    "button",
-    { class: "plain", onclick: () => message({ do: "mask at random" }) },
-    "Mask 15 % at random",
-  );
-  const none = element("button", { class: "plain", onclick: () => send({ masked: [] }) }, "Unmask all");
+  words.node.addEventListener("scroll", () => shade()); // lines end where the words are now
+  const links = element("canvas.links", { "aria-hidden": true });
+  const text = textField(view, "text", "The sentence");
+  const edit = button("Edit text", () => switchEditor(!editing));
+  const key = (kind, meaning) => element(`span.key.${kind}`, meaning);
   const legend = element(
-    "span",
-    { class: "group note" },
+    "span.group.note",
     "chosen to guess:",
-    element("span", { class: "key mask" }, "[MASK]"),
-    element("span", { class: "key random" }, "a random word"),
-    element("span", { class: "key keep" }, "left as it is"),
+    ...[key("mask", "[MASK]"), key("random", "a random word"), key("keep", "left as it is")],
   );
+  const sides = { nothing: "all words", left: "hide left", right: "hide right" };
+  const side = choice("Guess from", sides, (hide) => send({ hide }));
+  const attention = attentionOf(view, "Attention: layer");
+  const lines = button("Lines", () => set({ lines: !get("lines") }));
+  const top = numberField("Candidates for each mask", [1, 20], 5, (top_k) => send({ top_k }));
 
-  // --- what the guess may see, and how it is shown
-  const sides = Object.entries({ nothing: "all words", left: "hide left", right: "hide right" }).map(
-    ([value, text]) =>
-      element("button", { class: "plain", "data-side": value, onclick: () => send({ hide: value }) }, text),
-  );
-  const side = element(
-    "span",
-    { class: "group", role: "group", "aria-label": "Words that the guess may see" },
-    "Guess from",
-    ...sides,
-  );
-  const numbers = (count) => [...Array(count).keys()].map((index) => [index, index + 1]);
-  const [layerField, layer] = select("Attention: layer", numbers(model.get("layers")), (value) =>
-    send({ attention_layer: +value }),
-  );
-  const [headField, head] = select("head", [[-1, "mean"], ...numbers(model.get("heads"))], (value) =>
-    send({ attention_head: +value }),
-  );
-  const lines = element("button", { class: "plain", onclick: switchLines }, "Lines");
-  const top = element("input", {
-    type: "number",
-    min: 1,
-    max: 20,
-    "aria-label": "Candidates for each mask",
-    onchange: () => send({ top_k: Math.min(20, Math.max(1, Math.round(+top.value) || 5)) }),
-  });
-
-  // --- guesses
-  const cards = element("div", { class: "cards" });
-  const pages = element("p", { class: "group note" });
-  const depth = element("input", {
-    type: "range",
-    min: 0,
-    max: model.get("layers"),
-    step: 1,
-    "aria-label": "Guess after layer",
-    oninput: () => send({ layer: +depth.value === model.get("layers") ? -1 : +depth.value }),
-  });
-  const list = element("ol");
-  const byLayer = element(
-    "section",
-    { class: "by-layer", "aria-label": "The best guess after every layer" },
-    element("p", {}, "Best guess after layer …"),
-    list,
-    depth,
-    element(
-      "p",
-      { class: "note" },
+  // --- the guesses
+  const cards = element("div.cards");
+  const pages = element("p.group.note");
+  const layers = layerList(
+    "Best guess after layer …",
+    "Guess after layer",
+    (layer) => send({ layer: layer === get("layers") ? -1 : layer }),
+    note(
       "Layer 0 is the embeddings, before any attention. Drag: the cards show the guesses after that layer.",
     ),
   );
-  const empty = element(
-    "p",
-    { class: "empty" },
-    "Nothing is masked. Click a word, and BERT guesses it from the others.",
-  );
-  const panels = element("div", { class: "panels" }, element("div", {}, cards, pages), byLayer);
-
+  const empty = element("p.empty", "Nothing is masked. Click a word, and BERT guesses it from the others.");
+  const panels = element("div.columns", element("div", cards, pages), layers.node);
   content.append(
-    element(
-      "p",
-      { class: "note" },
-      "Click a word to mask it, click again to bring it back. The bluer a word, the more the mask attends to it.",
+    note(
+      "Click a word to mask it, click again to bring it back. ",
+      "The bluer a word, the more the mask attends to it.",
     ),
-    box,
+    element("div.sentence-box", words.node, links, text.node),
     element(
-      "div",
-      { class: "bar-row" },
-      element("span", { class: "group" }, edit, random, none),
-      element("label", { class: "field" }, "top", top, "guesses"),
-      legend,
+      "div.bar-row",
+      element(
+        "span.group",
+        edit,
+        button("Mask 15 % at random", () => message({ do: "mask at random" })),
+        button("Unmask all", () => send({ masked: [] })),
+      ),
+      ...[element("label.field", "top", top, "guesses"), legend],
     ),
-    element(
-      "div",
-      { class: "bar-row controls" },
-      side,
-      element("span", { class: "group" }, layerField, headField, lines),
-    ),
-    empty,
-    panels,
+    element("div.bar-row", side.node, element("span.group", attention.node, lines)),
+    ...[empty, panels],
   );
 
-  function switchLines() {
-    model.set("lines", !model.get("lines"));
-    model.save_changes(); // nothing to wait for: only the view changes
+  // --- what clicks do
+  function toggle(index) {
+    const { kind, start, end } = get("words")[index];
+    const rest = get("masked").filter((span) => span[1] <= start || span[0] >= end);
+    delete filled[index];
+    if (kind === "typed") return;
+    const masked = kind === "word" ? [...rest, [start, end]].sort((a, b) => a[0] - b[0]) : rest;
+    send({ masked });
   }
-  function openEditor() {
-    editing = true;
-    area.value = model.get("text");
+
+  function switchEditor(on) {
+    editing = on;
+    if (!on) filled = {};
     draw();
-    area.focus();
+    (on ? text.area : edit).focus();
   }
-  function closeEditor() {
-    editing = false;
-    filled = {};
-    draw();
-    edit.focus();
-  }
-  // While Python is busy, Jupyter keeps the last change back.
-  area.addEventListener("input", () => send({ text: typedText(area) }));
-  area.addEventListener("keydown", (event) => {
+  text.area.addEventListener("keydown", (event) => {
     if (event.key !== "Escape" && (event.key !== "Enter" || event.shiftKey)) return;
     event.preventDefault();
-    closeEditor();
+    switchEditor(false);
   });
 
-  function toggle(index) {
-    const word = model.get("words")[index];
-    const rest = model.get("masked").filter(([start, end]) => end <= word.start || start >= word.end);
-    delete filled[index];
-    if (word.kind === "typed") return;
-    send({
-      masked: word.kind === "word" ? [...rest, [word.start, word.end]].sort((a, b) => a[0] - b[0]) : rest,
-    });
+  // A candidate in the place of its mask.
+  function fill(word, name, card) {
+    if (filled[word] === name) delete filled[word];
+    else filled[word] = name;
+    drawWords();
+    for (const other of card.querySelectorAll(".bar")) {
+      other.setAttribute("aria-pressed", filled[word] === other.firstChild.textContent);
+    }
   }
 
-  function move(event) {
-    const step = { ArrowRight: 1, ArrowLeft: -1, Home: -Infinity, End: Infinity }[event.key];
-    if (!step) return;
-    event.preventDefault();
-    focus = Math.min(chips.children.length - 2, Math.max(1, focus + step));
-    roam();
-    chips.children[focus].focus();
-  }
-  function roam() {
-    [...chips.children].forEach((chip, index) => chip.setAttribute("tabindex", index === focus ? 0 : -1));
+  // --- drawing the sentence
+  const pinned = () => get("pinned") - get("guesses").first; // which of the cards
+  const weightsOf = (row) => readFloat16(get("weights"), get("words").length)[row] ?? [];
+
+  function drawWords() {
+    const card = get("guesses").cards[pinned()];
+    const item = (word, index) => {
+      const other = preview[0] === index ? preview[1] : filled[index];
+      const replaced = word.kind === "mask" || word.kind === "random";
+      const kinds = [word.kind, other && "filled", word.hidden && "hidden", card?.word === index && "pinned"];
+      return {
+        text: other ?? (replaced ? word.pieces.join("").replaceAll("##", "") : word.text),
+        kind: kinds.filter(Boolean).join(" "),
+        pressed: word.kind !== "word",
+      };
+    };
+    words.draw(get("words").map(item));
+    shade();
   }
 
-  // Attention of the pinned mask (or of the one under the mouse) as shading, and as lines if wanted.
-  function shade(row = model.get("pinned") - model.get("guesses").first) {
-    const words = model.get("words");
-    const weights = readFloat16(model.get("weights"), words.length)[row] ?? [];
+  // Attention of the pinned mask, or of the one under the mouse, as shading, and as lines if wanted.
+  function shade(row = pinned()) {
+    const weights = weightsOf(row);
     const strongest = Math.max(...weights, 1e-9);
-    [...chips.children].forEach((chip, index) => {
-      const weight = weights[index] ?? 0;
-      chip.style.setProperty("--shade", `${Math.round((42 * weight) / strongest)}%`);
-      chip.title = weights.length ? `attention from the mask: ${percent(weight)}` : "";
-    });
-    lines.setAttribute("aria-pressed", model.get("lines"));
-    chips.classList.toggle("with-lines", model.get("lines")); // room for them above the words
-    const area = box.getBoundingClientRect();
-    const scale = window.devicePixelRatio || 1;
-    links.width = area.width * scale;
-    links.height = area.height * scale;
-    const from = model.get("guesses").cards[row]?.word;
-    if (!model.get("lines") || from === undefined || editing) return;
-    const pen = links.getContext("2d");
-    pen.scale(scale, scale);
-    pen.strokeStyle = getComputedStyle(edit).getPropertyValue("--accent-ink");
-    const middle = (index) => {
-      const at = chips.children[index].getBoundingClientRect();
+    for (const [index, chip] of [...words.node.children].entries()) {
+      const share = Math.round((42 * (weights[index] ?? 0)) / strongest);
+      chip.style.setProperty("--shade", `${share}%`);
+      chip.title = weights.length ? `attention from the mask: ${percent(weights[index])}` : "";
+    }
+    words.node.classList.toggle("with-lines", get("lines")); // room for them above the words
+    const pen = penOf(links);
+    const from = get("guesses").cards[row]?.word;
+    if (get("lines") && from !== undefined && !editing) drawLines(pen, from, weights, strongest);
+  }
+
+  function drawLines(pen, from, weights, strongest) {
+    const area = links.getBoundingClientRect();
+    const place = (index) => {
+      const at = words.node.children[index].getBoundingClientRect();
       return [at.left + at.width / 2 - area.left, at.top + 3 - area.top];
     };
-    const [x, y] = middle(from);
-    weights.forEach((weight, index) => {
-      if (index === from || weight < 0.03 * strongest) return;
-      const [toX, toY] = middle(index);
-      pen.globalAlpha = 0.15 + 0.75 * (weight / strongest);
-      pen.lineWidth = 0.5 + 3.5 * (weight / strongest);
+    const [startX, startY] = place(from);
+    pen.strokeStyle = inkOf(root)("--accent-ink");
+    for (const [index, weight] of weights.entries()) {
+      const share = weight / strongest;
+      if (index === from || share < 0.03) continue;
+      const [x, y] = place(index);
+      const height = Math.min(startY, y) - 8 - Math.min(30, Math.abs(startX - x) / 6);
+      pen.globalAlpha = 0.15 + 0.75 * share;
+      pen.lineWidth = 0.5 + 3.5 * share;
       pen.beginPath();
-      pen.moveTo(x, y);
-      pen.quadraticCurveTo(
-        (x + toX) / 2,
-        Math.min(y, toY) - 8 - Math.min(30, Math.abs(x - toX) / 6),
-        toX,
-        toY,
-      );
+      pen.moveTo(startX, startY);
+      pen.quadraticCurveTo((startX + x) / 2, height, x, y);
       pen.stroke();
-    });
+    }
   }
 
-  function drawChips() {
-    const words = model.get("words");
-    // Chips are reused, so that the keyboard's focus stays where it is.
-    while (chips.children.length > words.length) chips.lastChild.remove();
-    words.forEach((word, index) => {
-      const tag = word.kind === "special" ? "SPAN" : "BUTTON";
-      let chip = chips.children[index];
-      if (chip?.tagName !== tag) {
-        const fresh = element(tag.toLowerCase(), tag === "BUTTON" ? { type: "button" } : {});
-        if (tag === "BUTTON") {
-          const here = () => [...chips.children].indexOf(fresh);
-          const card = () => model.get("guesses").cards.findIndex((guess) => guess.word === here());
-          fresh.addEventListener("click", () => ((focus = here()), toggle(here())));
-          fresh.addEventListener("mouseenter", () => card() >= 0 && shade(card()));
-          fresh.addEventListener("mouseleave", () => card() >= 0 && shade());
-        }
-        if (chip) chip.replaceWith(fresh);
-        else chips.append(fresh);
-        chip = fresh;
-      }
-      const masked = word.kind !== "word" && word.kind !== "special";
-      const shown = preview?.[0] === index ? preview[1] : filled[index];
-      chip.textContent =
-        shown ??
-        (word.kind === "mask" || word.kind === "random"
-          ? word.pieces.join("").replaceAll("##", "")
-          : word.text);
-      chip.className = `chip ${word.kind}${shown ? " filled" : ""}${word.hidden ? " hidden" : ""}`;
-      if (tag === "BUTTON") chip.setAttribute("aria-pressed", masked);
-    });
-    focus = Math.min(Math.max(1, focus), Math.max(1, words.length - 2));
-    roam();
-    const pinned = model.get("guesses").cards[model.get("pinned") - model.get("guesses").first];
-    if (pinned) chips.children[pinned.word]?.classList.add("pinned");
+  // --- drawing the guesses
+  function cardOf({ word, original, rank, probability, candidates }, row) {
+    const index = get("guesses").first + row;
+    const options = { type: "button", title: "Show this mask's attention and layers" };
+    const title = element("button.title", options, element("b", `Mask ${index + 1}`));
+    title.addEventListener("click", () => send({ pinned: index }));
+    if (original !== null) {
+      const place = `rank ${rank.toLocaleString("en")} · ${percent(probability)}`;
+      title.append(` was “${original}” `, element("span.note", place));
+    }
+    const card = element("section.card", { "aria-label": `Guesses for mask ${index + 1}` }, title);
+    card.classList.toggle("pinned", row === pinned());
+    const look = (on, name) => {
+      preview = on ? [word, name] : [];
+      drawWords();
+    };
+    for (const [name, now, before] of candidates) {
+      const guess = bar(name, now, {
+        before: get("hide") === "nothing" ? null : before,
+        told: "with all words:",
+        pressed: filled[word] === name,
+        click: () => fill(word, name, card),
+      });
+      guess.classList.toggle("true", name === original);
+      for (const kind of ["mouseenter", "focus"]) guess.addEventListener(kind, () => look(true, name));
+      for (const kind of ["mouseleave", "blur"]) guess.addEventListener(kind, () => look(false, name));
+      card.append(guess);
+    }
+    return card;
   }
 
   function drawCards() {
-    const { cards: guesses, count, first, layers } = model.get("guesses");
-    const compared = model.get("hide") !== "nothing";
-    cards.replaceChildren(
-      ...guesses.map((guess, row) => {
-        const strongest = Math.max(...guess.candidates.map(([, now, before]) => Math.max(now, before)), 1e-9);
-        const title = element(
-          "button",
-          {
-            class: "title",
-            type: "button",
-            title: "Show this mask's attention and layers",
-            onclick: () => send({ pinned: first + row }),
-          },
-          element("b", {}, `Mask ${first + row + 1}`),
-        );
-        if (guess.original !== null)
-          title.append(
-            ` was “${guess.original}” `,
-            element(
-              "span",
-              { class: "note" },
-              `rank ${guess.rank.toLocaleString("en")} · ${percent(guess.probability)}`,
-            ),
-          );
-        return element(
-          "section",
-          {
-            class: `card${first + row === model.get("pinned") ? " pinned" : ""}`,
-            "aria-label": `Guesses for mask ${first + row + 1}`,
-          },
-          title,
-          ...guess.candidates.map(([label, now, before]) => {
-            const show = (on) => ((preview = on ? [guess.word, label] : null), drawChips(), shade());
-            const track = element(
-              "span",
-              { class: "track" },
-              element("div", { class: "fill", style: `width: ${(100 * now) / strongest}%` }),
-            );
-            if (compared)
-              track.append(
-                element("span", {
-                  class: "before",
-                  style: `left: ${(99 * before) / strongest}%`,
-                  title: `with all words: ${percent(before)}`,
-                }),
-              );
-            return element(
-              "button",
-              {
-                class: `candidate${label === guess.original ? " true" : ""}`,
-                type: "button",
-                "aria-pressed": String(filled[guess.word] === label),
-                onmouseenter: () => show(true),
-                onmouseleave: () => show(false),
-                onfocus: () => show(true),
-                onblur: () => show(false),
-                onclick: () => {
-                  if (filled[guess.word] === label) delete filled[guess.word];
-                  else filled[guess.word] = label;
-                  drawChips();
-                  for (const other of cards.children[row].querySelectorAll(".candidate"))
-                    other.setAttribute(
-                      "aria-pressed",
-                      String(filled[guess.word] === other.firstChild.textContent),
-                    );
-                },
-              },
-              element("span", { class: "word" }, label),
-              track,
-              element("span", { class: "value" }, percent(now)),
-            );
-          }),
-        );
-      }),
-    );
-    const turn = (to, text) =>
-      element("button", { class: "plain", type: "button", onclick: () => send({ pinned: to }) }, text);
-    pages.replaceChildren(
-      ...(compared && guesses.length
-        ? ["The tick on a bar is the probability with all words visible. "]
-        : []),
-      ...(count > guesses.length
-        ? [
-            `Masks ${first + 1} to ${first + guesses.length} of ${count} `,
-            first > 0 ? turn(first - 1, "previous") : "",
-            first + guesses.length < count ? turn(first + guesses.length, "next") : "",
-          ]
-        : []),
-    );
-    const now = model.get("layer") < 0 ? layers.length - 1 : model.get("layer");
-    depth.value = now;
-    list.replaceChildren(
-      ...layers.map(([label, probability], index) =>
-        element(
-          "li",
-          { class: index === now ? "now" : "" },
-          element("span", { class: "note" }, index),
-          element("span", { class: "word" }, label),
-          element("span", {}, percent(probability)),
-        ),
-      ),
-    );
+    const { cards: guesses, count, first } = get("guesses");
+    const last = first + guesses.length;
+    const turn = (to, name) => button(name, () => send({ pinned: to }));
+    cards.replaceChildren(...guesses.map(cardOf));
+    pages.replaceChildren();
+    if (get("hide") !== "nothing" && count)
+      pages.append("The tick on a bar is the probability with all words visible. ");
+    if (count > guesses.length) pages.append(`Masks ${first + 1} to ${last} of ${count} `);
+    if (first > 0) pages.append(turn(first - 1, "previous"));
+    if (last < count) pages.append(turn(last, "next"));
   }
 
   function draw() {
-    const { count } = model.get("guesses");
-    chips.hidden = editing;
-    chips.style.display = editing ? "none" : "";
-    area.hidden = !editing;
+    const { count, layers: rows } = get("guesses");
+    const kinds = new Set(get("words").map((word) => word.kind));
+    words.node.hidden = editing;
+    text.node.hidden = !editing;
     edit.textContent = editing ? "Done" : "Edit text";
+    legend.hidden = !kinds.has("random") && !kinds.has("keep");
     empty.hidden = count > 0;
     panels.hidden = count === 0;
-    panels.style.display = count ? "" : "none";
-    legend.style.display = model.get("words").some((word) => word.kind === "random" || word.kind === "keep")
-      ? ""
-      : "none";
-    for (const button of sides)
-      button.setAttribute("aria-pressed", button.dataset.side === model.get("hide"));
-    layer.value = model.get("attention_layer");
-    head.value = model.get("attention_head");
-    top.value = model.get("top_k");
-    preview = null;
-    drawChips();
+    lines.setAttribute("aria-pressed", get("lines"));
+    top.value = get("top_k");
+    preview = [];
+    text.draw();
+    side.draw(get("hide"));
+    attention.draw();
+    drawWords();
     drawCards();
-    shade();
-    root.dataset.revision = model.get("revision"); // tests wait for it
+    layers.draw(rows, get("layer") < 0 ? rows.length - 1 : get("layer"));
   }
-
-  const undo = listen(model, ["revision", "lines"], draw);
-  const watch = new ResizeObserver(() => shade());
-  watch.observe(box);
-  draw();
-  return () => {
-    undo();
-    stop();
-    watch.disconnect();
-  };
+  return show(draw, { traits: ["lines"], resized: () => shade() });
 }
 
 export default { render };

@@ -130,9 +130,9 @@ export function bar(name, share, { before = null, told = "it was", click, presse
 }
 
 // The best guess after every layer, and a slider to look at one of them: draw([[name, share], …], layer).
-export function layerList(title, choose, ...notes) {
+export function layerList(title, label, choose, ...notes) {
   const list = element("ol");
-  const depth = slider(title, [0, 1, 1], choose);
+  const depth = slider(label, [0, 1, 1], choose);
   const draw = (rows, now) => {
     depth.control.max = rows.length - 1;
     depth.draw(now);
