@@ -49,7 +49,7 @@ function render({ model, el }) {
   const cards = element("div.cards");
   const pages = element("p.group.note");
   const layers = layerList(
-    "Best guess after layer …",
+    "The best guess, layer by layer",
     "Guess after layer",
     (layer) => send({ layer: layer === get("layers") ? -1 : layer }),
     note(
