@@ -1,7 +1,10 @@
 """The text recipe: stages, cycles and their mean, figures, and one sentence for what goes wrong."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -231,3 +234,22 @@ def test_bad_inputs_get_one_sentence(
         train_text.start_model(train_text.START)
     with pytest.raises(ValueError, match="Say how long"):
         loop.Settings()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "launcher",
+    [
+        ["torch.distributed.run", "--standalone", "--nproc_per_node", "2"],
+        ["accelerate.commands.launch", "--cpu", "--num_processes", "1"],
+    ],
+    ids=["torchrun", "accelerate"],
+)
+def test_launchers_start_it(launcher: list[str], sets: Path, start: Path, tmp_path: Path) -> None:
+    arguments = command(sets, start, tmp_path / "out", "--steps", "2", "--cycles", "1")
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_DATASETS_CACHE": str(tmp_path / "cache")}
+    run = [sys.executable, "-m", *launcher, train_text.__file__, *arguments]
+    done = subprocess.run(run, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("mean of 1 checkpoints") == 1  # one process writes
+    assert set(load_bert(tmp_path / "out" / "checkpoint", device="cpu").heads) == set(train_text.HEADS)

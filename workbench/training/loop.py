@@ -99,62 +99,6 @@ class Progress:
     log: list[Figures] = field(default_factory=list)
 
 
-class Log:
-    """Writes a training's figures to `progress.log`, to log.jsonl, and to whoever watches.
-
-    Args:
-        progress: where it stands; lines that it has already are written first.
-        folder: for log.jsonl; None in all processes but the first, which alone writes and is watched.
-        watch: is called with each line.
-    """
-
-    def __init__(
-        self, progress: Progress, folder: Path | None, watch: Callable[[Figures], None] | None
-    ) -> None:
-        self.progress, self.watch = progress, watch
-        self.file = folder and folder / "log.jsonl"
-        if self.file:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            self.file.write_text("".join(json.dumps(line) + "\n" for line in progress.log))
-
-    def add(self, figures: Figures) -> None:
-        """One more line, with the step in front."""
-        line = {"step": self.progress.step} | figures
-        self.progress.log.append(line)
-        if self.file:
-            with self.file.open("a") as file:
-                file.write(json.dumps(line) + "\n")
-            if self.watch is not None:
-                self.watch(line)
-
-
-class RunningLosses:
-    """Sums of the losses since the last line of the log."""
-
-    def __init__(self, learner: Learner, device: torch.device) -> None:
-        self.names, self.unit = learner.names, learner.unit
-        # A loss and a count for each name, and the size of the batches.
-        self.sums = torch.zeros(2 * len(self.names) + 1, device=device)
-        self.since = time.monotonic()
-
-    def restart(self) -> None:
-        """Begins anew."""
-        self.sums.zero_()
-        self.since = time.monotonic()
-
-    def figures(self) -> Figures:
-        """The mean of each loss, their mean, and the speed."""
-        *both, size = self.sums.tolist()
-        losses, counts = both[: len(self.names)], both[len(self.names) :]
-        means = {
-            f"{name}_loss": loss / count
-            for name, loss, count in zip(self.names, losses, counts, strict=True)
-            if count
-        }
-        speed = size / (time.monotonic() - self.since)
-        return {"loss": sum(means.values()) / max(1, len(means))} | means | {f"{self.unit}_per_second": speed}
-
-
 def bfloat16_is_faster(device: str) -> bool:
     """Whether bfloat16 is the faster way there: on a GPU, and on a CPU with instructions for it."""
     able = getattr(torch.cpu, "get_capabilities", dict)() if device == "cpu" else {}
@@ -193,6 +137,20 @@ def save_state(accelerator: Accelerator, progress: Progress, folder: Path) -> No
         (state / "progress.json").write_text(json.dumps(asdict(progress)))
         for old in set(folder.glob("state-*")) - {state}:
             shutil.rmtree(old)
+
+
+def mean_figures(learner: Learner, sums: Tensor, seconds: float) -> Figures:
+    """Of what `add_gradients` gave, added up over some steps and seconds: the mean of each loss that there
+    was, their mean, and the speed."""
+    *both, size = sums.tolist()
+    losses, counts = both[: len(learner.names)], both[len(learner.names) :]
+    means = {
+        f"{name}_loss": loss / count
+        for name, loss, count in zip(learner.names, losses, counts, strict=True)
+        if count
+    }
+    mean = sum(means.values()) / max(1, len(means))
+    return {"loss": mean} | means | {f"{learner.unit}_per_second": size / seconds}
 
 
 def add_gradients(
@@ -265,11 +223,21 @@ def train(
     if resume and (state := last_state(folder)):
         accelerator.load_state(str(state))
         progress = Progress(**json.loads((state / "progress.json").read_text()))
-    log = Log(progress, folder if main else None, watch)
-    running = RunningLosses(learner, accelerator.device)
+    log = folder / "log.jsonl"
+    if main:
+        folder.mkdir(parents=True, exist_ok=True)
+        log.write_text("".join(json.dumps(line) + "\n" for line in progress.log))
 
-    def step() -> float:
-        """One step; returns its learning rate."""
+    def note(figures: Figures) -> None:
+        progress.log.append({"step": progress.step} | figures)
+        if main:
+            with log.open("a") as file:
+                file.write(json.dumps(progress.log[-1]) + "\n")
+            if watch is not None:
+                watch(progress.log[-1])
+
+    def step(rate: float) -> Tensor:
+        """One step; returns what `add_gradients` does."""
         with MODEL_LOCK:  # a widget may ask the model between two steps, and then without dropout
             # Dropout of a step is the same in a resumed training, and another on each process.
             torch.manual_seed(settings.seed + 1_000_003 * (progress.step + 1) + accelerator.process_index)
@@ -277,29 +245,30 @@ def train(
             optimizer.zero_grad()
             batches = batch_at(progress.step, accelerator.process_index, accelerator.num_processes)
             batches = batches if isinstance(batches, list) else [batches]
-            running.sums += add_gradients(accelerator, prepared, learner, batches)
+            sums = add_gradients(accelerator, prepared, learner, batches)
             accelerator.clip_grad_norm_(prepared.parameters(), settings.clip)
-            rate = settings.rate(progress.step, progress.seconds)
             for group in optimizer.param_groups:
                 group["lr"] = rate
             optimizer.step()
             learner.eval()
-        return rate
+        return sums
 
     def save() -> None:
         if evaluate is not None and main:
             learner.eval()
-            log.add(evaluate())
+            note(evaluate())
         accelerator.wait_for_everyone()
         save_state(accelerator, progress, folder)
 
-    started = time.monotonic() - progress.seconds
+    sums, since = 0, time.monotonic()  # of the losses, since the last line of the log
+    started = since - progress.seconds
     bar = tqdm(
         total=settings.steps, initial=progress.step, unit="step", disable=watch is not None or not main
     )
     try:
         while settings.left(progress.step, progress.seconds) > 0:
-            rate = step()
+            rate = settings.rate(progress.step, progress.seconds)
+            sums = sums + step(rate)
             progress.step += 1
             progress.seconds = time.monotonic() - started
             if settings.hours:  # all processes go by one clock
@@ -307,16 +276,16 @@ def train(
             left = settings.left(progress.step, progress.seconds)
             bar.update()
             if progress.step % settings.log_every == 0:
-                figures = running.figures()
-                log.add(figures | {"learning_rate": rate, "seconds": progress.seconds})
+                figures = mean_figures(learner, sums, time.monotonic() - since)
+                note(figures | {"learning_rate": rate, "seconds": progress.seconds})
                 # With `steps` the bar itself knows the time left.
                 to_go = "" if settings.steps else f", {60 * settings.hours * left:.0f} minutes left"
                 speed = f"{figures[f'{learner.unit}_per_second']:,.0f} {learner.unit}/s"
                 bar.set_postfix_str(f"loss {figures['loss']:.3f}, {speed}{to_go}")
-                running.restart()
+                sums, since = 0, time.monotonic()
             if progress.step % settings.save_every == 0 and left:
                 save()
-                running.since = time.monotonic()
+                since = time.monotonic()
     except KeyboardInterrupt:
         if accelerator.num_processes > 1:  # the others may be anywhere: the last save has to do
             raise
