@@ -139,56 +139,46 @@ def _label(value: str | int, labels: tuple[str, ...]) -> int:
     return labels.index(value) if isinstance(value, str) else int(value)
 
 
-def sentence_rows(examples: Iterable[Example], tokenizer: Tokenizer, longest: int = 126) -> datasets.Dataset:
+def class_rows(
+    examples: Sequence[Example], tokenizer: Tokenizer, columns: Sequence[str], labels: tuple[str, ...]
+) -> datasets.Dataset:
+    """The texts of one or two columns, 126 word pieces of each, with a class; unlabelled ones (-1) are left
+    out."""
+    examples = [row for row in examples if row["label"] != -1]
+    encoded = [encode_texts([row[column] for row in examples], tokenizer) for column in columns]
+
+    def rows() -> Iterator[tuple]:
+        for row, *parts in zip(examples, *encoded, strict=True):
+            first, *second = [(part.ids[:126], part.word_ids[:126]) for part in parts]
+            yield first, second[0] if second else None, _label(row["label"], labels)
+
+    return pack_rows(tokenizer, rows())
+
+
+def sentence_rows(examples: Sequence[Example], tokenizer: Tokenizer) -> datasets.Dataset:
     """Sentences with a class, for "sentiment"."""
-    examples = list(examples)
-    parts = encode_texts([row["text"] for row in examples], tokenizer)
-    return pack_rows(
-        tokenizer,
-        (
-            ((part.ids[:longest], part.word_ids[:longest]), None, _label(row["label"], SENTIMENT_LABELS))
-            for part, row in zip(parts, examples, strict=True)
-        ),
-    )
+    return class_rows(examples, tokenizer, ("text",), SENTIMENT_LABELS)
 
 
 def pair_rows(
-    examples: Iterable[Example],
-    tokenizer: Tokenizer,
-    *,
-    unrelated: float = 0.0,
-    longest: int = 126,
-    seed: int = 0,
+    examples: Sequence[Example], tokenizer: Tokenizer, *, unrelated: float = 0.0, seed: int = 0
 ) -> datasets.Dataset:
-    """Premise and hypothesis with a class, for "nli"; unlabelled ones (-1) are left out.
+    """Premise and hypothesis with a class, for "nli".
 
     Args:
         unrelated: so many pairs more, as a share: a hypothesis with the premise of another row, "neutral".
             Sets made by asking for contradictions have no pairs about different things.
-        longest: most word pieces of each.
         seed: of the choices.
     """
-    examples = [row for row in examples if row["label"] != -1]
     random = np.random.default_rng(seed)
-    for row in [row for row in examples if random.random() < unrelated]:
+    more = []
+    for row in examples:
         other = examples[int(random.integers(len(examples)))]
-        if other["premise"] != row["premise"] and other["hypothesis"] != row["hypothesis"]:
-            examples.append(
-                {"premise": other["premise"], "hypothesis": row["hypothesis"], "label": "neutral"}
-            )
-    firsts = encode_texts([row["premise"] for row in examples], tokenizer)
-    seconds = encode_texts([row["hypothesis"] for row in examples], tokenizer)
-    return pack_rows(
-        tokenizer,
-        (
-            (
-                (first.ids[:longest], first.word_ids[:longest]),
-                (second.ids[:longest], second.word_ids[:longest]),
-                _label(row["label"], NLI_LABELS),
-            )
-            for first, second, row in zip(firsts, seconds, examples, strict=True)
-        ),
-    )
+        is_other = other["premise"] != row["premise"] and other["hypothesis"] != row["hypothesis"]
+        if random.random() < unrelated and is_other:
+            pair = {"premise": other["premise"], "hypothesis": row["hypothesis"], "label": "neutral"}
+            more.append(pair)
+    return class_rows([*examples, *more], tokenizer, ("premise", "hypothesis"), NLI_LABELS)
 
 
 def join_words(words: list[str]) -> tuple[str, list[tuple[int, int]]]:
@@ -203,7 +193,7 @@ def join_words(words: list[str]) -> tuple[str, list[tuple[int, int]]]:
 
 
 def word_rows(
-    examples: Iterable[Example], tokenizer: Tokenizer, every_word: bool = False
+    examples: Sequence[Example], tokenizer: Tokenizer, every_word: bool = False
 ) -> datasets.Dataset:
     """Words with a class, for "pos".
 
@@ -211,7 +201,6 @@ def word_rows(
         every_word: BERT cuts "e-mail" and "don't" into more words than the table has: each of them gets a
             class, for training; or only the first of each word of the table, which is how it is scored.
     """
-    examples = list(examples)
     texts = [join_words(row["tokens"]) for row in examples]
 
     def rows() -> Iterator[tuple]:
@@ -330,7 +319,7 @@ def group_pieces(ids: Sequence[int], word_ids: Sequence[int]) -> list[Word]:
 
 
 def span_rows(
-    examples: Iterable[Example],
+    examples: Sequence[Example],
     tokenizer: Tokenizer,
     *,
     unanswerable: float = 0.0,
@@ -358,7 +347,6 @@ def span_rows(
     if exchanged and vectors is None:
         raise ValueError("To exchange words for others of like meaning, give the vectors of the word pieces.")
     random = np.random.default_rng(seed)
-    examples = list(examples)
     contexts = list(dict.fromkeys(row["context"] for row in examples))
     passages = dict(zip(contexts, encode_texts(contexts, tokenizer), strict=True))
     exchange = WordExchange(passages.values(), tokenizer, vectors) if exchanged else None
@@ -380,7 +368,7 @@ def span_rows(
 
     def rows() -> Iterator[tuple]:
         asked_parts = list(encode_texts([row["question"] for row in examples], tokenizer))
-        for row, part in zip(examples * rounds, asked_parts * rounds, strict=True):
+        for row, part in zip([*examples] * rounds, asked_parts * rounds, strict=True):
             asked = part.ids[:60], part.word_ids[:60]
             passage, answers = passages[row["context"]], row["answers"]
             if not passage.ids or not asked[0]:
