@@ -5,10 +5,8 @@ import pytest
 import torch
 
 import workbench as wb
-from workbench import plots
 from workbench.attention import ablate, head_effects, record_attention
 from workbench.bert import Bert
-from workbench.patches import similarity, two_dimensions, word_vectors
 from workbench.vit import ViT
 from workbench.widgets import AttentionExplorer
 from workbench.widgets.samples import sample_image
@@ -152,22 +150,3 @@ def test_a_map_is_kept_to_compare_with(bert: Bert) -> None:
     assert widget.compared_matrix == first != widget.matrix and "layer 2, head 2" in widget.compared["title"]
     widget.keep_to_compare()
     assert widget.compared == {} and widget.compared_matrix == b""
-
-
-def test_senses_are_drawn(bert: Bert) -> None:
-    sentences = ["The bank was closed.", "Bank on it!", "An unaffable bank"]
-    vectors = word_vectors(bert, sentences, "bank")
-    figure = plots.word_senses(similarity(vectors).numpy(), two_dimensions(vectors).numpy(), sentences)
-    assert figure._repr_png_()
-
-
-def test_curves_and_tables_of_heads_are_drawn() -> None:
-    log = [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0, "accuracy": 0.5}]
-    figure = plots.learning_curves(log, {"loss": ["loss"], "right": ["accuracy"]}, {"loss": 1.5})
-    assert [axes.get_title(loc="left") for axes in figure.axes] == ["loss", "right"]
-    assert np.asarray(figure.axes[0].lines[0].get_ydata()).tolist() == [2, 1]
-    assert figure._repr_png_().startswith(b"\x89PNG")
-    table = np.zeros((3, 4))
-    table[2, 1] = 1
-    drawn = plots.by_head(dict.fromkeys("abcd", table))
-    assert "most in layer 3, head 2" in drawn.axes[0].get_title(loc="left")

@@ -14,7 +14,7 @@ from PIL import Image
 from tiny import VIT_SIZES, patch_vit
 
 import workbench as wb
-from workbench import patches, plots
+from workbench import patches
 from workbench.image import Preprocessing
 from workbench.training import picture_lesson
 from workbench.vit import ViT, ViTConfig
@@ -232,14 +232,6 @@ def test_saving_in_all_forms(vit: ViT, widget: type, tmp_path) -> None:
     assert base64.b64decode(state["picture"]["bytes"]) == shown.picture
     assert page.count("</script>") == 1
     assert "image/png" in shown._repr_mimebundle_()[0]
-
-
-def test_figures_of_the_front_door(vit: ViT) -> None:
-    for figure in (
-        plots.embedding_filters(patches.filter_components(vit)),
-        plots.position_similarity(patches.position_similarity(vit), most=3),
-    ):
-        assert figure._repr_png_()
 
 
 # --- a new head --------------------------------------------------------------------------------

@@ -1,457 +1,427 @@
-"""Matplotlib figures: the static face of every widget. No pyplot, so threads and backends do not matter."""
+"""Still pictures, made of five marks and `stack`: the static face of every widget, and the lessons' plots.
 
-import base64
+A mark (`words`, `bars`, `heat`, `curves`, `picture`) says how it is drawn and how much room it takes; `stack`
+puts marks under and beside each other. No pyplot, so threads and backends do not matter.
+"""
+
+import functools
 import io
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from colorsys import hls_to_rgb
-from typing import Any
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.gridspec import SubplotSpec
 from matplotlib.patches import Rectangle
-from PIL import Image
+from matplotlib.transforms import ScaledTranslation, Transform, blended_transform_factory
 
 INK, MUTED, BLUE, AMBER, GREEN = "#1f2328", "#59636e", "#1f6feb", "#b35900", "#1a7f37"
+ORANGE, GREY, RED, PAPER = "#c76a00", "#8a929c", "#ff5f52", "#eef0f3"
+FIRST, SECOND, SPECIAL = "#cfe0fb", "#fbdcb8", "#e4e6ea"  # paper of the two segments; of [CLS] and [SEP]
+WIDTH = 9.0  # inches of a still picture
 MOST_WORDS = 120  # of a long text, a still picture shows the beginning
-MASK_COLORS = {"mask": BLUE, "typed": BLUE, "random": AMBER, "keep": GREEN}
+MOST_NAMES = 60  # rows or columns of a map that are named; more are numbered
+SMALL = {"color": MUTED, "parse_math": False}
+ENDS = {  # the colours of the smallest and the largest number
+    "Blues": ("white", "dark blue"),
+    "PuOr": ("orange", "violet"),
+    "magma": ("black", "yellow"),
+    "viridis": ("violet", "yellow"),
+}
+_RENDERER = RendererAgg(1, 1, 72)  # for the sizes of words, in points
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """A letter that matplotlib's font lacks is drawn as a box, without a warning."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        yield
 
 
 class StillFigure(Figure):
     """A figure that notebooks show by themselves, with no pyplot behind it."""
 
+    def savefig(self, *args: Any, **options: Any) -> None:
+        """As matplotlib's, without warnings about letters."""
+        with _quiet():
+            super().savefig(*args, **options)
+
     def _repr_png_(self) -> bytes:
         file = io.BytesIO()
-        self.savefig(file, format="png", dpi=100, bbox_inches="tight")
+        self.savefig(file, format="png", dpi=100)
         return file.getvalue()
 
 
-def _figure(width: float, height: float) -> Figure:
-    figure = StillFigure(figsize=(width, height), facecolor="white")
+@dataclass(frozen=True)
+class Mark:
+    """Something to draw into axes; `height` in inches, `width` in shares of its row."""
+
+    draw: Callable[[Axes], None]
+    height: float
+    width: float = 1.0
+
+
+Part: TypeAlias = "Mark | list[Part] | tuple[Part, ...]"  # a list stands in a column, a tuple in a row
+
+
+def stack(*parts: Part, status: str = "", width: float = WIDTH) -> StillFigure:
+    """Parts under each other, and a line of small print.
+
+    Args:
+        parts: marks; a tuple of parts stands side by side, a list of parts below each other.
+        status: the small print.
+        width: inches; the height follows from the parts.
+    """
+    column = [part for part in (*parts, _text(status) if status else ()) if part]
+    figure = StillFigure(figsize=(width, _size(column, "height")), facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
+    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.06, wspace=0.0, hspace=0.0)
+    with _quiet():
+        _place(figure, figure.add_gridspec()[0], column)
+        figure.get_layout_engine().execute(figure)
+    figure.set_layout_engine("none")  # laid out once, not with each drawing
     return figure
 
 
-def masked_filling(
-    words: Sequence[dict[str, Any]],
-    guesses: dict[str, Any],
-    weights: Sequence[float] | None = None,
-    status: str = "",
-    width: float = 9.0,
-) -> Figure:
-    """The sentence with its masks framed (its first 120 words), and below it bars for up to three masks.
-
-    Args:
-        words, guesses: as `MaskedFilling` holds them.
-        weights: attention from the pinned mask to each word, drawn as shading.
-        status: a line of small print.
-        width: inches; the height follows from the text.
-    """
-    figure = _figure(width, 1.0)
-    if len(words) > MOST_WORDS:
-        words = [*words[:MOST_WORDS], {"text": "…", "pieces": ["…"], "kind": "special"}]
-        weights = [*weights[:MOST_WORDS], 0.0] if weights else None
-    lines = _place_words(figure, words, width)
-    sentence = 0.34 * lines + 0.15
-    cards = guesses["cards"][:3]
-    bars = max((len(card["candidates"]) for card in cards), default=0)
-    height = sentence + (0.24 * bars + 0.5 if bars else 0) + 0.3
-    figure.clear()
-    figure.set_size_inches(width, height)
-    _place_words(figure, words, width, height, weights)
-    for column, card in enumerate(cards):
-        bottom, share = 0.4 / height, 1 / len(cards)
-        box = [column * share + 0.11, bottom, share - 0.16, 0.24 * bars / height]
-        axes = figure.add_axes(box)
-        labels = [label for label, *_ in card["candidates"]][::-1]
-        values = [100 * value for _, value, _ in card["candidates"]][::-1]
-        drawn = axes.barh(range(len(values)), values, color=BLUE, height=0.66)
-        axes.bar_label(drawn, [f"{value:.1f} %" for value in values], padding=3, fontsize=8, color=INK)
-        axes.set_yticks(range(len(values)), labels, fontsize=9, parse_math=False)
-        axes.set_xlim(0, max(values) * 1.3)
-        axes.xaxis.set_visible(False)
-        axes.spines[["top", "right", "bottom"]].set_visible(False)
-        title = f"mask {guesses['first'] + column + 1}"
-        if card["original"] is not None:
-            title += f", was “{card['original']}” (rank {card['rank']}, {100 * card['probability']:.1f} %)"
-        axes.set_title(title, fontsize=9, loc="left", color=MUTED, parse_math=False)
-    figure.text(0.01, 0.06 / height, status, fontsize=7, color=MUTED, parse_math=False)
-    return figure
+def _size(part: Part, side: str) -> float:
+    """How high or wide a part is: a row is as wide as its parts together and as high as the highest."""
+    if isinstance(part, Mark):
+        return getattr(part, side)
+    return (sum if isinstance(part, tuple) == (side == "width") else max)(_size(one, side) for one in part)
 
 
-def attention_matrix(
-    weights: np.ndarray, tokens: Sequence[str], title: str = "", status: str = "", size: float = 6.0
-) -> Figure:
-    """One attention map: a row for each token that looks, a column for each that is looked at.
-
-    Args:
-        weights: (query, key).
-        tokens: their names; written when there is room for them.
-        title: above it.
-        status: a line of small print.
-        size: inches, of both sides.
-    """
-    figure = _figure(size, size)
-    axes = figure.add_axes([0.2, 0.08, 0.76, 0.76])
-    axes.imshow(weights, cmap="Blues", vmin=0, aspect="equal", interpolation="nearest")
-    if len(tokens) <= 60:
-        font = 9 if len(tokens) <= 30 else 5
-        axes.set_xticks(range(len(tokens)), tokens, rotation=90, fontsize=font, parse_math=False)
-        axes.set_yticks(range(len(tokens)), tokens, fontsize=font, parse_math=False)
-        axes.xaxis.tick_top()
-    axes.set_title(title, fontsize=10, loc="left", color=MUTED, parse_math=False)
-    figure.text(0.01, 0.01, status, fontsize=7, color=MUTED, parse_math=False)
-    return figure
+def _place(figure: Figure, room: SubplotSpec, part: Part) -> None:
+    if isinstance(part, Mark):
+        part.draw(figure.add_subplot(room))
+        return
+    if isinstance(part, tuple):
+        grid = room.subgridspec(1, len(part), width_ratios=[_size(one, "width") for one in part])
+    else:
+        grid = room.subgridspec(len(part), 1, height_ratios=[_size(one, "height") for one in part])
+    for number, one in enumerate(part):
+        _place(figure, grid[number], one)
 
 
-def learning_curves(
-    log: Sequence[dict[str, float]],
-    panels: dict[str, Sequence[str]],
-    baselines: dict[str, float] | None = None,
-) -> Figure:
-    """Figures of a training's log by step, a panel for each group of them.
-
-    Args:
-        log: lines of log.jsonl, or `Progress.log`.
-        panels: titles, and the names in the log that are drawn there.
-        baselines: by title, a level to compare with, drawn as a dashed line.
-    """
-    figure = _figure(4.6 * len(panels), 3.0)
-    for axes, (title, names) in zip(
-        figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
-    ):
-        for name, color in zip(names, (BLUE, AMBER, GREEN, MUTED) * len(names), strict=False):
-            points = [(line["step"], line[name]) for line in log if name in line]
-            axes.plot(*zip(*points, strict=True), color=color, label=name.replace("_", " "))
-        if baselines and title in baselines:
-            axes.axhline(baselines[title], color=MUTED, linestyle="--", label="baseline")
-        axes.set_title(title, fontsize=10, loc="left")
-        axes.set_xlabel("step", fontsize=9, color=MUTED)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(fontsize=8, frameon=False)
-    figure.subplots_adjust(wspace=0.25)
-    return figure
+def _from_the_left(axes: Axes) -> Transform:
+    """Inches from the left edge of the figure and from the top of the axes."""
+    corner = blended_transform_factory(axes.figure.transFigure, axes.transAxes)
+    return axes.figure.dpi_scale_trans + ScaledTranslation(0, 1, corner)
 
 
-def by_head(values: dict[str, np.ndarray]) -> Figure:
-    """Numbers of every head, a panel for each: (layers, heads) as squares, the darker the larger."""
-    columns = min(3, len(values))
-    rows = -(-len(values) // columns)
-    figure = _figure(3.4 * columns, 2.3 * rows)
-    grid = figure.subplots(rows, columns, squeeze=False).flatten()
-    for axes, (title, table) in zip(grid, values.items(), strict=False):
-        table = np.asarray(table)
-        drawn = axes.imshow(table, cmap="Blues", vmin=0, aspect="auto")
-        best = np.unravel_index(table.argmax(), table.shape)
-        axes.set_title(f"{title}: most in layer {best[0] + 1}, head {best[1] + 1}", fontsize=8, loc="left")
-        axes.set_xticks(range(0, table.shape[1], 2), range(1, table.shape[1] + 1, 2), fontsize=7)
-        axes.set_yticks(range(table.shape[0]), range(1, table.shape[0] + 1), fontsize=7)
-        axes.set_ylabel("layer", fontsize=7)
-        axes.set_xlabel("head", fontsize=7)
-        figure.colorbar(drawn, ax=axes).ax.tick_params(labelsize=7)
-    for axes in grid[len(values) :]:
+def _text(text: str) -> Mark:
+    """Small print."""
+
+    def draw(axes: Axes) -> None:
         axes.axis("off")
-    figure.subplots_adjust(hspace=0.6, wspace=0.3)
-    return figure
+        options = {"transform": _from_the_left(axes), "in_layout": False} | SMALL
+        axes.text(0.1, -0.05, text, fontsize=7, va="top", **options)
+
+    return Mark(draw, 0.28 + 0.14 * text.count("\n"))
 
 
-def word_senses(similar: np.ndarray, places: np.ndarray, sentences: Sequence[str]) -> Figure:
-    """One word in several sentences: how similar its vectors are, and where they lie, layer by layer.
-
-    Args:
-        similar: (layers + 1, sentences, sentences), cosines.
-        places: (layers + 1, sentences, 2).
-        sentences: numbered from 1 in the figure, in this order.
-    """
-    layers, count = len(similar), len(sentences)
-    figure = _figure(1.75 * layers, 4.4 + 0.2 * count)
-    grid = figure.subplots(2, layers, squeeze=False)
-    names = [str(number) for number in range(1, count + 1)]
-    for layer, (top, bottom) in enumerate(grid.T):
-        top.imshow(similar[layer], cmap="Blues", vmin=0, vmax=1)
-        top.set_title("embeddings" if layer == 0 else f"layer {layer}", fontsize=9)
-        top.set_xticks(range(count), names, fontsize=7)
-        top.set_yticks(range(count), names, fontsize=7)
-        for name, (x, y) in zip(names, places[layer], strict=True):
-            bottom.plot(x, y, "o", color=BLUE, markersize=12, alpha=0.25)
-            bottom.text(x, y, name, ha="center", va="center", fontsize=8)
-        bottom.margins(0.25)
-        bottom.set_xticks([])
-        bottom.set_yticks([])
-    figure.subplots_adjust(bottom=0.1 + 0.2 * count / (4.4 + 0.2 * count), wspace=0.25)
-    text = "\n".join(f"{name}  {sentence}" for name, sentence in zip(names, sentences, strict=True))
-    figure.text(0.12, 0.02, text, fontsize=8, color=INK, va="bottom", parse_math=False)
-    return figure
+# --- the five marks
 
 
-def _place_words(
-    figure: Figure,
-    words: Sequence[dict[str, Any]],
-    width: float,
-    height: float = 1.0,
-    weights: Sequence[float] | None = None,
-) -> int:
-    """Draws words in lines, as wide as they are; returns the number of lines."""
-    renderer = figure.canvas.get_renderer()
-    strongest = max(weights, default=0.0) if weights else 0.0
-    x, line = 0.1, 0
-    for index, word in enumerate(words):
-        kind = word["kind"]
-        shown = "".join(word["pieces"]) if kind in ("mask", "random") else word["text"]
-        color = MASK_COLORS.get(kind, MUTED if kind == "special" or word.get("hidden") else INK)
-        shade = 0.45 * weights[index] / strongest if weights and strongest else 0.0
-        text = figure.text(
-            x / width,
-            1 - (0.25 + 0.34 * line) / height,
-            shown,
-            fontsize=11,
-            color=color,
-            va="center",
-            parse_math=False,
-            bbox={
-                "boxstyle": "round,pad=0.2",
-                "facecolor": (0.12, 0.44, 0.92, shade),
-                "edgecolor": color if kind in MASK_COLORS else "none",
-            },
-        )
-        extent = text.get_window_extent(renderer).width / figure.dpi
-        if x + extent > width - 0.1 and x > 0.1:
-            x, line = 0.1, line + 1
-            text.set_position((x / width, 1 - (0.25 + 0.34 * line) / height))
-        x += extent + 0.16
-    return line + 1
+class Chip(NamedTuple):
+    """A word's box: its text, small print below, the colours of its paper and ink, and its frame."""
+
+    text: str
+    note: str = ""
+    paper: Any = "none"
+    ink: str = INK
+    framed: bool = False
 
 
-# --- two texts: next sentence, pairs, spans ------------------------------------------------------
-
-FIRST, SECOND, SPECIAL = "#cfe0fb", "#fbdcb8", "#e4e6ea"  # a segment's paper colour; [CLS] and [SEP]
-FIRST_INK, SECOND_INK, SPECIAL_INK = "#1f6feb", "#c76a00", "#8a929c"
-
-
-def _flow(
-    figure: Figure, items: Sequence[tuple[str, str, str]], width: float, height: float, top: float
-) -> int:
-    """Places boxes (text, small print below, colour) in lines from `top` inches on; returns the lines."""
-    renderer = figure.canvas.get_renderer()
-    x, line = 0.1, 0
-    for text, small, face in items:
-        box = {"boxstyle": "round,pad=0.2", "facecolor": face, "edgecolor": "none"}
-        drawn = figure.text(0, 0, text, fontsize=10, color=INK, va="center", parse_math=False, bbox=box)
-        below = figure.text(0, 0, small, fontsize=6, color=MUTED, va="center")
-        sizes = [part.get_window_extent(renderer).width / figure.dpi for part in (drawn, below)]
-        if x + max(sizes) > width - 0.1 and x > 0.1:
-            x, line = 0.1, line + 1
-        y = 1 - (top + 0.46 * line) / height
-        for part, size, drop in zip((drawn, below), sizes, (0, 0.2), strict=True):
-            part.set_position(((x + (max(sizes) - size) / 2) / width, y - drop / height))
-        x += max(sizes) + 0.12
-    return line + 1
+def shade(color: str, share: float) -> tuple[float, ...]:
+    """A word's paper: nothing for 0, as dark as words stay legible on for 1."""
+    return to_rgba(color, 0.45 * share)
 
 
-def _bars(axes: Any, names: Sequence[str], values: Sequence[float], before: Sequence[float] = ()) -> None:
-    """Horizontal bars of probabilities, the first on top, with a tick where each was before."""
-    places = range(len(values))[::-1]
-    drawn = axes.barh(places, [100 * value for value in values], color=BLUE, height=0.6)
-    axes.bar_label(drawn, [f"{100 * value:.1f} %" for value in values], padding=3, fontsize=8, color=INK)
-    for place, value in zip(places, before, strict=False):
-        axes.plot([100 * value] * 2, [place - 0.4, place + 0.4], color=AMBER, linewidth=1.5)
-    axes.set_yticks(places, names, fontsize=9, parse_math=False)
-    axes.set_xlim(0, 115)
-    axes.set_ylim(-0.6, len(values) - 0.4)
-    axes.xaxis.set_visible(False)
-    axes.spines[["top", "right", "bottom"]].set_visible(False)
+@functools.lru_cache(10_000)
+def _inches(text: str, size: float) -> float:
+    with _quiet():
+        return _RENDERER.get_text_width_height_descent(text, FontProperties(size=size), False)[0] / 72
 
 
-def next_sentence(
-    tokens: Sequence[dict[str, Any]],
-    weights: Sequence[float],
-    is_next: float,
-    at_front: float,
-    between: Any,
-    status: str = "",
-    width: float = 9.0,
-) -> Figure:
-    """Tokens coloured by segment with their ids, the probability, and who looks at whom by layer.
+def words(*sentences: Sequence[Chip], title: str = "", links: Any = (), most: int = MOST_WORDS) -> Mark:
+    """Word boxes in lines as wide as the picture, each sentence on a new one; of each, `most` are drawn.
 
     Args:
-        tokens: as `NextSentence` holds them; the first 120 are drawn.
-        weights: attention from [CLS] to each token, in percent below it.
-        between: (layers, 3, 3), see `attention_between`.
+        links: (words of the first sentence, words of the second), how strong a line between them is.
     """
-    colors = {"cls": SPECIAL, "sep": SPECIAL}
-    items = []
-    for token, weight in list(zip(tokens, weights, strict=True))[:MOST_WORDS]:
-        face = colors.get(token["kind"], (FIRST, SECOND)[token["segment"]])
-        items.append(
-            (token["text"], f"{token['segment']} · {token['position']} · {100 * weight:.0f} %", face)
-        )
-    lines = _flow(_figure(width, 1.0), items, width, 1.0, 0.25)
-    height = 0.46 * lines + 0.75 + 0.2 * len(between) + 0.65
-    figure = _figure(width, height)
-    _flow(figure, items, width, height, 0.25)
-    axes = figure.add_axes([0.2, 1 - (0.46 * lines + 0.6) / height, 0.75, 0.36 / height])
-    _bars(axes, ["second follows first"], [is_next], [at_front])
-    for column, name in enumerate(("[CLS]", "first", "second")):
-        box = [0.08 + 0.31 * column, 0.4 / height, 0.27, 0.2 * len(between) / height]
-        axes, left = figure.add_axes(box), [0.0] * len(between)
-        for group, color in enumerate((FIRST_INK, SECOND_INK, SPECIAL_INK)):
-            share = [float(layer[column][group]) for layer in between]
-            axes.barh(range(1, len(between) + 1), share, left=left, color=color, height=0.7)
-            left = [a + b for a, b in zip(left, share, strict=True)]
-        axes.set_yticks(range(1, len(between) + 1))
-        axes.invert_yaxis()
-        axes.set_xlim(0, 1)
-        axes.xaxis.set_visible(False)
-        axes.tick_params(labelsize=7)
-        axes.spines[["top", "right", "bottom"]].set_visible(False)
-        axes.set_title(f"{name} looks at", fontsize=8, color=MUTED, loc="left")
-        if column == 0:
-            axes.set_ylabel("layer", fontsize=8)
-    legend = (
-        "Below a token: segment · position · attention from [CLS]. Bars: blue first, orange second sentence"
-    )
-    figure.text(0.01, 0.2 / height, legend + ", grey [CLS] and [SEP].", fontsize=7, color=MUTED)
-    figure.text(0.01, 0.05 / height, status, fontsize=7, color=MUTED, parse_math=False)
-    return figure
+    boxes: list[list[tuple[Chip, float, float]]] = []  # by sentence: word, middle and line, in inches
+    pitch = 0.44 if any(word.note for sentence in sentences for word in sentence) else 0.32
+    top = 0.45 if title else 0.2
+    for sentence in sentences:
+        shown = [word._replace(text=_cut(word.text, 60)) for word in sentence[:most]]
+        shown += [Chip("…", ink=MUTED)] * (len(sentence) > most)
+        x, row = 0.1, []
+        for word in shown:
+            wide = max(_inches(word.text, 10) + 0.08, _inches(word.note, 6))
+            if x + wide > WIDTH - 0.2 and row:
+                x, top = 0.1, top + pitch
+            row.append((word, x + wide / 2, top))
+            x += wide + 0.1
+        boxes.append(row)
+        top += pitch + (0.9 if len(links) and len(boxes) == 1 else 0)
+
+    def draw(axes: Axes) -> None:
+        axes.axis("off")
+        inches = _from_the_left(axes)
+        options = {"transform": inches, "va": "center", "parse_math": False, "in_layout": False}
+        axes.text(0.1, -0.1, title, fontsize=9, color=MUTED, **options)
+        for word, x, y in (box for row in boxes for box in row):
+            frame = {"boxstyle": "round,pad=0.2", "facecolor": word.paper, "edgecolor": "none"}
+            if word.framed:
+                frame["edgecolor"] = word.ink
+            axes.text(x, -y, word.text, fontsize=10, color=word.ink, ha="center", bbox=frame, **options)
+            if word.note:
+                axes.text(x, -y - 0.19, word.note, fontsize=6, color=MUTED, ha="center", **options)
+        strongest = np.max(links, initial=1e-9)
+        for a, b in np.argwhere(np.asarray(links) > 0.08 * strongest):
+            if a < most and b < most:
+                (_, x, y), (_, to, below), share = boxes[0][a], boxes[1][b], links[a][b] / strongest
+                line = axes.plot([x, to], [-y - 0.15, 0.15 - below], color=BLUE, alpha=share)[0]
+                line.set(transform=inches, linewidth=2 * share, clip_on=False, in_layout=False)
+
+    return Mark(draw, top - pitch / 2 + 0.15)
 
 
-def sentence_pair(
-    first: Sequence[str],
-    second: Sequence[str],
-    weights: Any,
-    classes: Sequence[Sequence[Any]],
-    status: str = "",
-    width: float = 9.0,
-) -> Figure:
-    """Two sentences with lines between their words, and a bar for each class.
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 2] + " …"
+
+
+def bars(
+    names: Sequence[str],
+    values: Any,
+    before: Sequence[float] = (),
+    *,
+    title: str = "",
+    colors: Sequence[Any] = (BLUE,),
+    percent: bool = True,
+) -> Mark:
+    """Horizontal bars, the first on top, and their numbers.
 
     Args:
-        first, second: the words; the first 40 of each are drawn.
-        weights: (first, second), how strong the line between two words is.
-        classes: [label, probability, probability before].
+        values: (names), or (names, parts) for bars of several parts, which are drawn without numbers.
+        before: a tick for what each value was.
+        colors: for each part, one colour or one for each bar.
+        percent: probabilities, on a scale from 0 to 100 %; else any numbers.
     """
-    figure = _figure(width, 2.4 + 0.26 * len(classes))
-    height = figure.get_size_inches()[1]
-    places = []
-    for words, y, face in ((first[:40], height - 0.3, FIRST), (second[:40], height - 1.6, SECOND)):
-        size, step = min(10.0, 200 / max(1, sum(len(word) + 2 for word in words)) * 4.2), []
-        x = 0.15
-        for word in words:
-            box = {"boxstyle": "round,pad=0.2", "facecolor": face, "edgecolor": "none"}
-            text = figure.text(
-                x / width, y / height, word, fontsize=size, color=INK, va="center", parse_math=False, bbox=box
-            )
-            extent = text.get_window_extent(figure.canvas.get_renderer()).width / figure.dpi
-            step.append(x + extent / 2)
-            x += extent + 0.15
-        places.append((step, y))
-    (above, top), (below, bottom) = places
-    axes = figure.add_axes([0, 0, 1, 1], zorder=-1)
-    axes.set_xlim(0, width)
-    axes.set_ylim(0, height)
-    axes.axis("off")
-    strongest = max((float(value) for row in weights for value in row), default=0.0) or 1.0
-    for row, x in zip(weights, above, strict=False):
-        for value, to in zip(row, below, strict=False):
-            share = float(value) / strongest
-            if share > 0.08:
-                axes.plot([x, to], [top - 0.16, bottom + 0.16], color=BLUE, alpha=share, linewidth=2 * share)
-    axes = figure.add_axes([0.2, 0.3 / height, 0.72, 0.26 * len(classes) / height])
-    _bars(axes, [name for name, *_ in classes], [now for _, now, _ in classes], [old for *_, old in classes])
-    figure.text(0.01, 0.05 / height, status, fontsize=7, color=MUTED, parse_math=False)
-    return figure
+    parts = np.reshape(np.asarray(values, float), (len(names), -1)).T  # (parts, names)
 
-
-def span_extraction(
-    question: str,
-    view: dict[str, Any],
-    bars: Any,
-    answers: Sequence[Sequence[Any]],
-    status: str = "",
-    width: float = 9.0,
-) -> Figure:
-    """The passage around the answer with start and end bars, and the best answers.
-
-    Args:
-        view: as `SpanExtraction` holds it; 120 word pieces around the answer are drawn.
-        bars: (2, tokens), probabilities of start and end.
-        answers: [text, start, end, probability, window].
-    """
-    at = view["answer"] or [0, -1]
-    low = max(0, min(at[0] - MOST_WORDS // 2, len(view["tokens"]) - MOST_WORDS))
-    words: list[list[Any]] = []  # text, start, end, whether it is in the answer
-    for index in range(low, min(low + MOST_WORDS, len(view["tokens"]))):
-        gap, text = view["tokens"][index]
-        start, end = (float(row[index]) for row in bars)
-        inside = view["answered"] and at[0] <= index <= at[1]
-        if words and not gap and words[-1][0][-1:].isalnum() and text[:1].isalnum():  # pieces of one word
-            words[-1] = [
-                words[-1][0] + text,
-                words[-1][1] + start,
-                words[-1][2] + end,
-                words[-1][3] or inside,
-            ]
+    def draw(axes: Axes) -> None:
+        places = np.arange(len(names))
+        if percent:
+            axes.barh(places, 1, color=PAPER, height=0.7)
+            axes.set_xlim(0, 1)
         else:
-            words.append([text, start, end, inside])
-    items = []
-    for text, start, end, inside in words:
-        small = f"s {100 * start:.0f} % · e {100 * end:.0f} %" if max(start, end) >= 0.05 else ""
-        items.append((text, small, FIRST if inside else "white"))
-    lines = _flow(_figure(width, 1.0), items, width, 1.0, 0.65)
-    height = 0.46 * lines + 0.26 * (len(answers) + 1) + 0.95
-    figure = _figure(width, height)
-    figure.text(0.1 / width, 1 - 0.22 / height, question, fontsize=11, weight="bold", parse_math=False)
-    _flow(figure, items, width, height, 0.65)
-    axes = figure.add_axes([0.36, 0.25 / height, 0.58, 0.26 * (len(answers) + 1) / height])
-    names = [text if len(text) < 34 else text[:32] + " …" for text, *_ in answers] + ["no answer"]
-    _bars(axes, names, [answer[3] for answer in answers] + [view["no_answer_probability"]])
-    figure.text(0.01, 0.05 / height, status, fontsize=7, color=MUTED, parse_math=False)
-    return figure
+            axes.axvline(0, color=MUTED, linewidth=0.6)
+        for part, left, color in zip(parts, parts.cumsum(0) - parts, colors, strict=True):
+            axes.barh(places, part, left=left, color=color, height=0.7)
+        axes.vlines(before, places[: len(before)] - 0.45, places[: len(before)] + 0.45, color=AMBER)
+        for place, value in enumerate(parts[0] if len(parts) == 1 else ()):
+            number = f"{100 * value:.1f} %" if percent else f"{value:.1f}"
+            room = axes.get_yaxis_transform()
+            axes.text(1.01, place, number, fontsize=8, color=INK, va="center", transform=room)
+        axes.set_yticks(places, [_cut(str(name), 34) for name in names], fontsize=8, parse_math=False)
+        axes.set_ylim(len(names) - 0.4, -0.6)
+        axes.xaxis.set_visible(False)
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        axes.set_title(title, fontsize=9, loc="left", **SMALL)
+
+    return Mark(draw, 0.23 * len(names) + (0.4 if title else 0.2))
 
 
-def sentence_classes(
-    bars: Sequence[Sequence[Any]],
-    words: Sequence[dict[str, Any]],
-    relevance: Sequence[float],
-    left_out: Sequence[float],
-    chosen: str,
-    status: str = "",
-    width: float = 9.0,
-) -> Figure:
-    """Bars of the classes, and the sentence twice: gradient relevance, and what leaving out a word does.
+def heat(
+    table: Any,
+    rows: Sequence[Any] = (),
+    columns: Sequence[Any] = (),
+    *,
+    title: str = "",
+    colors: str = "",
+    low: float | None = None,
+    high: float | None = None,
+    number: str = "{:.3g}",
+    label: str = "",
+    written: bool = False,
+    square: bool = False,
+    height: float = 3.0,
+    width: float = 1.0,
+) -> Mark:
+    """A map, its rows and columns named, and below it what its colours stand for.
 
     Args:
-        bars: [class, probability, the same with all words in sight].
-        words: as `SentenceClassifier` holds them; the first 120 are drawn.
-        relevance, left_out: of each word, for the class `chosen`.
+        table: (rows, columns); several cells may share a name, see `tiled`.
+        colors: one of `ENDS`; by default white to blue, and orange to violet if there is a number below 0.
+        low, high: numbers with the first and the last colour; by default 0 and the largest, or both as far
+            from 0 as the largest is.
+        number: how they are written.
+        label: what the columns are.
+        written: the numbers stand in their cells.
+        square: cells are squares.
     """
-    drawings = []
-    for values, small in ((relevance, "{:.0f} %"), (left_out, "{:+.1f}")):
-        strongest = max(map(abs, values), default=0.0) or 1.0
-        items = []
-        for word, value in zip(words[:MOST_WORDS], values, strict=False):
-            face = AMBER if value < 0 else BLUE
-            shade = to_rgba(face, 0.4 * abs(value) / strongest)
-            note = small.format(round(100 * value, 1) + 0.0)  # never "-0.0"
-            note = "hidden" if word["hidden"] else "" if word["special"] else note
-            items.append((word["text"], note, "white" if word["special"] else shade))
-        drawings.append((items, _flow(_figure(width, 1.0), items, width, 1.0, 0.0)))
-    bar_height = 0.26 * len(bars)
-    height = bar_height + sum(0.46 * lines + 0.5 for _, lines in drawings) + 0.5
-    figure = _figure(width, height)
-    axes = figure.add_axes([0.2, 1 - (bar_height + 0.1) / height, 0.6, bar_height / height])
-    before = [full for *_, full in bars] if any(word["hidden"] for word in words) else ()
-    _bars(axes, [label for label, *_ in bars], [value for _, value, _ in bars], before)
-    top = bar_height + 0.45
-    titles = ("gradient relevance for", "leave one out: fall in points of the probability of")
-    for title, (items, lines) in zip(titles, drawings, strict=True):
-        title = f"{title} “{chosen}”"
-        figure.text(0.01, 1 - top / height, title, fontsize=9, color=MUTED, parse_math=False)
-        _flow(figure, items, width, height, top + 0.28)
-        top += 0.46 * lines + 0.5
-    figure.text(0.01, 0.05 / height, status, fontsize=7, color=MUTED, parse_math=False)
-    return figure
+    table = np.asarray(table, float)
+    below = bool(np.nanmin(table) < 0)
+    colors = colors or ("PuOr" if below else "Blues")
+    high = float(np.nanmax(np.abs(table))) if high is None else high
+    low = (-high if below else 0.0) if low is None else low
+
+    def draw(axes: Axes) -> None:
+        aspect = "equal" if square else "auto"
+        axes.imshow(table, cmap=colors, vmin=low, vmax=high, aspect=aspect, interpolation="nearest")
+        for axis, names, count in zip((axes.yaxis, axes.xaxis), (rows, columns), table.shape, strict=True):
+            if len(names) <= MOST_NAMES:
+                places = (np.arange(len(names)) + 0.5) * count / max(1, len(names)) - 0.5
+                size = 8 if len(names) <= 16 else 6 if len(names) <= 30 else 4.5
+                axis.set_ticks(places, names, fontsize=size, parse_math=False)
+            else:
+                axis.set_tick_params(labelsize=8)
+        axes.tick_params(length=0)
+        if 6 < len(columns) <= MOST_NAMES and max(len(str(name)) for name in columns) > 2:
+            axes.tick_params("x", rotation=90)
+        axes.spines[:].set_visible(False)
+        for (row, column), value in np.ndenumerate(table if written else np.zeros((0, 0))):
+            if value:
+                ink = "white" if value > 0.6 * high else INK
+                size = 8 if len(table) <= 6 else 5
+                text = number.format(value)
+                axes.text(
+                    column, row, text, fontsize=size, color=ink, ha="center", va="center", in_layout=False
+                )
+        scale = ", ".join(
+            f"{name} {number.format(end)}" for name, end in zip(ENDS[colors], (low, high), strict=True)
+        )
+        axes.set_xlabel(f"{label} · {scale}" if label else scale, fontsize=7, loc="left", **SMALL)
+        axes.set_title(title, fontsize=9, loc="left", **SMALL)
+        axes.set_anchor("NW")
+
+    return Mark(draw, height, width)
+
+
+def curves(
+    lines: Mapping[str, Any],
+    compare: Mapping[str, Any] | None = None,
+    *,
+    title: str = "",
+    label: str = "step",
+    style: str = "-",
+    bottom: float | None = None,
+    top: float | None = None,
+) -> Mark:
+    """Lines by step.
+
+    Args:
+        lines: by name, (points, 2): step and value.
+        compare: dashed: lines too, or numbers, which are levels.
+        label: what a step is.
+        style: matplotlib's, such as "o" for points.
+        bottom, top: the ends of the scale, where they are given.
+    """
+
+    def draw(axes: Axes) -> None:
+        for (name, points), color in zip(
+            lines.items(), (BLUE, AMBER, GREEN, MUTED) * len(lines), strict=False
+        ):
+            axes.plot(*np.reshape(points, (-1, 2)).T, style, color=color, label=name, markersize=3)
+        for name, points in (compare or {}).items():
+            if np.ndim(points) == 0:
+                axes.axhline(points, linestyle="--", color=MUTED, label=name)
+            else:
+                axes.plot(*np.reshape(points, (-1, 2)).T, "--", color=AMBER, label=name)
+        axes.set_title(title, fontsize=9, loc="left", **SMALL)
+        axes.set_xlabel(label, fontsize=7, **SMALL)
+        axes.locator_params(nbins=6)
+        axes.tick_params(labelsize=7)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.set_ylim(bottom, top)
+        if len(lines) + len(compare or ()) > 1:
+            axes.legend(fontsize=7, frameon=False)
+
+    return Mark(draw, 2.4)
+
+
+def picture(
+    pixels: np.ndarray,
+    weights: Any = None,
+    *,
+    title: str = "",
+    note: str = "",
+    grid: Sequence[int] = (),
+    framed: Sequence[int] = (),
+    colors: str = "magma",
+    opacity: float = 0.7,
+    smooth: bool = False,
+    aspect: float = 1.0,
+    height: float = 3.0,
+    width: float = 1.0,
+) -> Mark:
+    """A picture, with a map over it whose opacity follows the weight.
+
+    Args:
+        pixels: (height, width, 3), bytes, or 0 to 1.
+        weights: (rows, columns) of patches; the largest is as opaque as `opacity` says.
+        note: small print below.
+        grid: patches down and across, drawn as white lines.
+        framed: patches with a frame, counted row by row.
+        colors: matplotlib's name of a scale; "light": what has no weight lies in the dark.
+        smooth: the map is interpolated, instead of one square a patch.
+        aspect: how many times as high as wide a pixel is.
+    """
+
+    def draw(axes: Axes) -> None:
+        tall, wide = pixels.shape[:2]
+        axes.imshow(pixels, extent=(0, wide, tall, 0), interpolation="nearest")
+        rows, columns = grid or np.shape(weights) or (1, 1)
+        if weights is not None:
+            share = np.asarray(weights, float)
+            share = share / max(share.max(), 1e-9)
+            cover = np.zeros((rows, columns, 4)) if colors == "light" else colormaps[colors](share)
+            cover[..., 3] = opacity * (1 - share if colors == "light" else share)
+            axes.imshow(cover, extent=(0, wide, tall, 0), interpolation="bilinear" if smooth else "nearest")
+        if grid:
+            axes.hlines(np.arange(1, rows) * tall / rows, 0, wide, color="white", linewidth=0.7)
+            axes.vlines(np.arange(1, columns) * wide / columns, 0, tall, color="white", linewidth=0.7)
+        for row, column in (divmod(patch, columns) for patch in framed):
+            size = wide / columns, tall / rows
+            corner = column * size[0], row * size[1]
+            axes.add_patch(Rectangle(corner, *size, fill=False, edgecolor=RED, linewidth=2.5, zorder=3))
+        axes.set_aspect(aspect)
+        axes.axis("off")
+        axes.set_anchor("NW")
+        axes.set_title(title, fontsize=9, loc="left", **SMALL)
+        if note:
+            axes.text(0, -0.03, note, fontsize=7, va="top", transform=axes.transAxes, **SMALL)
+
+    return Mark(draw, height, width)
+
+
+def tiled(maps: Any) -> np.ndarray:
+    """Many small maps or pictures as one, with white between them.
+
+    Args:
+        maps: (down, across, height, width), or the same with 3 colours behind.
+
+    Returns:
+        (down * (height + gap), across * (width + gap)), with colours behind if there were any.
+    """
+    maps = np.asarray(maps, float)
+    gap = 1 + maps.shape[2] // 16
+    white = 1.0 if maps.ndim == 5 else np.nan
+    around = [(0, 0), (0, 0), (0, gap), (0, gap), (0, 0)][: maps.ndim]
+    maps = np.pad(maps, around, constant_values=white).swapaxes(1, 2)
+    return maps.reshape(maps.shape[0] * maps.shape[1], maps.shape[2] * maps.shape[3], *maps.shape[4:])
 
 
 def class_color(label: int, count: int) -> tuple[float, float, float]:
@@ -459,265 +429,95 @@ def class_color(label: int, count: int) -> tuple[float, float, float]:
     return hls_to_rgb(label * (7 if count > 8 else 1) % count / count, 0.86, 0.75)
 
 
-def word_classes(
-    words: Sequence[dict[str, Any]],
-    labels: Sequence[str],
-    pinned: int,
-    logits: Sequence[float],
-    status: str = "",
-    width: float = 9.0,
-) -> Figure:
-    """The words with their classes (the first 120), and the logits of the pinned word.
+# --- the lessons' plots
+
+
+def learning_curves(
+    log: Sequence[dict[str, float]],
+    panels: dict[str, Sequence[str]],
+    baselines: dict[str, float] | None = None,
+) -> StillFigure:
+    """Figures of a training's log by step, a panel for each group of them.
 
     Args:
-        words: as `TokenTagger` holds them.
-        logits: of each class, for the word number `pinned`.
+        log: lines of log.jsonl, or `Progress.log`.
+        panels: titles, and the names in the log that are drawn there.
+        baselines: by title, a level to compare with, drawn as a dashed line.
     """
-    items = [
-        (
-            word["text"],
-            f"{labels[word['label']]} {100 * word['probability']:.0f} %",
-            class_color(word["label"], len(labels)),
-        )
-        for word in words[:MOST_WORDS]
+
+    def panel(title: str) -> Mark:
+        lines = {
+            name.replace("_", " "): [(line["step"], line[name]) for line in log if name in line]
+            for name in panels[title]
+        }
+        compare = {"baseline": baselines[title]} if title in (baselines or {}) else None
+        return curves(lines, compare, title=title)
+
+    return stack(tuple(map(panel, panels)), width=4 * len(panels))
+
+
+def by_head(values: dict[str, np.ndarray]) -> StillFigure:
+    """Numbers of every head, a panel for each: (layers, heads) as squares, the darker the larger."""
+
+    def panel(title: str) -> Mark:
+        table = np.asarray(values[title])
+        layers, heads = (range(1, count + 1) for count in table.shape)
+        layer, head = np.unravel_index(table.argmax(), table.shape)
+        title += f": most in layer {layer + 1}, head {head + 1}"
+        return heat(table, layers, heads, title=title, label="layers down, heads across", height=2.3)
+
+    panels = list(map(panel, values))
+    rows = [tuple(panels[first : first + 3]) for first in range(0, len(panels), 3)]
+    return stack(*rows, width=4 * min(3, len(panels)))
+
+
+def word_senses(similar: np.ndarray, places: np.ndarray, sentences: Sequence[str]) -> StillFigure:
+    """One word in several sentences: how similar its vectors are, and where they lie, layer by layer.
+
+    Args:
+        similar: (layers + 1, sentences, sentences), cosines.
+        places: (layers + 1, sentences, 2).
+        sentences: numbered from 1 in the figure, in this order.
+    """
+    names = range(1, len(sentences) + 1)
+    titles = ["embeddings", *(f"layer {layer}" for layer in range(1, len(similar)))]
+    maps = [
+        heat(table, names, names, title=title, high=1, square=True, height=1.8)
+        for table, title in zip(similar, titles, strict=True)
     ]
-    lines = _flow(_figure(width, 1.0), items, width, 1.0, 0.0)
-    bar_height = 0.2 * len(labels)
-    height = 0.46 * lines + bar_height + 1.0
-    figure = _figure(width, height)
-    _flow(figure, items, width, height, 0.25)
-    axes = figure.add_axes([0.12, 0.3 / height, 0.6, bar_height / height])
-    places = range(len(labels))[::-1]
-    colors = [class_color(label, len(labels)) for label in range(len(labels))]
-    drawn = axes.barh(places, logits, color=colors, height=0.7)
-    axes.bar_label(drawn, [f"{value:.1f}" for value in logits], padding=3, fontsize=7, color=INK)
-    axes.set_yticks(places, labels, fontsize=7, parse_math=False)
-    axes.margins(x=0.12)
-    axes.axvline(0, color=MUTED, linewidth=0.6)
-    axes.xaxis.set_visible(False)
-    axes.spines[["top", "right", "bottom", "left"]].set_visible(False)
-    title = f"“{words[pinned]['text']}”: logit of each class"
-    axes.set_title(title, fontsize=9, loc="left", color=MUTED, parse_math=False)
-    figure.text(0.01, 0.05 / height, status, fontsize=7, color=MUTED, parse_math=False)
-    return figure
+
+    def points(layer: int, axes: Axes) -> None:
+        circle = {"boxstyle": "circle", "facecolor": shade(BLUE, 0.6), "edgecolor": "none"}
+        for name, place in zip(names, places[layer], strict=True):
+            axes.plot(*place, "none")
+            axes.text(*place, str(name), fontsize=8, ha="center", va="center", bbox=circle)
+        axes.margins(0.25)
+        axes.set(xticks=[], yticks=[])
+
+    planes = [Mark(functools.partial(points, layer), 1.6) for layer in range(len(similar))]
+    text = "\n".join(f"{name}  {sentence}" for name, sentence in zip(names, sentences, strict=True))
+    return stack(tuple(maps), tuple(planes), status=text, width=1.6 * len(similar))
 
 
-def fine_tuning(
-    curves: dict[str, Sequence[Sequence[float]]],
-    tables: dict[str, dict[str, Any]],
-    status: str = "",
-    width: float = 9.0,
-) -> Figure:
-    """Accuracy, loss and held-out answers of two trainings, side by side.
-
-    Args:
-        curves: by training, (step, loss, accuracy, held-out loss, held-out accuracy) of each look.
-        tables: by training, its `labels` and `counts` (true class, class said).
-    """
-    height = 5.6 if tables else 2.6
-    figure = _figure(width, height)
-    for column, name in enumerate(("frozen", "fine-tuned")):
-        points = np.array(curves.get(name) or np.zeros((0, 5)))
-        left = 0.07 + 0.5 * column
-        for part, (title, seen, fresh) in enumerate((("accuracy", 2, 4), ("loss", 1, 3))):
-            axes = figure.add_axes([left + 0.235 * part, 1 - 2.1 / height, 0.18, 1.7 / height])
-            axes.plot(points[:, 0], points[:, seen], "--", color=AMBER, label="learned from")
-            axes.plot(points[:, 0], points[:, fresh], "o-", color=BLUE, markersize=3, label="held out")
-            axes.set_ylim(0, 1.02 if title == "accuracy" else None)
-            axes.set_title(f"{name}: {title}", fontsize=9, loc="left", color=MUTED)
-            axes.tick_params(labelsize=7)
-            axes.spines[["top", "right"]].set_visible(False)
-            if part == 0 and len(points):
-                axes.legend(fontsize=7, frameon=False, loc="lower right")
-        if name not in tables:
-            continue
-        labels, counts = tables[name]["labels"], np.array(tables[name]["counts"])
-        axes = figure.add_axes([left + 0.05, 0.5 / height, 0.34, 2.2 / height])
-        axes.imshow(counts, cmap="Blues", vmin=0, aspect="auto")
-        font = 8 if len(labels) <= 6 else 5
-        for (row, said), count in np.ndenumerate(counts):
-            if count:
-                ink = "white" if count > 0.6 * counts.max() else INK
-                axes.text(said, row, count, ha="center", va="center", fontsize=font, color=ink)
-        turned = 0 if len(labels) <= 6 else 90
-        axes.set_xticks(range(len(labels)), labels, fontsize=font, rotation=turned, parse_math=False)
-        axes.set_yticks(range(len(labels)), labels, fontsize=font, parse_math=False)
-        axes.set_title("held out: true class down, answer across", fontsize=8, loc="left", color=MUTED)
-    figure.text(0.01, 0.05 / height, status, fontsize=7, color=MUTED, parse_math=False)
-    return figure
-
-
-# --- pictures: attention over patches --------------------------------------------------------------
-
-
-def patch_attention(
-    picture: bytes,
-    large: np.ndarray,
-    titles: Sequence[str],
-    maps: np.ndarray,
-    distances: np.ndarray,
-    test: dict[str, Any] | None = None,
-    *,
-    outliers: Sequence[int] = (),
-    style: tuple[str, float, bool] = ("magma", 0.7, False),
-    status: str = "",
-    width: float = 9.0,
-) -> Figure:
-    """A picture with maps over it, all heads small, how far they look, and the test of a map.
-
-    Args:
-        picture: a file, what the model sees.
-        large: (maps, rows, columns), 0 to 1.
-        titles: of the large maps.
-        maps: (layers, heads, rows, columns) of small maps.
-        distances: (layers, heads), in pixels.
-        test: one of `PatchAttention.tests`.
-        outliers: patches that are framed.
-        style: colours ("magma", "viridis" or "light"), opacity, and whether maps are interpolated.
-    """
-    image = np.asarray(Image.open(io.BytesIO(picture)).convert("RGB"))
-    tall, wide = image.shape[:2]
-    rows, columns = large.shape[1:]
-    colors, opacity, smooth = style
-    across = width / 3
-    figure = _figure(width, 2 * across)
-    for column, (weights, title) in enumerate(zip(large, titles, strict=True)):
-        axes = figure.add_axes([0.01 + 0.335 * column, 0.53, 0.31, 0.4])
-        axes.imshow(image, extent=(0, wide, tall, 0))
-        options = dict(vmin=0, vmax=1, cmap=colors, alpha=opacity)
-        if colors == "light":  # what is not looked at lies in the dark
-            options = dict(vmin=0, vmax=1, cmap="gray", alpha=opacity * (1 - weights))
-            weights = np.zeros_like(weights)
-        kind = "bilinear" if smooth else "nearest"
-        axes.imshow(weights, extent=(0, wide, tall, 0), interpolation=kind, **options)
-        for patch in outliers:
-            corner = patch % columns * wide / columns, patch // columns * tall / rows
-            axes.add_patch(Rectangle(corner, wide / columns, tall / rows, fill=False, edgecolor="#ff5f52"))
-        axes.set_title(title, fontsize=8, loc="left", color=MUTED, parse_math=False)
-        axes.axis("off")
-    layers, heads = maps.shape[:2]
-    # One image of all small maps, each with an empty row and column behind it.
-    tiles = np.pad(maps.astype(float), ((0, 0), (0, 0), (0, 1), (0, 1)), constant_values=np.nan)
-    axes = figure.add_axes([0.71 if len(large) > 1 else 0.4, 0.53, 0.27 if len(large) > 1 else 0.58, 0.4])
-    axes.imshow(np.vstack([np.hstack(list(layer)) for layer in tiles]), cmap="magma", vmin=0)
-    axes.set_anchor("W")
-    axes.set_xticks((np.arange(heads) + 0.5) * tiles.shape[3], range(1, heads + 1), fontsize=6)
-    axes.set_yticks((np.arange(layers) + 0.5) * tiles.shape[2], range(1, layers + 1), fontsize=6)
-    axes.set_title("all layers (down) and heads (across)", fontsize=8, loc="left", color=MUTED)
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
-    axes = figure.add_axes([0.06, 0.1, 0.38, 0.33])
-    for head in range(heads):
-        axes.plot(range(1, layers + 1), distances[:, head], "o", color=BLUE, markersize=4, alpha=0.7)
-    axes.set_ylim(0, 1.08 * float(distances.max()))
-    axes.set_title("mean attention distance of each head (pixels) by layer", fontsize=8, loc="left")
-    axes.tick_params(labelsize=7)
-    axes.spines[["top", "right"]].set_visible(False)
-    for column, kind in enumerate(("deletion", "insertion") if test else ()):
-        axes = figure.add_axes([0.52 + 0.25 * column, 0.1, 0.21, 0.33])
-        shares = 100 * np.array(test["shares"])
-        random = test["random"][:: -1 if column else 1]
-        axes.plot(shares, random, "--", color=AMBER, label=f"random, area {test['areas'][4]:.2f}")
-        axes.plot(shares, test[kind], color=BLUE, label=f"map, area {test['areas'][column]:.2f}")
-        axes.set_ylim(0)
-        axes.set_title(f"{kind}: “{test['label']}”", fontsize=8, loc="left", parse_math=False)
-        axes.set_xlabel(f"% of patches {'shown' if column else 'hidden'}", fontsize=7, color=MUTED)
-        axes.tick_params(labelsize=7)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(fontsize=6, frameon=False)
-    figure.text(0.01, 0.005, status, fontsize=7, color=MUTED, parse_math=False)
-    return figure
-
-
-# --- patches of a picture ------------------------------------------------------------------------
-
-
-def _picture(axes: Any, png: bytes, title: str = "") -> np.ndarray:
-    """Draws PNG bytes without ticks; returns the pixels (height, width, 3)."""
-    pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
-    axes.imshow(pixels, interpolation="nearest")
-    axes.axis("off")
-    axes.set_title(title, fontsize=9, loc="left", color=MUTED, parse_math=False)
-    return pixels
-
-
-def patch_splitting(
-    png: bytes,
-    grid: Sequence[int],
-    patch: int,
-    colors: np.ndarray,
-    vectors: np.ndarray,
-    status: str = "",
-    width: float = 9.0,
-) -> Figure:
-    """A picture with its grid, one patch flattened, and the vectors that become its token.
-
-    Args:
-        png: what the model sees.
-        grid: patches down and across.
-        patch: the pinned one; -1 for the class token.
-        colors: (size, size, 3) of uint8, its pixels.
-        vectors: (3, hidden): patch times matrix, position, their sum; or empty.
-    """
-    figure = _figure(width, 4.2)
-    axes = figure.add_axes([0.01, 0.08, 0.42, 0.84])
-    pixels = _picture(axes, png, f"{grid[0]} x {grid[1]} patches")
-    size = len(colors)
-    for place in np.arange(1, grid[0]) * size - 0.5:
-        axes.axhline(place, color="white", linewidth=0.7, alpha=0.8)
-    for place in np.arange(1, grid[1]) * size - 0.5:
-        axes.axvline(place, color="white", linewidth=0.7, alpha=0.8)
-    axes.set_xlim(-0.5, pixels.shape[1] - 0.5)
-    rows = []
-    if patch >= 0:
-        corner = (patch % grid[1] * size - 0.5, patch // grid[1] * size - 0.5)
-        axes.add_patch(Rectangle(corner, size, size, fill=False, edgecolor=BLUE, linewidth=2.5))
-        enlarged = figure.add_axes([0.47, 0.6, 0.16, 0.32])
-        enlarged.imshow(colors, interpolation="nearest")
-        enlarged.axis("off")
-        enlarged.set_title(f"patch {patch + 1}", fontsize=9, loc="left", color=MUTED)
-        flat = np.zeros((3, 3 * size**2, 3), np.uint8)
-        for band in range(3):  # each value in its own colour
-            flat[:, band * size**2 : (band + 1) * size**2, band] = colors[..., band].flatten()
-        axes = figure.add_axes([0.66, 0.72, 0.32, 0.08])
-        axes.imshow(flat, aspect="auto", interpolation="nearest")
-        axes.axis("off")
-        axes.set_title(f"flattened: {3 * size**2} values", fontsize=8, loc="left", color=MUTED)
-        rows = [("patch x matrix", 0)]
-    else:
-        rows = [("class token", 0)]
-    for name, index in [*rows, ("+ position", 1), ("= token", 2)] if len(vectors) else ():
-        axes = figure.add_axes([0.6, 0.42 - 0.14 * index, 0.38, 0.09])
-        most = max(float(np.abs(vectors[index]).max()), 1e-9)
-        axes.imshow(vectors[index][None], cmap="PuOr", vmin=-most, vmax=most, aspect="auto")
-        axes.set_xticks([])
-        axes.set_yticks([0], [name], fontsize=8)
-    figure.text(0.01, 0.01, status, fontsize=7, color=MUTED, parse_math=False)
-    return figure
-
-
-def embedding_filters(components: Any) -> Figure:
+def embedding_filters(components: Any) -> StillFigure:
     """Principal components of the projection as small pictures, seven in a row (ViT, figure 7 left).
 
     Args:
         components: (components, 3, size, size), see `filter_components`.
     """
-    components = np.asarray(components).transpose(0, 2, 3, 1)
-    rows = -(-len(components) // 7)
-    figure = _figure(6.3, 0.9 * rows)
-    for axes, filters in zip(figure.subplots(rows, 7, squeeze=False).flatten(), components, strict=False):
-        axes.imshow(0.5 + filters / (2 * np.abs(filters).max() + 1e-9), interpolation="nearest")
-    for axes in figure.axes:
-        axes.axis("off")
-    figure.subplots_adjust(wspace=0.08, hspace=0.08)
-    return figure
+    filters = np.asarray(components).transpose(0, 2, 3, 1)
+    filters = 0.5 + filters / (2 * np.abs(filters).max((1, 2, 3), keepdims=True) + 1e-9)
+    missing = -len(filters) % 7
+    filters = np.concatenate([filters, np.ones((missing, *filters.shape[1:]))])
+    rows = tiled(filters.reshape(-1, 7, *filters.shape[1:]))
+    return stack(picture(rows, height=0.9 * len(filters) / 7), width=6.3)
 
 
-def position_similarity(similar: Any, most: int = 12) -> Figure:
+def position_maps(similar: Any, most: int = 12) -> StillFigure:
     """How similar each patch's position is to all others: a small map for each (ViT, figure 7 centre).
 
     Args:
-        similar: (rows, columns, rows, columns), cosines.
+        similar: (rows, columns, rows, columns), cosines, see `position_similarity`.
         most: maps down and across; of a larger grid, evenly spaced ones are drawn.
     """
     similar = np.asarray(similar)
@@ -725,78 +525,21 @@ def position_similarity(similar: Any, most: int = 12) -> Figure:
         np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))
         for count in similar.shape[:2]
     )
-    figure = _figure(6.3, 6.3 * len(rows) / len(columns))
-    grid = figure.subplots(len(rows), len(columns), squeeze=False)
-    for (row, column), axes in np.ndenumerate(grid):
-        drawn = axes.imshow(
-            similar[rows[row], columns[column]], cmap="viridis", vmin=similar.min(), vmax=1, aspect="auto"
-        )
-        axes.set_xticks([])
-        axes.set_yticks([])
-        if column == 0:
-            axes.set_ylabel(rows[row] + 1, fontsize=7)
-        if row == len(rows) - 1:
-            axes.set_xlabel(columns[column] + 1, fontsize=7)
-    figure.subplots_adjust(wspace=0.08, hspace=0.08, left=0.05, right=0.86, bottom=0.05, top=0.86)
-    figure.colorbar(drawn, cax=figure.add_axes([0.89, 0.25, 0.025, 0.4]), label="cosine similarity")
-    return figure
+    maps = tiled(similar[np.ix_(rows, columns)])
+    options = {"colors": "viridis", "low": similar.min(), "high": 1, "number": "{:.2f}", "square": True}
+    label = "cosine similarity"
+    return stack(heat(maps, rows + 1, columns + 1, label=label, height=6.3, **options), width=6.3)
 
 
-def patch_hiding(
-    png: bytes,
-    title: str,
-    bars: Sequence[Sequence[Any]],
-    layers: Sequence[Sequence[Any]],
-    layer: int,
-    kept: Sequence[dict[str, Any]] = (),
-    status: str = "",
-    width: float = 9.0,
-) -> Figure:
-    """A picture with some patches covered, its classes, and below it others to compare with.
+def picture_rows(pictures: dict[str, np.ndarray], width: float = WIDTH) -> StillFigure:
+    """Pictures in rows, such as the same ones whole, with patches hidden, and with what was guessed there.
 
     Args:
-        png: the picture as it is shown.
-        bars: [class, probability, the same with all in place].
-        layers: [best class, its probability] after each layer.
-        layer: the one that the bars are read from.
-        kept: as `PatchHiding` holds them; the first six are drawn.
+        pictures: by title of the row, (pictures, height, width, 3) of bytes.
     """
-    top = max(3.2, 0.26 * len(bars) + 0.2 * len(layers) + 1.2)
-    height = top + (2.1 if kept else 0)
-    figure = _figure(width, height)
-    _picture(figure.add_axes([0.01, 1 - (top - 0.2) / height, 0.38, (top - 0.6) / height]), png, title)
-    axes = figure.add_axes([0.6, 1 - (0.26 * len(bars) + 0.4) / height, 0.36, 0.26 * len(bars) / height])
-    _bars(axes, [label for label, *_ in bars], [now for _, now, _ in bars], [old for *_, old in bars])
-    after = "the last layer" if layer == len(layers) - 1 else f"layer {layer}"
-    axes.set_title(f"class after {after}", fontsize=9, loc="left", color=MUTED)
-    axes = figure.add_axes([0.6, 1 - (top - 0.3) / height, 0.36, 0.2 * len(layers) / height])
-    _bars(axes, [f"{at}: {label}" for at, (label, _) in enumerate(layers)], [part for _, part in layers])
-    axes.tick_params(labelsize=7)
-    for column, other in enumerate(kept[:6]):
-        axes = figure.add_axes([0.01 + column / 6.2, 0.75 / height, 0.14, 1.2 / height])
-        _picture(axes, base64.b64decode(other["picture"]), other["name"][:18])
-        text = "\n".join(f"{100 * part:.0f} %  {label[:16]}" for label, part, _ in other["bars"][:3])
-        figure.text(0.01 + column / 6.2, 0.7 / height, text, fontsize=7, va="top", parse_math=False)
-    figure.text(0.01, 0.03 / height, status, fontsize=7, color=MUTED, parse_math=False)
-    return figure
-
-
-def masked_patches(guesses: dict[str, np.ndarray], width: float = 9.0) -> Figure:
-    """Pictures, the same with patches hidden, and with what was guessed in their place, a row each.
-
-    Args:
-        guesses: by title, (pictures, height, width, 3) of uint8.
-    """
-    columns = len(next(iter(guesses.values())))
-    figure = _figure(width, width * (1.06 * len(guesses) + 0.3) / columns)
-    for cells, (title, pictures) in zip(
-        figure.subplots(len(guesses), columns, squeeze=False), guesses.items(), strict=True
-    ):
-        for axes, picture in zip(cells, pictures, strict=True):
-            axes.imshow(picture)
-            axes.axis("off")
-        cells[0].set_title(title, fontsize=10, loc="left", color=MUTED)
-    figure.subplots_adjust(
-        left=0.01, right=0.99, bottom=0.01, top=1 - 0.3 / (len(guesses) + 1), wspace=0.08, hspace=0.24
-    )
-    return figure
+    count = len(next(iter(pictures.values())))
+    rows = [
+        picture(tiled(row[None] / 255), title=title, height=width / count + 0.3)
+        for title, row in pictures.items()
+    ]
+    return stack(*rows, width=width)

@@ -188,7 +188,7 @@ def hidden_batch(vit: ViT, count: int, seed: int | tuple[int, ...] = 0) -> loop.
 
 @torch.inference_mode()
 def guess_patches(learner: MaskedPatches, count: int = 4, seed: int = 12_345) -> dict[str, np.ndarray]:
-    """New pictures with half of their patches masked, for `plots.masked_patches`: `pictures`, `masked` and
+    """New pictures with half of their patches masked, for `plots.picture_rows`: `pictures`, `masked` and
     `guessed`, all (count, height, width, 3) of uint8; in `guessed` a hidden patch has the colour guessed."""
     patch, grid = learner.vit.config.patch_size, learner.vit.config.grid
     batch = hidden_batch(learner.vit, count, seed) | {"kinds": torch.zeros(count, math.prod(grid))}
@@ -239,7 +239,7 @@ def toy_training(
 
     Args:
         maps: is filled with eight of the others and, by step, what `looked_at` gives for them: for
-            `plots.masked_patches`.
+            `plots.picture_rows`.
 
     Returns:
         Where it ended; `.log` holds the losses, and `accuracy` (of classes or of colours) on the others.

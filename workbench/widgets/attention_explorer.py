@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 import traitlets
@@ -17,7 +16,7 @@ from workbench.image import ImageSource, load_image, prepare_image
 from workbench.patches import token_names
 from workbench.vit import ViT
 from workbench.widgets.base import WorkbenchWidget, now_and_before, read_front, rounded, to_bytes, to_bytes8
-from workbench.widgets.picture import picture_png
+from workbench.widgets.picture import as_seen, to_png
 
 THUMBNAIL = 48  # most cells of a thumbnail's side; longer inputs are averaged down
 
@@ -107,7 +106,7 @@ class AttentionExplorer(WorkbenchWidget):
             pixels = prepare_image(load_image(self._image), self.model.preprocessing).to(self.model.device)
             patch, prefix = self.model.config.patch_size, self.model.config.num_prefix_tokens
             self._inputs, self._encoding = {"pixel_values": pixels}, None
-            self.picture = picture_png(pixels, self.model.preprocessing)
+            self.picture = to_png(as_seen(pixels, self.model.preprocessing))
             self.grid = [pixels.shape[-2] // patch, pixels.shape[-1] // patch]
             names = token_names(self.grid, prefix)
             self.tokens = [[name, 0, "patch" if at >= prefix else "special"] for at, name in enumerate(names)]
@@ -207,7 +206,8 @@ class AttentionExplorer(WorkbenchWidget):
     @torch.inference_mode()
     def _look(self) -> None:
         """Shows another head, or the same in another way: no new forward pass."""
-        self.matrix, self.scales = to_bytes8(self._large())
+        self._shown = self._large()
+        self.matrix, self.scales = to_bytes8(self._shown)
         count = len(self.tokens)
         if not (0 <= self.query < count and 0 <= self.key < count and 0 <= self.head < self.heads):
             self.steps = {}
@@ -242,10 +242,9 @@ class AttentionExplorer(WorkbenchWidget):
 
     def figure(self) -> Figure:
         """The map shown large, as a matrix with its tokens."""
-        count = len(self.tokens)
-        rows = np.frombuffer(self.matrix, np.uint8).reshape(count, count) / 255.0
-        rows = rows * np.frombuffer(self.scales, np.float16)[:, None]
+        tokens = [text for text, *_ in self.tokens]
         head = f"head {self.head + 1}" if 0 <= self.head < self.heads else "mean of heads"
-        return plots.attention_matrix(
-            rows, [text for text, *_ in self.tokens], f"layer {self.layer + 1}, {head}", self.status
-        )
+        title = f"layer {self.layer + 1}, {head}: rows look at columns"
+        percent = 100 * self._shown.cpu()
+        matrix = plots.heat(percent, tokens, tokens, title=title, number="{:.1f} %", square=True, height=6.0)
+        return plots.stack(matrix, status=self.status, width=6.0)

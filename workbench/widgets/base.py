@@ -8,7 +8,6 @@ import json
 import re
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -270,7 +269,7 @@ class WorkbenchWidget(anywidget.AnyWidget):
         """
         path = Path(path)
         if path.suffix in (".svg", ".png"):
-            self._picture(path, dpi=200)
+            self.figure().savefig(path, dpi=200)
         elif path.suffix == ".html":
             path.write_text(self._page(), encoding="utf-8")
         else:
@@ -278,11 +277,6 @@ class WorkbenchWidget(anywidget.AnyWidget):
                 f"A widget is saved as .svg, .png or .html, not as {path.suffix or path.name!r}."
             )
         return path
-
-    def _picture(self, target: Path | io.BytesIO, **options: Any) -> None:
-        with warnings.catch_warnings():  # a letter that matplotlib's font lacks is drawn as a box
-            warnings.filterwarnings("ignore", message="Glyph .* missing")
-            self.figure().savefig(target, bbox_inches="tight", **options)
 
     def _page(self) -> str:
         names = [
@@ -306,6 +300,6 @@ class WorkbenchWidget(anywidget.AnyWidget):
         data = bundle[0] if isinstance(bundle, tuple) else bundle
         if data is not None:
             picture = io.BytesIO()
-            self._picture(picture, dpi=80, format="png")
+            self.figure().savefig(picture, dpi=80, format="png")
             data["image/png"] = base64.b64encode(picture.getvalue()).decode()
         return bundle

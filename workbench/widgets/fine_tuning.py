@@ -66,6 +66,7 @@ class FineTuning(WorkbenchWidget):
         if bert.tokenizer is None:
             raise ValueError(f"{bert.name} came without a tokenizer, so it cannot read text.")
         self.trained = {}
+        self._curves: dict[str, list[dict[str, float]]] = {}  # by training: a line for each look
         self._train, self._stop, self._thread = train, threading.Event(), None
         super().__init__(bert, **options)
         self._shipped = [tuple(example) for example in examples]
@@ -194,6 +195,7 @@ class FineTuning(WorkbenchWidget):
     def _grow(self, name: str, result: "FineTuned") -> None:
         """The curves so far; at the end also the table of held-out answers."""
         points = torch.tensor([[look[figure] for figure in FIGURES] for look in result.curve])
+        self._curves = ({} if name == RUNS[0] else self._curves) | {name: list(result.curve)}
         values: dict[str, Any] = {"frozen" if name == "frozen" else "tuned": to_bytes(points), "now": name}
         if name == "frozen" and len(result.curve) == 1:  # a new training begins
             self.trained = {}
@@ -215,10 +217,22 @@ class FineTuning(WorkbenchWidget):
         self.shown = [text for text, *pair in answers if pair == [true, said]][:12]
 
     def figure(self) -> Figure:
-        """The curves and the tables as they are now."""
-        curves = {
-            name: torch.frombuffer(bytearray(data), dtype=torch.float16).view(-1, len(FIGURES)).tolist()
-            for name, data in zip(RUNS, (self.frozen, self.tuned), strict=True)
-            if data
-        }
-        return plots.fine_tuning(curves, self.tables, self.status)
+        """The curves and the tables as they are now; before any training, the examples on the screen."""
+        if not self._curves:
+            rows = [
+                [*map(plots.Chip, text.split()), plots.Chip(label, paper=plots.FIRST)]
+                for text, label in self.rows
+            ]
+            return plots.stack(plots.words(*rows, title="examples and their classes"), status=self.status)
+        panels = []
+        for name, curve in self._curves.items():
+            for figure, top in (("accuracy", 1.02), ("loss", None)):
+                seen = [(look["step"], look[figure]) for look in curve]
+                fresh = [(look["step"], look[f"held_out_{figure}"]) for look in curve]
+                options = {"title": f"{name}: {figure}", "style": "o-", "bottom": 0, "top": top}
+                panels.append(plots.curves({"held out": fresh}, {"learned from": seen}, **options))
+        tables = []
+        for name, table in self.tables.items():
+            title, labels = f"{name}, held out: true class down, answer across", table["labels"]
+            tables.append(plots.heat(table["counts"], labels, labels, title=title, written=True))
+        return plots.stack(tuple(panels), tuple(tables), status=self.status)

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 import traitlets
 from matplotlib.figure import Figure
@@ -17,6 +16,7 @@ from workbench.widgets.base import read_front, to_bytes
 from workbench.widgets.text import TextWidget, moved_spans
 
 CARDS = 6  # masks whose guesses are on the screen at once
+INKS = {"mask": plots.BLUE, "typed": plots.BLUE, "random": plots.AMBER, "keep": plots.GREEN}
 
 
 class MaskedFilling(TextWidget):
@@ -125,7 +125,8 @@ class MaskedFilling(TextWidget):
             "layers": [[guess.label, round(guess.probability, 4)] for guess in by_layer],
         }
         rows = self._of_head(self._attention[:, shown], self.attention_head)  # (masks, key)
-        self.weights = to_bytes(sum_over_words(rows.float(), place))
+        self._rows = sum_over_words(rows.float(), place)  # (masks on screen, words)
+        self.weights = to_bytes(self._rows)
 
     @staticmethod
     def _kind(token: Token, masked: Sequence) -> str:
@@ -152,8 +153,25 @@ class MaskedFilling(TextWidget):
         }
 
     def figure(self) -> Figure:
-        """The sentence with its masks, and the guesses as bars."""
-        rows = np.frombuffer(self.weights, np.float16).reshape(-1, len(self.words))
-        row = self.pinned - self.guesses["first"]
-        weights = rows[row].tolist() if row < len(rows) else None
-        return plots.masked_filling(self.words, self.guesses, weights, self.status)
+        """The sentence with its masks, and the guesses for up to three of them as bars."""
+        first = self.guesses["first"]
+        weights = self._rows[self.pinned - first] if len(self._rows) else torch.zeros(len(self.words))
+        shares = (weights / weights.max().clamp(min=1e-9)).tolist()
+        chips = [self._chip(word, share) for word, share in zip(self.words, shares, strict=True)]
+        cards = [self._card_bars(first + at, card) for at, card in enumerate(self.guesses["cards"][:3], 1)]
+        return plots.stack(plots.words(chips), tuple(cards), status=self.status)
+
+    @staticmethod
+    def _chip(word: dict, share: float) -> plots.Chip:
+        kind = word["kind"]
+        text = "".join(word["pieces"]) if kind in ("mask", "random") else word["text"]
+        faint = kind == "special" or word.get("hidden")
+        ink = INKS.get(kind, plots.MUTED if faint else plots.INK)
+        return plots.Chip(text, paper=plots.shade(plots.BLUE, share), ink=ink, framed=kind in INKS)
+
+    def _card_bars(self, number: int, card: dict) -> plots.Mark:
+        labels, values, full = zip(*card["candidates"], strict=True)
+        title = f"mask {number}"
+        if card["original"] is not None:
+            title += f", was “{card['original']}” (rank {card['rank']}, {100 * card['probability']:.1f} %)"
+        return plots.bars(labels, values, () if self._full is None else full, title=title)

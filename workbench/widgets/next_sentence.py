@@ -3,7 +3,6 @@
 import random
 from typing import Any
 
-import numpy as np
 import torch
 import traitlets
 from matplotlib.figure import Figure
@@ -18,6 +17,10 @@ from workbench.widgets.samples import NEXT_SENTENCES
 from workbench.widgets.text import TextWidget
 
 ROUNDS = 10
+LEGEND = (
+    "Below a token: segment · position · attention from [CLS]. "
+    "Bars: blue first, orange second sentence, grey [CLS] and [SEP]."
+)
 
 
 class NextSentence(TextWidget):
@@ -128,8 +131,8 @@ class NextSentence(TextWidget):
         row = self._rollout
         if self.attention_layer != self.layers:
             row = self._of_head(self._from_cls[self._layer(self.attention_layer)], self.attention_head)
-        self.weights = to_bytes(row)
-        self.between = to_bytes(self._of_head(self._between, self.attention_head, axis=1))
+        self._row, self._shares = row, self._of_head(self._between, self.attention_head, axis=1)
+        self.weights, self.between = to_bytes(self._row), to_bytes(self._shares)
 
     # --- the game
 
@@ -171,6 +174,15 @@ class NextSentence(TextWidget):
 
     def figure(self) -> Figure:
         """The tokens with their ids, the probability, and attention between the sentences by layer."""
-        weights = np.frombuffer(self.weights, np.float16).tolist()
-        between = np.frombuffer(self.between, np.float16).reshape(-1, 3, 3).astype(float)
-        return plots.next_sentence(self.tokens, weights, self.is_next, self.at_front, between, self.status)
+        chips = []
+        for token, weight in zip(self.tokens, self._row.tolist(), strict=True):
+            note = f"{token['segment']} · {token['position']} · {100 * weight:.0f} %"
+            paper = (plots.FIRST, plots.SECOND)[token["segment"]]
+            chips.append(plots.Chip(token["text"], note, paper if token["kind"] == "word" else plots.SPECIAL))
+        answer = plots.bars(["second follows first"], [self.is_next], [self.at_front])
+        layers, groups = range(1, self.layers + 1), (plots.BLUE, plots.ORANGE, plots.GREY)
+        looks = [
+            plots.bars(layers, shares.tolist(), colors=groups, title=f"{name} looks at, by layer")
+            for name, shares in zip(("[CLS]", "first", "second"), self._shares.unbind(1), strict=True)
+        ]
+        return plots.stack(plots.words(chips), answer, tuple(looks), status=f"{LEGEND}\n{self.status}")

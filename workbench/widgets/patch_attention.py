@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 import traitlets
@@ -110,14 +109,13 @@ class PatchAttention(PictureWidget):
         self.tests = []
         best = [] if probabilities is None else probabilities.topk(min(5, len(self.labels))).indices.tolist()
         self.classes = [[index, round(float(probabilities[index]), 5)] for index in best]
-        self.distances = to_bytes(
-            attention_distance(
-                self._attention,
-                grid=tuple(self.grid),
-                patch_size=self.model.config.patch_size,
-                prefix_tokens=self.prefix,
-            )
+        self._distances = attention_distance(
+            self._attention,
+            grid=tuple(self.grid),
+            patch_size=self.model.config.patch_size,
+            prefix_tokens=self.prefix,
         )
+        self.distances = to_bytes(self._distances)
         self._look()
 
     @property
@@ -170,10 +168,12 @@ class PatchAttention(PictureWidget):
         rows, columns = self.grid
         small = self._attention[:, :, self._query, self.prefix :].unflatten(-1, (rows, columns))
         self.cells = [min(rows, SIDE), min(columns, SIDE)]
-        self.maps, _ = to_bytes8(F.adaptive_avg_pool2d(small, self.cells).flatten(2))
+        self._small = F.adaptive_avg_pool2d(small, self.cells)  # (layers, heads, rows, columns)
+        self.maps, _ = to_bytes8(self._small.flatten(2))
         weights = torch.stack([weights for _, weights in large])
         self.titles, self.tops = [title for title, _ in large], [float(row.amax()) for row in weights]
-        self.large, _ = to_bytes8(weights * mass_mask(weights, self.mass) if self.mass < 1 else weights)
+        self._shown = weights * mass_mask(weights, self.mass) if self.mass < 1 else weights  # (maps, patches)
+        self.large, _ = to_bytes8(self._shown)
         received = received_attention(self._attention)[self.prefix :]
         both = torch.stack([received, self._norms])
         self.ratios = to_bytes(both / both.median(-1, keepdim=True).values)
@@ -204,16 +204,40 @@ class PatchAttention(PictureWidget):
 
     def figure(self) -> Figure:
         """The large map over the picture, all heads, how far they look, and the test if there was one."""
-        count = self.grid[0] * self.grid[1]
-        large = np.frombuffer(self.large, np.uint8).reshape(-1, count) / 255
-        return plots.patch_attention(
-            self.picture,
-            large.reshape(-1, *self.grid),
-            self.titles,
-            np.frombuffer(self.maps, np.uint8).reshape(self.layers, self.heads, *self.cells),
-            np.frombuffer(self.distances, np.float16).reshape(self.layers, self.heads),
-            self.tests[-1] if self.tests else None,
-            outliers=self.outliers,
-            style=(self.palette, self.opacity, self.smooth),
-            status=self.status,
-        )
+        style = {"colors": self.palette, "opacity": self.opacity, "smooth": self.smooth}
+        style["framed"] = self.outliers
+        large = []
+        for title, weights, top in zip(self.titles, self._shown, self.tops, strict=True):
+            note = f"strongest: {top:.3f}" if self.method == "relevance" else f"strongest: {100 * top:.1f} %"
+            weights = weights.unflatten(0, self.grid)
+            large.append(plots.picture(self._seen, weights, title=title, note=note, **style))
+        layers, heads = range(1, self.layers + 1), range(1, self.heads + 1)
+        title, label = "all layers (down) and heads (across)", "of each map's strongest"
+        tiles = plots.tiled(self._small / self._small.amax((2, 3), keepdim=True).clamp(min=1e-9))
+        small = plots.heat(tiles, layers, heads, title=title, colors="magma", label=label, square=True)
+        points = [(at // self.heads + 1, far) for at, far in enumerate(self._distances.flatten().tolist())]
+        title, top = "attention distance of heads (pixels)", 1.08 * float(self._distances.max())
+        far = plots.curves({"": points}, title=title, label="layer", style="o", bottom=0, top=top)
+        return plots.stack((*large, small), (far, *self._test_curves()), status=self.status)
+
+    def _test_curves(self) -> list[plots.Mark]:
+        """How the class of the latest test fared: in the map's order, and in random order."""
+        if not self.tests:
+            return []
+        test, marks = self.tests[-1], []
+        percent = [100 * share for share in test["shares"]]
+        for kind, area, random, done in (
+            ("deletion", 0, test["random"], "hidden"),
+            ("insertion", 1, test["random"][::-1], "shown"),
+        ):
+            ours, other = ([*zip(percent, values, strict=True)] for values in (test[kind], random))
+            marks.append(
+                plots.curves(
+                    {f"map, area {test['areas'][area]:.2f}": ours},
+                    {f"random, area {test['areas'][4]:.2f}": other},
+                    title=f"{kind}: “{test['label']}”",
+                    label=f"% of patches {done}",
+                    bottom=0,
+                )
+            )
+        return marks

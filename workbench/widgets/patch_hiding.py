@@ -1,14 +1,12 @@
 """PatchHiding: hide, shuffle or strip patches of a picture and see its classes change."""
 
 import base64
-import io
 from typing import Any
 
 import numpy as np
 import torch
 import traitlets
 from matplotlib.figure import Figure
-from PIL import Image
 from torch import Tensor
 
 from workbench import plots
@@ -17,7 +15,7 @@ from workbench.image import ImageSource
 from workbench.patches import class_by_layer, rearranged
 from workbench.vit import ViT
 from workbench.widgets.base import now_and_before, read_front
-from workbench.widgets.picture import PictureWidget
+from workbench.widgets.picture import PictureWidget, to_png
 
 MOST_KEPT = 6  # pictures side by side
 
@@ -55,6 +53,7 @@ class PatchHiding(PictureWidget):
 
     def __init__(self, vit: ViT, image: ImageSource | None = None, **options: Any) -> None:
         self._pixels = None
+        self._kept: list[np.ndarray] = []  # the pictures of `kept`
         super().__init__(vit, image, **options)
         self._watch(["hidden", "order", "positions", "layer", "top_k"])
 
@@ -71,7 +70,7 @@ class PatchHiding(PictureWidget):
             case "keep":
                 self.keep()
             case "forget":
-                self.kept = []
+                self._kept, self.kept = [], []
 
     def hide_at_random(self, share: float, seed: int | None = None) -> None:
         """Hides this share of the patches, chosen anew each time, and shows the others."""
@@ -88,8 +87,10 @@ class PatchHiding(PictureWidget):
             raise ValueError(f"{MOST_KEPT} pictures fit side by side: forget these first.")
         hidden = f", {len(self.hidden)} hidden" if self.hidden else ""
         name = self._name + (", shuffled" if self.order else "") + hidden
-        picture = base64.b64encode(self._covered()).decode()
-        self.kept = [*self.kept, {"name": name, "picture": picture, "bars": self.bars[:3]}]
+        picture = self._covered()
+        self._kept = [*self._kept, picture]
+        encoded = base64.b64encode(to_png(picture)).decode()
+        self.kept = [*self.kept, {"name": name, "picture": encoded, "bars": self.bars[:3]}]
 
     def _on_picture(self) -> None:
         self._pixels = self._see()
@@ -118,24 +119,28 @@ class PatchHiding(PictureWidget):
         self.bars = now_and_before(labels, now[layer], self._whole[layer], best)
         self.by_layer = [[labels[int(row.argmax())], round(float(row.max()), 5)] for row in now]
 
-    def _covered(self) -> bytes:
-        """PNG of the picture with its patches in order and the hidden ones grey."""
-        pixels = np.asarray(Image.open(io.BytesIO(self.picture)).convert("RGB"))
+    def _covered(self) -> np.ndarray:
+        """The picture with its patches in order and the hidden ones grey."""
+        pixels = self._seen
         shown, size = np.empty_like(pixels), self.model.config.patch_size
         for place, patch in enumerate(self.order or range(self.grid[0] * self.grid[1])):
             (row, column), (from_row, from_column) = (divmod(at, self.grid[1]) for at in (place, patch))
             source = pixels[from_row * size :, from_column * size :][:size, :size]
             shown[row * size :, column * size :][:size, :size] = 150 if patch in self.hidden else source
-        file = io.BytesIO()
-        Image.fromarray(shown).save(file, format="png")
-        return file.getvalue()
+        return shown
 
     def figure(self) -> Figure:
         """The picture as it is shown, its classes, and those kept to compare with."""
-        layers = len(self.by_layer) - 1
         title = f"{len(self.hidden)} of {self.grid[0] * self.grid[1]} patches hidden"
         title += ", shuffled" if self.order else ""
-        layer = layers if self.layer < 0 else min(self.layer, layers)
-        return plots.patch_hiding(
-            self._covered(), title, self.bars, self.by_layer, layer, self.kept, self.status
-        )
+        after = f"layer {self.layer}" if 0 <= self.layer < len(self.by_layer) - 1 else "the last layer"
+        classes = plots.bars(*zip(*self.bars, strict=True), title=f"class after {after}")
+        names = [f"{layer}: {label}" for layer, (label, _) in enumerate(self.by_layer)]
+        values = [value for _, value in self.by_layer]
+        best = plots.bars(names, values, title="best class after each layer")
+        kept = []
+        for picture, other in zip(self._kept, self.kept, strict=True):
+            note = "\n".join(f"{100 * value:.0f} %  {label[:16]}" for label, value, _ in other["bars"])
+            kept.append(plots.picture(picture, title=other["name"][:18], note=note, height=1.9))
+        picture = plots.picture(self._covered(), title=title, height=3.4)
+        return plots.stack((picture, [classes, best]), tuple(kept), status=self.status)

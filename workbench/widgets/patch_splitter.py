@@ -102,7 +102,9 @@ class PatchSplitter(PictureWidget):
         bands = values.unflatten(0, (3, -1))
         mean, std = (torch.tensor(part)[:, None] for part in (settings.mean, settings.std))
         self.values = to_bytes(values)
-        self.colors = ((bands * std + mean) * 255).clamp(0, 255).round().byte().numpy().tobytes()
+        colors = ((bands * std + mean) * 255).clamp(0, 255).round().byte().numpy()  # (3, pixels)
+        self._colors = colors.reshape(3, self.patch_size, self.patch_size).transpose(1, 2, 0)
+        self.colors = colors.tobytes()
         matrix = front.projection.weight.float().cpu()
         small = F.adaptive_avg_pool2d(
             matrix[None], [min(a, b) for a, b in zip(matrix.shape, MATRIX, strict=True)]
@@ -110,20 +112,30 @@ class PatchSplitter(PictureWidget):
         self.matrix = (small / small.abs().amax().clamp(min=1e-9) * 127).round().char().numpy().tobytes()
         self.matrix_shape = [*small.shape, *matrix.shape]
         if self.patch_size != config.patch_size:
+            self._steps: list[torch.Tensor] = []
             self.vectors, self.weights, self.total = b"", b"", []
             self.status = f"{self.model.name} · its matrix takes patches of {config.patch_size} pixels only"
             return
         with self.timed():
             steps = projection_steps(self.model, self._pixels, patch)
-        self.vectors = to_bytes(torch.stack([steps[name] for name in ("projected", "position", "token")]))
+        self._steps = [steps[name].detach().float().cpu() for name in ("projected", "position", "token")]
+        self.vectors = to_bytes(torch.stack(self._steps))
         self.weights = to_bytes(matrix[output]) if patch >= 0 else b""
         bias = float(front.projection.bias[output])
         self.total = [round(float(matrix[output] @ values), 4), round(bias, 4)] if patch >= 0 else []
 
     def figure(self) -> Figure:
         """The picture with its grid, the pinned patch, and the way from its pixels to its token."""
-        size = self.patch_size
-        colors = np.frombuffer(self.colors, np.uint8).reshape(3, size, size).transpose(1, 2, 0)
-        vectors = np.frombuffer(self.vectors, np.float16).astype(float)
-        vectors = vectors.reshape(3, -1) if vectors.size else vectors
-        return plots.patch_splitting(self.picture, self.grid, self.patch, colors, vectors, self.status)
+        rows: list[plots.Part] = []
+        if self.patch >= 0:
+            bands = [self._colors * np.eye(3, dtype=np.uint8)[band] for band in range(3)]
+            values = np.concatenate(bands).reshape(1, -1, 3)  # red ones, green ones, blue ones
+            title, flat = f"patch {self.patch + 1}", f"flattened: {values.shape[1]} values"
+            strip = plots.picture(values, title=flat, aspect=values.shape[1] / 8, width=2)
+            rows.append((plots.picture(self._colors, title=title, height=1.4), strip))
+        names = ("patch x matrix" if self.patch >= 0 else "class token", "+ position", "= token")
+        for name, vector in zip(names, self._steps, strict=False):
+            rows.append(plots.heat(vector[None], [name], height=0.7, width=3))
+        title, framed = f"{self.grid[0]} x {self.grid[1]} patches", [self.patch] * (self.patch >= 0)
+        whole = plots.picture(self._seen, title=title, grid=self.grid, framed=framed, height=3.5, width=2.5)
+        return plots.stack((whole, rows) if rows else whole, status=self.status)

@@ -3,6 +3,7 @@
 import io
 from typing import Any
 
+import numpy as np
 import torch
 import traitlets
 from PIL import Image
@@ -16,12 +17,17 @@ from workbench.widgets.samples import FIRST_PICTURE, PICTURES, sample_image
 LARGEST = 1024  # pixels of the long side that are kept
 
 
-def picture_png(pixels: Tensor, preprocessing: Preprocessing) -> bytes:
-    """PNG of what a model is given: (1, 3, height, width), normalised."""
+def as_seen(pixels: Tensor, preprocessing: Preprocessing) -> np.ndarray:
+    """What a model is given as a picture again: (1, 3, height, width) -> (height, width, 3), bytes."""
     mean, std = (torch.tensor(part)[:, None, None] for part in (preprocessing.mean, preprocessing.std))
     array = (pixels[0].cpu().float() * std + mean).clamp(0, 1) * 255
+    return array.round().byte().permute(1, 2, 0).numpy()
+
+
+def to_png(picture: np.ndarray) -> bytes:
+    """A PNG file of (height, width, 3) bytes."""
     file = io.BytesIO()
-    Image.fromarray(array.round().byte().permute(1, 2, 0).numpy()).save(file, format="png")
+    Image.fromarray(picture).save(file, format="png")
     return file.getvalue()
 
 
@@ -78,7 +84,8 @@ class PictureWidget(WorkbenchWidget):
         checkpoint's own size and patches."""
         pixels = prepare_image(self._image, self.model.preprocessing, size)
         patch = patch or self.model.config.patch_size
-        self.picture = picture_png(pixels, self.model.preprocessing)
+        self._seen = as_seen(pixels, self.model.preprocessing)
+        self.picture = to_png(self._seen)
         self.grid = [pixels.shape[-2] // patch, pixels.shape[-1] // patch]
         return pixels.to(self.model.device, next(self.model.parameters()).dtype)
 

@@ -1,8 +1,8 @@
 """SentenceClassifier: the class of a sentence, and which of its words mattered."""
 
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import traitlets
 from matplotlib.figure import Figure
@@ -79,7 +79,7 @@ class SentenceClassifier(TextWidget):
         ]
         self.chosen = self.target or labels[order[0]]
         self._todo: list[int] | None = None
-        self._falls = torch.zeros(len(words))
+        self._relevance, self._falls = torch.zeros(len(words)), torch.zeros(len(words))
         self.tried, self.waiting = [], True
         self.relevance = self.left_out = to_bytes(self._falls)
 
@@ -103,7 +103,7 @@ class SentenceClassifier(TextWidget):
                 number for number in order if not self.words[number]["special"] and number not in self._off
             ]
             self._todo = free[: max(1, IN_ALL // len(encoding))]
-            self.relevance = to_bytes(relevance)
+            self._relevance, self.relevance = relevance, to_bytes(relevance)
         else:
             some = self._todo[: max(1, AT_ONCE // len(encoding))]
             self._todo = self._todo[len(some) :]
@@ -112,14 +112,37 @@ class SentenceClassifier(TextWidget):
             self.tried = [*self.tried, *some]
         self.waiting = bool(self._todo)
 
-    def _page(self) -> str:
-        self.explain()  # nothing is computed in a page that was saved
-        return super()._page()
+    def save(self, path: str | Path) -> Path:
+        """As every widget; before, it is found out which words mattered (see `explain`)."""
+        self.explain()
+        return super().save(path)
 
     def figure(self) -> Figure:
-        """The bars, and the sentence twice: shaded by relevance and by what leaving out each word does."""
-        self.explain()
-        relevance, left_out = (np.frombuffer(data, np.float16) for data in (self.relevance, self.left_out))
-        return plots.sentence_classes(
-            self.bars, self.words, relevance.tolist(), left_out.tolist(), self.chosen, self.status
-        )
+        """The bars, and the sentence shaded by relevance and by what leaving out each word does.
+
+        No model runs: what has not been found out yet (see `explain`) is not drawn.
+        """
+        labels, now, full = zip(*self.bars, strict=True)
+        shares = [f"{100 * share:.0f} %" for share in self._relevance.tolist()]
+        points = [f"{round(100 * fall, 1) + 0.0:+.1f}" for fall in self._falls.tolist()]  # never "-0.0"
+        points = [note if number in self.tried else "" for number, note in enumerate(points)]
+        if self._todo is None:
+            sentences = [self._shaded(self._falls, points, "which words mattered: not found out yet")]
+        else:
+            title = f"leave one out: fall in points of the probability of “{self.chosen}”"
+            sentences = [
+                self._shaded(self._relevance, shares, f"gradient relevance for “{self.chosen}”"),
+                self._shaded(self._falls, points, title),
+            ]
+        return plots.stack(plots.bars(labels, now, full if self._off else ()), *sentences, status=self.status)
+
+    def _shaded(self, values: torch.Tensor, notes: list[str], title: str) -> plots.Mark:
+        """The sentence, each word as dark as its number is large: blue above zero, amber below."""
+        strongest = float(values.abs().max()) or 1.0
+        chips = []
+        for word, value, note in zip(self.words, values.tolist(), notes, strict=True):
+            note = "hidden" if word["hidden"] else "" if word["special"] else note
+            paper = plots.shade(plots.AMBER if value < 0 else plots.BLUE, abs(value) / strongest)
+            ink = plots.MUTED if word["special"] else plots.INK
+            chips.append(plots.Chip(word["text"], note, paper, ink))
+        return plots.words(chips, title=title)

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import numpy as np
 import torch
 import traitlets
 from matplotlib.figure import Figure
@@ -95,22 +94,24 @@ class SentencePair(TextWidget):
 
     def _look(self) -> None:
         attention = self._of_head(self._maps[self._layer(self.attention_layer)], self.attention_head)
-        sides = [
+        rows, columns = self._sides() if self.direction == "premise" else self._sides()[::-1]
+        self._links = attention[rows][:, columns]  # (words that look, words looked at)
+        self.weights = to_bytes(self._links)
+
+    def _sides(self) -> list[list[int]]:
+        """Numbers of the premise's words and of the hypothesis's."""
+        return [
             [at for at, word in enumerate(self.words) if word["segment"] == side and not word["special"]]
             for side in (0, 1)
         ]
-        rows, columns = sides if self.direction == "premise" else sides[::-1]
-        self.weights = to_bytes(attention[rows][:, columns])
 
     def figure(self) -> Figure:
         """Both sentences with the strongest lines between their words, and a bar for each class."""
         first, second = (
-            [word["text"] for word in self.words if word["segment"] == side and not word["special"]]
-            for side in (0, 1)
+            [plots.Chip(self.words[at]["text"], paper=paper) for at in side]
+            for side, paper in zip(self._sides(), (plots.FIRST, plots.SECOND), strict=True)
         )
-        weights = np.frombuffer(self.weights, np.float16).astype(float)
-        if self.direction == "premise":
-            weights = weights.reshape(len(first), len(second))
-        else:
-            weights = weights.reshape(len(second), len(first)).T
-        return plots.sentence_pair(first, second, weights, self.classes, self.status)
+        links = self._links if self.direction == "premise" else self._links.T
+        labels, now, before = zip(*self.classes, strict=True)
+        sentences = plots.words(first, second, links=links.tolist(), most=40)
+        return plots.stack(sentences, plots.bars(labels, now, before), status=self.status)

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 import traitlets
@@ -143,6 +142,7 @@ class SpanExtraction(TextWidget):
             "bias": rounded(bias, 3),
         }
         self._settle(pinned=pinned)
+        self._shown = window
         inside = slice(window.inside.start, window.inside.stop)
         self.bars = to_bytes(window.probabilities[inside].T.contiguous())
         # Rows are first tokens, columns how many tokens follow: little is possible of the whole map.
@@ -153,6 +153,21 @@ class SpanExtraction(TextWidget):
         self.vectors = to_bytes(torch.cat([weight, vector[None], weight * vector]))
 
     def figure(self) -> Figure:
-        """The passage with the answer, bars under its words, and the best answers."""
-        bars = np.frombuffer(self.bars, np.float16).reshape(2, -1).astype(float)
-        return plots.span_extraction(self.question, self.view, bars, self.answers, self.status)
+        """The passage with the answer, what starts and ends it, and the best answers."""
+        window, half = self._shown, plots.MOST_WORDS // 2
+        first, last = self.view["answer"] or (0, -1)
+        answer = set(window.inside[first : last + 1])
+        words = [word for word in window.encoding.words if word.segment == 1 and not word.special]
+        at = next((at for at, word in enumerate(words) if answer.intersection(word.tokens)), 0)
+        chips = []
+        for word in words[max(0, min(at - half, len(words) - 2 * half)) :]:
+            start, end = window.probabilities[list(word.tokens)].sum(0).tolist()
+            note = f"s {100 * start:.0f} % · e {100 * end:.0f} %" if max(start, end) >= 0.05 else ""
+            found = self.view["answered"] and answer.intersection(word.tokens)
+            text = self._text[word.start : word.end]
+            chips.append(plots.Chip(text, note, plots.FIRST if found else "none"))
+        question = plots.words([plots.Chip(word) for word in self.question.split()], title="question")
+        passage = plots.words(chips, title="passage, and how likely the answer starts (s) or ends (e) there")
+        names = [*(answer[0] for answer in self.answers), "no answer"]
+        values = [*(answer[3] for answer in self.answers), self.view["no_answer_probability"]]
+        return plots.stack(question, passage, plots.bars(names, values), status=self.status)

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import numpy as np
 import torch
 import traitlets
 from matplotlib.figure import Figure
@@ -115,5 +114,12 @@ class TokenTagger(TextWidget):
 
     def figure(self) -> Figure:
         """The sentence, the class under each word, and the dot products of the pinned word."""
-        logits = np.frombuffer(self.logits, np.float16).tolist()
-        return plots.word_classes(self.words, self.labels, self.pinned, logits, self.status)
+        colors = [plots.class_color(label, len(self.labels)) for label in range(len(self.labels))]
+        chips = []
+        for word in self.words:
+            note = f"{self.labels[word['label']]} {100 * word['probability']:.0f} %"
+            chips.append(plots.Chip(word["text"], note, colors[word["label"]]))
+        logits = self._logits[self._tokens[self.pinned].start].tolist()
+        title = f"“{self.words[self.pinned]['text']}”: logit of each class"
+        rows = plots.bars(self.labels, logits, colors=[colors], percent=False, title=title)
+        return plots.stack(plots.words(chips), rows, status=self.status)

@@ -1,0 +1,259 @@
+"""Still pictures: what the marks draw, where `stack` puts it, and that no still runs a model."""
+
+import io
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch
+from matplotlib.text import Text
+from tiny import our_bert, patch_vit
+
+from workbench import patches, plots, widgets
+from workbench.bert import Bert
+from workbench.encoder import Encoder
+from workbench.patches import similarity, two_dimensions, word_vectors
+from workbench.training.lessons import fine_tune
+from workbench.vit import ViT
+from workbench.widgets.base import WorkbenchWidget
+
+ODD = "the $x_1$ cat 两 <b>sat</b>"  # no formula, a letter that matplotlib's font lacks, no markup
+PICTURE = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def bert() -> Bert:
+    bert = our_bert("mlm", "nsp", "span", "sentiment", "pos")
+    bert.add_head("nli", "sentence", ["entailment", "neutral", "contradiction"])
+    return bert
+
+
+@pytest.fixture(scope="module")
+def vit() -> ViT:
+    return patch_vit()
+
+
+def texts(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.findobj(Text) if text.get_text()]
+
+
+# --- stills of the widgets
+
+
+def tuned(bert: Bert, _: ViT) -> WorkbenchWidget:
+    widget = widgets.FineTuning(bert, [("the cat", "cat"), ("a dog", "dog")] * 8, fine_tune, steps=2)
+    widget.finish()
+    return widget
+
+
+def classified(bert: Bert, _: ViT) -> WorkbenchWidget:
+    widget = widgets.SentenceClassifier(bert, ODD, hidden=[(4, 5)])
+    for _ in range(2):  # the gradient, and some words left out, as when the view asks
+        widget._on_message(None, {"do": "explain"}, None)
+    assert widget.tried
+    return widget
+
+
+def hidden(_: Bert, vit: ViT) -> WorkbenchWidget:
+    widget = widgets.PatchHiding(vit, PICTURE, hidden=[1, 2])
+    widget.keep()
+    widget.shuffle(0)
+    return widget
+
+
+def mapped(_: Bert, vit: ViT) -> WorkbenchWidget:
+    widget = widgets.PatchAttention(vit, PICTURE, method="relevance", second=1, mass=0.8)
+    widget.test_map()
+    return widget
+
+
+STILLS: dict[str, Callable[[Bert, ViT], WorkbenchWidget]] = {
+    "AttentionExplorer": lambda bert, _: widgets.AttentionExplorer(bert, ODD),
+    "AttentionExplorer, patches": lambda _, vit: widgets.AttentionExplorer(vit, image=PICTURE),
+    "FineTuning": tuned,
+    "FineTuning, before": lambda bert, _: widgets.FineTuning(bert, [(ODD, "cat")], fine_tune),
+    "MaskedFilling": lambda bert, _: widgets.MaskedFilling(bert, ODD, masked=[(0, 3)], hide="right"),
+    "MaskedFilling, no mask": lambda bert, _: widgets.MaskedFilling(bert, ODD),
+    "NextSentence": lambda bert, _: widgets.NextSentence(bert, ODD, "a dog", cls_at="end"),
+    "PatchAttention": mapped,
+    "PatchHiding": hidden,
+    "PatchSplitter": lambda _, vit: widgets.PatchSplitter(vit, PICTURE),
+    "PatchSplitter, class token": lambda _, vit: widgets.PatchSplitter(vit, PICTURE, patch=-1),
+    "PatchSplitter, other patches": lambda _, vit: widgets.PatchSplitter(vit, PICTURE, patch_size=16),
+    "SentenceClassifier": classified,
+    "SentenceClassifier, not explained": lambda bert, _: widgets.SentenceClassifier(bert, ODD),
+    "SentencePair": lambda bert, _: widgets.SentencePair(bert, ODD, "a dog", direction="premise"),
+    "SpanExtraction": lambda bert, _: widgets.SpanExtraction(bert, "the $x_1$?", ODD),
+    "TokenTagger": lambda bert, _: widgets.TokenTagger(bert, ODD),
+}
+
+
+def test_every_widget_has_its_still() -> None:
+    assert {name.split(",")[0] for name in STILLS} == set(widgets.__all__)
+
+
+@pytest.mark.parametrize("name", STILLS)
+def test_a_still_runs_no_model_warns_of_nothing_and_says_its_status(bert: Bert, vit: ViT, name: str) -> None:
+    widget = STILLS[name](bert, vit)
+    assert widget.error == ""
+    passes = []
+
+    def count(module: torch.nn.Module, *_: object) -> None:
+        if isinstance(module, Encoder):
+            passes.append(module)
+
+    hook = torch.nn.modules.module.register_module_forward_hook(count)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            figure = widget.figure()
+            widget._repr_mimebundle_()
+    finally:
+        hook.remove()
+    assert passes == []
+    shown = texts(figure)
+    assert any(widget.status in text for text in shown)
+    if name.split(",")[0] in ("MaskedFilling", "SentencePair", "SpanExtraction", "TokenTagger"):
+        assert "cat" in shown and "两" in shown
+    assert texts(widget.figure()) == shown, "nothing was used up or changed"
+
+
+def test_stills_show_the_widgets_numbers(bert: Bert, vit: ViT) -> None:
+    pair = widgets.SentencePair(bert, "the cat", "a dog")
+    assert all(f"{100 * now:.1f} %" in texts(pair.figure()) for _, now, _ in pair.classes)
+    tagger = widgets.TokenTagger(bert, "the cat sat", pinned=1)
+    logits = np.frombuffer(tagger.logits, np.float16).astype(float)
+    bars = [bar.get_width() for bar in tagger.figure().axes[1].patches]
+    np.testing.assert_allclose(bars, logits, atol=1e-2)
+    explorer = widgets.AttentionExplorer(bert, "the cat sat", layer=2, head=1)
+    shown = np.frombuffer(explorer.matrix, np.uint8).reshape(5, 5) / 255.0
+    shown = shown * np.frombuffer(explorer.scales, np.float16)[:, None]
+    np.testing.assert_allclose(explorer.figure().axes[0].images[0].get_array(), 100 * shown, atol=0.3)
+    splitter = widgets.PatchSplitter(vit, PICTURE)
+    vectors = np.frombuffer(splitter.vectors, np.float16).reshape(3, -1)
+    drawn = [axes.images[0].get_array()[0] for axes in splitter.figure().axes[3:6]]
+    np.testing.assert_allclose(drawn, vectors, atol=2e-2)
+    classifier = classified(bert, vit)
+    left_out = [word["text"] for word in classifier.words if word["hidden"]]
+    assert texts(classifier.figure()).count("hidden") == 2 * len(left_out) == 2
+
+
+def test_saving_explains_first(bert: Bert, tmp_path) -> None:
+    widget = widgets.SentenceClassifier(bert, "the cat sat")
+    assert any("not found out yet" in text for text in texts(widget.figure()))
+    widget.save(tmp_path / "still.png")
+    assert not widget.waiting
+    assert any("leave one out" in text for text in texts(widget.figure()))
+
+
+# --- the marks
+
+
+def test_words_flow_within_the_picture() -> None:
+    chips = [plots.Chip(f"word{number}", note="0 · 0 %" * (number % 2)) for number in range(200)]
+    figure = plots.stack(
+        plots.words([plots.Chip("x" * 500), *chips], title="a long text"), status="small print"
+    )
+    figure.savefig(io.BytesIO())
+    room = figure.bbox
+    boxes = [text.get_window_extent() for text in figure.findobj(Text) if text.get_text()]
+    assert all(box.x0 >= 0 and box.x1 <= room.x1 and box.y0 >= 0 and box.y1 <= room.y1 for box in boxes)
+    shown = texts(figure)
+    assert "…" in shown and "word118" in shown and "word119" not in shown, "the first 120, and a sign"
+    words = [text for text in figure.findobj(Text) if isinstance(text.get_bbox_patch(), FancyBboxPatch)]
+    words = [word.get_window_extent() for word in words]
+    assert not any(one.overlaps(other) for at, one in enumerate(words) for other in words[:at])
+
+
+def test_lines_lead_from_word_to_word() -> None:
+    first, second = ([plots.Chip(text) for text in line.split()] for line in ("a b c", "d e"))
+    figure = plots.stack(plots.words(first, second, links=[[0, 0.5], [0.01, 0], [0, 0]]))
+    (line,) = figure.axes[0].lines  # the weak one is left out
+    places = {text.get_text(): text.get_position()[0] for text in figure.axes[0].texts}
+    assert line.get_xdata().tolist() == [places["a"], places["e"]]
+
+
+def test_bars_stand_on_a_scale_from_0_to_100_percent() -> None:
+    figure = plots.stack(plots.bars(["yes", "n" * 50], [0.25, 0.004], [0.5, 0.1], title="answer"))
+    (axes,) = figure.axes
+    assert axes.get_xlim() == (0, 1)
+    assert [bar.get_width() for bar in axes.patches] == [1, 1, 0.25, 0.004], "the scale, then the values"
+    (ticks,) = [part for part in axes.collections if isinstance(part, LineCollection)]
+    assert [segment[0][0] for segment in ticks.get_segments()] == [0.5, 0.1]
+    assert {"25.0 %", "0.4 %", "answer"} <= set(texts(figure))
+    assert [len(label.get_text()) for label in axes.get_yticklabels()] == [3, 34]
+    parts = plots.stack(plots.bars([1, 2], [[0.2, 0.8], [0.5, 0.5]], colors=("red", "blue"))).axes[0].patches
+    assert [bar.get_x() for bar in parts] == pytest.approx([0, 0, 0, 0, 0.2, 0.5])
+
+
+def test_a_map_says_what_its_colours_stand_for() -> None:
+    figure = plots.stack(plots.heat([[0, 5], [2, 0]], "ab", "cd", number="{:.1f} %", written=True))
+    assert "white 0.0 %, dark blue 5.0 %" in texts(figure) and "2.0 %" in texts(figure)
+    signed = plots.stack(plots.heat([[-4.0, 1.0]])).axes[0]
+    assert signed.images[0].get_clim() == (-4, 4) and signed.get_xlabel() == "orange -4, violet 4"
+    tiled = plots.tiled(np.ones((2, 3, 4, 4)))
+    assert tiled.shape == (10, 15) and np.isnan(tiled[4]).all() and tiled[0, 0] == 1
+    assert plots.tiled(np.zeros((1, 2, 4, 4, 3))).shape == (5, 10, 3)
+    many = plots.stack(plots.heat(np.ones((61, 61)), ["name"] * 61, ["name"] * 61))
+    assert "name" not in texts(many) and "20" in texts(many), "too many to be named are numbered"
+
+
+@pytest.mark.parametrize("colors", ["magma", "light"])
+def test_the_opacity_of_a_map_follows_the_weight(colors: str) -> None:
+    weights = np.array([[0.0, 0.1], [0.2, 0.05]])
+    mark = plots.picture(PICTURE, weights, colors=colors, opacity=0.8, framed=[1], grid=(2, 2))
+    (axes,) = plots.stack(mark).axes
+    opacity = axes.images[1].get_array()[..., 3]
+    share = weights / 0.2
+    np.testing.assert_allclose(opacity, 0.8 * (1 - share if colors == "light" else share))
+    assert axes.patches[0].get_bbox().bounds == (30, 0, 30, 20), "the second patch"
+
+
+def test_curves_are_compared() -> None:
+    figure = plots.stack(plots.curves({"ours": [(1, 2), (2, 1)]}, {"level": 1.5, "other": [(1, 1)]}, top=3))
+    assert {"ours", "level", "other", "step"} <= set(texts(figure))
+    assert [line.get_linestyle() for line in figure.axes[0].lines] == ["-", "--", "--"]
+
+
+def test_parts_stand_side_by_side_and_below_each_other() -> None:
+    one = plots.bars(["a"], [0.1], title="one")
+    figure = plots.stack((one, [one, one]), one, status="small print")
+    left, upper, lower, last, small = [axes.get_position() for axes in figure.axes]
+    assert left.x1 < upper.x0 and upper.x0 == pytest.approx(lower.x0, abs=0.01)
+    assert upper.y0 > lower.y1 and lower.y0 > last.y1 and last.y0 > small.y0
+    assert figure.get_size_inches()[0] == 9
+
+
+# --- the lessons' plots
+
+
+def test_senses_are_drawn(bert: Bert) -> None:
+    sentences = ["the cat sat", "a cat ran", "cat"]
+    vectors = word_vectors(bert, sentences, "cat")
+    figure = plots.word_senses(similarity(vectors).numpy(), two_dimensions(vectors).numpy(), sentences)
+    assert figure._repr_png_().startswith(b"\x89PNG")
+    assert {"embeddings", "layer 5", "1", "3", "1  the cat sat\n2  a cat ran\n3  cat"} <= set(texts(figure))
+
+
+def test_curves_and_tables_of_heads_are_drawn() -> None:
+    log = [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0, "accuracy": 0.5}]
+    figure = plots.learning_curves(log, {"loss": ["loss"], "right": ["accuracy"]}, {"loss": 1.5})
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["loss", "right"]
+    assert np.asarray(figure.axes[0].lines[0].get_ydata()).tolist() == [2, 1]
+    assert figure._repr_png_().startswith(b"\x89PNG")
+    table = np.zeros((3, 4))
+    table[2, 1] = 1
+    drawn = plots.by_head(dict.fromkeys("abcd", table))
+    assert "most in layer 3, head 2" in drawn.axes[0].get_title(loc="left")
+
+
+def test_figures_of_the_front_door(vit: ViT) -> None:
+    for figure in (
+        plots.embedding_filters(patches.filter_components(vit)),
+        plots.position_maps(patches.position_similarity(vit), most=3),
+    ):
+        assert figure._repr_png_()
