@@ -248,3 +248,10 @@ def normalize(pixels: np.ndarray, mean: Sequence[float], std: Sequence[float]) -
     """(height, width, 3) of uint8 -> (1, 3, height, width), (value / 255 - mean) / std."""
     values = torch.from_numpy(pixels.astype(np.float32) / 255)
     return ((values - torch.tensor(mean)) / torch.tensor(std)).permute(2, 0, 1)[None].contiguous()
+
+
+def as_seen(pixels: Tensor, preprocessing: Preprocessing) -> np.ndarray:
+    """What a model is given as a picture again: (1, 3, height, width) -> (height, width, 3), bytes."""
+    mean, std = (torch.tensor(part)[:, None, None] for part in (preprocessing.mean, preprocessing.std))
+    array = (pixels[0].cpu().float() * std + mean).clamp(0, 1) * 255
+    return array.round().byte().permute(1, 2, 0).numpy()

@@ -12,11 +12,11 @@ from torch import Tensor
 from workbench import plots
 from workbench.attention import ablate, head_effects, mass_mask, record_attention, weight_steps
 from workbench.bert import Bert
-from workbench.image import ImageSource, load_image, prepare_image
+from workbench.image import ImageSource, as_seen, load_image, prepare_image
 from workbench.patches import token_names
 from workbench.vit import ViT
 from workbench.widgets.base import WorkbenchWidget, now_and_before, read_front, rounded, to_bytes, to_bytes8
-from workbench.widgets.picture import as_seen, to_png
+from workbench.widgets.picture import to_png
 
 THUMBNAIL = 48  # most cells of a thumbnail's side; longer inputs are averaged down
 

@@ -102,7 +102,7 @@ class PatchAttention(PictureWidget):
         with torch.inference_mode(), record_attention(self.model) as attention, self.timed():
             last = self.model(pixels)[-1]
             probabilities = self.model.logits(last)[0].float().softmax(-1).cpu() if self.labels else None
-        self._pixels, self._probabilities = pixels, probabilities
+        self._pixels = pixels
         self._attention = torch.stack([attention[layer][0] for layer in sorted(attention)]).float().cpu()
         self._norms = last[0, self.prefix :].float().norm(dim=-1).cpu()
         self._relevance: dict[int, Tensor] = {}

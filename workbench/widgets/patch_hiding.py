@@ -13,11 +13,12 @@ from workbench import plots
 from workbench.encoder import MODEL_LOCK
 from workbench.image import ImageSource
 from workbench.patches import class_by_layer, rearranged
-from workbench.vit import ViT
+from workbench.vit import ViT, join_patches, split_patches
 from workbench.widgets.base import now_and_before, read_front
 from workbench.widgets.picture import PictureWidget, to_png
 
 MOST_KEPT = 6  # pictures side by side
+GREY = 150  # of what is hidden
 
 
 class PatchHiding(PictureWidget):
@@ -121,17 +122,16 @@ class PatchHiding(PictureWidget):
 
     def _covered(self) -> np.ndarray:
         """The picture with its patches in order and the hidden ones grey."""
-        pixels = self._seen
-        shown, size = np.empty_like(pixels), self.model.config.patch_size
-        for place, patch in enumerate(self.order or range(self.grid[0] * self.grid[1])):
-            (row, column), (from_row, from_column) = (divmod(at, self.grid[1]) for at in (place, patch))
-            source = pixels[from_row * size :, from_column * size :][:size, :size]
-            shown[row * size :, column * size :][:size, :size] = 150 if patch in self.hidden else source
-        return shown
+        size = self.model.config.patch_size
+        order = self.order or list(range(self._patches))
+        pixels = torch.from_numpy(self._seen).permute(2, 0, 1)[None]  # (1, 3, height, width)
+        patches = split_patches(pixels, size)[:, order]
+        patches[:, torch.tensor([patch in self.hidden for patch in order])] = GREY
+        return join_patches(patches, tuple(self.grid), size)[0].permute(1, 2, 0).numpy()
 
     def figure(self) -> Figure:
         """The picture as it is shown, its classes, and those kept to compare with."""
-        title = f"{len(self.hidden)} of {self.grid[0] * self.grid[1]} patches hidden"
+        title = f"{len(self.hidden)} of {self._patches} patches hidden"
         title += ", shuffled" if self.order else ""
         after = f"layer {self.layer}" if 0 <= self.layer < len(self.by_layer) - 1 else "the last layer"
         classes = plots.bars(*zip(*self.bars, strict=True), title=f"class after {after}")

@@ -9,7 +9,7 @@ import traitlets
 from matplotlib.figure import Figure
 
 from workbench import plots
-from workbench.image import ImageSource
+from workbench.image import ImageSource, as_seen
 from workbench.patches import cut_size, projection_steps
 from workbench.vit import ViT, split_patches
 from workbench.widgets.base import read_front, to_bytes
@@ -98,13 +98,10 @@ class PatchSplitter(PictureWidget):
         output = max(0, min(self.output, config.hidden_size - 1))
         self._settle(patch=patch, output=output)
         values = split_patches(self._pixels, self.patch_size)[0, max(patch, 0)].float().cpu()
-        settings = self.model.preprocessing
-        bands = values.unflatten(0, (3, -1))
-        mean, std = (torch.tensor(part)[:, None] for part in (settings.mean, settings.std))
         self.values = to_bytes(values)
-        colors = ((bands * std + mean) * 255).clamp(0, 255).round().byte().numpy()  # (3, pixels)
-        self._colors = colors.reshape(3, self.patch_size, self.patch_size).transpose(1, 2, 0)
-        self.colors = colors.tobytes()
+        size = self.patch_size
+        self._colors = as_seen(values.view(1, 3, size, size), self.model.preprocessing)
+        self.colors = self._colors.transpose(2, 0, 1).tobytes()
         matrix = front.projection.weight.float().cpu()
         small = F.adaptive_avg_pool2d(
             matrix[None], [min(a, b) for a, b in zip(matrix.shape, MATRIX, strict=True)]

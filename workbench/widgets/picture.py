@@ -4,12 +4,11 @@ import io
 from typing import Any
 
 import numpy as np
-import torch
 import traitlets
 from PIL import Image
 from torch import Tensor
 
-from workbench.image import ImageSource, Preprocessing, load_image, prepare_image
+from workbench.image import ImageSource, as_seen, load_image, prepare_image
 from workbench.vit import ViT
 from workbench.widgets.base import WorkbenchWidget
 from workbench.widgets.samples import FIRST_PICTURE, PICTURES, sample_image
@@ -17,18 +16,19 @@ from workbench.widgets.samples import FIRST_PICTURE, PICTURES, sample_image
 LARGEST = 1024  # pixels of the long side that are kept
 
 
-def as_seen(pixels: Tensor, preprocessing: Preprocessing) -> np.ndarray:
-    """What a model is given as a picture again: (1, 3, height, width) -> (height, width, 3), bytes."""
-    mean, std = (torch.tensor(part)[:, None, None] for part in (preprocessing.mean, preprocessing.std))
-    array = (pixels[0].cpu().float() * std + mean).clamp(0, 1) * 255
-    return array.round().byte().permute(1, 2, 0).numpy()
-
-
 def to_png(picture: np.ndarray) -> bytes:
     """A PNG file of (height, width, 3) bytes."""
     file = io.BytesIO()
     Image.fromarray(picture).save(file, format="png")
     return file.getvalue()
+
+
+def shrunk(image: Image.Image) -> Image.Image:
+    """At most `LARGEST` pixels on the long side: large pictures are shrunk once, not at each answer."""
+    if max(image.size) <= LARGEST:
+        return image
+    scale = LARGEST / max(image.size)
+    return image.resize([max(1, round(side * scale)) for side in image.size], Image.Resampling.BOX)
 
 
 class PictureWidget(WorkbenchWidget):
@@ -57,7 +57,7 @@ class PictureWidget(WorkbenchWidget):
         if image is None:
             options.setdefault("sample", FIRST_PICTURE)
         super().__init__(vit, **options)
-        self._image = self._small(sample_image(self.sample) if image is None else load_image(image))
+        self._image = shrunk(sample_image(self.sample) if image is None else load_image(image))
         self._on_picture()
         self._good, self._name = self.sample, self.sample or "picture"
         self._when(["upload"], self._on_upload)
@@ -108,7 +108,7 @@ class PictureWidget(WorkbenchWidget):
 
     def _show_other(self, image: Image.Image, sample: str, name: str) -> None:
         before = self._image
-        self._image = self._small(image)
+        self._image = shrunk(image)
         try:
             self._on_picture()
         except Exception:
@@ -117,11 +117,3 @@ class PictureWidget(WorkbenchWidget):
             raise
         self._good, self._name = sample, name
         self._settle(sample=sample)
-
-    @staticmethod
-    def _small(image: Image.Image) -> Image.Image:
-        """Large pictures are shrunk once, not at each answer."""
-        if max(image.size) <= LARGEST:
-            return image
-        scale = LARGEST / max(image.size)
-        return image.resize([max(1, round(side * scale)) for side in image.size], Image.Resampling.BOX)
