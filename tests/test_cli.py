@@ -1,6 +1,5 @@
 """The `workbench` command, run for real: a server on this machine, and folders one may not write to."""
 
-import argparse
 import json
 import os
 import re
@@ -58,7 +57,7 @@ def test_help_is_quick_and_light():
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert time.monotonic() - started < 2
     assert answer.stdout.endswith("set()\n")
-    for command in ("lab", "info", "train", "evaluate"):
+    for command in ("lab", "info"):
         assert command in answer.stdout
 
 
@@ -81,25 +80,6 @@ def test_info_on_a_missing_model_is_one_sentence(model, tmp_path):
     assert answer.returncode == 2
     assert answer.stdout == ""
     assert re.fullmatch(r"workbench: [^\n]+\.\n", answer.stderr)
-
-
-@pytest.mark.parametrize("command", ["train", "evaluate"])
-def test_only_the_recipe_asked_for_is_imported(command, monkeypatch):
-    calls = []
-    recipe = argparse.Namespace(
-        **{
-            f"add_{command}_arguments": lambda parser: parser.add_argument("--steps", type=int),
-            command: lambda options: calls.append(options.steps),
-        }
-    )
-    imported = []
-    monkeypatch.setattr(cli, "import_module", lambda name: imported.append(name) or recipe)
-    with pytest.raises(SystemExit):
-        cli.main([command, "--help"])
-    assert imported == []
-    cli.main([command, "image", "--steps", "3"])
-    assert imported == ["workbench.training.image"]
-    assert calls == [3]
 
 
 @pytest.mark.parametrize("error", [ValueError("Too long."), PermissionError("Not yours.")])

@@ -50,11 +50,11 @@ def test_a_hidden_patch_is_not_seen() -> None:
         swapped = learner.logits(batch["pixels"], kinds=torch.full((3, 36), 0.95), **rest)
         assert not torch.allclose(swapped, seen[0], atol=1e-4)
         nothing = learner.logits(batch["pixels"], kinds=kinds, **rest | dict(chosen=~chosen & False))
-        states = learner.head(vit.norm(vit(toy.numbers(batch["pixels"]))[-1][:, 1:]))
+        states = learner.head(vit.norm(vit(toy.prepare_pixels(vit, batch["pixels"]))[-1][:, 1:]))
         torch.testing.assert_close(nothing, states, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("kind", [toy.ClassLosses, toy.MaskedPatches])
+@pytest.mark.parametrize("kind", [toy.PictureLearner, toy.MaskedPatches])
 def test_a_tiny_vit_begins_to_learn(kind: type, tmp_path: Path) -> None:
     vit = toy.toy_vit(hidden_size=48, layers=2)
     learner = kind(vit)
@@ -79,7 +79,7 @@ def test_a_tiny_vit_begins_to_learn(kind: type, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_as_in_the_lesson_classes_are_learned_within_two_minutes(tmp_path: Path) -> None:
-    progress = toy.toy_training(toy.ClassLosses(toy.toy_vit()), tmp_path)
+    progress = toy.toy_training(toy.PictureLearner(toy.toy_vit()), tmp_path)
     assert progress.log[-1]["accuracy"] > 0.9 and progress.seconds < 120
 
 

@@ -1,4 +1,4 @@
-"""The `workbench` command: opens the lessons, looks into checkpoints, trains and evaluates.
+"""The `workbench` command: opens the lessons, looks into checkpoints.
 
 Everything heavy is imported where it is used, so that `workbench --help` answers at once.
 """
@@ -12,7 +12,6 @@ import shutil
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +21,6 @@ FIRST_LESSON = "00_start_here.ipynb"
 LESSONS_FOLDER = "workbench-lessons"
 COPIED = ".copied.json"  # in that folder: the SHA-256 of every lesson as it was copied
 
-# `workbench train KIND` and `workbench evaluate KIND`: a module here has the functions
-# add_train_arguments(parser), train(arguments), add_evaluate_arguments(parser), evaluate(arguments).
-RECIPES = {"image": "workbench.training.image"}
-
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command; without `arguments` it reads those of the process.
@@ -34,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        options = _parser(arguments).parse_args(arguments)
+        options = _parser().parse_args(arguments)
         options.run(options)
     except (ValueError, OSError) as error:
         print(f"workbench: {error}", file=sys.stderr)
@@ -43,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(130) from None
 
 
-def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="workbench",
         description="See inside BERT and ViT. Without a command it opens the lessons in JupyterLab.",
@@ -60,17 +55,6 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     info = commands.add_parser("info", help="what is installed here, or what is inside a checkpoint")
     info.add_argument("model", nargs="?", metavar="MODEL", help="a folder, an .npz file or a Hub id")
     info.set_defaults(run=print_info)
-
-    for command in ("train", "evaluate"):
-        kinds = commands.add_parser(command, help=f"{command} a model").add_subparsers(
-            title="models", metavar="MODEL", required=True
-        )
-        for kind, module_name in RECIPES.items():
-            recipe = kinds.add_parser(kind, help=f"{command} a {kind} model")
-            if list(arguments[:2]) == [command, kind]:  # only then: importing a recipe imports torch
-                module = import_module(module_name)
-                getattr(module, f"add_{command}_arguments")(recipe)
-                recipe.set_defaults(run=getattr(module, command))
     return parser
 
 

@@ -1,16 +1,27 @@
 """Converts a data kit once into layouts that `datasets.load_dataset` reads: `python convert_kit.py KIT OUT`.
 
 A set of texts is a folder, a split a file in it: OUT/texts/SET/train.jsonl, and others that are only scored.
+Pictures are OUT/pictures/SPLIT/CLASS/FILE, as imagefolder has it; OUT/masks has some with a mask each.
 What a row is split by, and so never in both: documents by their title, questions by article or passage, pairs
 by the group of sentences that were made from each other, sentences by their text.
 """
 
 import argparse
+import csv
 import hashlib
+import io
 import json
 import lzma
+import zipfile
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
 
 from workbench.training.text_learner import split_documents
 
@@ -182,9 +193,227 @@ def convert_texts(kit: Path, out: Path) -> None:
                 print(f"{name} {split}: {len(rows):,} rows")
 
 
+# --- pictures ------------------------------------------------------------------------------------
+
+ELSE = "something else"
+TRAIN, VALIDATION, TEST = "train", "validation", "test"  # TEST: of sources, or kinds, that are not in TRAIN
+WHOLE = [0.0, 0.0, 1.0, 1.0]  # the box of a thing where none is known
+NEAR_COPY = 0.9  # the correlation of two miniatures from which on two pictures are near copies
+
+# Folders of the kit that make a class, and kinds, told by the beginning of a file's name, which go before
+# their folder. All others are something else.
+CLASSES = {
+    "ape or monkey": "ape",
+    "bear": "bear caltech101_panda",
+    "bird": "bird",
+    "boat": "boat",
+    "bottle": "bottle glass_bottle",
+    "bridge": "bridge",
+    "building": "building church house tower n04486054",  # a triumphal arch
+    "bus": "bus",
+    "butterfly": "butterfly caltech101_butterfly",
+    "car": "car",
+    "cat": "cat",
+    "chair": "chair",
+    "clock or watch": "clock watch",
+    "cup or teapot": "cup teapot",
+    "dog": "dog english_springer",
+    "elephant": "elephant caltech101_elephant",
+    "fish": "fish tench caltech101_bass",
+    "flower": "flower",
+    # a plate, guacamole, mashed potato, meat loaf, potpie
+    "food": "bread ice_cream pizza n07579787 n07583066 n07711569 n07871810 n07875152",
+    "frog": "frog",
+    "fruit": "fruit",
+    # hog, ox, bison, bighorn, gazelle, dromedary
+    "hoofed animal": "giraffe horse n02395406 n02403003 n02410509 n02415577 n02423022 n02437312 "
+    "caltech101_gerenuk caltech101_llama caltech101_okapi caltech101_rhino",
+    "insect": "insect n02231487",  # a stick insect
+    "keyboard": "keyboard",
+    "lamp": "lamp",
+    "landscape": "mountain water_side",
+    "musical instrument": "french_horn instrument",
+    "other mammal": "mammal",
+    "reptile": "crocodile snake",
+    "sea animal": "sea_animal",
+    "shoe": "shoe",
+    ELSE: "caltech101_gramophone",
+    "spider": "spider",
+    "table": "table",
+    "teddy bear": "teddy_bear",
+    "train": "train",
+    "truck or tractor": "garbage_truck tractor truck",
+    "vegetable": "vegetable",
+    "wild cat": "big_cat wild_cat",
+}
+CLASS_OF = {name: label for label, names in CLASSES.items() for name in names.split()}
+# Left out, since they show something of a class and are none: salamander, slug, cliff dwelling, police van,
+# spider web, coral reef, acorn.
+LEFT_OUT = ["n01629819", "n01945685", "n03042490", "n03977966", "n04275548", "n09256479", "n12267677"]
+# A class of which a whole source is held out, so that one sees whether its style gives the class away.
+HELD_OUT_SOURCES = {
+    "bottle": {"trashnet"},
+    "boat": {"caltech101"},
+    "building": {"caltech101"},
+    "butterfly": {"caltech101"},
+    "cat": {"pets"},
+    "chair": {"caltech101"},
+    "dog": {"pets"},
+    "elephant": {"pets", "caltech101"},
+    "flower": {"caltech101"},
+    "insect": {"caltech101"},
+    "lamp": {"caltech101"},
+    "wild cat": {"caltech101"},
+}
+# Kinds of something else that are held out: what is unknown has to be told without having seen its like.
+# Academic gown, apron, kimono, poncho and vestment, all worn; barrel, binoculars, cannon, frying pan, parking
+# meter, sewing machine, torch.
+HELD_OUT_KINDS = [
+    "caltech101_gramophone",
+    "n02669723",
+    "n02730930",
+    "n03617480",
+    "n03980874",
+    "n04532106",
+    "n02795169",
+    "n02841315",
+    "n02950826",
+    "n03400231",
+    "n03891332",
+    "n04179913",
+    "n04456115",
+]
+ZIPS = ("everyday", "imagenette", "pets", "tiny_imagenet", "tiny_other", "flower_photos")
+
+
+@dataclass
+class Picture:
+    """A picture of the kit: its part, class, source, file name, bytes, and its 16 x 16 miniature."""
+
+    part: str
+    label: str
+    source: str
+    name: str
+    data: bytes
+    miniature: np.ndarray
+
+
+def convert_pictures(kit: Path, out: Path) -> None:
+    """Writes `out`/pictures/PART/CLASS/FILE with metadata.jsonl (source, and the thing's box where there is
+    one), and `out`/masks/PART with a column of masks. Near copies between parts are left out.
+
+    Raises:
+        FileNotFoundError: a file of the kit is not there.
+    """
+    boxes, masks = read_boxes(kit / "images"), list(read_masks(kit / "images"))
+    pictures = [picture for name in ZIPS for picture in read_zip(kit / "images" / f"{name}.zip")]
+    masked = [picture for picture, _ in masks if picture.part == VALIDATION]
+    train = [picture for picture in pictures if picture.part == TRAIN]
+    train = without_near_copies(train, masked)
+    kept = train + without_near_copies([p for p in pictures if p.part != TRAIN], train)
+    rows = defaultdict(list)
+    for picture in kept:
+        name = f"{picture.label}/{picture.source}-{picture.name}"
+        write(out / "pictures" / picture.part / name, picture.data)
+        box = boxes.get(Path(picture.name).stem, WHOLE)
+        row = {"file_name": name, "label": picture.label, "source": picture.source, "box": box}
+        rows[picture.part].append(row)
+    for part, lines in rows.items():
+        write_lines(out / "pictures" / part / "metadata.jsonl", lines)
+    rows.clear()
+    for picture, mask in masks:
+        write(out / "masks" / picture.part / picture.name, picture.data)
+        write(out / "masks" / picture.part / f"mask-{picture.name}", mask)
+        rows[picture.part].append({"file_name": picture.name, "mask_file_name": f"mask-{picture.name}"})
+    for part, lines in rows.items():
+        write_lines(out / "masks" / part / "metadata.jsonl", lines)
+    print(f"{len(kept):,} pictures; {len(pictures) - len(kept):,} near copies were left out.")
+
+
+def read_zip(file: Path) -> Iterator[Picture]:
+    """The pictures of a zip of the kit, in their parts and classes; those that show two are left out."""
+    with zipfile.ZipFile(file) as archive:
+        for member in sorted(archive.namelist()):
+            if not member.endswith(".webp"):
+                continue
+            part, folder, name = member.split("/")[-3:]
+            kind = name.split("_image_")[0] if "_image_" in name else name.split("_")[0]
+            if kind in LEFT_OUT:
+                continue
+            label = CLASS_OF.get(kind) or CLASS_OF.get(folder, ELSE)
+            # everyday.zip holds several collections, named at the beginning of the file's name.
+            source = name.split("_")[0] if file.stem == "everyday" else file.stem
+            if source in HELD_OUT_SOURCES.get(label, ()) or kind in HELD_OUT_KINDS:
+                part = TEST
+            data = archive.read(member)
+            yield Picture({"val": VALIDATION}.get(part, part), label, source, name, data, miniature_of(data))
+
+
+def read_masks(images: Path) -> Iterator[tuple[Picture, bytes]]:
+    """Pictures of animals and their masks: 255 on the animal, 128 at its border."""
+    with zipfile.ZipFile(images / "masks_pets300.zip") as archive:
+        for line in archive.read("masks_pets300/meta.jsonl").splitlines():
+            row = json.loads(line)
+            data = archive.read(f"masks_pets300/images/{row['file']}")
+            part = {"val": VALIDATION}.get(row["everyday_clean_split"], TRAIN)
+            mask = io.BytesIO()
+            Image.open(io.BytesIO(archive.read(f"masks_pets300/masks/{row['mask']}"))).save(
+                mask, "webp", lossless=True
+            )
+            name = Path(row["file"]).with_suffix(".webp").name
+            yield Picture(part, row["label"], "oxford", name, data, miniature_of(data)), mask.getvalue()
+
+
+def read_boxes(images: Path) -> dict[str, list[float]]:
+    """The box of a thing (left, top, right, bottom; 0 to 1) by a picture's name without its ending."""
+    lines = (images / "caltech101_boxes.csv").read_text().splitlines()
+    return {
+        f"caltech101_{row['class']}_{Path(row['path']).stem}": [
+            float(row[side]) for side in ("x1", "y1", "x2", "y2")
+        ]
+        for row in csv.DictReader(lines)
+    }
+
+
+def miniature_of(data: bytes) -> np.ndarray:
+    """(3, 16, 16) of mean 0 and length 1, half precision; a picture of one colour is all zeros."""
+    small = Image.open(io.BytesIO(data)).convert("RGB").resize((16, 16), Image.Resampling.BOX)
+    values = np.asarray(small, np.float32).transpose(2, 0, 1)
+    values -= values.mean()
+    return (values / max(1.0, np.linalg.norm(values))).astype(np.float16)
+
+
+def without_near_copies(pictures: list[Picture], others: list[Picture]) -> list[Picture]:
+    """Leaves out the pictures that are near copies, or mirrored ones, of others."""
+    if not pictures or not others:
+        return pictures
+
+    def flat(values: np.ndarray) -> Tensor:
+        return torch.from_numpy(values.astype(np.float32)).flatten(1)
+
+    those = np.stack([other.miniature for other in others])
+    those = torch.cat([flat(those), flat(those[..., ::-1])]).T
+    parts = flat(np.stack([picture.miniature for picture in pictures])).split(512)
+    copies = torch.cat([(part @ those).amax(1) > NEAR_COPY for part in parts])
+    return [picture for picture, copy in zip(pictures, copies.tolist(), strict=True) if not copy]
+
+
+def write(file: Path, data: bytes) -> None:
+    """Writes a file, and its folder first."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(data)
+
+
+def write_lines(file: Path, rows: list[dict]) -> None:
+    """Writes rows as JSON lines."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("kit", type=Path, help="the folder of the data kit")
-    parser.add_argument("out", type=Path, help="gets the folder texts")
+    parser.add_argument("out", type=Path, help="gets the folders texts, pictures and masks")
     options = parser.parse_args()
     convert_texts(options.kit, options.out / "texts")
+    convert_pictures(options.kit, options.out)

@@ -10,14 +10,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
-from workbench.encoder import MODEL_LOCK, initialize
+from workbench.encoder import MODEL_LOCK
 from workbench.image import ImageSource, load_image, prepare_image
 from workbench.training import loop
-from workbench.training.image import DRAWS, augment, points
 from workbench.training.lessons import copy_without_heads, train_and_look
-from workbench.training.pictures import find_pictures
+from workbench.training.picture_learner import DRAWS, PictureLearner, new_head, points
 from workbench.training.toy_pictures import LABELS, draw_pictures
 from workbench.vit import ViT
 
@@ -39,35 +38,14 @@ class PictureLesson:
     mistakes: list[tuple[Image.Image, str, str]] = field(default_factory=list)
 
 
-class HeadLosses(nn.Module):
-    """Cross entropy of the new head on pictures that are cropped, turned and recoloured at each step."""
-
-    names, weights, unit = ("class",), (1.0,), "pictures"
-
-    def __init__(self, vit: ViT) -> None:
-        super().__init__()
-        self.vit = vit
-        mean, std = vit.preprocessing.mean, vit.preprocessing.std
-        self.register_buffer("mean", torch.tensor(mean)[:, None, None], persistent=False)
-        self.register_buffer("std", torch.tensor(std)[:, None, None], persistent=False)
-
-    def forward(
-        self, pixels: Tensor, targets: Tensor, draws: Tensor, points: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """(batch, 3, height, width) of uint8 and classes -> sum of the losses and how many; both (1,)."""
-        pictures = (augment(pixels, draws, points) + 1) / 2
-        logits = self.vit.logits(self.vit((pictures - self.mean) / self.std)[-1]).float()
-        loss = F.cross_entropy(logits, targets, reduction="sum")
-        return loss[None], torch.full((1,), float(len(targets)), device=logits.device)
-
-    def size(self, batch: loop.Batch) -> int:
-        """Pictures in a batch."""
-        return len(batch["targets"])
-
-
 def read_folders(folder: str | Path) -> list[LabelledPicture]:
     """Pictures in folders that are named after their classes; `ValueError` if there are none."""
-    return [(load_image(picture.open()), picture.label) for picture in find_pictures(folder)]
+    kinds = Image.registered_extensions()
+    files = [file for file in sorted(Path(folder).rglob("*")) if file.suffix.lower() in kinds]
+    found = [file for file in files if file.parent != Path(folder) and not file.name.startswith(".")]
+    if not found:
+        raise ValueError(f"{folder} holds no pictures in folders named after their classes.")
+    return [(load_image(file), file.parent.name) for file in found]
 
 
 def draw_shapes(count: int = 48, seed: int = 0, side: int = 96) -> list[LabelledPicture]:
@@ -110,17 +88,6 @@ def split_pictures(pictures: Sequence[LabelledPicture], seed: int = 0) -> tuple[
     return sorted(set(range(len(pictures))) - held_out), sorted(held_out)
 
 
-def new_head(vit: ViT, labels: Sequence[str], frozen: bool) -> ViT:
-    """A copy of a ViT with an untrained head for other classes; the original stays as it is."""
-    fresh = copy_without_heads(vit, frozen)
-    config = vit.config
-    size = config.representation_size or config.hidden_size
-    fresh.heads.extend(nn.Linear(size, len(labels)) for _ in range(config.num_head_tokens))
-    fresh.heads.apply(initialize).to(vit.device)
-    fresh.labels, fresh.name = tuple(labels), f"{vit.name} with a new head"
-    return fresh
-
-
 def fine_tune_pictures(
     vit: ViT,
     pictures: Sequence[LabelledPicture],
@@ -156,8 +123,8 @@ def fine_tune_pictures(
     pixels = torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2)
     prepared = torch.cat([prepare_image(image, vit.preprocessing) for image in images])
     with MODEL_LOCK:
-        torch.manual_seed(seed)  # of the new head
-        fresh = new_head(vit, labels, frozen)
+        fresh = new_head(copy_without_heads(vit, frozen), labels)
+        fresh.name = f"{vit.name} with a new head"
     result = PictureLesson(fresh)
 
     def batch_at(step: int, *_: int) -> loop.Batch:
@@ -185,7 +152,7 @@ def fine_tune_pictures(
             watch(line)
 
     train_and_look(
-        HeadLosses(fresh),
+        PictureLearner(fresh),
         batch_at,
         look,
         learning_rate=RATES["frozen" if frozen else "fine-tuned"],

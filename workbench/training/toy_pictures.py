@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from workbench.attention import record_attention
 from workbench.checkpoint import save_checkpoint
 from workbench.training import loop
-from workbench.training.image import accuracy, new_vit, scores
+from workbench.training.picture_learner import PictureLearner, new_vit, picture_logits, prepare_pixels
 from workbench.vit import ViT, split_patches
 
 SHAPES = ("square", "triangle", "cross")
@@ -102,31 +102,6 @@ def toy_vit(hidden_size: int = 64, layers: int = 3, size: int = 24, patch: int =
     return vit
 
 
-def numbers(pixels: Tensor) -> Tensor:
-    """Pixels of uint8 as the model takes them, -1 to 1."""
-    return pixels.float() / 127.5 - 1
-
-
-class ClassLosses(nn.Module):
-    """Cross entropy of the classes."""
-
-    unit, names, weights = "pictures", ("class",), (1.0,)
-
-    def __init__(self, vit: ViT) -> None:
-        super().__init__()
-        self.vit = vit
-
-    def forward(self, pixels: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """The sum of the losses, and how many were summed; both (1,)."""
-        logits = self.vit.logits(self.vit(numbers(pixels))[-1]).float()
-        loss = F.cross_entropy(logits, targets, reduction="sum")
-        return loss[None], loss.new_full((1,), len(targets))
-
-    def size(self, batch: loop.Batch) -> int:
-        """Pictures in a batch."""
-        return len(batch["pixels"])
-
-
 class MaskedPatches(nn.Module):
     """Half of the patches are chosen, and the mean colour of each is guessed (ViT, appendix B.1.2). Of these,
     80 % become a learned mask, 10 % another patch of the picture, and 10 % stay: BERT's rule."""
@@ -150,7 +125,7 @@ class MaskedPatches(nn.Module):
         """
         prefix, patch = self.vit.config.num_prefix_tokens, self.vit.config.patch_size
         grid = pixels.shape[-2] // patch, pixels.shape[-1] // patch
-        embedded = self.vit.embeddings(numbers(pixels))
+        embedded = self.vit.embeddings(prepare_pixels(self.vit, pixels))
         places = self.vit.embeddings.positions(grid)[:, self.vit.config.num_prefix_positions :]
         patches = embedded[:, prefix:] - places  # a place is known, what is there is not
         swapped = patches.gather(1, others[..., None].expand_as(patches))
@@ -215,7 +190,7 @@ def looked_at(vit: ViT, pixels: Tensor) -> np.ndarray:
     """Pictures whose patches are the darker the less the class token looks at them in the last layer (mean
     of the heads): (count, 3, height, width) of uint8 -> (count, height, width, 3) of uint8."""
     with record_attention(vit) as attention:
-        vit(numbers(pixels).to(vit.device))
+        vit(prepare_pixels(vit, pixels.to(vit.device)))
     weights = attention[len(attention) - 1].mean(1)[:, 0, vit.config.num_prefix_tokens :].float().cpu()
     weights = (weights / weights.amax(-1, keepdim=True)).unflatten(-1, vit.config.grid)
     light = F.interpolate(weights[:, None], scale_factor=vit.config.patch_size)
@@ -226,7 +201,7 @@ def looked_at(vit: ViT, pixels: Tensor) -> np.ndarray:
 
 
 def toy_training(
-    learner: ClassLosses | MaskedPatches,
+    learner: PictureLearner | MaskedPatches,
     folder: Path,
     *,
     steps: int = 300,
@@ -266,7 +241,8 @@ def toy_training(
     def evaluate() -> dict[str, float]:
         look()
         if not masked:
-            return {"accuracy": accuracy(scores(vit, pixels.numpy()), targets)}
+            right = picture_logits(vit, pixels).argmax(-1) == targets
+            return {"accuracy": float(right.float().mean())}
         right = []
         for start in range(0, 480, 60):
             part = {name: rows[start : start + 60].to(vit.device) for name, rows in held_out.items()}
@@ -299,7 +275,7 @@ def main() -> None:
     options = parser.parse_args()
     team = loop.processes()
     vit = toy_vit(seed=options.seed)
-    learner = (MaskedPatches if options.masked else ClassLosses)(vit)
+    learner = (MaskedPatches if options.masked else PictureLearner)(vit)
     progress = toy_training(learner, options.out, steps=options.steps, seed=options.seed)
     if team.is_main_process:
         save_checkpoint(vit, options.out / "checkpoint")

