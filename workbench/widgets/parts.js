@@ -83,7 +83,7 @@ export const typedText = (field) => field.value.toWellFormed?.() ?? field.value;
 
 // A labelled field for a text; each change is sent. While Python is busy, Jupyter keeps the last one back.
 export function textField({ get, send }, trait, label, kind = "") {
-  const area = element("textarea.text", { rows: 2, spellcheck: "false" });
+  const area = element("textarea.text", { rows: 2, spellcheck: "false", dir: "auto" });
   area.addEventListener("input", () => send({ [trait]: typedText(area) }));
   area.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && !event.shiftKey) event.preventDefault();
@@ -196,7 +196,7 @@ export function refill(group, children) {
 //   text; kind: its class, "special" for what is no button; pressed; title; style: { "--shade": "40%" };
 //   above, below: more nodes over and under the text.
 export function chips(label, click, point = () => {}) {
-  const node = element("div.chips", { role: "group", "aria-label": label });
+  const node = element("div.chips", { role: "group", "aria-label": label, dir: "auto" });
   const settle = roving(node);
   const at = (event) => [...node.children].indexOf(event.target.closest("button.chip"));
   node.addEventListener("click", (event) => at(event) >= 0 && click(at(event)));
