@@ -201,6 +201,13 @@ def test_odd_texts_are_read(bert: wb.Bert, question: str, passage: str, said: st
     assert view["before"] + "".join(gap + text for gap, text in view["tokens"]) + view["after"] == passage
 
 
+def test_pieces_of_one_character_do_not_repeat_it() -> None:
+    passage = "한국 is Korea"
+    view = SpanExtraction(wb.load_bert(device="cpu"), "What is it?", passage).view
+    assert [text for _, text in view["tokens"]] == ["한", "", "", "국", "", "", "is", "Korea"]
+    assert "".join(gap + text for gap, text in view["tokens"]) == passage
+
+
 def test_missing_head_and_wrong_options(bert: wb.Bert) -> None:
     with pytest.raises(ValueError, match="no head 'span'.*mlm"):
         SpanExtraction(our_bert("mlm"), QUESTION, PASSAGE)

@@ -29,8 +29,8 @@ def test_answers_are_the_models_own_and_can_be_pinned(span):
         "print(*[a.text for a in wb.answer_question(bert, P[0][1], P[0][0]).answers], sep='|')"
     )
     assert rows.all_text_contents() == said.split("|")
-    span.after(span.root.locator(".answers .candidate").nth(1).click)
-    assert span.root.locator(".answers .candidate").nth(1).get_attribute("aria-pressed") == "true"
+    span.after(span.root.locator(".answers .bar").nth(1).click)
+    assert span.root.locator(".answers .bar").nth(1).get_attribute("aria-pressed") == "true"
     marked = "".join(span.root.locator(".piece.answer > span").all_text_contents())
     assert marked == rows.nth(1).text_content().replace(" ", "") or not marked  # none: "no answer"
     span.after(
@@ -61,7 +61,7 @@ def test_a_word_shows_its_vector(span):
     span.page.keyboard.press("ArrowRight")
     span.after(lambda: span.page.keyboard.press("Enter"))
     assert vectors.locator(".sum").all_text_contents() != first
-    assert vectors.locator("canvas").evaluate(HAS_INK)
+    assert vectors.locator("canvas").first.evaluate(HAS_INK)
     assert "chosen" in pieces.nth(6).get_attribute("class")
 
 

@@ -100,7 +100,8 @@ class SpanExtraction(TextWidget):
     def _look(self) -> None:
         """What is on the screen of one window; `view` holds
 
-        tokens: [text between, text] of each word piece of the passage; before, after: the rest of it;
+        tokens: [text between, text] of each word piece of the passage, where only the first of a
+        character's pieces has a text; before, after: the rest of it;
         answer, chosen: indices of tokens; map: first and last token of the map; window, windows;
         no_answer, best: scores; no_answer_probability; answered; dots: S.T and E.T of the chosen token,
         bias: of both; asked: the question that this answers.
@@ -121,7 +122,7 @@ class SpanExtraction(TextWidget):
         weight, bias = head.weight.detach().float().cpu(), head.bias.detach().float().cpu()
         self.view = {
             "tokens": [
-                [self._text[end : token.start], self._text[token.start : token.end]]
+                [self._text[end : token.start], self._text[max(end, token.start) : token.end]]
                 for end, token in zip(ends, tokens, strict=False)
             ],
             "before": self._text[: tokens[0].start],
