@@ -21,7 +21,7 @@ def first_widget(lesson, name: str) -> Widget:
 
 
 def value(widget: Widget, row: int = 0) -> str:
-    return widget.root.locator(".result .value, .bar .value").nth(row).text_content()
+    return widget.root.locator(".bar .value").nth(row).text_content()
 
 
 def test_next_sentence_by_mouse(lesson):
@@ -93,9 +93,9 @@ def test_the_game_by_keyboard(lesson):
 def test_sentence_pair_edit_one_word(lesson):
     widget = first_widget(lesson, PAIRS)
     page = widget.page
-    assert widget.root.locator(".classes .result").count() == 3
+    assert widget.root.locator(".classes .bar").count() == 3
     assert widget.root.locator("canvas").evaluate(HAS_INK)
-    word = widget.root.locator("button.pair-word.second", has_text=re.compile("^music$"))
+    word = widget.root.locator("button.chip.second", has_text=re.compile("^music$"))
     word.click()
     assert word.get_attribute("aria-pressed") == "true"
     assert "music →" in widget.root.locator(".note", has_text="The strongest lines").text_content()
@@ -106,7 +106,7 @@ def test_sentence_pair_edit_one_word(lesson):
         page.keyboard.type(letter)
         page.wait_for_timeout(150)
     widget.lesson.wait(
-        lambda: widget.root.locator("button.pair-word.second", has_text="noise").count() == 1, "the new word"
+        lambda: widget.root.locator("button.chip.second", has_text="noise").count() == 1, "the new word"
     )
     before = widget.lesson.python(
         "from workbench.widgets import SentencePair\n"
@@ -114,7 +114,7 @@ def test_sentence_pair_edit_one_word(lesson):
         "'A woman is playing the guitar on a stage.', 'A woman is making music.')])"
     )
     ticks = [
-        round(float(re.search(r"left: ([\d.]+)%", style).group(1)) / 0.995, 1)
+        round(float(re.search(r"left: ([\d.]+)%", style).group(1)) / 0.99, 1)
         for style in widget.root.locator(".before").evaluate_all("t => t.map(e => e.getAttribute('style'))")
     ]
     wanted = [float(number) for number in before.strip("[]").split(", ")]
@@ -125,7 +125,7 @@ def test_sentence_pair_edit_one_word(lesson):
 def test_sentence_pair_keys_direction_and_errors(lesson):
     widget = first_widget(lesson, PAIRS)
     page = widget.page
-    words = widget.root.locator("button.pair-word:not(.second)")
+    words = widget.root.locator("button.chip:not(.second)")
     words.first.focus()
     page.keyboard.press("ArrowRight")
     assert page.evaluate("document.activeElement.textContent") == words.nth(1).text_content()
@@ -139,7 +139,7 @@ def test_sentence_pair_keys_direction_and_errors(lesson):
     field = widget.root.locator("textarea").nth(1)
     widget.after(lambda: field.fill(" "))
     assert "empty" in widget.root.locator(".error").text_content()
-    assert widget.root.locator(".classes .result").count() == 3
+    assert widget.root.locator(".classes .bar").count() == 3
     widget.after(lambda: widget.root.locator("select.examples").select_option("9"))
     assert widget.root.locator(".error").text_content() == ""
     assert field.input_value() == "A white cat is chasing a black dog."
@@ -178,7 +178,7 @@ def test_saved_page_stands_alone(lesson, browser, tmp_path, name):
     alone.page.goto(page.as_uri())
     widget = alone.widget()
     assert "Coffee for one." in widget.root.locator("textarea").nth(1).input_value()
-    assert widget.root.locator(".result .value, .bar .value").first.text_content()
+    assert widget.root.locator(".bar .value").first.text_content()
     widget.button("Swap").click()
     assert "saved view" in widget.root.locator(".error").text_content()
     assert accessibility_faults(alone) == [] and alone.faults == []

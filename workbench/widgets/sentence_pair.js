@@ -1,223 +1,188 @@
-// SentencePair: draws what Python computed and reports clicks. See sentence_pair.py for the traits.
+// SentencePair: two texts, the bars of their classes, and lines between words that look at each other. See
+// sentence_pair.py for the traits.
 
-import { select } from "./parts.js";
-import { element, frame, listen, percent, readFloat16, sender } from "./shared.js";
-import { exampleMenu, numbered, penOf, resultBar, reuse, roam, textField } from "./two_texts.js";
+import {
+  attentionOf,
+  bar,
+  button,
+  chips,
+  choice,
+  exampleMenu,
+  inkOf,
+  note,
+  penOf,
+  textField,
+} from "./parts.js";
+import { element, frame, percent, readFloat16 } from "./shared.js";
+
+const SIDES = ["premise", "hypothesis"];
+const MOST_LINES = 150;
+const HELP =
+  "Point at a word to see its lines only, click to pin it. What is missing to 100 % goes to the word's own " +
+  "sentence, [CLS] and [SEP].";
 
 function render({ model, el }) {
-  const { content, ask, stop, root } = frame(model, el, "sentence-pair");
-  const { send, message } = sender(model, ask);
+  const view = frame(model, el, "sentence-pair");
+  const { content, root, get, set, send, message, show } = view;
   let hovered = -1; // the word under the mouse or with the focus: its lines are previewed
+
+  // --- the texts and the answer
   const fields = [
-    textField(model, send, "premise", "Premise: what is known", "first"),
-    textField(model, send, "hypothesis", "Hypothesis: what is claimed", "second"),
+    textField(view, "premise", "Premise: what is known", "first"),
+    textField(view, "hypothesis", "Hypothesis: what is claimed", "second"),
   ];
-  const plain = (text, click, options = {}) =>
-    element("button", { class: "plain", type: "button", onclick: click, ...options }, text);
-
-  // Ticks stay at the answer before the first key, until the field is left.
   for (const { area } of fields) {
-    const editing = (on) => () => {
-      if (model.saved) return;
-      model.set("editing", on);
-      model.save_changes();
-    };
-    area.addEventListener("focus", editing(true));
-    area.addEventListener("blur", editing(false));
+    // Ticks stay at the answer before the first key, until the field is left.
+    area.addEventListener("focus", () => set({ editing: true }));
+    area.addEventListener("blur", () => set({ editing: false }));
   }
+  const remark = element("p.remark", { role: "status" });
+  const bars = element("div", { role: "status", "aria-label": "Probability of each class" });
+  const tick = note();
 
-  const remark = element("p", { class: "remark", role: "status" });
-  const bars = element("div", {
-    class: "classes",
-    role: "status",
-    "aria-label": "Probability of each class",
+  // --- whose attention
+  const ways = { hypothesis: "hypothesis looks at premise", premise: "premise looks at hypothesis" };
+  const direction = choice("Whose attention", ways, (way) => send({ direction: way }));
+  const attention = attentionOf(view, "Attention: layer");
+  const edit = button("Edit this word", editWord);
+
+  // --- the words and their lines
+  const rows = SIDES.map((name, side) => {
+    const label = `Words of the ${name}: Enter pins the lines of a word, arrow keys move`;
+    const row = chips(
+      label,
+      (at) => pin(wordsOf(side)[at].index),
+      (at) => point(wordsOf(side)[at]),
+    );
+    row.node.addEventListener("scroll", drawLines);
+    return row;
   });
-  const tick = element("p", { class: "note" });
-  const directions = Object.entries({
-    hypothesis: "hypothesis looks at premise",
-    premise: "premise looks at hypothesis",
-  }).map(([value, text]) => plain(text, () => send({ direction: value }), { "data-value": value }));
-  const [layerField, layer] = select("Attention: layer", numbered(model.get("layers")), (value) =>
-    send({ attention_layer: +value }),
-  );
-  const [headField, head] = select("head", [[-1, "mean"], ...numbered(model.get("heads"))], (value) =>
-    send({ attention_head: +value }),
-  );
-  const edit = plain("Edit this word", editWord);
-  const lines = element("canvas", { class: "pair-lines", "aria-hidden": "true" });
-  const rows = ["premise", "hypothesis"].map((name) =>
-    element("div", {
-      class: "pair-words",
-      role: "group",
-      "aria-label": `Words of the ${name}: Enter pins the lines of a word, arrow keys move`,
-      onscroll: () => drawLines(),
-    }),
-  );
-  const walks = rows.map((row) => roam(row, () => [...row.children]));
-  const box = element("div", { class: "pair-box" }, ...rows, lines);
-  const says = element("p", { class: "note", role: "status" });
-
+  const lines = element("canvas", { "aria-hidden": "true" });
+  const says = element("p.note", { role: "status" });
   content.append(
-    element("div", { class: "texts" }, ...fields.map((field) => field.node)),
+    element("div.columns", ...fields.map((field) => field.node)),
     element(
-      "div",
-      { class: "bar-row tools" },
-      exampleMenu(model, message, "Pick a pair …"),
-      plain("Swap", () => message({ do: "swap" })),
+      "div.bar-row",
+      exampleMenu(view, "Pick a pair …"),
+      button("Swap", () => message({ do: "swap" })),
     ),
     remark,
-    element("div", { class: "panel" }, bars, tick),
-    element(
-      "div",
-      { class: "bar-row tools" },
-      element("span", { class: "group", role: "group", "aria-label": "Whose attention" }, ...directions),
-      element("span", { class: "group" }, layerField, headField),
-      edit,
-    ),
-    box,
+    element("div.part.classes", bars, tick),
+    element("div.bar-row", direction.node, attention.node, edit),
+    element("div.linked", ...rows.map((row) => row.node), lines),
     says,
   );
 
-  const wordsOf = (side) =>
-    model
-      .get("words")
-      .map((word, index) => [word, index])
-      .filter(([word]) => word.segment === side && !word.special);
+  // The words of one side, with their numbers in `words` and their buttons.
+  function wordsOf(side) {
+    const all = get("words").map((word, index) => ({ ...word, index }));
+    const own = all.filter((word) => word.segment === side && !word.special);
+    return own.map((word, at) => ({ ...word, chip: rows[side].node.children[at] }));
+  }
 
-  function pin(index) {
-    model.set("pinned", model.get("pinned") === index ? -1 : index);
-    model.save_changes(); // nothing to wait for: only the view changes
-    draw();
+  const pin = (index) => set({ pinned: get("pinned") === index ? -1 : index });
+
+  function point(word) {
+    hovered = word?.index ?? -1;
+    drawLines();
   }
 
   // Puts the cursor on the pinned word in its field.
   function editWord() {
-    const pinned = model.get("pinned");
-    const side = model.get("words")[pinned].segment;
+    const side = get("words")[get("pinned")].segment;
     const { area } = fields[side];
-    let at = 0;
-    for (const [word, index] of wordsOf(side)) {
-      at = area.value.indexOf(word.text, at);
-      if (index === pinned) break;
-      at += word.text.length;
+    let end = 0;
+    for (const { text, index } of wordsOf(side)) {
+      const start = area.value.indexOf(text, end);
+      end = start + text.length;
+      if (index !== get("pinned")) continue;
+      area.focus();
+      area.setSelectionRange(start, end);
     }
-    area.focus();
-    area.setSelectionRange(at, at + model.get("words")[pinned].text.length);
+  }
+
+  // --- drawing
+  function drawBars() {
+    const classes = get("classes");
+    const best = (column) => classes.reduce((a, b) => (b[column] > a[column] ? b : a))[0];
+    const differs = ([, now, before]) => Math.abs(now - before) > 0.0005;
+    const barOf = (one) => {
+      const [name, now, before] = one;
+      const row = bar(name, now, { before: differs(one) ? before : null });
+      row.classList.toggle("best", name === best(1));
+      return row;
+    };
+    bars.replaceChildren(...classes.map(barOf));
+    const flipped = best(1) === best(2) ? "" : `It flipped: from ${best(2)} to ${best(1)}. `;
+    tick.textContent = classes.some(differs) ? `${flipped}The ticks show the bars before the edit.` : "";
   }
 
   function drawWords() {
-    const all = model.get("words");
-    rows.forEach((row, side) => {
-      const show = (index) => ((hovered = index), drawLines());
-      reuse(
-        row,
-        wordsOf(side),
-        () => {
-          const chip = element("button", { class: "pair-word", type: "button" });
-          const own = () => +chip.dataset.index;
-          for (const [name, index] of [
-            ["mouseenter", own],
-            ["focus", own],
-            ["mouseleave", () => -1],
-            ["blur", () => -1],
-          ])
-            chip.addEventListener(name, () => show(index()));
-          chip.addEventListener("click", () => pin(own()));
-          return chip;
-        },
-        (chip, [word, index]) => {
-          chip.dataset.index = index;
-          chip.textContent = word.text;
-          chip.classList.toggle("second", side === 1);
-          chip.setAttribute("aria-pressed", index === model.get("pinned"));
-        },
-      );
-      walks[side]();
-    });
-    if (model.get("pinned") >= all.length) hovered = -1;
+    for (const [side, row] of rows.entries()) {
+      const kind = ["first", "second"][side];
+      const itemOf = ({ text, index }) => ({ text, kind, pressed: index === get("pinned") });
+      row.draw(wordsOf(side).map(itemOf));
+    }
+    if (hovered >= get("words").length) hovered = -1;
   }
 
-  // Lines between the words; those of the word under the mouse, or of the pinned one, if there is one.
-  function drawLines() {
-    const looking = model.get("direction") === "premise" ? 0 : 1;
+  // Who looks at whom and how much, the strongest first; of one word only, if one is shown.
+  function linksOf(shown) {
+    const looking = SIDES.indexOf(get("direction"));
     const [from, to] = [wordsOf(looking), wordsOf(1 - looking)];
-    const weights = readFloat16(model.get("weights"), to.length);
-    const shown = hovered >= 0 ? hovered : model.get("pinned");
-    const area = box.getBoundingClientRect();
-    const pen = penOf(lines, area.width, area.height);
-    pen.strokeStyle = getComputedStyle(edit).getPropertyValue("--accent-ink");
-    const point = (side, place) => {
-      const at = rows[side].children[place].getBoundingClientRect();
-      return [at.left + at.width / 2 - area.left, (side ? at.top : at.bottom) - area.top];
-    };
-    const found = [];
-    weights.forEach((row, i) =>
-      row.forEach((weight, j) => {
-        if (shown < 0 || from[i][1] === shown || to[j][1] === shown) found.push([weight, i, j]);
-      }),
+    const links = readFloat16(get("weights"), to.length).flatMap((row, i) =>
+      row.map((weight, j) => ({ weight, from: from[i], to: to[j] })),
     );
-    found.sort((a, b) => b[0] - a[0]);
-    const strongest = Math.max(found[0]?.[0] ?? 0, 1e-9);
-    for (const chip of [...rows[0].children, ...rows[1].children]) chip.style.setProperty("--shade", "0%");
-    for (const [weight, i, j] of found.slice(0, 150).reverse()) {
+    const own = links.filter((link) => [link.from.index, link.to.index].includes(shown));
+    return (shown < 0 ? links : own).sort((a, b) => b.weight - a.weight);
+  }
+
+  function drawLines() {
+    const shown = hovered >= 0 ? hovered : get("pinned");
+    const links = linksOf(shown);
+    const strongest = links[0]?.weight || 1e-9;
+    const pen = penOf(lines);
+    pen.strokeStyle = inkOf(root)("--accent-ink");
+    for (const { node } of rows) for (const chip of node.children) chip.style.setProperty("--shade", "0%");
+    for (const { weight, from, to } of links.slice(0, MOST_LINES).reverse()) {
       const share = weight / strongest;
       if (share < 0.05) continue;
-      const [x, y] = point(looking, i);
-      const [toX, toY] = point(1 - looking, j);
-      pen.globalAlpha = 0.1 + 0.85 * share;
-      pen.lineWidth = 0.5 + 4 * share;
-      pen.beginPath();
-      pen.moveTo(x, y);
-      pen.bezierCurveTo(x, (y + toY) / 2, toX, (y + toY) / 2, toX, toY);
-      pen.stroke();
-      const other = from[i][1] === shown ? rows[1 - looking].children[j] : rows[looking].children[i];
-      if (shown >= 0) other.style.setProperty("--shade", `${Math.round(60 * share)}%`);
+      drawLine(pen, share, from, to);
+      const other = from.index === shown ? to : from;
+      if (shown >= 0) other.chip.style.setProperty("--shade", `${Math.round(60 * share)}%`);
     }
-    const named = ([weight, i, j]) => `${from[i][0].text} → ${to[j][0].text} ${percent(weight)}`;
-    says.textContent =
-      `${shown >= 0 ? "The strongest lines of this word" : "The strongest lines"}: ${found.slice(0, 3).map(named).join(" · ")}. ` +
-      "Point at a word to see its lines only, click to pin it. What is missing to 100 % goes to the word's own sentence, [CLS] and [SEP].";
+    const named = ({ weight, from, to }) => `${from.text} → ${to.text} ${percent(weight)}`;
+    const which = shown >= 0 ? "The strongest lines of this word" : "The strongest lines";
+    says.textContent = `${which}: ${links.slice(0, 3).map(named).join(" · ")}. ${HELP}`;
+  }
+
+  // A curve from the edge of one word to that of the other, between the two rows.
+  function drawLine(pen, share, from, to) {
+    const area = lines.getBoundingClientRect();
+    const [start, end] = [from, to].map(({ chip, segment }) => {
+      const { left, width, top, bottom } = chip.getBoundingClientRect();
+      return { x: left + width / 2 - area.left, y: (segment ? top : bottom) - area.top };
+    });
+    const middle = (start.y + end.y) / 2;
+    pen.globalAlpha = 0.1 + 0.85 * share;
+    pen.lineWidth = 0.5 + 4 * share;
+    pen.beginPath();
+    pen.moveTo(start.x, start.y);
+    pen.bezierCurveTo(start.x, middle, end.x, middle, end.x, end.y);
+    pen.stroke();
   }
 
   function draw() {
-    for (const field of fields) field.update();
-    remark.textContent = model.get("note");
-    const classes = model.get("classes");
-    const best = (column) => classes.reduce((a, b) => (b[column] > a[column] ? b : a))[0];
-    bars.replaceChildren(
-      ...classes.map(([label, now, before]) =>
-        resultBar(label, now, before, label === best(1) ? "best" : ""),
-      ),
-    );
-    const changed = classes.some(([, now, before]) => Math.abs(now - before) > 0.0005);
-    tick.textContent = !changed
-      ? ""
-      : best(1) !== best(2)
-        ? `It flipped: from ${best(2)} to ${best(1)}. The ticks show the bars before the edit.`
-        : "The ticks show the bars before the edit.";
-    for (const button of directions)
-      button.setAttribute("aria-pressed", button.dataset.value === model.get("direction"));
-    const count = model.get("layers");
-    layer.value =
-      model.get("attention_layer") >= 0 && model.get("attention_layer") < count
-        ? model.get("attention_layer")
-        : count - 1;
-    head.value = model.get("attention_head");
-    edit.disabled = model.get("pinned") < 0;
+    for (const field of fields) field.draw();
+    remark.textContent = get("note");
+    drawBars();
+    direction.draw(get("direction"));
+    attention.draw();
+    edit.disabled = get("pinned") < 0;
     drawWords();
     drawLines();
-    root.dataset.revision = model.get("revision"); // tests wait for it
   }
-
-  const undo = listen(model, ["revision", "pinned"], draw);
-  const watch = new ResizeObserver(() => drawLines());
-  watch.observe(box);
-  draw();
-  return () => {
-    undo();
-    stop();
-    watch.disconnect();
-  };
+  return show(draw, { traits: ["pinned"], resized: drawLines });
 }
 
 export default { render };
