@@ -49,6 +49,14 @@ def test_the_map_shown_large_is_the_heads_own(bert: Bert) -> None:
     np.testing.assert_allclose(thumbnails[3, 7] / 255, maps[3, 7] / maps[3, 7].max(), atol=3e-3)
 
 
+def test_what_is_not_there_is_not_named(bert: Bert) -> None:
+    widget = AttentionExplorer(bert, TEXT, layer=100, head=12, query=99, key=99)
+    assert (widget.layer, widget.head, widget.query, widget.key) == (5, -1, -1, -1)
+    np.testing.assert_allclose(large(widget), maps_of(bert, TEXT).numpy()[5].mean(0), atol=3e-3)
+    widget.layer = -3
+    assert widget.layer == 5 and widget.error == ""
+
+
 def test_what_the_switches_leave_out_is_zero(bert: Bert) -> None:
     widget = AttentionExplorer(bert, "A cat sat.", "It was red.", layer=1, head=3, hide_special=True)
     special = np.array([kind == "special" for _, _, kind in widget.tokens])

@@ -30,7 +30,7 @@ TYPING = {  # the widget, and the field to type in
     "SentenceClassifier": (f"SentenceClassifier(bert, {TEXT!r})", "textarea"),
     "TokenTagger": (f"TokenTagger(bert, {TEXT!r})", "textarea"),
     "SpanExtraction": (f"SpanExtraction(bert, {SECOND!r}, {FIRST!r})", "textarea"),
-    "AttentionExplorer": (f"AttentionExplorer(bert, {TEXT + ' [MASK]'!r})", "input[type=text]"),
+    "AttentionExplorer": (f"AttentionExplorer(bert, {TEXT + ' [MASK]'!r})", "textarea"),
 }
 CLICKING = {  # the widget, and what to click
     "MaskedFilling": "button.chip",
@@ -126,7 +126,7 @@ def test_bert_base_with_512_tokens(lesson):
     print(f"\nBERT-base, {count:.0f} tokens: {size:,.0f} bytes; forward pass {forward:.0f} ms, then")
     print(f"{made:.0f} ms to make the widget and {shown(opened):.0f} ms to show it")
     widget = opened.widget(1)
-    thumbs, large = (widget.root.locator(f"canvas.{name}").first for name in ("thumbs", "large"))
+    thumbs, large = (widget.root.locator(f"canvas.{name}").first for name in ("head-grid", "large"))
     area = thumbs.bounding_box()
     size = (area["width"] - 18) / 12
     cells = [divmod(at, 12) for at in range(1, 61)]

@@ -25,17 +25,17 @@ def pixels(widget) -> str:
 
 def place(widget, layer: int, head: int) -> dict[str, float]:
     """Where a head's thumbnail is on its canvas, both counted from 1."""
-    box = widget.root.locator("canvas.thumbs").bounding_box()
+    box = widget.root.locator("canvas.head-grid").bounding_box()
     size = (box["width"] - 18) / 12
     return {"x": 18 + size * (head - 0.5), "y": 18 + size * (layer - 0.5)}
 
 
 def test_hover_previews_click_pins_and_keys_do_the_same(explorer):
-    thumbs, title = explorer.root.locator("canvas.thumbs"), explorer.root.locator(".explorer-title")
+    thumbs, title = explorer.root.locator("canvas.head-grid"), explorer.root.locator(".one h4")
     assert title.text_content() == "Layer 1, head 1" and thumbs.evaluate(HAS_INK)
     before = pixels(explorer)
     thumbs.hover(position=place(explorer, 4, 7))
-    assert "layer 4, head 7" in explorer.root.locator(".explorer-left .told").text_content()
+    assert "layer 4, head 7" in explorer.root.locator(".heads .told").text_content()
     assert pixels(explorer) != before and title.text_content() == "Layer 1, head 1"
     explorer.page.mouse.move(0, 0)
     assert pixels(explorer) == before
@@ -51,8 +51,8 @@ def test_hover_previews_click_pins_and_keys_do_the_same(explorer):
 
 def test_a_pinned_pair_is_explained_and_views_filter(explorer):
     explorer.after(lambda: explorer.root.get_by_label("looks").select_option("3"))
-    explorer.after(lambda: explorer.root.locator(".explorer-right select").last.select_option("6"))
-    steps = explorer.root.locator(".explorer-steps")
+    explorer.after(lambda: explorer.root.locator(".one select").last.select_option("6"))
+    steps = explorer.root.locator(".steps")
     assert "How “bank” comes to look at “river”" in steps.text_content()
     assert steps.locator(".strip").count() == 3
     lines = pixels(explorer)
@@ -69,19 +69,19 @@ def test_a_pinned_pair_is_explained_and_views_filter(explorer):
 
 def test_heads_are_switched_off_and_tried(explorer):
     explorer.button("switch it off").click()
-    explorer.after(lambda: explorer.root.locator("canvas.thumbs").click(position=place(explorer, 6, 4)))
-    assert "1 of 72 heads are off" in explorer.root.locator(".explorer-answers").text_content()
+    explorer.after(lambda: explorer.root.locator("canvas.head-grid").click(position=place(explorer, 6, 4)))
+    assert "1 of 72 heads are off" in explorer.root.locator(".answers").text_content()
     assert explorer.root.locator(".before").count() >= 3
     explorer.after(explorer.button("All heads on").click)
     assert explorer.root.locator(".before").count() == 0
     explorer.after(explorer.button("Try each head off").click)
-    explorer.root.locator("canvas.thumbs").hover(position=place(explorer, 6, 8))
-    assert "without it the answer" in explorer.root.locator(".explorer-left .told").text_content()
+    explorer.root.locator("canvas.head-grid").hover(position=place(explorer, 6, 8))
+    assert "without it the answer" in explorer.root.locator(".heads .told").text_content()
 
 
 def test_nothing_waits_for_an_answer_that_never_comes(explorer):
     explorer.button("matrix").click()
-    explorer.root.locator("canvas.thumbs").click(position=place(explorer, 1, 1))  # it is shown already
+    explorer.root.locator("canvas.head-grid").click(position=place(explorer, 1, 1))  # it is shown already
     explorer.button("All heads on").click()
     explorer.page.wait_for_timeout(500)
     assert "waiting" not in explorer.root.get_attribute("class")
@@ -98,7 +98,7 @@ def test_texts_are_typed_and_errors_keep_what_was_there(explorer):
     explorer.after(lambda: (second.fill("And more."), second.press("Enter")))
     explorer.after(lambda: explorer.root.get_by_label("segments").select_option("first to second"))
     cells = explorer.page.locator(".jp-Cell").count()
-    explorer.root.locator("canvas.thumbs").focus()
+    explorer.root.locator("canvas.head-grid").focus()
     explorer.page.keyboard.press("d")
     explorer.page.keyboard.press("d")
     assert explorer.page.locator(".jp-Cell").count() == cells
@@ -143,7 +143,7 @@ def test_saved_page_stands_alone(explorer, browser, tmp_path):
     alone.page.goto(page.as_uri())
     widget = alone.widget()
     assert widget.root.locator("canvas.large").first.evaluate(HAS_INK)
-    widget.root.locator("canvas.thumbs").click(position=place(widget, 2, 2))
+    widget.root.locator("canvas.head-grid").click(position=place(widget, 2, 2))
     assert "saved view" in widget.root.locator(".error").text_content()
     assert accessibility_faults(alone) == [] and alone.faults == []
     context.close()

@@ -1,679 +1,501 @@
-// AttentionExplorer: draws maps that Python computed and reports clicks. See attention_explorer.py for the traits.
+// AttentionExplorer: all heads of all layers as small maps, one of them large, the answer, and how one
+// weight comes about. See attention_explorer.py for the traits.
 
-import { select, typedText } from "./parts.js";
-import { element, frame, listen, percent, readFloat16, sender } from "./shared.js";
+import {
+  bar,
+  button,
+  choice,
+  headGrid,
+  inkOf,
+  note,
+  outline,
+  penOf,
+  pixels,
+  rgbOf,
+  select,
+  slider,
+  textField,
+} from "./parts.js";
+import { element, fixed, frame, percent, range, readFloat16, within } from "./shared.js";
 
-function render({ model, el }) {
-  const { content, ask, stop, root } = frame(model, el, "attention-explorer");
-  const patches = () => model.get("grid").length > 0;
-  const { send, message } = sender(model, ask);
-  let clicks = "show"; // what a click on a thumbnail does: "show", "mean" or "off"
-  let hovered = null; // [layer, head] under the mouse: previewed
-  let looking = -1; // token under the mouse
-  let cursor = [model.get("layer"), Math.max(0, model.get("head"))]; // moved by arrow keys
+const LINE = 17; // pixels of a token's line
+const HELP =
+  "Each small map is a head: its rows look, its columns are looked at. Move over one to preview it, click " +
+  "to pin it; then point at a token on the left.";
 
-  // --- what is read
-  const texts = ["text", "second"].map((name) => {
-    const label = { text: "Text", second: "Second text (optional)" }[name];
-    const field = element("input", { type: "text", class: "wide", spellcheck: "false" });
-    field.addEventListener("input", () => send({ [name]: typedText(field) }));
-    return [element("label", { class: "field wide" }, label, field), field, name];
+// Lists of heads, or of [layer, head] pairs.
+const has = (list, item) => list.some((one) => String(one) === String(item));
+const toggled = (list, item) => (has(list, item) ? list.filter((one) => !has([one], item)) : [...list, item]);
+
+// --- maps: { tokens, weight(from, to), picture() }, a picture has one pixel for each weight
+
+// The accent colour, more or less opaque, for weights of 8 bits.
+function shadesOf(root) {
+  const color = rgbOf(inkOf(root)("--accent"));
+  return range(256).map((level) => [...color, Math.sqrt(255 * level)]);
+}
+
+// A map as Python sends it, 8 bits for a weight and a scale for each row.
+function mapOf(root, tokens, bytes, scaleBytes) {
+  const count = tokens.length;
+  const scales = readFloat16(scaleBytes, 1).flat();
+  const most = Math.max(...scales);
+  const picture = () => {
+    const shades = shadesOf(root);
+    const level = (at) => Math.round((bytes.getUint8(at) * scales[Math.floor(at / count)]) / most);
+    return pixels(count, count, (at) => shades[level(at)]);
+  };
+  const weight = (from, to) => (bytes.getUint8(from * count + to) / 255) * scales[from];
+  return { tokens, weight, picture };
+}
+
+// The thumbnails, as coarse as they are. Their pictures change with input and theme, not with each click.
+function thumbnailsOf({ root, get }) {
+  let drawn = {};
+  return ([layer, head]) => {
+    const [bytes, side, tokens] = ["thumbnails", "side", "tokens"].map(get);
+    const color = inkOf(root)("--accent");
+    const number = layer * get("heads") + head;
+    const level = (at) => bytes.getUint8(number * side * side + at);
+    const cell = (token) => Math.floor((token * side) / tokens.length);
+    const picture = () => {
+      if (drawn.bytes !== bytes || drawn.color !== color) {
+        drawn = { bytes, color, shades: shadesOf(root), pictures: [] };
+      }
+      drawn.pictures[number] ??= pixels(side, side, (at) => drawn.shades[level(at)]);
+      return drawn.pictures[number];
+    };
+    return { tokens, weight: (from, to) => level(cell(from) * side + cell(to)) / 255, picture };
+  };
+}
+
+// --- all heads
+
+function headsOf({ root, get, send, message }, thumbnailOf, preview) {
+  const [layers, heads] = [get("layers"), get("heads")];
+  const ink = inkOf(root);
+  let clicks = "show";
+  let effects = []; // what the answer loses without each head, by layer, once that was tried
+  let strongest = 1; // of them
+
+  const ways = { show: "show it", mean: "add it to the mean", off: "switch it off" };
+  const modes = choice("A click on a head:", ways, (way) => {
+    clicks = way;
+    modes.draw(clicks);
   });
-  const inputs = element("div", { class: "explorer-inputs" }, ...texts.map(([label]) => label));
+  const told = element("p.note.told", { "aria-live": "polite" });
+  const all = button("Try each head off", () => message({ do: "all heads" }));
+  const allOn = button("All heads on", () => send({ off: [] }));
+  const cursor = [get("layer"), Math.max(0, get("head"))];
+  const grid = headGrid({ layers, heads, cursor, paint, hover, choose });
+  const label = { "aria-label": "All heads of all layers" };
+  const node = element("section.heads", label, modes.node, grid.canvas, told, element("p.group", all, allOn));
 
-  // --- thumbnails
-  const numbers = (count) => [...Array(count).keys()];
-  const modes = Object.entries({ show: "show it", mean: "add it to the mean", off: "switch it off" }).map(
-    ([value, text]) =>
-      element(
-        "button",
-        {
-          class: "plain",
-          type: "button",
-          "data-mode": value,
-          onclick: () => ((clicks = value), drawModes()),
-        },
-        text,
-      ),
-  );
-  const thumbs = element("canvas", {
-    class: "thumbs",
-    tabindex: 0,
-    role: "group",
-    onmousemove: (event) => hover(cellAt(event)),
-    onmouseleave: () => hover(null),
-    onclick: (event) => (root.focus?.(), act(cellAt(event))),
-    onkeydown: move,
-  });
-  const told = element("p", { class: "note told", "aria-live": "polite" });
-  const all = element(
-    "button",
-    { class: "plain", type: "button", onclick: () => message({ do: "all heads" }) },
-    "Try each head off",
-  );
-  const allOn = element(
-    "button",
-    { class: "plain", type: "button", onclick: () => send({ off: [] }) },
-    "All heads on",
-  );
-  const left = element(
-    "section",
-    { class: "explorer-left", "aria-label": "All heads of all layers" },
-    element(
-      "p",
-      { class: "group note", role: "group", "aria-label": "What a click on a head does" },
-      "A click on a head: ",
-      ...modes,
-    ),
-    thumbs,
-    told,
-    element("p", { class: "group" }, all, allOn),
-  );
-
-  // --- the map shown large
-  const views = Object.entries({ lines: patches() ? "picture" : "lines", matrix: "matrix" }).map(
-    ([value, text]) =>
-      element(
-        "button",
-        { class: "plain", type: "button", "data-view": value, onclick: () => look(value) },
-        text,
-      ),
-  );
-  const mean = element(
-    "button",
-    { class: "plain", type: "button", onclick: () => send({ head: model.get("head") < 0 ? cursor[1] : -1 }) },
-    "mean of heads",
-  );
-  const special = element(
-    "button",
-    { class: "plain", type: "button", onclick: () => send({ hide_special: !model.get("hide_special") }) },
-    patches() ? "hide class token" : "hide [CLS] and [SEP]",
-  );
-  const mass = element("input", {
-    type: "range",
-    min: 0.1,
-    max: 1,
-    step: 0.05,
-    "aria-label": "Share of each row's attention that is shown",
-    oninput: () => send({ mass: +mass.value }),
-  });
-  const massText = element("output", {});
-  const [pairField, pair] = select(
-    "segments",
-    ["all", "first to second", "second to first"].map((name) => [name, name]),
-    (value) => send({ pair: value }),
-  );
-  const compare = element(
-    "button",
-    { class: "plain", type: "button", onclick: () => message({ do: "compare" }) },
-    "Keep to compare",
-  );
-  const title = element("h4", { class: "explorer-title" });
-  const large = element("canvas", {
-    class: "large",
-    tabindex: -1,
-    onmousemove: (event) => point(event, false),
-    onmouseleave: () => ((looking = -1), drawLarge()),
-    onclick: (event) => point(event, true),
-  });
-  const scroll = element("div", { class: "explorer-scroll" }, large);
-  const other = element("canvas", { class: "large" });
-  const otherBox = element(
-    "figure",
-    { class: "explorer-scroll" },
-    element("figcaption", { class: "note" }),
-    other,
-  );
-  const tip = element("p", { class: "note told", "aria-live": "polite" });
-  const [queryField, query] = select("looks", [], (value) => send({ query: +value }));
-  const [keyField, key] = select("at", [], (value) => send({ key: +value }));
-  const right = element(
-    "section",
-    { class: "explorer-right", "aria-label": "One map, large" },
-    title,
-    element("p", { class: "group" }, ...views, mean, special, pairField),
-    element(
-      "p",
-      { class: "group" },
-      element("label", { class: "field" }, "show what makes up", mass, massText),
-      compare,
-    ),
-    element("div", { class: "explorer-maps" }, scroll, otherBox),
-    tip,
-    element("p", { class: "group" }, queryField, keyField),
-  );
-
-  // --- the answer, and the pinned pair step by step
-  const [taskField, task] = select("Answer of", [], (value) => send({ task: value }));
-  const answers = element("div", { class: "explorer-answers" });
-  const answer = element(
-    "section",
-    { class: "explorer-answer", "aria-label": "The model's answer" },
-    element("p", { class: "group" }, taskField),
-    answers,
-  );
-  const steps = element("section", { class: "explorer-steps", "aria-label": "How this weight comes about" });
-  content.append(
-    element(
-      "p",
-      { class: "note" },
-      "Each small map is a head: its rows look, its columns are looked at. Move over one to preview it, click to pin it; then point at a token on the left.",
-    ),
-    inputs,
-    element("div", { class: "explorer" }, left, right),
-    answer,
-    steps,
-  );
-
-  function look(view) {
-    // nothing to wait for: only the view changes
-    model.set("view", view);
-    model.save_changes();
+  // --- what a head says and does
+  function describe([layer, head]) {
+    const off = has(get("off"), [layer, head]) ? ", switched off" : "";
+    const effect = effects[layer]?.[head];
+    const name = `layer ${layer + 1}, head ${head + 1}${off}`;
+    if (effect === undefined) return name;
+    return `${name}; without it the answer ${effect >= 0 ? "loses" : "gains"} ${percent(Math.abs(effect))}`;
   }
 
-  // --- thumbnails: geometry, clicks, keys
-  const gap = 3,
-    edge = 18;
-  const cell = () =>
-    Math.max(14, Math.min(40, Math.floor((left.clientWidth - edge) / model.get("heads")) - gap));
-  function cellAt(event) {
-    const area = thumbs.getBoundingClientRect();
-    const at = (place) => Math.floor((place - edge) / (cell() + gap));
-    const [layer, head] = [at(event.clientY - area.top), at(event.clientX - area.left)];
-    return layer >= 0 && head >= 0 && layer < model.get("layers") && head < model.get("heads")
-      ? [layer, head]
-      : null;
-  }
-  const same = (one, two) => one && two && one[0] === two[0] && one[1] === two[1];
   function hover(place) {
-    if (same(place, hovered) || (!place && !hovered)) return;
-    hovered = place;
-    tell(place);
-    drawLarge();
+    told.textContent = place ? describe(place) : "";
+    preview(place);
   }
-  function tell(place) {
-    if (!place) return (told.textContent = "");
-    const [layer, head] = place;
-    const effect = effects()?.[layer]?.[head];
-    const off = isOff(place) ? ", switched off" : "";
-    const loss =
-      effect === undefined
-        ? ""
-        : `; without it the answer ${effect >= 0 ? "loses" : "gains"} ${percent(Math.abs(effect))}`;
-    told.textContent = `layer ${layer + 1}, head ${head + 1}${off}${loss}`;
-  }
-  const isOff = (place) => model.get("off").some((one) => same(one, place));
-  const effects = () =>
-    model.get("effects").byteLength ? readFloat16(model.get("effects"), model.get("heads")) : null;
-  function act(place) {
-    if (!place) return;
-    cursor = place;
-    const [layer, head] = place;
-    if (clicks === "off")
-      send({
-        off: isOff(place)
-          ? model.get("off").filter((one) => !same(one, place))
-          : [...model.get("off"), place],
-      });
-    else if (clicks === "mean") {
-      const before = model.get("layer") === layer ? model.get("chosen") : [];
-      send({
-        layer,
-        head: -1,
-        chosen: before.includes(head)
-          ? before.filter((one) => one !== head)
-          : [...before, head].sort((a, b) => a - b),
-      });
-    } else {
-      send({ layer, head });
-    }
-  }
-  function move(event) {
-    const step = { ArrowRight: [0, 1], ArrowLeft: [0, -1], ArrowDown: [1, 0], ArrowUp: [-1, 0] }[event.key];
-    if (event.key === "Enter" || event.key === " ") {
-      event.preventDefault();
-      return act(cursor);
-    }
-    if (!step) return;
-    event.preventDefault();
-    const within = (value, count) => Math.min(count - 1, Math.max(0, value));
-    cursor = [
-      within(cursor[0] + step[0], model.get("layers")),
-      within(cursor[1] + step[1], model.get("heads")),
-    ];
-    tell(cursor);
-    drawThumbs();
+
+  function choose([layer, head]) {
+    preview(null);
+    if (clicks === "show") send({ layer, head });
+    if (clicks === "off") send({ off: toggled(get("off"), [layer, head]) });
+    if (clicks !== "mean") return;
+    const before = get("layer") === layer ? get("chosen") : [];
+    send({ layer, head: -1, chosen: toggled(before, head).sort((a, b) => a - b) });
   }
 
   // --- drawing
-  const color = (name) => getComputedStyle(root).getPropertyValue(name).trim();
-  function pen(canvas, width, height) {
-    const scale = window.devicePixelRatio || 1;
-    canvas.width = width * scale;
-    canvas.height = height * scale;
-    canvas.style.width = `${width}px`;
-    canvas.style.height = `${height}px`;
-    const pen = canvas.getContext("2d");
-    pen.scale(scale, scale);
-    return pen;
-  }
-  const ink = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
-  function rgb(name) {
-    // a theme colour as numbers
-    ink.fillStyle = color(name);
-    ink.fillRect(0, 0, 1, 1);
-    return [...ink.getImageData(0, 0, 1, 1).data];
-  }
-  function picture(values, rows, columns) {
-    // values 0..1 as an image of the accent colour, more or less opaque
-    const image = new ImageData(columns, rows);
-    const [red, green, blue] = rgb("--accent");
-    const cells = new Uint32Array(image.data.buffer);
-    const opaque = (blue << 16) | (green << 8) | red;
-    for (let at = 0; at < rows * columns; at += 1) cells[at] = ((255 * Math.sqrt(values[at])) << 24) | opaque;
-    const canvas = element("canvas", { width: columns, height: rows });
-    canvas.getContext("2d").putImageData(image, 0, 0);
-    return canvas;
-  }
-  function thumb(layer, head) {
-    const side = model.get("side");
-    const bytes = model.get("thumbnails");
-    const start = (layer * model.get("heads") + head) * side * side;
-    const values = new Float32Array(side * side);
-    for (let at = 0; at < values.length; at += 1) values[at] = bytes.getUint8(start + at) / 255;
-    return values;
-  }
-  let drawn = { pictures: [] }; // thumbnails change with the input and the theme, not with each click
-  function thumbPicture(layer, head) {
-    const [bytes, accent, side] = [model.get("thumbnails"), color("--accent"), model.get("side")];
-    if (drawn.bytes !== bytes || drawn.accent !== accent) drawn = { bytes, accent, pictures: [] };
-    return (drawn.pictures[layer * model.get("heads") + head] ??= picture(thumb(layer, head), side, side));
-  }
-  function drawThumbs() {
-    const size = cell();
-    const [layers, heads] = [model.get("layers"), model.get("heads")];
-    const draw = pen(thumbs, edge + heads * (size + gap), edge + layers * (size + gap));
-    draw.font = "11px system-ui, sans-serif";
-    draw.fillStyle = color("--muted");
-    draw.textAlign = "center";
-    numbers(heads).forEach((head) => draw.fillText(head + 1, edge + head * (size + gap) + size / 2, 12));
-    numbers(layers).forEach((layer) =>
-      draw.fillText(layer + 1, 7, edge + layer * (size + gap) + size / 2 + 4),
-    );
-    const found = effects();
-    const most = found ? Math.max(...found.flat().map(Math.abs), 1e-9) : 1;
-    const chosen = model.get("chosen");
-    draw.imageSmoothingEnabled = false;
-    for (const layer of numbers(layers))
-      for (const head of numbers(heads)) {
-        const [x, y] = [edge + head * (size + gap), edge + layer * (size + gap)];
-        if (found) {
-          draw.globalAlpha = Math.abs(found[layer][head]) / most;
-          draw.fillStyle = color(found[layer][head] >= 0 ? "--random" : "--keep");
-          draw.fillRect(x - 1.5, y - 1.5, size + 3, size + 3);
-          draw.globalAlpha = 1;
-        }
-        draw.fillStyle = color("--soft");
-        draw.fillRect(x, y, size, size);
-        draw.drawImage(thumbPicture(layer, head), x, y, size, size);
-        const shown =
-          model.get("layer") === layer &&
-          (model.get("head") === head ||
-            (model.get("head") < 0 && (!chosen.length || chosen.includes(head))));
-        if (shown || (same(cursor, [layer, head]) && document.activeElement === thumbs)) {
-          draw.strokeStyle = color(shown ? "--ink" : "--accent");
-          draw.lineWidth = 2;
-          draw.strokeRect(x, y, size, size);
-        }
-        if (isOff([layer, head])) {
-          draw.strokeStyle = color("--bad");
-          draw.lineWidth = 2;
-          draw.beginPath();
-          draw.moveTo(x + 2, y + 2);
-          draw.lineTo(x + size - 2, y + size - 2);
-          draw.moveTo(x + size - 2, y + 2);
-          draw.lineTo(x + 2, y + size - 2);
-          draw.stroke();
-        }
-      }
-    thumbs.setAttribute(
-      "aria-label",
-      `${layers} layers of ${heads} heads. Arrow keys move, Enter chooses. Now: layer ${cursor[0] + 1}, head ${cursor[1] + 1}.`,
-    );
+  function paint(pen, layer, head, [x, y, size]) {
+    const area = [x, y, size, size];
+    const effect = effects[layer]?.[head];
+    if (effect !== undefined) {
+      pen.globalAlpha = Math.abs(effect) / strongest;
+      pen.fillStyle = ink(effect >= 0 ? "--random" : "--keep");
+      pen.fillRect(x - 1.5, y - 1.5, size + 3, size + 3);
+      pen.globalAlpha = 1;
+    }
+    pen.fillStyle = ink("--soft");
+    pen.fillRect(...area);
+    pen.drawImage(thumbnailOf([layer, head]).picture(), ...area);
+    const chosen = get("head") < 0 ? get("chosen") : [get("head")];
+    const shown = layer === get("layer") && (!chosen.length || chosen.includes(head));
+    if (shown) outline(pen, area, ink("--ink"));
+    if (has(get("off"), [layer, head])) cross(pen, area, ink("--bad"));
   }
 
-  // Rows of the map shown large; while a thumbnail is under the mouse, that one, as coarse as it is.
-  function map() {
-    const count = model.get("tokens").length;
-    if (hovered) {
-      const [side, values] = [model.get("side"), thumb(...hovered)];
-      const at = (token) => Math.min(side - 1, Math.floor((token * side) / count));
-      return (from, to) => values[at(from) * side + at(to)];
-    }
-    const bytes = model.get("matrix");
-    const scales = readFloat16(model.get("scales"), 1);
-    return (from, to) => (bytes.getUint8(from * count + to) / 255) * (scales[from]?.[0] ?? 0);
-  }
-  function drawLarge() {
-    drawMap(large, map(), model.get("tokens"), model.get("view"), true);
-    const kept = model.get("compared");
-    otherBox.hidden = !kept.tokens;
-    otherBox.style.display = kept.tokens ? "" : "none";
-    if (!kept.tokens) return;
-    otherBox.querySelector("figcaption").textContent = `kept: ${kept.title}`;
-    const [bytes, count] = [model.get("compared_matrix"), kept.tokens.length];
-    const scales = readFloat16(model.get("compared_scales"), 1);
-    drawMap(
-      other,
-      (from, to) => (bytes.getUint8(from * count + to) / 255) * scales[from][0],
-      kept.tokens,
-      "matrix",
-      false,
-    );
-  }
-  const row = 17; // pixels of a token's line
-  const labels = (count, own) => (own && count <= 30 && !patches() ? 84 : 0); // room for tokens beside the matrix
-  function drawMap(canvas, weight, tokens, view, own) {
-    const count = tokens.length;
-    const room = Math.max(200, (own ? scroll : otherBox).clientWidth - 4);
-    const from = looking >= 0 ? looking : model.get("query");
-    canvas.dataset.view = view;
-    if (view === "matrix") {
-      const margin = labels(count, own);
-      const size = Math.min(room, 440 + margin) - margin;
-      const draw = pen(canvas, size + margin, size + margin);
-      const values = new Float32Array(count * count);
-      for (let at = 0, from = 0; from < count; from += 1)
-        for (let to = 0; to < count; to += 1, at += 1) values[at] = weight(from, to);
-      const most = values.reduce((a, b) => Math.max(a, b), 1e-9);
-      draw.fillStyle = color("--soft");
-      draw.fillRect(margin, margin, size, size);
-      draw.imageSmoothingEnabled = false;
-      draw.drawImage(
-        picture(
-          values.map((value) => value / most),
-          count,
-          count,
-        ),
-        margin,
-        margin,
-        size,
-        size,
-      );
-      draw.font = "12px system-ui, sans-serif";
-      draw.fillStyle = color("--muted");
-      draw.textAlign = "right";
-      if (margin)
-        tokens.forEach(([text], at) => {
-          const middle = margin + ((at + 0.5) * size) / count;
-          draw.fillText(text, margin - 5, middle + 4, margin - 6);
-          draw.save();
-          draw.translate(middle + 4, margin - 5);
-          draw.rotate(-Math.PI / 2);
-          draw.textAlign = "left";
-          draw.fillText(text, 0, 0, margin - 6);
-          draw.restore();
-        });
-      if (own && model.get("query") >= 0) {
-        draw.strokeStyle = color("--ink");
-        draw.strokeRect(margin, margin + (model.get("query") * size) / count, size, size / count);
-        if (model.get("key") >= 0)
-          draw.strokeRect(margin + (model.get("key") * size) / count, margin, size / count, size);
-      }
-      return;
-    }
-    if (patches()) return drawPatches(canvas, weight, tokens, Math.min(room, 440), from);
-    const width = Math.min(room, 520);
-    const draw = pen(canvas, width, count * row + 8);
-    const [leftEdge, rightEdge] = [width * 0.3, width * 0.7];
-    const y = (token) => token * row + 14;
-    const [muted, second, dark, line] = ["--muted", "--random", "--ink", "--accent-ink"].map(color);
-    tokens.forEach(([text, segment, kind], token) => {
-      draw.fillStyle = kind === "special" ? muted : segment ? second : dark;
-      for (const [side, x] of [
-        ["right", leftEdge - 8],
-        ["left", rightEdge + 8],
-      ]) {
-        draw.textAlign = side;
-        const strong = token === (side === "right" ? from : model.get("key"));
-        draw.font = `${strong ? "bold " : ""}13px system-ui, sans-serif`;
-        draw.fillText(text, x, y(token) + 4, width * 0.28);
-      }
-    });
-    const rows = from >= 0 ? [from] : count <= 60 ? numbers(count) : [];
-    if (!rows.length)
-      tip.textContent = "Many tokens: move over one on the left, or click it, to see what it looks at.";
-    for (const start of rows)
-      for (let end = 0; end < count; end += 1) {
-        const value = weight(start, end);
-        if (value < 0.01 && !(start === model.get("query") && end === model.get("key"))) continue;
-        const pinned = start === model.get("query") && end === model.get("key");
-        draw.strokeStyle = pinned ? second : line;
-        draw.globalAlpha = pinned ? 1 : Math.min(1, value);
-        draw.lineWidth = 0.5 + 3.5 * value + (pinned ? 1 : 0);
-        draw.beginPath();
-        draw.moveTo(leftEdge, y(start));
-        draw.lineTo(rightEdge, y(end));
-        draw.stroke();
-      }
-    draw.globalAlpha = 1;
-  }
-  const shown = new Image();
-  shown.onload = () => drawLarge();
-  function drawPatches(canvas, weight, tokens, size, from) {
-    const [rows, columns] = model.get("grid");
-    const height = (size * rows) / columns;
-    const draw = pen(canvas, size, height);
-    if (shown.complete && shown.naturalWidth) draw.drawImage(shown, 0, 0, size, height);
-    const extra = tokens.length - rows * columns;
-    const start = from >= 0 ? from : 0; // the class token, unless a patch is chosen
-    const values = Float32Array.from({ length: rows * columns }, (_, at) => weight(start, extra + at));
-    const most = values.reduce((a, b) => Math.max(a, b), 1e-9);
-    const [wide, high] = [size / columns, height / rows];
-    values.forEach((value, at) => {
-      // what is not looked at lies in the dark
-      draw.fillStyle = `rgb(0 0 0 / ${Math.round(82 * (1 - value / most))}%)`;
-      draw.fillRect((at % columns) * wide, Math.floor(at / columns) * high, wide, high);
-    });
-    if (start >= extra) {
-      draw.strokeStyle = "#fff";
-      draw.lineWidth = 2;
-      draw.strokeRect(
-        ((start - extra) % columns) * wide,
-        Math.floor((start - extra) / columns) * high,
-        wide,
-        high,
-      );
-    }
-  }
-  // The mouse over the large map: previews a token; a click pins it.
-  function point(event, click) {
-    const area = large.getBoundingClientRect();
-    const [x, y] = [event.clientX - area.left, event.clientY - area.top];
-    const tokens = model.get("tokens");
-    const count = tokens.length;
-    const clamp = (value) => Math.min(count - 1, Math.max(0, value));
-    const name = (token) => `“${tokens[token][0]}”`;
-    if (model.get("view") === "matrix") {
-      const margin = labels(count, true);
-      const at = (place, length) => clamp(Math.floor(((place - margin) / (length - margin)) * count));
-      const [from, to] = [at(y, area.height), at(x, area.width)];
-      tip.textContent = `${name(from)} looks at ${name(to)}: ${percent(map()(from, to))}`;
-      if (click) send({ query: from, key: to });
-      return;
-    }
-    if (patches()) {
-      const [rows, columns] = model.get("grid");
-      const place = Math.floor((y / area.height) * rows) * columns + Math.floor((x / area.width) * columns);
-      const token = clamp(count - rows * columns + place);
-      tip.textContent = `${name(model.get("query") < 0 ? 0 : model.get("query"))} looks at ${name(token)}: ${percent(map()(Math.max(0, model.get("query")), token))}`;
-      if (click) send({ query: model.get("query") === token ? -1 : token });
-      return;
-    }
-    const token = clamp(Math.floor(y / row));
-    const right = x > area.width / 2;
-    const pinned = right ? "key" : "query";
-    if (click) send({ [pinned]: model.get(pinned) === token ? -1 : token });
-    else if (!right && looking !== token) {
-      looking = token;
-      const best = numbers(count)
-        .map((to) => [map()(token, to), to])
-        .sort((a, b) => b[0] - a[0])
-        .slice(0, 3);
-      drawLarge();
-      tip.textContent = `${name(token)} looks at ${best.map(([value, to]) => `${name(to)} ${percent(value)}`).join(", ")}`;
-    }
-  }
+  const draw = () => {
+    effects = readFloat16(get("effects"), heads);
+    strongest = Math.max(...effects.flat().map(Math.abs), 1e-9);
+    all.disabled = !get("tasks").length;
+    modes.draw(clicks);
+    grid.draw();
+  };
+  const heard = (content) => {
+    const done = content["layers done"];
+    if (done) told.textContent = `${done} of ${layers} layers tried`;
+  };
+  return { node, draw, heard, grid };
+}
 
-  function drawModes() {
-    for (const button of modes) button.setAttribute("aria-pressed", String(button.dataset.mode === clicks));
-  }
-  function choices(control, names, value) {
-    const now = JSON.stringify(names);
-    if (control.names !== now)
-      control.replaceChildren(...names.map(([at, text]) => element("option", { value: at }, text)));
-    control.names = now;
+function cross(pen, [x, y, size], color) {
+  const [near, far] = [2, size - 2];
+  pen.strokeStyle = color;
+  pen.lineWidth = 2;
+  pen.beginPath();
+  pen.moveTo(x + near, y + near);
+  pen.lineTo(x + far, y + far);
+  pen.moveTo(x + far, y + near);
+  pen.lineTo(x + near, y + far);
+  pen.stroke();
+}
+
+// --- what is shown large, and how
+
+function controlsOf({ get, set, send, message }, patches, grid) {
+  const title = element("h4");
+  const views = { lines: patches ? "picture" : "lines", matrix: "matrix" };
+  const view = choice("Drawn as", views, (value) => set({ view: value })); // only the look changes
+  const mean = button("mean of heads", () => send({ head: get("head") < 0 ? grid.cursor()[1] : -1 }));
+  const hide = patches ? "hide class token" : "hide [CLS] and [SEP]";
+  const special = button(hide, () => send({ hide_special: !get("hide_special") }));
+  const pairs = ["all", "first to second", "second to first"];
+  const [pairField, pair] = select("segments", pairs, (value) => send({ pair: value }));
+  const share = "Share of each row's attention that is shown";
+  const mass = slider(share, [0.1, 1, 0.05], (value) => send({ mass: value }));
+  const written = element("output");
+  const compare = button("", () => message({ do: "compare" }));
+  const kept = element("label.field", "show what makes up", mass.node, written);
+  const nodes = [
+    title,
+    element("div.group", view.node, mean, special, pairField),
+    element("div.group", kept, compare),
+  ];
+
+  const draw = () => {
+    const [layer, head, chosen] = ["layer", "head", "chosen"].map(get);
+    const which = chosen.length ? `heads ${chosen.map((one) => one + 1).join(", ")}` : "all heads";
+    title.textContent = `Layer ${layer + 1}, ${head < 0 ? `mean of ${which}` : `head ${head + 1}`}`;
+    view.draw(get("view"));
+    mean.setAttribute("aria-pressed", head < 0);
+    special.setAttribute("aria-pressed", get("hide_special"));
+    pair.value = get("pair");
+    pairField.hidden = !get("tokens").some(([, segment]) => segment);
+    mass.draw(get("mass"));
+    written.textContent = `${Math.round(100 * get("mass"))} % of each row`;
+    compare.textContent = get("compared").tokens ? "Forget the kept map" : "Keep to compare";
+  };
+  return { nodes, draw };
+}
+
+// A menu whose options change: draw([[value, text], …], value).
+function menu(label, choose) {
+  const [node, control] = select(label, [], choose);
+  let known = "";
+  const draw = (options, value) => {
+    if (known !== String(options)) {
+      control.replaceChildren(...options.map(([at, text]) => element("option", { value: at }, text)));
+    }
+    known = String(options);
     control.value = value;
+  };
+  return { node, draw };
+}
+
+// --- the large map
+
+function largeOf({ root, get, send }, patches, thumbnailOf) {
+  const ink = inkOf(root);
+  const canvas = element("canvas.large", { tabindex: -1 });
+  const place = element("div.scroll", canvas);
+  const [otherTitle, other] = [element("figcaption.note"), element("canvas.large")];
+  const otherPlace = element("figure.scroll", otherTitle, other);
+  const tip = element("p.note.told", { "aria-live": "polite" });
+  const query = menu("looks", (value) => send({ query: +value }));
+  const key = menu("at", (value) => send({ key: +value }));
+  const nodes = [element("div.maps", place, otherPlace), tip, element("div.group", query.node, key.node)];
+  const image = new Image(); // what the ViT sees
+  let exact = null; // the map of what is chosen
+  let previewed = null; // that of a thumbnail, instead of it
+  let looking = -1; // the token under the mouse
+
+  const roomOf = (box) => Math.max(200, box.clientWidth - 4);
+  const margin = () => (get("tokens").length <= 30 && !patches ? 84 : 0); // for tokens beside the matrix
+
+  // --- the matrix: rows look, columns are looked at
+  function drawMatrix(where, map, room, edge = 0) {
+    const size = Math.min(room, 440 + edge) - edge;
+    const pen = penOf(where, size + edge, size + edge);
+    pen.fillStyle = ink("--soft");
+    pen.fillRect(edge, edge, size, size);
+    pen.imageSmoothingEnabled = false;
+    pen.drawImage(map.picture(), edge, edge, size, size);
+    return { pen, size };
   }
-  function drawAnswers() {
-    answer.style.display = model.get("tasks").length ? "" : "none";
-    all.disabled = !model.get("tasks").length;
-    choices(
-      task,
-      model.get("tasks").map((name) => [name, name]),
-      model.get("task"),
-    );
-    const off = model.get("off").length;
-    answers.replaceChildren(
-      ...model.get("answers").map(([label, now, before]) => {
-        const track = element(
-          "span",
-          { class: "track" },
-          element("div", { class: "fill", style: `width: ${100 * now}%` }),
-        );
-        if (off)
-          track.append(
-            element("span", {
-              class: "before",
-              style: `left: ${99 * before}%`,
-              title: `with all heads: ${percent(before)}`,
-            }),
-          );
-        return element(
-          "div",
-          { class: "candidate" },
-          element("span", { class: "word" }, label),
-          track,
-          element("span", { class: "value" }, percent(now)),
-        );
-      }),
-    );
-    if (off)
-      answers.append(
-        element(
-          "p",
-          { class: "note" },
-          `${off} of ${model.get("layers") * model.get("heads")} heads are off. The tick is the answer with all heads on.`,
-        ),
-      );
+
+  function drawOwnMatrix(map, room) {
+    const { pen, size } = drawMatrix(canvas, map, room, margin());
+    const start = (token) => margin() + (token * size) / map.tokens.length;
+    const step = size / map.tokens.length;
+    if (margin()) for (const [at, [text]] of map.tokens.entries()) writeToken(pen, text, start(at + 0.5));
+    if (get("query") < 0) return;
+    outline(pen, [margin(), start(get("query")), size, step], ink("--ink"), 1);
+    if (get("key") >= 0) outline(pen, [start(get("key")), margin(), step, size], ink("--ink"), 1);
   }
-  function drawSteps() {
-    const {
-      query: one,
-      key: two,
-      product,
-      score,
-      scaled,
-      exponential,
-      total,
-      probability,
-    } = model.get("steps");
-    steps.style.display = one ? "" : "none";
-    if (!one) return;
-    const tokens = model.get("tokens");
-    const most = Math.max(...one.concat(two, product).map(Math.abs), 1e-9);
-    const strip = (label, values) =>
-      element(
-        "div",
-        { class: "strip" },
-        element("span", { class: "note" }, label),
-        ...values.map((value) =>
-          element("i", {
-            title: value,
-            style: `--size: ${Math.round((100 * Math.abs(value)) / most)}%`,
-            class: value < 0 ? "negative" : "",
-          }),
-        ),
-      );
-    const [from, to] = [tokens[model.get("query")][0], tokens[model.get("key")][0]];
-    steps.replaceChildren(
-      element(
-        "p",
-        {},
-        element("b", {}, `How “${from}” comes to look at “${to}” with ${percent(probability)}`),
-      ),
-      strip(`query of “${from}”`, one),
-      strip(`key of “${to}”`, two),
-      strip("product", product),
-      element(
-        "p",
-        { class: "note" },
-        `Sum of the products ${score.toFixed(2)}, divided by √${one.length}: ${scaled.toFixed(2)}. ` +
-          `Softmax: e to that, ${exponential.toPrecision(3)}, over the sum for all ${tokens.length} tokens, ${total.toPrecision(3)}: ${percent(probability)}. ` +
-          "Blue is positive, brown negative; the mouse shows the numbers.",
-      ),
-    );
+
+  function writeToken(pen, text, middle) {
+    const [end, room] = [margin() - 5, margin() - 6];
+    pen.font = "12px system-ui, sans-serif";
+    pen.fillStyle = ink("--muted");
+    pen.textAlign = "right";
+    pen.fillText(text, end, middle + 4, room);
+    pen.save();
+    pen.translate(middle + 4, end);
+    pen.rotate(-Math.PI / 2);
+    pen.textAlign = "left";
+    pen.fillText(text, 0, 0, room);
+    pen.restore();
   }
-  function draw() {
-    const tokens = model.get("tokens");
-    inputs.style.display = patches() ? "none" : "";
-    for (const [, field, name] of texts) if (document.activeElement !== field) field.value = model.get(name);
-    for (const button of views)
-      button.setAttribute("aria-pressed", String(button.dataset.view === model.get("view")));
-    const [layer, head, chosen] = [model.get("layer"), model.get("head"), model.get("chosen")];
-    mean.setAttribute("aria-pressed", String(head < 0));
-    special.setAttribute("aria-pressed", String(model.get("hide_special")));
-    compare.textContent = model.get("compared").tokens ? "Forget the kept map" : "Keep to compare";
-    title.textContent = `Layer ${layer + 1}, ${head < 0 ? (chosen.length ? `mean of heads ${chosen.map((one) => one + 1).join(", ")}` : "mean of all heads") : `head ${head + 1}`}`;
-    mass.value = model.get("mass");
-    massText.textContent = `${Math.round(100 * model.get("mass"))} % of each row`;
-    pair.value = model.get("pair");
-    pairField.style.display = tokens.some(([, segment]) => segment) ? "" : "none";
-    const names = [[-1, "nothing"], ...tokens.map(([text], at) => [at, `${at}: ${text}`])];
-    choices(query, names, model.get("query"));
-    choices(key, names, model.get("key"));
-    if (patches() && model.get("picture").byteLength && !shown.src) {
-      const bytes = model.get("picture");
-      shown.src = URL.createObjectURL(
-        new Blob([bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength)], {
-          type: "image/png",
-        }),
-      );
+
+  function matrixAt(x, y, { width, height }) {
+    const tokenAt = (at, length) => tokenOf(((at - margin()) / (length - margin())) * get("tokens").length);
+    const [from, to] = [tokenAt(y, height), tokenAt(x, width)];
+    return { said: pairSaid(from, to), pins: { query: from, key: to } };
+  }
+
+  // --- lines: tokens on the left look at tokens on the right
+  function drawLines(map, room) {
+    const count = map.tokens.length;
+    const width = Math.min(room, 520);
+    const pen = penOf(canvas, width, count * LINE + 8);
+    const from = looking >= 0 ? looking : get("query");
+    const rows = from >= 0 ? [from] : count <= 60 ? range(count) : [];
+    writeTokens(pen, map.tokens, width, from);
+    pen.strokeStyle = ink("--accent-ink");
+    for (const start of rows) {
+      for (const end of range(count)) drawLine(pen, width, start, end, map.weight(start, end));
     }
-    looking = -1;
-    drawModes();
-    drawThumbs();
-    drawLarge();
-    drawAnswers();
-    drawSteps();
-    root.dataset.revision = model.get("revision"); // tests wait for it
+    const [query, key] = [get("query"), get("key")];
+    if (rows.includes(query) && key >= 0) {
+      pen.strokeStyle = ink("--random");
+      drawLine(pen, width, query, key, map.weight(query, key), true);
+    }
+    if (rows.length) return;
+    tip.textContent = "Many tokens: move over one on the left, or click it, to see what it looks at.";
   }
-  const heard = (message) => {
-    if (message["layers done"])
-      told.textContent = `${message["layers done"]} of ${model.get("layers")} layers tried`;
+
+  function writeTokens(pen, tokens, width, from) {
+    for (const [at, [text, segment, kind]] of tokens.entries()) {
+      pen.fillStyle = ink(kind === "special" ? "--muted" : segment ? "--random" : "--ink");
+      const write = (align, x, strong) => {
+        pen.textAlign = align;
+        pen.font = `${strong ? "bold " : ""}13px system-ui, sans-serif`;
+        pen.fillText(text, x, at * LINE + 18, width * 0.28);
+      };
+      write("right", width * 0.3 - 8, at === from);
+      write("left", width * 0.7 + 8, at === get("key"));
+    }
+  }
+
+  function drawLine(pen, width, start, end, weight, pinned = false) {
+    if (weight < 0.01 && !pinned) return;
+    pen.globalAlpha = pinned ? 1 : Math.min(1, weight);
+    pen.lineWidth = 0.5 + 3.5 * weight + (pinned ? 1 : 0);
+    pen.beginPath();
+    pen.moveTo(width * 0.3, start * LINE + 14);
+    pen.lineTo(width * 0.7, end * LINE + 14);
+    pen.stroke();
+  }
+
+  function lineAt(x, y, { width }) {
+    const token = tokenOf(y / LINE);
+    if (x > width / 2) return { pins: pinOf("key", token) };
+    const weights = range(get("tokens").length).map((to) => [exact.weight(token, to), to]);
+    const best = weights.sort((a, b) => b[0] - a[0]).slice(0, 3);
+    const said = `${nameOf(token)} looks at `;
+    const list = best.map(([weight, to]) => `${nameOf(to)} ${percent(weight)}`).join(", ");
+    return { said: said + list, pins: pinOf("query", token), looks: token };
+  }
+
+  // --- the picture: what the chosen patch, or the class token, does not look at lies in the dark
+  function drawPicture(map, room) {
+    const [rows, columns] = get("grid");
+    const first = map.tokens.length - rows * columns; // what is before it is no patch
+    const from = Math.max(0, get("query"));
+    const width = Math.min(room, 440);
+    const height = (width * rows) / columns;
+    const pen = penOf(canvas, width, height);
+    const [wide, high] = [width / columns, height / rows];
+    const areaOf = (at) => [(at % columns) * wide, Math.floor(at / columns) * high, wide, high];
+    const weights = range(rows * columns).map((at) => map.weight(from, first + at));
+    const most = Math.max(...weights, 1e-9);
+    if (image.complete && image.naturalWidth) pen.drawImage(image, 0, 0, width, height);
+    for (const [at, weight] of weights.entries()) {
+      pen.fillStyle = `rgb(0 0 0 / ${Math.round(82 * (1 - weight / most))}%)`;
+      pen.fillRect(...areaOf(at));
+    }
+    if (from >= first) outline(pen, areaOf(from - first), "#fff");
+  }
+
+  function patchAt(x, y, { width, height }) {
+    const [rows, columns] = get("grid");
+    const [row, column] = [Math.floor((y / height) * rows), Math.floor((x / width) * columns)];
+    const token = tokenOf(get("tokens").length - rows * columns + row * columns + column);
+    return { said: pairSaid(Math.max(0, get("query")), token), pins: pinOf("query", token) };
+  }
+
+  // --- the mouse: previews a token, a click pins it
+  const tokenOf = (at) => within(Math.floor(at), 0, get("tokens").length - 1);
+  const nameOf = (token) => `“${get("tokens")[token][0]}”`;
+  const pairSaid = (from, to) => `${nameOf(from)} looks at ${nameOf(to)}: ${percent(exact.weight(from, to))}`;
+  const pinOf = (trait, token) => ({ [trait]: get(trait) === token ? -1 : token });
+
+  function under(event) {
+    const area = canvas.getBoundingClientRect();
+    const at = get("view") === "matrix" ? matrixAt : patches ? patchAt : lineAt;
+    return at(event.clientX - area.left, event.clientY - area.top, area);
+  }
+  canvas.addEventListener("mousemove", (event) => {
+    const { said, looks = looking } = under(event);
+    if (looks !== looking || previewed) {
+      looking = looks;
+      previewed = null;
+      drawMaps();
+    }
+    if (said) tip.textContent = said;
+  });
+  canvas.addEventListener("mouseleave", () => {
+    looking = -1;
+    drawMaps();
+  });
+  canvas.addEventListener("click", (event) => send(under(event).pins));
+
+  // --- drawing
+  function drawMaps() {
+    const drawOwn = get("view") === "matrix" ? drawOwnMatrix : patches ? drawPicture : drawLines;
+    const { tokens, title } = get("compared");
+    otherPlace.hidden = !tokens; // both share the room
+    canvas.dataset.view = get("view");
+    drawOwn(previewed ?? exact, roomOf(place));
+    if (!tokens) return;
+    otherTitle.textContent = `kept: ${title}`;
+    const map = mapOf(root, tokens, get("compared_matrix"), get("compared_scales"));
+    drawMatrix(other, map, roomOf(otherPlace));
+  }
+
+  function draw() {
+    const names = [[-1, "nothing"], ...get("tokens").map(([text], at) => [at, `${at}: ${text}`])];
+    query.draw(names, get("query"));
+    key.draw(names, get("key"));
+    exact = mapOf(root, get("tokens"), get("matrix"), get("scales"));
+    looking = -1;
+    drawMaps();
+  }
+
+  const preview = (head) => {
+    previewed = head && thumbnailOf(head);
+    drawMaps();
   };
-  model.on("msg:custom", heard);
-  const undo = listen(model, ["revision", "view"], draw);
-  const watch = new ResizeObserver(() => (drawThumbs(), drawLarge()));
-  watch.observe(root);
-  draw();
-  return () => {
-    undo();
-    stop();
-    watch.disconnect();
-    model.off("msg:custom", heard);
-    if (shown.src) URL.revokeObjectURL(shown.src);
+  image.onload = drawMaps;
+  if (patches) image.src = URL.createObjectURL(new Blob([get("picture")], { type: "image/png" }));
+  return { nodes, draw, drawMaps, preview, end: () => URL.revokeObjectURL(image.src) };
+}
+
+// --- the answer
+
+function answerOf({ get, send }) {
+  const task = menu("Answer of", (value) => send({ task: value }));
+  const bars = element("div.answers");
+  const node = element("section.answer", { "aria-label": "The model's answer" }, task.node, bars);
+  const draw = () => {
+    const tasks = get("tasks").map((name) => [name, name]);
+    const [off, all] = [get("off").length, get("layers") * get("heads")];
+    const told = `${off} of ${all} heads are off. The tick is the answer with all heads on.`;
+    const barOf = ([name, now, before]) =>
+      bar(name, now, { before: off ? before : null, told: "with all heads:" });
+    node.hidden = !tasks.length;
+    task.draw(tasks, get("task"));
+    bars.replaceChildren(...get("answers").map(barOf), note(off ? told : ""));
   };
+  return { node, draw };
+}
+
+// --- the pinned pair, step by step
+
+function stepsOf({ get }) {
+  const node = element("section.part.steps", { "aria-label": "How this weight comes about" });
+
+  const cell = (value, most) => {
+    const style = `--size: ${Math.round((100 * Math.abs(value)) / most)}%`;
+    return element(value < 0 ? "i.negative" : "i", { title: value, style });
+  };
+  const strip = (name, values, most) =>
+    element("div.strip", element("span.note", name), ...values.map((value) => cell(value, most)));
+
+  function draw() {
+    const { query, key, product, score, scaled, exponential, total, probability } = get("steps");
+    node.hidden = !query;
+    if (!query) return;
+    const most = Math.max(...[query, key, product].flat().map(Math.abs), 1e-9);
+    const [from, to] = [get("query"), get("key")].map((token) => get("tokens")[token][0]);
+    const off = has(get("off"), [get("layer"), get("head")]);
+    const comes = off ? "would come" : "comes";
+    const title = `How “${from}” ${comes} to look at “${to}” with ${percent(probability)}`;
+    node.replaceChildren(
+      element("h4", off ? `${title}, were this head not switched off` : title),
+      strip(`query of “${from}”`, query, most),
+      strip(`key of “${to}”`, key, most),
+      strip("product", product, most),
+      note(
+        `Sum of the products ${fixed(score, 2)}, divided by √${query.length}: ${fixed(scaled, 2)}. `,
+        `Softmax: e to that, ${exponential.toPrecision(3)}, over the sum for all ${get("tokens").length} `,
+        `tokens, ${total.toPrecision(3)}: ${percent(probability)}. `,
+        "Blue is positive, brown negative; the mouse shows the numbers.",
+      ),
+    );
+  }
+  return { node, draw };
+}
+
+// --- the view
+
+function render({ model, el }) {
+  const view = frame(model, el, "attention-explorer");
+  const patches = view.get("grid").length > 0;
+  const second = "Second text (optional)";
+  const texts = patches ? [] : [textField(view, "text", "Text"), textField(view, "second", second)];
+  const thumbnailOf = thumbnailsOf(view);
+  const large = largeOf(view, patches, thumbnailOf);
+  const heads = headsOf(view, thumbnailOf, large.preview);
+  const controls = controlsOf(view, patches, heads.grid);
+  const answer = answerOf(view);
+  const steps = stepsOf(view);
+  const label = { "aria-label": "One map, large" };
+  view.content.append(
+    note(HELP),
+    element("div.columns.texts", { hidden: patches }, ...texts.map((text) => text.node)),
+    element("div.columns", heads.node, element("section.one", label, ...controls.nodes, ...large.nodes)),
+    answer.node,
+    steps.node,
+  );
+
+  const draw = () => {
+    for (const one of [...texts, controls, large, heads, answer, steps]) one.draw();
+  };
+  const resized = () => {
+    heads.grid.draw();
+    large.drawMaps();
+  };
+  return view.show(draw, { traits: ["view"], resized, heard: heads.heard, end: large.end });
 }
 
 export default { render };

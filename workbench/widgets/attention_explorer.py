@@ -186,10 +186,9 @@ class AttentionExplorer(WorkbenchWidget):
 
     def _large(self) -> Tensor:
         """The map shown large: one head or a mean of heads, with what the switches leave out set to zero."""
-        maps = self._attention[self._layer(self.layer)]  # (heads, query, key)
+        maps = self._attention[self.layer]  # (heads, query, key)
         chosen = [head for head in self.chosen if 0 <= head < self.heads]
-        large = maps[self.head] if 0 <= self.head < self.heads else maps[chosen or slice(None)].mean(0)
-        large = large.clone()
+        large = maps[self.head].clone() if self.head >= 0 else maps[chosen or slice(None)].mean(0)
         special = torch.tensor([kind == "special" for _, _, kind in self.tokens])
         segment = torch.tensor([segment for _, segment, _ in self.tokens])
         if self.hide_special:
@@ -206,14 +205,20 @@ class AttentionExplorer(WorkbenchWidget):
     @torch.inference_mode()
     def _look(self) -> None:
         """Shows another head, or the same in another way: no new forward pass."""
+        count = len(self.tokens)
+        self._settle(
+            layer=self._layer(self.layer),
+            head=_there(self.head, self.heads),
+            query=_there(self.query, count),
+            key=_there(self.key, count),
+        )
         self._shown = self._large()
         self.matrix, self.scales = to_bytes8(self._shown)
-        count = len(self.tokens)
-        if not (0 <= self.query < count and 0 <= self.key < count and 0 <= self.head < self.heads):
+        if min(self.head, self.query, self.key) < 0:
             self.steps = {}
             return
-        layer = self._layer(self.layer)
-        steps = weight_steps(self.model, self._states[layer], layer, self.head, self.query, self.key)
+        states = self._states[self.layer]
+        steps = weight_steps(self.model, states, self.layer, self.head, self.query, self.key)
         self.steps = {
             name: rounded(value, 3) if value.ndim else float(value) for name, value in steps.items()
         }
@@ -236,15 +241,20 @@ class AttentionExplorer(WorkbenchWidget):
         if self.compared:
             self.compared, self.compared_matrix, self.compared_scales = {}, b"", b""
             return
-        head = f"head {self.head + 1}" if 0 <= self.head < self.heads else "mean of heads"
+        head = f"head {self.head + 1}" if self.head >= 0 else "mean of heads"
         self.compared_matrix, self.compared_scales = self.matrix, self.scales
         self.compared = {"tokens": self.tokens, "title": f"layer {self.layer + 1}, {head}"}
 
     def figure(self) -> Figure:
         """The map shown large, as a matrix with its tokens."""
         tokens = [text for text, *_ in self.tokens]
-        head = f"head {self.head + 1}" if 0 <= self.head < self.heads else "mean of heads"
+        head = f"head {self.head + 1}" if self.head >= 0 else "mean of heads"
         title = f"layer {self.layer + 1}, {head}: rows look at columns"
         percent = 100 * self._shown.cpu()
         matrix = plots.heat(percent, tokens, tokens, title=title, number="{:.1f} %", square=True, height=6.0)
         return plots.stack(matrix, status=self.status, width=6.0)
+
+
+def _there(number: int, count: int) -> int:
+    """One of so many, counted from 0; -1 for any other number."""
+    return number if 0 <= number < count else -1

@@ -262,7 +262,10 @@ export function pixels(rows, columns, color, canvas = element("canvas")) {
   canvas.width = columns;
   canvas.height = rows;
   const image = new ImageData(columns, rows);
-  for (let at = 0; at < rows * columns; at += 1) image.data.set(color(at), 4 * at);
+  const { data } = image;
+  for (let at = 0; at < 4 * rows * columns; at += 4) {
+    [data[at], data[at + 1], data[at + 2], data[at + 3]] = color(at / 4); // set() is ten times slower
+  }
   canvas.getContext("2d").putImageData(image, 0, 0);
   return canvas;
 }
@@ -280,11 +283,10 @@ export function signedPixels(canvas, rows, root, clip = 0) {
 
 // All heads (across) of all layers (down), a small map each: paint(pen, layer, head, area) draws one,
 // hover([layer, head] or null) previews it, choose([layer, head]) pins it.
-export function headGrid({ layers, heads, most = 40, paint, hover, choose }) {
+export function headGrid({ layers, heads, most = 40, cursor = [0, 0], paint, hover, choose }) {
   const edge = 18;
   const gap = 3;
   const steps = { ArrowRight: [0, 1], ArrowLeft: [0, -1], ArrowDown: [1, 0], ArrowUp: [-1, 0] };
-  let cursor = [0, 0]; // moved by arrow keys
   let hovered = null; // previewed
   const canvas = element("canvas.head-grid", { tabindex: 0, role: "application" });
   const size = () =>
