@@ -80,11 +80,11 @@ def gradient_relevance(
     """
     visible = hide_words(encoding, [hidden]).to(bert.device)
 
-    def score() -> Tensor:
+    def logit() -> Tensor:
         states = bert(**encoding.tensors(bert.device), attention_mask=visible)
         return bert.logits(head, states[-1])[:, label]
 
-    row = attention_relevance(bert, score)[0, 0].float().cpu()  # [CLS] looks at all tokens
+    row = attention_relevance(bert, logit)[0, 0].float().cpu()  # [CLS] looks at all tokens
     shares = sum_over_words(row, encoding.word_numbers)
     shares[torch.tensor([word.special for word in encoding.words])] = 0
     return shares / shares.sum().clamp(min=1e-12)

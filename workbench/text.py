@@ -449,16 +449,16 @@ def mask_randomly(
         words: (batch, tokens) number of the word of each token: whole words are chosen together.
     """
 
-    def draw() -> Tensor:  # uniform numbers (batch, tokens), the same for all pieces of a word
+    def uniform() -> Tensor:  # numbers (batch, tokens), the same for all pieces of a word
         if words is None:
             return torch.rand(input_ids.shape, generator=generator)
         return torch.rand(len(words), int(words.max()) + 1, generator=generator).gather(1, words)
 
-    luck = draw().masked_fill(~maskable, 2.0)
+    luck = uniform().masked_fill(~maskable, 2.0)
     count = (maskable.sum(1, keepdim=True) * share).round().long().clamp(min=1)
     threshold = luck.sort(dim=1).values.gather(1, count - 1)
     chosen = (luck <= threshold) & maskable
-    dice = draw()
+    dice = uniform()
     action = torch.where(dice < 0.8, 1, torch.where(dice < 0.9, 2, 3)) * chosen
     random = random_ids[torch.randint(len(random_ids), input_ids.shape, generator=generator)]
     masked_ids = torch.where(action == 1, mask_id, torch.where(action == 2, random, input_ids))

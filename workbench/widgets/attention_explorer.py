@@ -123,7 +123,7 @@ class AttentionExplorer(WorkbenchWidget):
         inputs = {name: tensor.expand(copies, *tensor.shape[1:]) for name, tensor in self._inputs.items()}
         return self.model(**inputs)
 
-    def _answer(self, hidden_states: Sequence[Tensor]) -> Tensor:
+    def _probabilities(self, hidden_states: Sequence[Tensor]) -> Tensor:
         """Probabilities of the watched head, (batch, classes); of "mlm" at the first mask."""
         last = hidden_states[-1]
         if isinstance(self.model, ViT):
@@ -137,7 +137,7 @@ class AttentionExplorer(WorkbenchWidget):
         return logits.float().softmax(-1)
 
     def _label(self, index: int) -> str:
-        """What a class of `_answer` is called."""
+        """What a class of `_probabilities` is called."""
         if isinstance(self.model, ViT):
             return self.model.labels[index]
         if self.task == "mlm":
@@ -165,11 +165,11 @@ class AttentionExplorer(WorkbenchWidget):
         with torch.inference_mode(), record_attention(self.model) as attention, ablate(self.model, off):
             with self.timed():
                 self._states = self._forward()
-            now = self._answer(self._states)[0] if task else None
+            now = self._probabilities(self._states)[0] if task else None
         self._attention = torch.stack([attention[layer][0] for layer in range(self.layers)]).float()
         if task:
             with torch.inference_mode():
-                before = self._answer(self._forward())[0] if off else now
+                before = self._probabilities(self._forward())[0] if off else now
             self._before = before
             best = sorted({*before.topk(min(3, len(before))).indices.tolist(), int(now.argmax())})
             best.sort(key=lambda index: -float(before[index]))
@@ -230,7 +230,9 @@ class AttentionExplorer(WorkbenchWidget):
         best = int(self._before.argmax())
         found = torch.zeros(self.layers, self.heads)
         with torch.inference_mode():
-            effects = head_effects(self.model, lambda copies: self._answer(self._forward(copies))[:, best])
+            effects = head_effects(
+                self.model, lambda copies: self._probabilities(self._forward(copies))[:, best]
+            )
             for layer, effect in effects:
                 found[layer] = effect.cpu()
                 self.send({"layers done": layer + 1})  # at once; traits wait for the end

@@ -98,11 +98,11 @@ class PatchHiding(PictureWidget):
         hidden = self.hidden if all(0 <= patch < self._patches for patch in self.hidden) else []
         order = self.order if len(self.order) == self._patches else []
         self._settle(hidden=hidden, order=order)
-        self._whole = self._classes()
+        self._whole = self._by_layer()
         self._show()
 
     @torch.inference_mode()
-    def _classes(self, *arrangement: Any) -> Tensor:
+    def _by_layer(self, *arrangement: Any) -> Tensor:
         """Class probabilities after every layer, (layers + 1, classes); see `rearranged`."""
         with MODEL_LOCK:
             given = rearranged(self.model, self._pixels, *arrangement)
@@ -111,7 +111,7 @@ class PatchHiding(PictureWidget):
     def _show(self) -> None:
         """Runs the encoder on what is in sight; nothing is changed if that cannot be done."""
         with self.timed():
-            now = self._classes(self.hidden, self.order or None, self.positions)
+            now = self._by_layer(self.hidden, self.order or None, self.positions)
         layer = self.layer if 0 <= self.layer < self.layers else self.layers
         best = now[layer].topk(min(self.top_k, now.shape[1])).indices.tolist()
         favourite = int(self._whole[layer].argmax())
