@@ -99,8 +99,11 @@ function training(view, run) {
       curve("Loss", get("steps"), points, [1, 3], highest, loss),
     );
     best.replaceChildren(
-      ...[element("span.line"), "held out", element("span.line.seen"), "learned from"],
-      ...(last ? [element("b", right)] : []),
+      element("span.line"),
+      "held out",
+      element("span.line.seen"),
+      "learned from",
+      last ? element("b", right) : "",
     );
     refill(table, found ? confusion(view, run, found) : []);
   };
@@ -209,13 +212,14 @@ function render({ model, el }) {
   const shown = element("div.shown", { "aria-live": "polite" });
   const examples = exampleTable(view);
   content.append(
-    element(
-      "div.bar-row",
-      element("span.group", train, halt),
-      ...[element("label.field", steps, "steps each"), progress, said],
-    ),
+    element("div.bar-row", element("span.group", train, halt), [
+      element("label.field", steps, "steps each"),
+      progress,
+      said,
+    ]),
     element("div.columns", ...trainings.map(({ node }) => node)),
-    ...[shown, examples.node],
+    shown,
+    examples.node,
   );
 
   function drawState(curves) {

@@ -34,11 +34,11 @@ function render({ model, el }) {
   const text = textField(view, "text", "The sentence");
   const edit = button("Edit text", () => switchEditor(!editing));
   const key = (kind, meaning) => element(`span.key.${kind}`, meaning);
-  const legend = element(
-    "span.group.note",
-    "chosen to guess:",
-    ...[key("mask", "[MASK]"), key("random", "a random word"), key("keep", "left as it is")],
-  );
+  const legend = element("span.group.note", "chosen to guess:", [
+    key("mask", "[MASK]"),
+    key("random", "a random word"),
+    key("keep", "left as it is"),
+  ]);
   const sides = { nothing: "all words", left: "hide left", right: "hide right" };
   const side = choice("Guess from", sides, (hide) => send({ hide }));
   const attention = attentionOf(view, "Attention: layer");
@@ -72,10 +72,11 @@ function render({ model, el }) {
         button("Mask 15 % at random", () => message({ do: "mask at random" })),
         button("Unmask all", () => send({ masked: [] })),
       ),
-      ...[element("label.field", "top", top, "guesses"), legend],
+      [element("label.field", "top", top, "guesses"), legend],
     ),
     element("div.bar-row", side.node, element("span.group", attention.node, lines)),
-    ...[empty, panels],
+    empty,
+    panels,
   );
 
   // --- what clicks do

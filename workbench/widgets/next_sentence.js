@@ -39,10 +39,12 @@ function render({ model, el }) {
       button("Swap", () => message({ do: "swap" })),
       button("Random second sentence", () => message({ do: "random second" })),
     ),
-    ...[remark, answer, strip],
+    remark,
+    answer,
+    strip,
     note(
-      ...[element("span.swatch.first"), "segment 0", element("span.swatch.second"), "segment 1"],
-      ...[element("span.swatch"), "[CLS] and [SEP] · below each token: segment id · position id"],
+      [element("span.swatch.first"), "segment 0", element("span.swatch.second"), "segment 1"],
+      [element("span.swatch"), "[CLS] and [SEP] · below each token: segment id · position id"],
       " · above it: attention from [CLS]",
     ),
     element("div.bar-row", place.node, numbers.node, attention.node),
@@ -130,7 +132,9 @@ function render({ model, el }) {
     const { you, bert } = now;
     const end = you > bert ? "You were better than BERT." : "BERT was better this time.";
     return [
-      ...[element("h4", "Game over"), score(now), element("p", you === bert ? "A draw." : end)],
+      element("h4", "Game over"),
+      score(now),
+      element("p", you === bert ? "A draw." : end),
       element(
         "div.group",
         button("Play again", () => message({ do: "play" })),
@@ -157,7 +161,8 @@ function render({ model, el }) {
     const truth = now.truth ? "It does follow." : "It is from elsewhere.";
     const says = ` BERT says ${now.model > 0.5 ? "it follows" : "it does not"}:`;
     return [
-      ...[element("p", { role: "status" }, right, truth, says), bar("It follows", now.model)],
+      element("p", { role: "status" }, right, truth, says),
+      bar("It follows", now.model),
       element(
         "div.group",
         button(now.round === now.rounds ? "See the result" : "Next pair", () =>
@@ -174,7 +179,8 @@ function render({ model, el }) {
     const played = game.contains(document.activeElement);
     const sentences = () => [
       element("h4", `Pair ${now.round} of ${now.rounds}`),
-      ...[element("p.side.first", now.first), element("p.side.second", now.second)],
+      element("p.side.first", now.first),
+      element("p.side.second", now.second),
       ...(now.truth == null ? question(now) : solution(now)),
     ];
     const shown = !now.round ? invitation() : now.over ? ending(now) : sentences();

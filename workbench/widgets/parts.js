@@ -82,6 +82,7 @@ export function attentionOf({ get, send }, label, more = []) {
 export const typedText = (field) => field.value.toWellFormed?.() ?? field.value;
 
 // A labelled field for a text; each change is sent. While Python is busy, Jupyter keeps the last one back.
+// `kind` is "first" or "second", for its colour.
 export function textField({ get, send }, trait, label, kind = "") {
   const area = element("textarea.text", { rows: 2, spellcheck: "false", dir: "auto" });
   area.addEventListener("input", () => send({ [trait]: typedText(area) }));
@@ -92,8 +93,9 @@ export function textField({ get, send }, trait, label, kind = "") {
     if (typedText(area) !== get(trait)) area.value = get(trait);
   };
   draw();
-  const node = element("label.text-field", element("span.caption", label), area);
-  if (kind) node.classList.add(kind);
+  const swatch = kind ? element(`span.swatch.${kind}`) : null;
+  const caption = element("span.caption", swatch, label);
+  const node = element(kind ? `label.text-field.${kind}` : "label.text-field", caption, area);
   return { node, area, draw };
 }
 

@@ -3,7 +3,8 @@
 
 const DRAWINGS = ["svg", "line", "polyline", "circle", "text"];
 
-// element("button.plain", { onclick: f }, "text", child): text is always set as text, never as HTML.
+// element("button.plain", { onclick: f }, "text", child, [more, children]): text is always set as text, never
+// as HTML; null is no child.
 export function element(name, ...children) {
   const [tag, ...classes] = name.split(".");
   const drawn = DRAWINGS.includes(tag);
@@ -17,7 +18,7 @@ export function element(name, ...children) {
     else if (value === true) node.setAttribute(option, "");
     else if (value !== false && value != null) node.setAttribute(option, value);
   }
-  node.append(...children.filter((child) => child != null));
+  node.append(...children.flat().filter((child) => child != null));
   return node;
 }
 
@@ -58,8 +59,7 @@ export function readFloat16(view, columns) {
 // --- the frame
 
 // The frame of a widget: a place for content, an error line and a status line, inside a class of its own.
-// Gives
-//   root, content; get(trait);
+//   root, content: nodes; get(trait): its value;
 //   set({ trait: value }): what only changes the look; send({ trait: value }): what Python answers;
 //   message({ do: "…" }): asks Python for something else; ask(): Python was asked by another way;
 //   show(draw, options): see there.

@@ -36,9 +36,9 @@ function render({ model, el }) {
     joined,
     element(
       "div.layer",
-      ...[element("span.name", "T"), vector, element("span.note", "the word's vector")],
-      ...[names, matrix, logits],
-      ...[productName, product, sum],
+      [element("span.name", "T"), vector, element("span.note", "the word's vector")],
+      [names, matrix, logits],
+      [productName, product, sum],
     ),
     said,
     note(
@@ -52,7 +52,12 @@ function render({ model, el }) {
       "Type a sentence: every word gets a class. Point at a word for its probability, ",
       "click it to see how the class came about.",
     ),
-    ...[text.node, remark, headField, words.node, legend, section],
+    text.node,
+    remark,
+    headField,
+    words.node,
+    legend,
+    section,
   );
 
   // --- what mouse and clicks do on the pictures
