@@ -212,11 +212,14 @@ export function chips(label, click, point = () => {}) {
       chip.replaceWith(other);
       return fill(other, item, index);
     }
-    const { text, kind = "", pressed = null, title = "", above = [], below = [], style = {} } = item;
+    const { text, kind = "", pressed = null, title = null, above = [], below = [], style = {} } = item;
+    const shown = chip.querySelector(".text") ?? element("span.text");
+    if (shown.textContent !== text) shown.textContent = text;
+    if (chip.children.length !== 1 || above.length || below.length)
+      chip.replaceChildren(...above, shown, ...below);
     chip.className = `chip ${kind}`;
-    chip.title = title;
+    if (title !== null) chip.title = title;
     if (pressed !== null && chip.localName === "button") chip.setAttribute("aria-pressed", pressed);
-    chip.replaceChildren(...above, element("span.text", text), ...below);
     for (const [name, value] of Object.entries(style)) chip.style.setProperty(name, value);
   };
   const draw = (items) => {
