@@ -168,8 +168,8 @@ class PatchAttention(PictureWidget):
         rows, columns = self.grid
         small = self._attention[:, :, self._query, self.prefix :].unflatten(-1, (rows, columns))
         self.cells = [min(rows, SIDE), min(columns, SIDE)]
-        self._small = F.adaptive_avg_pool2d(small, self.cells)  # (layers, heads, rows, columns)
-        self.maps, _ = to_bytes8(self._small.flatten(2))
+        self._thumbnails = F.adaptive_avg_pool2d(small, self.cells)  # (layers, heads, rows, columns)
+        self.maps, _ = to_bytes8(self._thumbnails.flatten(2))
         weights = torch.stack([weights for _, weights in large])
         self.titles, self.tops = [title for title, _ in large], [float(row.amax()) for row in weights]
         self._shown = weights * mass_mask(weights, self.mass) if self.mass < 1 else weights  # (maps, patches)
@@ -213,7 +213,7 @@ class PatchAttention(PictureWidget):
             large.append(plots.picture(self._seen, weights, title=title, note=note, **style))
         layers, heads = range(1, self.layers + 1), range(1, self.heads + 1)
         title, label = "all layers (down) and heads (across)", "of each map's strongest"
-        tiles = plots.tiled(self._small / self._small.amax((2, 3), keepdim=True).clamp(min=1e-9))
+        tiles = plots.tiled(self._thumbnails / self._thumbnails.amax((2, 3), keepdim=True).clamp(min=1e-9))
         small = plots.heat(tiles, layers, heads, title=title, colors="magma", label=label, square=True)
         points = [(at // self.heads + 1, far) for at, far in enumerate(self._distances.flatten().tolist())]
         title, top = "attention distance of heads (pixels)", 1.08 * float(self._distances.max())
