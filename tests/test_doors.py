@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "patches": {"bert", "encoder", "vit"},
     "exercises": set(),
     "plots": {"attention", "bert", "encoder", "image", "tasks", "text", "vit"},
-    "training": {"attention", "bert", "checkpoint", "encoder", "image", "tasks", "text", "training", "vit"},
+    "training": {"attention", "bert", "checkpoint", "encoder", "image", "text", "training", "vit"},
     "widgets": {
         "attention",
         "bert",

@@ -187,9 +187,7 @@ def convert_texts(kit: Path, out: Path) -> None:
     for name, splits in sets:
         for split, rows in splits.items():
             if rows:
-                (out / name).mkdir(parents=True, exist_ok=True)
-                with (out / name / f"{split}.jsonl").open("w", encoding="utf-8") as file:
-                    file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+                write_lines(out / name / f"{split}.jsonl", rows)
                 print(f"{name} {split}: {len(rows):,} rows")
 
 
@@ -407,7 +405,7 @@ def write(file: Path, data: bytes) -> None:
 def write_lines(file: Path, rows: list[dict]) -> None:
     """Writes rows as JSON lines."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
 
 
 if __name__ == "__main__":

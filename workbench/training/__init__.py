@@ -1,1 +1,1 @@
-"""How the shipped checkpoints are made: data, one loop, one recipe file per checkpoint or lesson."""
+"""One training loop, what learns from texts and from pictures, and the trainings of the lessons."""
