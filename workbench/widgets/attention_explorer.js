@@ -16,6 +16,7 @@ import {
   slider,
   textField,
 } from "./parts.js";
+import { patchArea, pictureOf } from "./picture.js";
 import { element, fixed, frame, percent, range, readFloat16, within } from "./shared.js";
 
 const LINE = 17; // pixels of a token's line
@@ -213,7 +214,8 @@ function menu(label, choose) {
 
 // --- the large map
 
-function largeOf({ root, get, send }, patches, thumbnailOf) {
+function largeOf(view, patches, thumbnailOf) {
+  const { root, get, send } = view;
   const ink = inkOf(root);
   const canvas = element("canvas.large", { tabindex: -1 });
   const place = element("div.scroll", canvas);
@@ -223,7 +225,7 @@ function largeOf({ root, get, send }, patches, thumbnailOf) {
   const query = menu("looks", (value) => send({ query: +value }));
   const key = menu("at", (value) => send({ key: +value }));
   const nodes = [element("div.maps", place, otherPlace), tip, element("div.group", query.node, key.node)];
-  const image = new Image(); // what the ViT sees
+  const seen = pictureOf(view, drawMaps); // what the ViT sees
   let exact = null; // the map of what is chosen
   let previewed = null; // that of a thumbnail, instead of it
   let looking = -1; // the token under the mouse
@@ -334,11 +336,10 @@ function largeOf({ root, get, send }, patches, thumbnailOf) {
     const width = Math.min(room, 440);
     const height = (width * rows) / columns;
     const pen = penOf(canvas, width, height);
-    const [wide, high] = [width / columns, height / rows];
-    const areaOf = (at) => [(at % columns) * wide, Math.floor(at / columns) * high, wide, high];
+    const areaOf = (at) => patchArea(at, get("grid"), width, height);
     const weights = range(rows * columns).map((at) => map.weight(from, first + at));
     const most = Math.max(...weights, 1e-9);
-    if (image.complete && image.naturalWidth) pen.drawImage(image, 0, 0, width, height);
+    if (seen.ready()) pen.drawImage(seen.image, 0, 0, width, height);
     for (const [at, weight] of weights.entries()) {
       pen.fillStyle = `rgb(0 0 0 / ${Math.round(82 * (1 - weight / most))}%)`;
       pen.fillRect(...areaOf(at));
@@ -398,6 +399,7 @@ function largeOf({ root, get, send }, patches, thumbnailOf) {
     key.draw(names, get("key"));
     exact = mapOf(root, get("tokens"), get("matrix"), get("scales"));
     looking = -1;
+    seen.refresh();
     drawMaps();
   }
 
@@ -405,9 +407,7 @@ function largeOf({ root, get, send }, patches, thumbnailOf) {
     previewed = head && thumbnailOf(head);
     drawMaps();
   };
-  image.onload = drawMaps;
-  if (patches) image.src = URL.createObjectURL(new Blob([get("picture")], { type: "image/png" }));
-  return { nodes, draw, drawMaps, preview, end: () => URL.revokeObjectURL(image.src) };
+  return { nodes, draw, drawMaps, preview, end: seen.stop };
 }
 
 // --- the answer
@@ -482,8 +482,12 @@ function render({ model, el }) {
   const label = { "aria-label": "One map, large" };
   view.content.append(
     note(HELP),
-    element("div.columns.texts", { hidden: patches }, ...texts.map((text) => text.node)),
-    element("div.columns", heads.node, element("section.one", label, ...controls.nodes, ...large.nodes)),
+    element("div.columns", { hidden: patches }, ...texts.map((text) => text.node)),
+    element(
+      "div.columns.explorer",
+      heads.node,
+      element("section.one", label, ...controls.nodes, ...large.nodes),
+    ),
     answer.node,
     steps.node,
   );
