@@ -5,21 +5,28 @@ import lzma
 from pathlib import Path
 
 import pytest
+import torch
 from convert_kit import convert_texts
 from tiny_texts import documents, new_bert, sentence
 
 from workbench.checkpoint import save_checkpoint
 
 
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder whose files no test changes."""
+    return tmp_path_factory.mktemp("recipes")
+
+
 @pytest.fixture(autouse=True)
-def datasets_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path / "cache"))
+def datasets_cache(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(shared / "cache"))
 
 
-@pytest.fixture
-def kit(tmp_path: Path) -> Path:
+@pytest.fixture(scope="session")
+def kit(shared: Path) -> Path:
     """A folder laid out like the data kit, with examples for every head."""
-    folder, texts = tmp_path / "kit", documents()
+    folder, texts = shared / "kit", documents()
     (folder / "text").mkdir(parents=True)
     for name, part in (("wiki", texts[:200]), ("stories", texts[200:])):
         with lzma.open(folder / "text" / f"{name}.txt.xz", "wt") as file:
@@ -87,17 +94,18 @@ def kit(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture
-def sets(kit: Path, tmp_path: Path) -> Path:
+@pytest.fixture(scope="session")
+def sets(kit: Path, shared: Path) -> Path:
     """What `--data` takes: the kit, converted."""
-    convert_texts(kit, tmp_path / "sets")
-    return tmp_path / "sets"
+    convert_texts(kit, shared / "sets")
+    return shared / "sets"
 
 
-@pytest.fixture
-def start(tmp_path: Path) -> Path:
+@pytest.fixture(scope="session")
+def start(shared: Path) -> Path:
     """A checkpoint to begin with, which has no head."""
+    torch.manual_seed(0)
     bert = new_bert()
     bert.heads.pop("mlm")
-    save_checkpoint(bert, tmp_path / "start")
-    return tmp_path / "start"
+    save_checkpoint(bert, shared / "start")
+    return shared / "start"
