@@ -26,7 +26,7 @@ def test_each_table_is_whole(table: str) -> None:
     assert set(rows) - stems - {"heads.classifier"} == {name for name in rows if name.endswith(".scale")}
 
 
-@pytest.mark.parametrize("variant", ["HF_BERT_UNTIED", "HF_VIT_IN_MEMORY", "HF_DEIT_WITH_TEACHER"])
+@pytest.mark.parametrize("variant", ["HF_BERT_UNTIED", "HF_VIT_IN_MEMORY", "HF_TEACHER"])
 def test_variants_change_rows_of_a_table(variant: str) -> None:
     rows = names.HF_BERT if variant.startswith("HF_BERT") else names.HF_VIT | {"heads.1": ""}
     assert all(ours in rows and rows[ours] != theirs for ours, theirs in getattr(names, variant).items())

@@ -1,14 +1,16 @@
 """Checkpoints: the only room that knows other people's parameter names."""
 
-from workbench.checkpoint.files import CheckpointError, data_folder, shipped_checkpoints
 from workbench.checkpoint.read import (
     NSP_LABELS,
     SHIPPED_BERT,
     SHIPPED_VIT,
+    CheckpointError,
+    data_folder,
     load_bert,
     load_vit,
     make_ready,
     pick_device,
+    shipped_checkpoints,
 )
 from workbench.checkpoint.report import Report, inspect_checkpoint
 from workbench.checkpoint.write import save_checkpoint

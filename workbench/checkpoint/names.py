@@ -35,8 +35,16 @@ HF_BERT: Table = {
     "heads.classifier": "classifier",
 }
 HF_BERT_UNTIED: Table = {"heads.mlm.decoder.bias": "cls.predictions.decoder.bias"}
-# HF's one classifier; of what, only the name of the class says.
-HF_CLASSIFIERS = {"sentence": "BertForSequenceClassification", "word": "BertForTokenClassification"}
+# Of what HF's one classifier is one, only the name of the class says.
+HF_CLASSIFIERS = {"BertForSequenceClassification": "sentence", "BertForTokenClassification": "word"}
+HF_BERT_CLASSES: dict[str, set[str]] = {  # and what each of them reads; the first that fits is named
+    "BertForPreTraining": {"mlm", "nsp"},
+    "BertForMaskedLM": {"mlm"},
+    "BertForNextSentencePrediction": {"nsp"},
+    "BertForQuestionAnswering": {"span"},
+    **{name: {kind} for name, kind in HF_CLASSIFIERS.items()},
+    "BertModel": set(),
+}
 
 HF_VIT: Table = {
     "embeddings.projection": "vit.embeddings.patch_embeddings.projection",
@@ -59,7 +67,7 @@ HF_VIT_IN_MEMORY: Table = {  # what transformers 5 calls the same
     "encoder.layers.N.feed_forward.contract": "vit.layers.N.mlp.fc2",
     "encoder.layers.N.feed_forward_norm": "vit.layers.N.layernorm_after",
 }
-HF_DEIT_WITH_TEACHER: Table = {"heads.0": "cls_classifier", "heads.1": "distillation_classifier"}
+HF_TEACHER: Table = {"heads.0": "cls_classifier", "heads.1": "distillation_classifier"}
 
 TIMM: Table = {
     "embeddings.projection": "patch_embed.proj",
@@ -99,8 +107,12 @@ GOOGLE: Table = {  # Flax; the weight is written out, the bias lies beside it
 
 OLD_ENDINGS = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}  # before 2020
 # Tensors that the workbench has no use for: numbers 0, 1, 2, ...; a pooler and a mask that no head reads.
-DROPPED_BERT = {"embeddings.position_ids"}
-DROPPED_VIT = {"pooler.dense.weight", "pooler.dense.bias", "embeddings.mask_token"}
+DROPPED = {
+    "embeddings.position_ids",
+    "embeddings.mask_token",
+    "pooler.dense.weight",
+    "pooler.dense.bias",
+}
 
 _PREFIX = re.compile(r"^(bert|vit|deit)\.")
 _LAYER = re.compile(r"(?<=^encoder\.layers\.)\d+")
@@ -131,9 +143,9 @@ def their_names(table: Table, ours: str, prefix: str) -> list[str]:
     return [theirs.replace(several[0], name) for name in several[1].split(",")] if several else [theirs]
 
 
-def count_layers(table: Table, theirs: Iterable[str]) -> int:
+def count_layers(table: Table, theirs: Iterable[str], prefix: str = "") -> int:
     """One more than the highest number of a layer in a file's names."""
-    start = _N.split(table["encoder.layers.N.attention.output"])[0]
+    start = _N.split(_PREFIX.sub(prefix, table["encoder.layers.N.attention.output"]))[0]
     found = [re.match(r"\d+", name.removeprefix(start)) for name in theirs if name.startswith(start)]
     return 1 + max((int(number[0]) for number in found if number), default=-1)
 
@@ -153,7 +165,7 @@ def own_heads(bert: Bert) -> dict[str, nn.Module]:
 
 def is_classifier(bert: Bert, head: str) -> bool:
     """Whether HF has a form for this head: it knows one classifier, and none beside other heads."""
-    return len(bert.heads) == 1 and bert.heads[head].kind in HF_CLASSIFIERS
+    return len(bert.heads) == 1 and bert.heads[head].kind in HF_CLASSIFIERS.values()
 
 
 def in_torch_order(name: str, array: Tensor) -> Tensor:

@@ -1,29 +1,27 @@
-"""Reads checkpoints: takes in what their settings say, and fills a model by the tables of `names.py`.
+"""Reads checkpoints: finds the files, takes in what their settings say, and fills a model by the tables of
+`names.py`.
 
 Reading is strict: each tensor is used, known to be of no use here, or an error; nothing is guessed.
 Formats: Hugging Face BERT, ViT and DeiT, timm ViT (safetensors), and Google's ViT (.npz).
 """
 
+import json
 import math
-from collections.abc import Iterator, Sequence
+import os
+import re
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
 
 from workbench.bert import Bert, BertConfig
 from workbench.checkpoint import names
-from workbench.checkpoint.files import (
-    CheckpointError,
-    Weights,
-    locate,
-    read_json,
-    read_npz,
-    read_safetensors,
-    title_of,
-)
 from workbench.encoder import EncoderConfig, lay_out_for_cpu
 from workbench.image import Preprocessing
 from workbench.text import Tokenizer
@@ -32,104 +30,446 @@ from workbench.vit import ViT, ViTConfig
 SHIPPED_BERT = "workbench-bert"
 SHIPPED_VIT = "workbench-vit"
 NSP_LABELS = ("is next", "not next")  # the order of Google's and HF's checkpoints
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 Device = Literal["auto", "cpu", "cuda", "mps"]
+Settings = dict[str, Any]
+
+
+class CheckpointError(ValueError):
+    """A checkpoint cannot be read or written; the message is one sentence for the user."""
 
 
 @contextmanager
-def _making_model(title: str) -> Iterator[None]:
-    """Models made inside take no memory and no random numbers, as their weights come from the file.
-
-    Whoever finds settings that do not fit together says so by a `ValueError`: it becomes a
-    `CheckpointError` that names the file.
-    """
+def _or_say(sentence: str, *kinds: type[Exception]) -> Iterator[None]:
+    """Errors of these kinds become a `CheckpointError`: the sentence, and the reason behind it."""
     try:
-        with torch.device("meta"), _NoStartWeights():
-            yield
+        yield
     except CheckpointError:
         raise
-    except ValueError as error:
-        raise CheckpointError(f"{title} does not fit together: {str(error).rstrip('.')}.") from error
+    except kinds as error:
+        raise CheckpointError(f"{sentence} ({str(error).rstrip('.')}).") from error
 
 
-class _NoStartWeights(torch.overrides.TorchFunctionMode):
-    """Skips `torch.nn.init`, which on the meta device imports a second's worth of modules."""
-
-    def __torch_function__(self, function, types, args=(), kwargs=None):
-        if getattr(function, "__module__", None) == "torch.nn.init":
-            return None
-        return function(*args, **(kwargs or {}))
+# --- Files -------------------------------------------------------------------------------------
 
 
-def _setting(settings: dict[str, Any], name: str, kind: type, default: Any = None) -> Any:
-    """A setting of the wanted kind, or the default where a file is silent or says null."""
+def data_folder() -> Path:
+    """The folder data/: beside the package in a checkout, inside it when installed from a wheel."""
+    package = Path(__file__).parents[1]
+    beside = package.parent / "data"
+    return beside if (beside / "checkpoints").is_dir() else package / "data"
+
+
+def shipped_checkpoints() -> dict[str, Path]:
+    """Names and folders of the checkpoints that came with the package."""
+    folders = sorted((data_folder() / "checkpoints").glob("*/config.json"))
+    return {file.parent.name: file.parent for file in folders}
+
+
+def locate(name: str | Path) -> Path:
+    """A shipped name, a folder, an .npz or .safetensors file, or a Hub id -> where its files are.
+
+    Raises `CheckpointError` if there is none, or the Hub cannot be reached.
+    """
+    shipped = shipped_checkpoints()
+    if str(name) in shipped:
+        return shipped[str(name)]
+    path = Path(os.path.expanduser(name))
+    if os.path.exists(path):
+        return path
+    if isinstance(name, Path) or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or path.suffix == ".npz":
+        raise CheckpointError(f"There is no file or folder {str(name)!r}.")
+    import huggingface_hub  # slow to import, and only needed here
+
+    patterns = ["config.json", "model*.safetensors", "model.safetensors.index.json", "vocab.txt"]
+    patterns += ["tokenizer.json", "tokenizer_config.json", "preprocessor_config.json"]
+    try:
+        return Path(huggingface_hub.snapshot_download(name, allow_patterns=patterns))
+    except Exception as error:  # offline shows itself in many kinds of errors
+        if isinstance(error, huggingface_hub.errors.RepositoryNotFoundError):
+            sentence = f"The Hub has no checkpoint {name!r} that can be read without a login."
+        else:
+            sentence = (
+                f"{name!r} is neither a folder here nor can it be fetched from the Hub (no network?); "
+                f"shipped with the workbench: {', '.join(shipped) or 'none'}."
+            )
+        raise CheckpointError(sentence) from error
+
+
+def title_of(path: Path) -> str:
+    """What a user calls a checkpoint: the Hub id of a fetched one, else its file or folder."""
+    if path.parent.name == "snapshots":
+        return path.parents[1].name.removeprefix("models--").replace("--", "/")
+    return path.name
+
+
+def _read_json(path: Path) -> Settings:
+    with _or_say(f"{title_of(path.parent)}: {path.name} cannot be read", OSError, ValueError):
+        content = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{title_of(path.parent)}: {path.name} holds no settings.")
+    return content
+
+
+def _read_config(path: Path) -> Settings:
+    """config.json of a folder, or beside a file of weights if there is one."""
+    if path.suffix == ".npz":
+        return {"model_type": "google"}
+    file = (path if path.is_dir() else path.parent) / "config.json"
+    return _read_json(file) if path.is_dir() or file.exists() else {}
+
+
+def _weight_files(path: Path) -> list[Path]:
+    """The safetensors files of a folder, one or several shards."""
+    title, whole, index = title_of(path), path / "model.safetensors", path / "model.safetensors.index.json"
+    if path.is_file():
+        return [path]
+    if whole.exists():
+        return [whole]
+    if index.exists():
+        shards = _read_json(index).get("weight_map")
+        if not isinstance(shards, dict) or not shards:
+            raise CheckpointError(f"{title}: {index.name} names no files.")
+        return sorted({path / Path(str(file)).name for file in shards.values()})
+    pickles = [file.name for file in path.iterdir() if file.suffix in PICKLES]
+    but = f" but a pickle ({pickles[0]}), which can run code when opened" if pickles else ""
+    raise CheckpointError(f"{title} has no {whole.name}{but}; weights are read from safetensors only.")
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file, or of all shards in a folder, by name; nothing is unpickled."""
+    title = title_of(path)
+    if path.suffix == ".npz":  # damage shows itself in errors of numpy, zipfile, zlib and torch
+        damaged = f"{title} is damaged or no .npz file of plain arrays"
+        with _or_say(damaged, Exception), np.load(path) as arrays:
+            return {name: torch.from_numpy(array) for name, array in arrays.items()}
+    tensors: dict[str, Tensor] = {}
+    for file in _weight_files(path):
+        if not file.exists():
+            raise CheckpointError(f"{title} lacks the file {file.name}.")
+        with _or_say(f"{file.name} of {title} is damaged or no safetensors file", Exception):
+            tensors |= load_file(file)
+    for old, new in names.OLD_ENDINGS.items():
+        tensors = {name.replace(old, new): tensor for name, tensor in tensors.items()}
+    return tensors
+
+
+class Weights:
+    """The tensors of a file, asked for by our names; `used` and `dropped` say what `fill` did with them.
+
+    Args:
+        path: of the checkpoint.
+        source: who writes such files.
+        table: of their format, from `names.py`.
+        variants: tables of other names that some of these files have.
+    """
+
+    def __init__(self, path: Path, source: str, table: names.Table, *variants: names.Table) -> None:
+        self.title, self.source, self.table = title_of(path), source, table
+        self.tensors = _read_tensors(path)
+        self.prefix = names.prefix_of(self.tensors)
+        for variant in variants:
+            first, *_ = names.their_names(variant, f"{next(iter(variant))}.weight", self.prefix)
+            if first.replace("N", "0") in self.tensors:
+                self.table = self.table | variant
+        self.used: dict[str, list[str]] = {}  # our names to theirs
+        self.dropped: tuple[str, ...] = ()
+
+    def theirs(self, ours: str) -> list[str]:
+        """Their names for one tensor of ours; of the tokens in front of the patches those that are there."""
+        found = names.their_names(self.table, ours, self.prefix)
+        if ours == "embeddings.prefix_tokens":
+            return found[:1] + [name for name in found[1:] if name in self.tensors]
+        return found
+
+    def __contains__(self, ours: str) -> bool:
+        theirs = self.theirs(ours)
+        return bool(theirs) and all(name in self.tensors for name in theirs)
+
+    def __getitem__(self, ours: str) -> Tensor:
+        """Their tensors joined to one of ours; raises `CheckpointError` if they are missing or do not fit."""
+        theirs = self.theirs(ours)
+        missing = [name for name in theirs if name not in self.tensors]
+        if missing:
+            raise CheckpointError(f"{self.title} lacks the tensor {missing[0]!r}.")
+        parts = [names.in_torch_order(name, self.tensors[name]) for name in theirs]
+        if len(parts) == 1:
+            return parts[0]
+        try:
+            if ours == "embeddings.prefix_tokens":  # (1, tokens, hidden) each
+                return torch.cat(parts, dim=1)
+            return torch.stack(parts).flatten(0, 1)  # of equal shapes only
+        except (RuntimeError, IndexError) as error:
+            raise self._wrong_shape(ours, "these cannot be joined") from error
+
+    def shape(self, ours: str) -> list[int]:
+        """The shape of one tensor of ours, axes that it lacks as 1: `fill` finds what is wrong with it."""
+        return [size or 1 for size in (*self[ours].shape, 1, 1, 1)]
+
+    def _wrong_shape(self, ours: str, wanted: str) -> CheckpointError:
+        theirs = self.theirs(ours)
+        shapes = ", ".join(str(tuple(self.tensors[name].shape)) for name in theirs)
+        return CheckpointError(f"{self.title}: {theirs[0]!r} has the shape {shapes}; {wanted}.")
+
+    def fill(self, model: nn.Module) -> None:
+        """Moves the tensors into a model.
+
+        Raises `CheckpointError` for tensors that are missing, left over, of a wrong shape or type, or not
+        finite.
+        """
+        state = {}
+        for ours, expected in model.state_dict().items():
+            theirs, tensor = self.theirs(ours), self[ours]
+            if ours == "embeddings.projection.weight":  # a convolution: (hidden, channels, patch, patch)
+                tensor = tensor.flatten(1 if tensor.ndim == 4 else 0)
+            if tensor.shape != expected.shape:
+                raise self._wrong_shape(ours, f"its config asks for {tuple(expected.shape)}")
+            # Layer scale multiplies what a block adds: folded into its last linear map, the same numbers.
+            scale = self.theirs(f"{ours.rpartition('.')[0]}.scale")
+            if scale and scale[0] in self.tensors:
+                factors = self.tensors[scale[0]]
+                if factors.shape != tensor.shape[:1]:
+                    raise CheckpointError(f"{self.title}: {scale[0]!r} does not fit {theirs[0]!r}.")
+                tensor = tensor * factors.reshape(-1, *[1] * (tensor.ndim - 1))
+                theirs += scale
+            for name in theirs:
+                self._check_numbers(name)
+            state[ours], self.used[ours] = tensor, theirs
+        left = self.tensors.keys() - {name for theirs in self.used.values() for name in theirs}
+        self.dropped = tuple(sorted(left))
+        unknown = [name for name in self.dropped if name.removeprefix(self.prefix) not in names.DROPPED]
+        if unknown:
+            raise CheckpointError(
+                f"{self.title} holds {len(unknown)} tensors that this model has no place for, "
+                f"such as {unknown[0]!r}."
+            )
+        model.load_state_dict(state, assign=True)
+
+    def _check_numbers(self, name: str) -> None:
+        values = self.tensors[name]
+        if values.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+            wrong = f"is of type {str(values.dtype).removeprefix('torch.')}, not floating point"
+        elif not values.numel() or not all(map(math.isfinite, values.aminmax())):  # NaN is the least, too
+            wrong = "holds NaN or infinite numbers, or none"
+        else:
+            return
+        raise CheckpointError(f"{self.title}: the tensor {name!r} {wrong}.")
+
+
+# --- Settings ----------------------------------------------------------------------------------
+
+# Larger numbers no file has, and torch no shape; how many layers a file holds is counted.
+LARGEST = {"num_hidden_layers": math.inf, "patch_size": 2**10}
+LARGEST |= {"hidden_dropout_prob": 1, "attention_probs_dropout_prob": 1}
+
+
+def _setting(settings: Settings, name: str, kind: type, default: Any = None) -> Any:
+    """A setting of the wanted kind, a number within range; the default where a file is silent or says null.
+
+    Raises `ValueError` for any other, and for none without a default.
+    """
     value = settings.get(name)
-    if value is not None and type(value) is not kind:
+    if value is None and default is not None:
+        return default
+    fits = type(value) in ((int, float) if kind is float else (kind,))
+    if not fits or (kind in (int, float) and not 0 <= value <= LARGEST.get(name, 2**20)):
         raise ValueError(f"{name} cannot be {value!r}")
-    return default if value is None else value
+    return value
 
 
-def _config(kind: type[EncoderConfig], values: dict[str, Any], weights: Weights) -> Any:
-    """A config from those of `values` that are its fields; their types and sizes are checked first."""
-    types = {int: (int,), float: (int, float), bool: (bool,), str: (str,)}
-    # Larger sizes no file has, and torch no shape.
-    limits = {"num_hidden_layers": math.inf, "patch_size": 2**10}
-    limits |= {"hidden_dropout_prob": 1, "attention_probs_dropout_prob": 1}
-    known = {field.name: field for field in fields(kind) if field.name != "norm_first"}
-    values = {name: value for name, value in values.items() if name in known}
-    for name, value in values.items():
-        expected = known[name].type
-        wrong = type(value) not in types.get(expected, (type(value),))
-        if wrong or (expected in (int, float) and not 0 <= value <= limits.get(name, 2**20)):
-            raise ValueError(f"{name} cannot be {value!r}")
+def _size(settings: Settings, name: str, default: Any) -> tuple[int, int]:
+    """A (height, width) from one number or two."""
+    value = default if settings.get(name) is None else settings[name]
+    sides = value if type(value) is list else [value, value]
+    if len(sides) != 2 or not all(type(side) is int and 0 < side < 2**20 for side in sides):
+        raise ValueError(f"{name} cannot be {value!r}")
+    return sides[0], sides[1]
+
+
+def _config(kind: type[EncoderConfig], settings: Settings, weights: Weights) -> Any:
+    """A config from those of the settings that are its fields; numbers, words, yes and no are checked."""
+    values = {}
+    for field in fields(kind):
+        name, simple = field.name, field.type in (int, float, bool, str)
+        if name in settings and name != "norm_first":
+            values[name] = _setting(settings, name, field.type) if simple else settings[name]
     config = kind(**values)
     if config.num_hidden_layers > len(weights.tensors):
         raise ValueError(f"{config.num_hidden_layers} layers are more than the file holds")
     return config
 
 
-def _model_type(settings: dict[str, Any]) -> Any:
-    return settings.get("model_type") or ("bert" if "vocab_size" in settings else None)
-
-
-def _architecture(settings: dict[str, Any]) -> str:
+def _architecture(settings: Settings) -> str:
     found = settings.get("architectures") or [settings.get("model_type", "(none named)")]
     return str(found[0] if isinstance(found, list) else found)
 
 
-def _labels(settings: dict[str, Any], count: int) -> tuple[str, ...]:
+def _labels(settings: Settings, count: int) -> tuple[str, ...]:
     labels = _setting(settings, "id2label", dict, {})
     return tuple(str(labels.get(str(index), f"class {index}")) for index in range(count))
 
 
-def pick_device(device: Device | str | torch.device = "auto") -> torch.device:
-    """The device for a name; "auto" is a GPU where there is one. Raises `ValueError` if it is not there."""
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "mps" if torch.mps.is_available() else "cpu"
-    try:
-        device = torch.device(device)
-    except RuntimeError as error:
-        raise ValueError(f"{device!r} is no device; use auto, cpu, cuda or mps.") from error
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.mps.is_available()}
-    if not available.get(device.type, False):
-        raise ValueError(f"This machine has no {device.type} device; use device='cpu' or 'auto'.")
-    return device
-
-
-def make_ready(
-    model: Bert | ViT, name: str | Path, device: Device | str = "auto", dtype: torch.dtype | None = None
-) -> None:
-    """Moves a model to where it is to run, with memory laid out for it, in evaluation mode."""
-    model.name = Path(name).name if Path(name).exists() else str(name)
-    device = pick_device(device)
-    model.to(device, dtype or torch.float32)
-    if device.type == "cpu":
-        model.encoder.apply(lay_out_for_cpu)
-    if isinstance(model, Bert) and "mlm" in model.heads and model.config.tie_word_embeddings:
-        model.heads["mlm"].decoder.weight = model.embeddings.word_embeddings.weight
-    model.requires_grad_(True).eval()
-
-
 # --- BERT --------------------------------------------------------------------------------------
+
+
+def _hf_bert(weights: Weights, settings: Settings, folder: Path) -> Bert:
+    if settings.get("position_embedding_type", "absolute") != "absolute" or settings.get("is_decoder"):
+        raise CheckpointError(
+            f"{weights.title} is a variant of BERT (relative positions or decoder) not read here."
+        )
+    tied = _settle_copies(weights, settings)
+    config = _config(BertConfig, settings | {"tie_word_embeddings": tied}, weights)
+    try:
+        tokenizer = Tokenizer.from_folder(folder)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from error
+    if tokenizer.vocab_size > config.vocab_size:
+        raise ValueError("the tokenizer has more word pieces than the model has embeddings")
+    bert = Bert(config, pooler="pooler.dense.weight" in weights, tokenizer=tokenizer)
+    _add_heads(bert, weights, settings)
+    weights.table = names.bert_table(bert)
+    return bert
+
+
+def _settle_copies(weights: Weights, settings: Settings) -> bool:
+    """Whether masked words are scored by the word embeddings; a file may hold both, and the bias twice."""
+    tensors, matrix = weights.tensors, "heads.mlm.decoder.weight"
+    (words,), (decoder,) = weights.theirs("embeddings.word_embeddings.weight"), weights.theirs(matrix)
+    if matrix in weights:
+        tied = words in tensors and torch.equal(tensors[words], tensors[decoder])
+    else:
+        tied = bool(settings.get("tie_word_embeddings", True))
+    if tied and words in tensors and "heads.mlm.dense.weight" in weights:
+        tensors[decoder] = tensors[words]
+    # Only an untied model adds the decoder's own bias; else it is one more name for the other.
+    biases = [table["heads.mlm.decoder.bias"] for table in (names.HF_BERT, names.HF_BERT_UNTIED)]
+    kept, other = biases if tied else reversed(biases)
+    bias = tensors.pop(other, None)
+    if bias is not None and not torch.equal(tensors.setdefault(kept, bias), bias) and tied:
+        raise CheckpointError(f"{kept} and {other} of {weights.title} differ.")
+    return tied
+
+
+def _add_heads(bert: Bert, weights: Weights, settings: Settings) -> None:
+    if "heads.mlm.dense.weight" in weights:
+        bert.add_head("mlm", "mlm")
+    if "heads.nsp.weight" in weights:
+        bert.add_head("nsp", "sentence", NSP_LABELS)
+    if "heads.span.weight" in weights:
+        bert.add_head("span", "span")
+    own = _setting(settings, "workbench_heads", dict, {})
+    for name in own:
+        head = _setting(own, name, dict)
+        try:
+            bert.add_head(name, _setting(head, "kind", str), _setting(head, "labels", list))
+        except KeyError as error:  # some names are not for modules of torch
+            raise ValueError(f"no head can be called {name!r}") from error
+    if not own and "heads.classifier.weight" in weights:
+        kind = names.HF_CLASSIFIERS.get(_architecture(settings))
+        if kind is None:
+            raise CheckpointError(
+                f"config.json of {weights.title} names the architecture {_architecture(settings)}; "
+                f"a classifier is read from {' or '.join(names.HF_CLASSIFIERS)}."
+            )
+        classes = weights.shape("heads.classifier.weight")[0]
+        bert.add_head(kind, kind, _labels(settings, classes))
+
+
+# --- ViT ---------------------------------------------------------------------------------------
+
+
+def _vit(weights: Weights, values: Settings, preprocessing: Preprocessing) -> ViT:
+    return ViT(_config(ViTConfig, values, weights), _labels(values, _classes(weights)), preprocessing)
+
+
+def _sizes(weights: Weights) -> Settings:
+    """Sizes that the tensors show; timm and Google write most of them nowhere else."""
+    if "embeddings.prefix_tokens" not in weights:
+        raise CheckpointError(f"{weights.title} is a ViT without a class token, which is not read here.")
+    layer = "encoder.layers.0"
+    hidden, channels, patch, *_ = weights.shape("embeddings.projection.weight")
+    heads = [index for index in range(2) if f"heads.{index}.weight" in weights]
+    representation = weights.shape("pre_logits.weight")[0] if "pre_logits.weight" in weights else None
+    return {
+        "hidden_size": hidden,
+        "num_hidden_layers": names.count_layers(weights.table, weights.tensors, weights.prefix),
+        "intermediate_size": weights.shape(f"{layer}.feed_forward.expand.weight")[0],
+        "qkv_bias": f"{layer}.attention.query_key_value.bias" in weights,
+        "patch_size": patch,
+        "num_channels": channels,
+        "num_prefix_tokens": weights.shape("embeddings.prefix_tokens")[1],
+        "num_head_tokens": max(1, len(heads)),
+        "representation_size": representation,
+    }
+
+
+def _classes(weights: Weights) -> int:
+    return weights.shape("heads.0.weight")[0] if "heads.0.weight" in weights else 0
+
+
+def _hf_vit(weights: Weights, settings: Settings, folder: Path) -> ViT:
+    sizes = _sizes(weights)
+    image_size = _size(settings, "image_size", 224)
+    values = {"layer_norm_eps": 1e-12} | settings  # what HF takes when the file is silent
+    values |= {name: sizes[name] for name in ("num_prefix_tokens", "num_head_tokens", "representation_size")}
+    values |= {"image_size": image_size, "num_prefix_positions": sizes["num_prefix_tokens"]}
+    file = folder / "preprocessor_config.json"
+    with _or_say(f"{weights.title}: {file.name} cannot be used", ValueError):
+        preprocessing = Preprocessing.from_hf(_read_json(file) if file.exists() else {}, image_size)
+    return _vit(weights, values, preprocessing)
+
+
+def _timm_vit(weights: Weights, settings: Settings, folder: Path) -> ViT:
+    sizes = _sizes(weights)
+    pretrained = _setting(settings, "pretrained_cfg", dict, settings)
+    options = _setting(settings, "model_args", dict, {})
+    input_size = _setting(pretrained, "input_size", list, [3, 224, 224])  # channels, height, width
+    height, width = _size(options, "img_size", input_size[1:])
+    usual = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16}.get(sizes["hidden_size"])
+    if usual is None and options.get("num_heads") is None:
+        raise CheckpointError(
+            f"config.json of {weights.title} does not say how many attention heads there are."
+        )
+    labels = _setting(pretrained, "label_names", list, [])
+    if len(labels) != _classes(weights):
+        labels = []
+    patch, positions = sizes["patch_size"], weights.shape("embeddings.position_embeddings")[1]
+    values = sizes | {
+        "num_attention_heads": _setting(options, "num_heads", int, usual),
+        "image_size": (height, width),
+        "num_prefix_positions": positions - (height // patch) * (width // patch),
+        "position_interpolation": "bicubic-antialias",
+        "id2label": {str(index): label for index, label in enumerate(labels)},
+    }
+    return _vit(weights, values, Preprocessing.from_timm(pretrained, (height, width)))
+
+
+def _google_vit(weights: Weights, settings: Settings, folder: Path) -> ViT:
+    sizes = _sizes(weights)
+    positions = weights.shape("embeddings.position_embeddings")[1]
+    side = round((positions - 1) ** 0.5) * sizes["patch_size"]
+    # (in, heads, head_size) in the file; in torch's order the heads no longer show.
+    query = weights.tensors.get(weights.theirs("encoder.layers.0.attention.query_key_value.weight")[0])
+    values = sizes | {
+        "num_attention_heads": query.shape[1] if query is not None and query.ndim == 3 else 1,
+        "hidden_act": "gelu_pytorch_tanh",  # Flax's gelu is the tanh form
+        "image_size": (side, side),
+        "position_interpolation": "bilinear-corners",
+    }
+    return _vit(weights, values, Preprocessing(size=(side, side)))
+
+
+# --- Both --------------------------------------------------------------------------------------
+
+# config.json's model_type: what loads it, who writes it, its tables, and what makes a model of it. timm's
+# config.json names no model_type, and Google's file comes without one.
+FORMATS: dict[str, tuple[str, str, list[names.Table], Callable[[Weights, Settings, Path], Bert | ViT]]] = {
+    "bert": ("load_bert", "Hugging Face", [names.HF_BERT], _hf_bert),
+    "vit": ("load_vit", "Hugging Face", [names.HF_VIT, names.HF_VIT_IN_MEMORY], _hf_vit),
+    "deit": ("load_vit", "Hugging Face", [names.HF_VIT, names.HF_VIT_IN_MEMORY, names.HF_TEACHER], _hf_vit),
+    "timm": ("load_vit", "timm", [names.TIMM], _timm_vit),
+    "google": ("load_vit", "Google's Flax", [names.GOOGLE], _google_vit),
+}
 
 
 def load_bert(
@@ -151,227 +491,69 @@ def load_bert(
     Example:
         >>> bert = load_bert("bert-base-uncased")  # doctest: +SKIP
     """
-    bert, _ = read_bert(locate(name or SHIPPED_BERT))
-    make_ready(bert, name or SHIPPED_BERT, device, dtype)
-    return bert
-
-
-def read_bert(path: Path) -> tuple[Bert, Weights]:
-    """A BERT from its folder, and what it was filled with; raises as `load_bert`."""
-    title = title_of(path)
-    if not path.is_dir():
-        raise CheckpointError(f"A BERT is a folder with config.json and model.safetensors, not {title}.")
-    settings = read_json(path / "config.json")
-    kind = _model_type(settings)
-    if kind != "bert":
-        hint = "; use load_vit for it" if kind in ("vit", "deit") else "; load_bert reads model_type 'bert'"
-        raise CheckpointError(f"{title} is of the architecture {_architecture(settings)}{hint}.")
-    if settings.get("position_embedding_type", "absolute") != "absolute" or settings.get("is_decoder"):
-        raise CheckpointError(f"{title} is a variant of BERT (relative positions or decoder) not read here.")
-    weights = Weights(title, "Hugging Face", read_safetensors(path), names.HF_BERT)
-    try:
-        tokenizer = Tokenizer.from_folder(path)
-    except ValueError as error:
-        raise CheckpointError(str(error)) from error
-    with _making_model(title):
-        tied = _settle_copies(weights, settings)
-        config = _config(BertConfig, settings | {"tie_word_embeddings": tied}, weights)
-        bert = Bert(config, pooler="pooler.dense.weight" in weights, tokenizer=tokenizer)
-        _add_heads(bert, weights, settings)
-    weights.table = names.bert_table(bert)
-    weights.fill(bert, names.DROPPED_BERT)
-    if tokenizer.vocab_size > config.vocab_size:
-        raise CheckpointError(f"The tokenizer of {title} has more word pieces than the model has embeddings.")
-    return bert, weights
-
-
-def _settle_copies(weights: Weights, settings: dict[str, Any]) -> bool:
-    """Whether masked words are scored by the word embeddings; a file may hold both, and the bias twice."""
-    tensors, matrix = weights.tensors, "heads.mlm.decoder.weight"
-    (words,), (decoder,) = weights.theirs("embeddings.word_embeddings.weight"), weights.theirs(matrix)
-    if matrix in weights:
-        tied = words in tensors and torch.equal(tensors[words], tensors[decoder])
-    else:
-        tied = bool(settings.get("tie_word_embeddings", True))
-    if tied and words in tensors and "heads.mlm.dense.weight" in weights:
-        tensors[decoder] = tensors[words]
-    # Only an untied model adds the decoder's own bias; else it is one more name for the other.
-    biases = [table["heads.mlm.decoder.bias"] for table in (names.HF_BERT, names.HF_BERT_UNTIED)]
-    kept, other = biases if tied else reversed(biases)
-    bias = tensors.pop(other, None)
-    if bias is not None and not torch.equal(tensors.setdefault(kept, bias), bias) and tied:
-        raise CheckpointError(f"{kept} and {other} of {weights.title} differ.")
-    return tied
-
-
-def _add_heads(bert: Bert, weights: Weights, settings: dict[str, Any]) -> None:
-    if "heads.mlm.dense.weight" in weights:
-        bert.add_head("mlm", "mlm")
-    if "heads.nsp.weight" in weights:
-        bert.add_head("nsp", "sentence", NSP_LABELS)
-    if "heads.span.weight" in weights:
-        bert.add_head("span", "span")
-    own = _setting(settings, "workbench_heads", dict, {})
-    for name in own:
-        head = _setting(own, name, dict, {})
-        try:
-            bert.add_head(name, _setting(head, "kind", str), _setting(head, "labels", list))
-        except KeyError as error:  # some names are not for modules of torch
-            raise ValueError(f"no head can be called {name!r}") from error
-    if not own and "heads.classifier.weight" in weights:
-        kinds = {architecture: kind for kind, architecture in names.HF_CLASSIFIERS.items()}
-        kind = kinds.get(_architecture(settings))
-        if kind is None:
-            raise CheckpointError(
-                f"config.json of {weights.title} names the architecture {_architecture(settings)}; "
-                f"a classifier is read from {' or '.join(kinds)}."
-            )
-        classes = weights.shape("heads.classifier.weight")[0]
-        bert.add_head(kind, kind, _labels(settings, classes))
-
-
-# --- ViT ---------------------------------------------------------------------------------------
+    return read_checkpoint(name or SHIPPED_BERT, device, dtype, "load_bert")[0]
 
 
 def load_vit(
     name: str | Path | None = None, *, device: Device | str = "auto", dtype: torch.dtype | None = None
 ) -> ViT:
     """Loads a ViT or DeiT; as `load_bert`, and also Google's .npz and timm's safetensors files."""
-    vit, _ = read_vit(locate(name or SHIPPED_VIT))
-    make_ready(vit, name or SHIPPED_VIT, device, dtype)
-    return vit
+    return read_checkpoint(name or SHIPPED_VIT, device, dtype, "load_vit")[0]
 
 
-def read_vit(path: Path) -> tuple[ViT, Weights]:
-    """A ViT from its folder or file, and what it was filled with; raises as `load_vit`."""
-    title, folder = title_of(path), path if path.is_dir() else path.parent
-    if path.suffix == ".npz":
-        settings = {"model_type": "npz"}
-    elif path == folder or (folder / "config.json").exists():
-        settings = read_json(folder / "config.json")
-    else:
-        settings = {}
-    kind = _model_type(settings)
-    if kind == "npz":
-        weights, describe = Weights(title, "Google's Flax", read_npz(path), names.GOOGLE), _google_vit
-    elif kind is None:
-        weights, describe = Weights(title, "timm", read_safetensors(path), names.TIMM), _timm_vit
-    elif kind in ("vit", "deit"):
-        weights, describe = Weights(title, "Hugging Face", read_safetensors(path), names.HF_VIT), _hf_vit
-    else:
-        hint = "use load_bert for it" if kind == "bert" else "load_vit reads 'vit' and 'deit'"
+def read_checkpoint(
+    name: str | Path, device: Device | str, dtype: torch.dtype | None = None, door: str | None = None
+) -> tuple[Bert | ViT, Weights]:
+    """A model, and what it was filled with; `door` is the one that was asked, None for both."""
+    path = locate(name)
+    title, settings = title_of(path), _read_config(path)
+    kind = str(settings.get("model_type") or ("bert" if "vocab_size" in settings else "timm"))
+    right, source, tables, make = FORMATS.get(kind, ("", "", [], None))
+    if right != (door or right) or make is None:
+        mine = [repr(kind) for kind in ("bert", "vit", "deit") if door in (None, FORMATS[kind][0])]
+        hint = f"{door or 'the workbench'} reads model_type {' and '.join(mine)}"
+        if right and settings.get("model_type"):
+            hint = f"use {right} for it"
         raise CheckpointError(f"{title} is of the architecture {_architecture(settings)}; {hint}.")
-    with _making_model(title):
-        values, labels, preprocessing = describe(weights, settings, folder)
-        vit = ViT(_config(ViTConfig, values, weights), labels, preprocessing)
-    weights.fill(vit, names.DROPPED_VIT)
-    return vit, weights
+    weights = Weights(path, source, *tables)
+    # A model made so takes no memory and no random numbers, as its weights come from the file.
+    with _or_say(f"{title} does not fit together", ValueError), torch.device("meta"), _NoStartWeights():
+        model = make(weights, settings, path if path.is_dir() else path.parent)
+    weights.fill(model)
+    make_ready(model, name, device, dtype)
+    return model, weights
 
 
-Description = tuple[dict[str, Any], Sequence[str], Preprocessing]  # values of the config, labels, ...
+class _NoStartWeights(torch.overrides.TorchFunctionMode):
+    """Skips `torch.nn.init`, which on the meta device imports a second's worth of modules."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if getattr(function, "__module__", None) == "torch.nn.init":
+            return None
+        return function(*args, **(kwargs or {}))
 
 
-def _hf_vit(weights: Weights, settings: dict[str, Any], folder: Path) -> Description:
-    for variant in (names.HF_VIT_IN_MEMORY, names.HF_DEIT_WITH_TEACHER):
-        first = next(iter(variant)).replace("N", "0")
-        if names.their_names(variant, f"{first}.weight", weights.prefix)[0] in weights.tensors:
-            weights.table |= variant
-    image_size = _size(settings, "image_size", 224)
-    tokens = 2 if settings["model_type"] == "deit" else 1
-    values = {"layer_norm_eps": 1e-12} | settings  # what HF takes when the file is silent
-    values |= {"image_size": image_size, "num_prefix_tokens": tokens, "num_prefix_positions": tokens}
-    values |= {"num_head_tokens": max(1, _head_count(weights)), "representation_size": None}
-    file = folder / "preprocessor_config.json"
+def make_ready(
+    model: Bert | ViT, name: str | Path, device: Device | str = "auto", dtype: torch.dtype | None = None
+) -> None:
+    """Moves a model to where it is to run, with memory laid out for it, in evaluation mode."""
+    model.name = Path(name).name if Path(name).exists() else str(name)
+    device = pick_device(device)
+    model.to(device, dtype or torch.float32)
+    if device.type == "cpu":
+        model.encoder.apply(lay_out_for_cpu)
+    if isinstance(model, Bert) and "mlm" in model.heads and model.config.tie_word_embeddings:
+        model.heads["mlm"].decoder.weight = model.embeddings.word_embeddings.weight
+    model.requires_grad_(True).eval()
+
+
+def pick_device(device: Device | str | torch.device = "auto") -> torch.device:
+    """The device for a name; "auto" is a GPU where there is one. Raises `ValueError` if it is not there."""
+    here = [name for name in ("cuda", "mps") if getattr(torch, name).is_available()] + ["cpu"]
     try:
-        preprocessing = Preprocessing.from_hf(read_json(file) if file.exists() else {}, image_size)
-    except CheckpointError:
-        raise
-    except ValueError as error:
-        raise CheckpointError(f"{weights.title}: {file.name} cannot be used ({error}).") from error
-    return values, _labels(settings, _classes(weights)), preprocessing
-
-
-def _timm_vit(weights: Weights, settings: dict[str, Any], folder: Path) -> Description:
-    if "embeddings.prefix_tokens" not in weights:
-        raise CheckpointError(f"{weights.title} is a ViT without a class token, which is not read here.")
-    pretrained = _setting(settings, "pretrained_cfg", dict, settings)
-    options = _setting(settings, "model_args", dict, {})
-    values = _sizes(weights)
-    patch = values["patch_size"]
-    input_size = _setting(pretrained, "input_size", list, [3, 224, 224])  # channels, height, width
-    height, width = _size(options, "img_size", input_size[1:])
-    heads = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16}.get(values["hidden_size"])
-    heads = _setting(options, "num_heads", int, heads)
-    if heads is None:
-        raise CheckpointError(
-            f"config.json of {weights.title} does not say how many attention heads there are."
-        )
-    positions = weights.shape("embeddings.position_embeddings")[1]
-    values |= {
-        "num_attention_heads": heads,
-        "image_size": (height, width),
-        "num_prefix_positions": positions - (height // patch) * (width // patch),
-        "position_interpolation": "bicubic-antialias",
-    }
-    classes = _classes(weights)
-    labels = _setting(pretrained, "label_names", list, [])
-    if len(labels) != classes:
-        labels = _labels({}, classes)
-    return values, labels, Preprocessing.from_timm(pretrained, (height, width))
-
-
-def _google_vit(weights: Weights, settings: dict[str, Any], folder: Path) -> Description:
-    values = _sizes(weights)
-    positions = weights.shape("embeddings.position_embeddings")[1]
-    side = round((positions - 1) ** 0.5) * values["patch_size"]
-    # (in, heads, head_size) in the file; in torch's order the heads no longer show.
-    query = weights.tensors.get(weights.theirs("encoder.layers.0.attention.query_key_value.weight")[0])
-    values |= {
-        "num_attention_heads": query.shape[1] if query is not None and query.ndim == 3 else 1,
-        "hidden_act": "gelu_pytorch_tanh",  # Flax's gelu is the tanh form
-        "image_size": (side, side),
-        "position_interpolation": "bilinear-corners",
-    }
-    if "pre_logits.weight" in weights:
-        values["representation_size"] = weights.shape("pre_logits.weight")[0]
-    return values, _labels({}, _classes(weights)), Preprocessing(size=(side, side))
-
-
-def _sizes(weights: Weights) -> dict[str, Any]:
-    """Sizes that the tensors show; timm and Google write them nowhere else."""
-    layer = "encoder.layers.0"
-    hidden, channels, patch, *_ = weights.shape("embeddings.projection.weight")
-    return {
-        "hidden_size": hidden,
-        "num_hidden_layers": names.count_layers(weights.table, weights.tensors),
-        "intermediate_size": weights.shape(f"{layer}.feed_forward.expand.weight")[0],
-        "qkv_bias": f"{layer}.attention.query_key_value.bias" in weights,
-        "patch_size": patch,
-        "num_channels": channels,
-        "num_prefix_tokens": weights.shape("embeddings.prefix_tokens")[1],
-        "num_head_tokens": max(1, _head_count(weights)),
-    }
-
-
-def _head_count(weights: Weights) -> int:
-    return sum(f"heads.{index}.weight" in weights for index in range(2))
-
-
-def _classes(weights: Weights) -> int:
-    return weights.shape("heads.0.weight")[0] if "heads.0.weight" in weights else 0
-
-
-def _size(settings: dict[str, Any], name: str, default: Any) -> tuple[int, int]:
-    """A (height, width) from one number or two."""
-    value = default if settings.get(name) is None else settings[name]
-    sides = value if type(value) is list else [value, value]
-    if len(sides) != 2 or not all(type(side) is int and 0 < side < 2**20 for side in sides):
-        raise ValueError(f"{name} cannot be {value!r}")
-    return sides[0], sides[1]
-
-
-def read_checkpoint(path: Path) -> tuple[Bert | ViT, Weights]:
-    """A BERT or a ViT, whichever config.json names; raises as `load_bert` and `load_vit`."""
-    file = path / "config.json"
-    settings = read_json(file) if file.exists() else {}
-    return read_bert(path) if _model_type(settings) == "bert" else read_vit(path)
+        device = torch.device(here[0] if device == "auto" else device)
+    except RuntimeError as error:
+        raise ValueError(f"{device!r} is no device; use auto, cpu, cuda or mps.") from error
+    if device.type not in here:
+        raise ValueError(f"This machine has no {device.type} device; use device='cpu' or 'auto'.")
+    return device

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from workbench.bert import Bert
-from workbench.checkpoint.files import Weights, locate
-from workbench.checkpoint.read import make_ready, read_checkpoint
+from workbench.checkpoint.read import Weights, read_checkpoint
 from workbench.vit import ViT
 
 ACTIVATIONS = {"gelu": "gelu (exact, erf)", "relu": "relu"}
@@ -32,8 +31,7 @@ def inspect_checkpoint(name: str | Path) -> Report:
 
     Raises `CheckpointError` as `load_bert` and `load_vit` do.
     """
-    model, weights = read_checkpoint(locate(name))
-    make_ready(model, name, "cpu")
+    model, weights = read_checkpoint(name, "cpu")
     facts = _facts(model, weights) | (_bert_facts(model) if isinstance(model, Bert) else _vit_facts(model))
     return Report(str(name), facts, _summary(weights.used), weights.dropped)
 
@@ -55,10 +53,8 @@ def _facts(model: Bert | ViT, weights: Weights) -> dict[str, str]:
 
 
 def _bert_facts(bert: Bert) -> dict[str, str]:
-    config = bert.config
-    heads = [
-        f"{name} ({len(head.labels)} classes)" if head.labels else name for name, head in bert.heads.items()
-    ]
+    config, classes = bert.config, {name: len(head.labels) for name, head in bert.heads.items()}
+    heads = [f"{name} ({count} classes)" if count else name for name, count in classes.items()]
     return {
         "vocabulary": f"{config.vocab_size} word pieces, {config.max_position_embeddings} positions",
         "word embeddings tied": "yes" if config.tie_word_embeddings else "no",

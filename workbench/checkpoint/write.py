@@ -15,7 +15,7 @@ from torch import Tensor
 
 from workbench.bert import Bert
 from workbench.checkpoint import names
-from workbench.checkpoint.files import CheckpointError
+from workbench.checkpoint.read import CheckpointError
 from workbench.encoder import EncoderConfig
 from workbench.vit import ViT
 
@@ -85,16 +85,8 @@ def _label_table(labels: Sequence[str]) -> dict[str, Any]:
 def _hf_bert(bert: Bert) -> tuple[dict[str, Any], names.Table]:
     table, own = names.bert_table(bert), names.own_heads(bert)
     classifier = next((head for name, head in own.items() if names.is_classifier(bert, name)), None)
-    if "mlm" in bert.heads:
-        architecture = "BertForPreTraining" if "nsp" in bert.heads else "BertForMaskedLM"
-    elif "nsp" in bert.heads:
-        architecture = "BertForNextSentencePrediction"
-    elif "span" in bert.heads:
-        architecture = "BertForQuestionAnswering"
-    elif classifier is not None:
-        architecture = names.HF_CLASSIFIERS[classifier.kind]
-    else:
-        architecture = "BertModel"
+    found = (bert.heads.keys() - own.keys()) | ({classifier.kind} if classifier is not None else set())
+    architecture = next(name for name, heads in names.HF_BERT_CLASSES.items() if heads <= found)
     settings = _hf_config(bert.config, "bert", architecture)
     if classifier is not None:
         settings |= _label_table(classifier.labels)
@@ -115,7 +107,7 @@ def _hf_vit(vit: ViT) -> tuple[dict[str, Any], names.Table]:
     kind, name = ("deit", "DeiT") if tokens == 2 else ("vit", "ViT")
     table, form = names.HF_VIT, "ForImageClassification" if vit.heads else "Model"
     if len(vit.heads) == 2:
-        table, form = table | names.HF_DEIT_WITH_TEACHER, form + "WithTeacher"
+        table, form = table | names.HF_TEACHER, form + "WithTeacher"
     settings = _hf_config(vit.config, kind, name + form) | _label_table(vit.labels)
     height, width = vit.config.image_size
     settings["image_size"] = height if height == width else [height, width]
