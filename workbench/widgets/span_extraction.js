@@ -157,6 +157,10 @@ function mapOf({ root, get, send }) {
 
   const bounds = () => get("view").map;
   const count = () => bounds()[1] - bounds()[0];
+  const answer = () => {
+    const { answer: span } = get("view");
+    return span.length ? span.map((at) => at - bounds()[0]) : null;
+  };
   const probabilities = () => readFloat16(get("joint"), get("longest")); // by start and length
 
   // --- drawing
@@ -216,10 +220,6 @@ function mapOf({ root, get, send }) {
   }
 
   // --- mouse and keys
-  const answer = () => {
-    const { answer: span } = get("view");
-    return span.length ? span.map((at) => at - bounds()[0]) : null;
-  };
   const point = (to) => {
     cell = to?.map((at) => within(at, 0, count() - 1)) ?? null;
     draw();
