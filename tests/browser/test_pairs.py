@@ -140,7 +140,7 @@ def test_sentence_pair_keys_direction_and_errors(lesson):
     widget.after(lambda: field.fill(" "))
     assert "empty" in widget.root.locator(".error").text_content()
     assert widget.root.locator(".classes .bar").count() == 3
-    widget.after(lambda: widget.root.locator("select.examples").select_option("9"))
+    widget.after(lambda: widget.root.get_by_label("Pick a pair").select_option("9"))
     assert widget.root.locator(".error").text_content() == ""
     assert field.input_value() == "A white cat is chasing a black dog."
 
