@@ -280,7 +280,12 @@ export function pixels(rows, columns, color, canvas = element("canvas")) {
 export function signedPixels(canvas, rows, root, clip = 0) {
   const [above, below] = ["--accent", "--random"].map((name) => rgbOf(inkOf(root)(name)));
   const values = rows.flat();
-  const strongest = Math.max(1e-9, values.map(Math.abs).sort((a, b) => b - a)[clip]);
+  const strongest = Math.max(
+    1e-9,
+    Float32Array.from(values, Math.abs)
+      .sort()
+      .at(-1 - clip),
+  );
   const opacity = (value) => Math.min(255, (255 * Math.abs(value)) / strongest);
   const color = (at) => [...(values[at] < 0 ? below : above), opacity(values[at])];
   return pixels(rows.length, rows[0].length, color, canvas);

@@ -18,7 +18,7 @@ export function element(name, ...children) {
     else if (value === true) node.setAttribute(option, "");
     else if (value !== false && value != null) node.setAttribute(option, value);
   }
-  node.append(...children.flat().filter((child) => child != null));
+  for (const child of children.flat()) if (child != null) node.append(child);
   return node;
 }
 
