@@ -39,6 +39,13 @@ def test_styles_are_nested_in_the_class_of_the_widget(tmp_path, monkeypatch):
     assert css == "".join(nested)
 
 
+@pytest.mark.parametrize("line", ['import parts from "./parts.js";', "export let count = 0;"])
+def test_another_form_of_import_or_export_is_named(tmp_path, monkeypatch, line):
+    write(tmp_path, monkeypatch, view_js=f"{line}\nexport default {{}};\n", parts_js="")
+    with pytest.raises(ImportError, match=f"view.js: modules import .* not '{line}'"):
+        base.read_front("view")
+
+
 @pytest.mark.parametrize(
     ("other", "sentence"),
     [

@@ -59,7 +59,8 @@ def read_front(name: str) -> tuple[str, str]:
     style sheet is nested in the widget's class, so that no rule reaches another widget on the page.
 
     Raises:
-        ImportError: a module imports what is not there, or itself by way of others.
+        ImportError: a module imports what is not there, itself by way of others, or in another form than
+            `import { names } from "./file.js";`.
     """
     sources = _read_modules(name)
     script = "".join(
@@ -93,6 +94,8 @@ def _read_modules(name: str, importers: tuple[str, ...] = ()) -> dict[str, str]:
             raise ImportError(f"{name}.js imports {missing.pop()}, which {other}.js does not export.")
     exports = EXPORT.findall(source)
     source = EXPORT.sub("", IMPORT.sub(r"const {\1} = \2_js;", source))
+    if line := re.search(r"^(import|export (?!default)).*", source, re.MULTILINE):
+        raise ImportError(f"{name}.js: modules import names in braces and export constants, not {line[0]!r}.")
     if exports:
         source += f"return {{ {', '.join(exports)} }};\n"
     return sources | {name: source}
