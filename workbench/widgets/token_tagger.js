@@ -43,8 +43,8 @@ function render({ model, el }) {
     said,
     note(
       element("span.scale"),
-      "below zero · zero · above zero. Each picture has its own scale. Click a class to see its dot product; ",
-      "point at a picture for the numbers.",
+      "below zero · zero · above zero. Each picture has its own scale. ",
+      "Click a class to see its dot product; point at a picture for the numbers.",
     ),
   );
   content.append(
