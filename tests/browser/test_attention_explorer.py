@@ -55,6 +55,11 @@ def test_a_pinned_pair_is_explained_and_views_filter(explorer):
     steps = explorer.root.locator(".steps")
     assert "How “bank” comes to look at “river”" in steps.text_content()
     assert steps.locator(".strip").count() == 3
+    explorer.button("switch it off").click()
+    explorer.after(lambda: explorer.root.locator("canvas.head-grid").click(position=place(explorer, 1, 1)))
+    assert "were this head not switched off" in steps.text_content()
+    explorer.after(explorer.button("All heads on").click)
+    assert "not switched off" not in steps.text_content()
     lines = pixels(explorer)
     explorer.button("matrix").click()
     explorer.lesson.wait(lambda: pixels(explorer) != lines, "the matrix")

@@ -100,6 +100,9 @@ def test_questions_passages_and_errors(span):
     span.after(lambda: passage.fill("😀 <i>Anna</i> sells flowers. Ben sells flowers, too. 😀"))
     assert span.root.locator(".error").text_content() == ""
     assert "<i>Anna</i> sells" in span.root.locator(".passage").text_content()
+    span.after(lambda: passage.fill("العربية لغة جميلة"))
+    places = span.root.locator("button.piece").evaluate_all("all => all.map((one) => one.offsetLeft)")
+    assert places == sorted(places, reverse=True), "Arabic runs from right to left"
     span.after(lambda: span.root.get_by_label("Pick a passage").select_option("5"))
     assert "windows" in span.root.locator(".group.note", has_text="overlapping").text_content()
     span.after(span.button("Previous" if "window 2" in span.root.text_content() else "Next").click)
