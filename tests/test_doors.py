@@ -59,6 +59,7 @@ SLOW = [
     "ipywidgets",
     "jupyterlab",
     "matplotlib",
+    "pyarrow",
     "transformers",
     "workbench.cli",
     "workbench.plots",
