@@ -81,9 +81,8 @@ def position_similarity(vit: ViT, grid: tuple[int, int] | None = None) -> Tensor
         (rows, columns, rows, columns): of the patch at the first two to that at the others.
     """
     grid = grid or vit.config.grid
-    positions = vit.embeddings.positions(grid).detach()[0, vit.config.num_prefix_positions :].float().cpu()
-    positions = F.normalize(positions, dim=-1)
-    return (positions @ positions.T).unflatten(1, grid).unflatten(0, grid)
+    positions = vit.embeddings.positions(grid).detach()[0, vit.config.num_prefix_positions :].cpu()
+    return similarity(positions).unflatten(1, grid).unflatten(0, grid)
 
 
 def rearranged(

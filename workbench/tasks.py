@@ -158,10 +158,6 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "Apple GPU"
 
 
-def _limit(bert: Bert) -> int:
-    return bert.config.max_position_embeddings
-
-
 def _require_tokenizer(bert: Bert) -> None:
     if bert.tokenizer is None:
         raise ValueError(f"{bert.name} came without a tokenizer, so it cannot read text.")
@@ -191,7 +187,7 @@ def _hidden_states(bert: Bert, encoding: Encoding, visible: Tensor | None = None
 
 
 def _sentence_probabilities(bert: Bert, head: str, *texts: str) -> Tensor:
-    encoding = bert.tokenizer.encode(*texts, max_length=_limit(bert))
+    encoding = bert.tokenizer.encode(*texts, max_length=bert.config.max_position_embeddings)
     return bert.logits(head, _hidden_states(bert, encoding)[-1])[0].float().softmax(-1)  # (classes)
 
 
@@ -204,9 +200,10 @@ def _windows(
         The window, the index of its first token in `tokens`, and the indices that it answers for: of
         what two windows share, each takes the half that lies deeper inside it.
     """
-    room = _limit(bert) - 2 - (len(question) + 1 if question else 0)
+    longest = bert.config.max_position_embeddings
+    room = longest - 2 - (len(question) + 1 if question else 0)
     stride = min(STRIDE, max(0, room // 2))
-    windows = bert.tokenizer.windows(tokens, _limit(bert), stride, question)
+    windows = bert.tokenizer.windows(tokens, longest, stride, question)
     starts = [index * (room - stride) for index in range(len(windows))]
     borders = [0, *(start + stride // 2 for start in starts[1:]), len(tokens)]
     return list(zip(windows, starts, map(range, borders, borders[1:]), strict=True))
@@ -442,5 +439,5 @@ def classify_image(
 def embed(bert: Bert, text: str) -> Tensor:
     """One contextual vector for each token, [CLS] and [SEP] included: (tokens, hidden), on the CPU."""
     _require_tokenizer(bert)
-    encoding = bert.tokenizer.encode(text, max_length=_limit(bert))
+    encoding = bert.tokenizer.encode(text, max_length=bert.config.max_position_embeddings)
     return _hidden_states(bert, encoding)[-1][0].float().cpu()
