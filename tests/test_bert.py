@@ -235,3 +235,14 @@ def test_a_gpu_agrees(dtype: torch.dtype, tolerance: float, tmp_path: Path) -> N
     theirs = hf_bert("BertForPreTraining")
     ours = load_bert(saved(theirs, tmp_path), device="cuda", dtype=dtype)
     compare(ours, theirs.cuda(), tolerance)
+
+
+def test_a_checkpoint_of_one_segment_reads_pairs(tmp_path: Path) -> None:
+    theirs = hf_bert("BertForSequenceClassification", type_vocab_size=1, num_labels=3)
+    ours = load_bert(saved(theirs, tmp_path), device="cpu")
+    text = ours.tokenizer.encode("The cat sat", "on the mat")
+    ids = text.tensors(ours.device)["input_ids"]
+    with torch.no_grad():
+        expected = theirs(ids).logits.softmax(-1)[0]
+    found = {each.label: each.probability for each in wb.classify_pair(ours, "The cat sat", "on the mat")}
+    close(torch.tensor([found[label] for label in ours.heads["sentence"].labels]), expected)

@@ -44,8 +44,9 @@ class BertEmbeddings(nn.Module):
     ) -> Tensor:
         """(batch, tokens) of ids -> (batch, tokens, hidden).
 
-        Without `token_type_ids` all tokens are of the first segment; without `position_ids` the
-        positions are 0, 1, 2, ... Raises `ValueError` for more tokens than there are positions.
+        Without `token_type_ids`, and if the checkpoint knows one segment only, all tokens are of the first
+        segment; without `position_ids` the positions are 0, 1, 2, ... Raises `ValueError` for more tokens
+        than there are positions.
         """
         if position_ids is None:
             limit = self.position_embeddings.num_embeddings
@@ -54,7 +55,7 @@ class BertEmbeddings(nn.Module):
                     f"The text has {input_ids.shape[1]} word pieces; this checkpoint reads {limit} at once."
                 )
             position_ids = torch.arange(input_ids.shape[1], device=input_ids.device)
-        if token_type_ids is None:
+        if token_type_ids is None or self.token_type_embeddings.num_embeddings == 1:
             token_type_ids = torch.zeros_like(input_ids)
         embeddings = self.word_embeddings(input_ids) + self.token_type_embeddings(token_type_ids)
         return self.dropout(self.norm(embeddings + self.position_embeddings(position_ids)))
