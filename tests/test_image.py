@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny import close, transformers
+from tiny import close, our_vit, transformers
 
 import workbench as wb
-from workbench.image import Preprocessing, normalize
+from workbench.image import Preprocessing, as_seen, normalize
+from workbench.widgets import AttentionExplorer, PatchAttention, PatchHiding, PatchSplitter
 from workbench.widgets.samples import sample_image
 
 RED, GREEN, WHITE = (255, 0, 0), (0, 128, 0), (255, 255, 255)
@@ -261,6 +262,10 @@ RECIPES = [
     ("ViT", {"size": {"height": 96, "width": 160}, "resample": 3, "image_mean": [0.1, 0.2, 0.3]}),
     ("ViT", {"size": 64, "resample": 0}),
     ("ViT", {"do_normalize": False}),
+    ("ViT", {"do_rescale": False, "image_mean": [120.0, 130.0, 90.0], "image_std": [60.0, 70.0, 80.0]}),
+    ("ViT", {"rescale_factor": 1 / 127.5, "image_mean": [1.0] * 3, "image_std": [1.0] * 3}),
+    ("ViT", {"do_rescale": False, "do_normalize": False}),
+    ("ViT", {"size": {"shortest_edge": 69}, "do_center_crop": True, "crop_size": 64}),
     ("ViT", {"size": {"shortest_edge": 80}, "do_center_crop": True, "crop_size": 64}),
     ("ViT", {"size": {"shortest_edge": 64}, "do_center_crop": True, "crop_size": 64, "resample": 3}),
     ("DeiT", {}),
@@ -307,7 +312,40 @@ def test_timms_recipe() -> None:
     wanted = photo.resize((372, 248), Image.Resampling.BICUBIC).crop((74, 12, 298, 236))
     close(wb.prepare_image(photo, ours), normalize(np.asarray(wanted), ours.mean, ours.std), 1e-6)
     assert Preprocessing.from_hf(ours.to_hf(), (1, 1)).scaled == (248, 248)
+    assert Preprocessing.from_hf(ours.to_hf(), (1, 1)).round_crop
     assert not Preprocessing.from_timm({"crop_pct": 1.0, "crop_mode": "squash"}, (224, 224)).crops
+
+
+@pytest.mark.parametrize(("crop", "margin", "offset"), [(0.95, 11, 6), (0.945, 13, 6), (0.94, 14, 7)])
+def test_timm_rounds_the_crop_as_torchvision_does(crop: float, margin: int, offset: int) -> None:
+    """`int(round((height - crop_height) / 2.0))`, where 5.5 and 6.5 become 6; HF cuts off: 5 and 6."""
+    photo = sample_image("astronaut").resize((300, 300))
+    side = 224 + margin
+    for ours, start in (
+        (Preprocessing.from_timm({"crop_pct": crop, "interpolation": "bilinear"}, (224, 224)), offset),
+        (Preprocessing(crop_share=crop, keep_shape=True), margin // 2),
+    ):
+        assert ours.scaled == (side, side)
+        scaled = photo.resize((side, side), Image.Resampling.BILINEAR)
+        wanted = scaled.crop((start, start, start + 224, start + 224))
+        close(wb.prepare_image(photo, ours), normalize(np.asarray(wanted), ours.mean, ours.std), 1e-6)
+
+
+def test_grey_pictures_for_a_model_of_one_channel() -> None:
+    vit = our_vit(num_channels=1)
+    pixels = wb.prepare_image(PHOTO, vit.preprocessing)
+    grey = Image.fromarray(PHOTO).convert("L").resize((48, 32), Image.Resampling.BICUBIC)
+    close(pixels, torch.from_numpy(np.asarray(grey) / 127.5 - 1)[None, None], 1e-6)
+    found = wb.classify_image(vit, PHOTO)
+    assert sum(candidate.probability for candidate in found) == pytest.approx(1)
+    shown = as_seen(pixels, vit.preprocessing)
+    assert shown.shape == (32, 48, 3)
+    assert np.array_equal(shown[..., 1], np.asarray(grey))
+    assert PatchHiding(vit, PHOTO).error == ""
+    assert PatchAttention(vit, PHOTO).error == ""
+    assert AttentionExplorer(vit, image=PHOTO).error == ""
+    with pytest.raises(ValueError, match="reads grey pictures"):
+        PatchSplitter(vit, PHOTO)
 
 
 def test_another_size_keeps_the_recipe() -> None:

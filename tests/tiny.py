@@ -121,7 +121,9 @@ def our_vit(distilled: bool = False, labels: str = "abcde", heads: int = 1, **ch
     prefix = 2 if distilled else 1
     sizes = VIT_SIZES | dict(num_prefix_tokens=prefix, num_prefix_positions=prefix, num_head_tokens=heads)
     config = wb.ViTConfig(**sizes | changes)
-    return randomize(wb.ViT(config, list(labels), Preprocessing(size=config.image_size, resample="bicubic")))
+    half = (0.5,) * config.num_channels
+    preprocessing = Preprocessing(config.image_size, resample="bicubic", mean=half, std=half)
+    return randomize(wb.ViT(config, list(labels), preprocessing))
 
 
 def same_model(first: wb.Bert | wb.ViT, second: wb.Bert | wb.ViT) -> None:

@@ -18,6 +18,8 @@ from torch import Tensor
 
 MAX_PIXELS = 64_000_000  # larger pictures are refused before they are unpacked
 RESAMPLE = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3}  # the codes of PIL and of HF
+KNOWN_STEPS = {"do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_convert_rgb"}
+LARGEST = 2**20  # a mean, deviation or factor of more than this no file has
 ImageSource = str | Path | bytes | Image.Image | np.ndarray
 
 
@@ -31,7 +33,8 @@ class Preprocessing:
             `crop_pct`); 1 cuts nothing off.
         keep_shape: scale by the short side and cut the long one; else the picture is squeezed.
         resample: "nearest", "bilinear", "bicubic" or "lanczos".
-        mean, std: per channel, of values between 0 and 1.
+        mean, std: per channel, of values between 0 and 1; of one channel for a model of grey pictures.
+        round_crop: half a pixel of margin is rounded to even (torchvision, timm), not down (HF).
     """
 
     size: tuple[int, int] = (224, 224)
@@ -40,6 +43,7 @@ class Preprocessing:
     resample: str = "bilinear"
     mean: tuple[float, ...] = (0.5, 0.5, 0.5)
     std: tuple[float, ...] = (0.5, 0.5, 0.5)
+    round_crop: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.resample, str) or self.resample not in RESAMPLE:
@@ -64,8 +68,14 @@ class Preprocessing:
         return _scaled(self.size, self.crop_share)
 
     @classmethod
-    def from_hf(cls, settings: dict[str, Any], default_size: tuple[int, int]) -> "Preprocessing":
+    def from_hf(
+        cls, settings: dict[str, Any], default_size: tuple[int, int], channels: int = 3
+    ) -> "Preprocessing":
         """From preprocessor_config.json; raises `ValueError` for a recipe that is not known here."""
+        settings = {name: value for name, value in settings.items() if value is not None}
+        for name, value in settings.items():
+            if name.startswith("do_") and (name not in KNOWN_STEPS if value else name == "do_resize"):
+                raise ValueError(f"a {name} of {value}")
 
         def sides(name: str, default: Any = None) -> tuple[int, ...]:
             """(height, width), or only the short side."""
@@ -88,10 +98,15 @@ class Preprocessing:
         share = min(target) / size[0] if keep_shape else target[0] / size[0]
         if not keep_shape and _scaled(target, share) != size:
             raise ValueError(f"a size of {size} with a crop of another shape")
-        if not settings.get("do_normalize", True):
-            settings = settings | {"image_mean": [0.0] * 3, "image_std": [1.0] * 3}
-        if settings.get("rescale_factor", 1 / 255) not in (1 / 255, 0.00392156862745098):
-            raise ValueError(f"a rescale factor of {settings['rescale_factor']}")
+        if settings.get("do_normalize", True):
+            mean = _channels(settings, "image_mean", 0.5, channels)
+            std = _channels(settings, "image_std", 0.5, channels)
+        else:
+            mean, std = (0.0,) * channels, (1.0,) * channels
+        factor = settings.get("rescale_factor", 1 / 255) if settings.get("do_rescale", True) else 1
+        if type(factor) not in (int, float) or not 0 < factor < LARGEST:
+            raise ValueError(f"a rescale_factor of {factor}")
+        scale = 255 * factor  # (v * factor - mean) / std = (v / 255 - mean / scale) / (std / scale)
         return cls(
             size=target,
             crop_share=share,
@@ -99,20 +114,24 @@ class Preprocessing:
             resample=next(
                 (name for name, code in RESAMPLE.items() if code == settings.get("resample", 2)), ""
             ),
-            mean=_channels(settings.get("image_mean", cls.mean)),
-            std=_channels(settings.get("image_std", cls.std)),
+            mean=tuple(value / scale for value in mean),
+            std=tuple(value / scale for value in std),
+            round_crop=bool(settings.get("workbench_round_crop", False)),
         )
 
     @classmethod
-    def from_timm(cls, settings: dict[str, Any], size: tuple[int, int]) -> "Preprocessing":
-        """From timm's `pretrained_cfg`; `size` is (height, width)."""
+    def from_timm(cls, settings: dict[str, Any], size: tuple[int, int], channels: int = 3) -> "Preprocessing":
+        """From timm's `pretrained_cfg`; `size` is (height, width). Raises `ValueError` as `from_hf`."""
+        if settings.get("crop_mode") not in (None, "center", "squash"):
+            raise ValueError(f"a crop_mode of {settings['crop_mode']!r}")
         return cls(
             size=size,
             crop_share=settings.get("crop_pct") or 0.875,
             keep_shape=settings.get("crop_mode") != "squash",
             resample=settings.get("interpolation") or "bicubic",
-            mean=_channels(settings.get("mean") or cls.mean),
-            std=_channels(settings.get("std") or cls.std),
+            mean=_channels(settings, "mean", 0.5, channels),
+            std=_channels(settings, "std", 0.5, channels),
+            round_crop=True,
         )
 
     def to_hf(self) -> dict[str, Any]:
@@ -134,12 +153,21 @@ class Preprocessing:
         if self.crops:
             crop = {"height": self.size[0], "width": self.size[1]}
             settings |= {"do_center_crop": True, "crop_size": crop}
+        if self.round_crop:  # which HF's layout has no word for
+            settings["workbench_round_crop"] = True
         return settings
 
 
-def _channels(values: Any) -> tuple[float, ...]:
-    if not isinstance(values, list | tuple) or not all(type(value) in (int, float) for value in values):
-        raise ValueError(f"a mean or std of {values}")
+def _channels(settings: dict[str, Any], name: str, default: float, count: int) -> tuple[float, ...]:
+    """One number a channel, the default where a file is silent or says null; a deviation is above 0."""
+    values = settings.get(name)
+    if values is None:
+        return (default,) * count
+    least = -LARGEST if name.endswith("mean") else 1e-9
+    if not isinstance(values, list | tuple) or len(values) != count:
+        raise ValueError(f"a {name} of {values} for {count} channels")
+    if not all(type(value) in (int, float) and least <= value <= LARGEST for value in values):
+        raise ValueError(f"a {name} of {values}")
     return tuple(values)
 
 
@@ -228,9 +256,9 @@ def prepare_image(
         size: another (height, width) in pixels; the map of patches grows with it.
 
     Returns:
-        (1, 3, height, width), normalised.
+        (1, 3, height, width), normalised; (1, 1, height, width) for a model of grey pictures.
     """
-    image = load_image(source)
+    image = load_image(source).convert("L" if len(preprocessing.mean) == 1 else "RGB")
     height, width = size or preprocessing.size
     tall, wide = _scaled((height, width), preprocessing.crop_share)  # before the crop
     if preprocessing.keep_shape:
@@ -238,20 +266,22 @@ def prepare_image(
         tall, wide = max(tall, int(image.height * scale)), max(wide, int(image.width * scale))
     if tall * wide > MAX_PIXELS:
         raise ValueError(f"A picture of {image.width} x {image.height} pixels is too narrow to be scaled.")
-    left, top = (wide - width) // 2, (tall - height) // 2
+    margins = wide - width, tall - height
+    left, top = (round(margin / 2) if preprocessing.round_crop else margin // 2 for margin in margins)
     image = image.resize((wide, tall), RESAMPLE[preprocessing.resample])
     image = image.crop((left, top, left + width, top + height))
-    return normalize(np.asarray(image), preprocessing.mean, preprocessing.std)
+    pixels = np.asarray(image).reshape(height, width, -1)
+    return normalize(pixels, preprocessing.mean, preprocessing.std)
 
 
 def normalize(pixels: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """(height, width, 3) of uint8 -> (1, 3, height, width), (value / 255 - mean) / std."""
+    """(height, width, channels) of uint8 -> (1, channels, height, width), (value / 255 - mean) / std."""
     values = torch.from_numpy(pixels.astype(np.float32) / 255)
     return ((values - torch.tensor(mean)) / torch.tensor(std)).permute(2, 0, 1)[None].contiguous()
 
 
 def as_seen(pixels: Tensor, preprocessing: Preprocessing) -> np.ndarray:
-    """What a model is given as a picture again: (1, 3, height, width) -> (height, width, 3), bytes."""
+    """What a model is given as a picture again: (1, 3 or 1, height, width) -> (height, width, 3), bytes."""
     mean, std = (torch.tensor(part)[:, None, None] for part in (preprocessing.mean, preprocessing.std))
     array = (pixels[0].cpu().float() * std + mean).clamp(0, 1) * 255
-    return array.round().byte().permute(1, 2, 0).numpy()
+    return array.round().byte().expand(3, -1, -1).permute(1, 2, 0).numpy()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 from test_vit import npz_arrays
 from tiny import hf_bert, hf_vit, refuses, same_model, saved
 
@@ -135,3 +136,46 @@ def test_a_fetched_checkpoint_is_called_by_its_hub_id(tmp_path):
     (folder / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(wb.CheckpointError, match="^owner/some-bert has no model.safetensors"):
         wb.load_bert(folder)
+
+
+@pytest.mark.parametrize("wrapper", ["module.", "_orig_mod.", "model.", "module._orig_mod."])
+def test_wrapped_names(wrapper: str, broken: tuple[Path, Callable]) -> None:
+    """As DataParallel, torch.compile and Lightning save them."""
+    folder, load = broken
+    plain = load(folder, device="cpu")
+    file = folder / "model.safetensors"
+    save_file({f"{wrapper}{name}": tensor for name, tensor in load_file(file).items()}, file)
+    same_model(plain, load(folder, device="cpu"))
+
+
+def test_a_folder_of_checkpoints(broken: tuple[Path, Callable]) -> None:
+    folder, load = broken
+    shutil.copytree(folder, folder / "checkpoint-500")
+    for file in ("config.json", "model.safetensors"):
+        (folder / file).unlink()
+        if file == "config.json":
+            refuses(lambda: load(folder), "mine has no config.json, but checkpoint-500 in it has")
+            shutil.copy(folder / "checkpoint-500" / file, folder)
+    refuses(
+        lambda: load(folder), r"no model.safetensors but checkpoint-500.model.safetensors: load that file"
+    )
+    load(folder / "checkpoint-500", device="cpu")
+
+
+def test_weights_under_another_name(broken: tuple[Path, Callable]) -> None:
+    folder, load = broken
+    plain = load(folder, device="cpu")
+    other = (folder / "model.safetensors").rename(folder / "pytorch_model.safetensors")
+    refuses(lambda: load(folder), "no model.safetensors but pytorch_model.safetensors: load that file")
+    same_model(plain, load(other, device="cpu"))
+
+
+@pytest.mark.parametrize("load", [wb.load_bert, wb.load_vit, wb.inspect_checkpoint])
+def test_a_pickle_by_its_name(load: Callable, tmp_path: Path) -> None:
+    (tmp_path / "deit.pth").write_bytes(pickle.dumps({}))
+    refuses(lambda: load(tmp_path / "deit.pth"), "^deit.pth is a pickle, which can run code")
+
+
+def test_a_page_in_place_of_a_google_file(tmp_path: Path) -> None:
+    (tmp_path / "ViT.npz").write_text("<!DOCTYPE html><html><body>Please log in.</body></html>")
+    refuses(lambda: wb.load_vit(tmp_path / "ViT.npz"), r"no .npz file of plain arrays \(File is not a zip")

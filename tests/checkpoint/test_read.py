@@ -12,7 +12,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 from test_vit import npz_arrays, timm_tensors, write_timm
-from tiny import VOCABULARY, hf_bert, refuses, saved
+from tiny import VOCABULARY, hf_bert, hf_vit, refuses, saved
 
 import workbench as wb
 from workbench.image import Preprocessing
@@ -205,6 +205,28 @@ def test_the_wrong_door(good: Path) -> None:
 def test_a_classifier_of_unknown_kind(tmp_path: Path) -> None:
     folder = saved(hf_bert("BertForMultipleChoice"), tmp_path)
     refuses(lambda: wb.load_bert(folder), "names the architecture BertForMultipleChoice")
+    settings = json.loads((folder / "config.json").read_text())
+    for silent in (None, []):
+        (folder / "config.json").write_text(json.dumps(settings | {"architectures": silent}))
+        refuses(lambda: wb.load_bert(folder), "names the architecture none: whether .* in architectures")
+
+
+def test_a_report_of_another_family(good: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(good / "bert", tmp_path / "mine")
+    (folder / "config.json").write_text('{"model_type": "roberta", "vocab_size": 9}')
+    refuses(
+        lambda: wb.inspect_checkpoint(folder),
+        "architecture roberta; the workbench reads model_type 'bert' and 'vit' and 'deit'",
+    )
+
+
+def test_pictures_of_four_channels(tmp_path: Path) -> None:
+    folder = saved(hf_vit("ViTModel", num_channels=4), tmp_path / "hf")
+    refuses(lambda: wb.load_vit(folder), "wants 4 channels; pictures here are grey or RGB")
+    tensors = timm_tensors({"cls_token": 1}, 1, {"head": 5})
+    tensors["patch_embed.proj.weight"] = torch.ones(36, 4, 8, 8)
+    write_timm(tmp_path, tensors)
+    refuses(lambda: wb.load_vit(tmp_path), "wants 4 channels")
 
 
 def test_the_two_copies_of_a_bias_differ(good: Path, tmp_path: Path) -> None:
@@ -249,7 +271,20 @@ def test_broken_tokenizers(file: str, content: str | None, message: str, good: P
         '{"size": {"longest_edge": 9}}',
         '{"size": {"shortest_edge": 9}}',
         '{"resample": 77}',
-        '{"rescale_factor": 3}',
+        '{"rescale_factor": 0}',
+        '{"rescale_factor": NaN}',
+        '{"do_resize": false}',
+        '{"do_pad": true}',
+        '{"size": 0}',
+        '{"size": {"height": 32, "width": -48}}',
+        '{"size": 40, "crop_size": 0, "do_center_crop": true}',
+        '{"image_mean": [0.5]}',
+        '{"image_mean": [0.5, 0.5, 0.5, 0.5]}',
+        '{"image_mean": [0.5, NaN, 0.5]}',
+        '{"image_mean": [0.5, 0.5, null]}',
+        '{"image_std": [0.5, 0, 0.5]}',
+        '{"image_std": [0.5, -0.5, 0.5]}',
+        '{"image_std": [0.5, Infinity, 0.5]}',
         '{"size": 224, "crop_size": 256, "do_center_crop": true}',
         '{"size": {"height": 256, "width": 300}, "crop_size": 224, "do_center_crop": true}',
         '{"image_mean": 3}',
@@ -321,6 +356,9 @@ TIMM = {
     "pictures of another size": (lambda t: None, {"model_args": {"num_heads": 4, "img_size": 224}}, "-"),
     "odd resampling": (lambda t: None, {"pretrained_cfg": {"interpolation": "random"}}, "random"),
     "odd settings": (lambda t: None, {"pretrained_cfg": 3}, "does not fit"),
+    "a border": (lambda t: None, {"pretrained_cfg": {"crop_mode": "border"}}, "crop_mode of 'border'"),
+    "no deviation": (lambda t: None, {"pretrained_cfg": {"std": [0, 0, 0]}}, "std of"),
+    "one mean": (lambda t: None, {"pretrained_cfg": {"mean": [0.5]}}, "mean of .* for 3 channels"),
 }
 
 

@@ -106,6 +106,7 @@ GOOGLE: Table = {  # Flax; the weight is written out, the bias lies beside it
 }
 
 OLD_ENDINGS = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}  # before 2020
+WRAPPERS = ("module.", "_orig_mod.", "model.")  # before all names: DataParallel, torch.compile, Lightning
 # Tensors that the workbench has no use for: numbers 0, 1, 2, ...; a pooler and a mask that no head reads.
 DROPPED = {
     "embeddings.position_ids",

@@ -9,6 +9,7 @@ import json
 import math
 import os
 import re
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
@@ -115,7 +116,16 @@ def _read_config(path: Path) -> Settings:
     """config.json of a folder, or beside a file of weights if there is one."""
     if path.suffix == ".npz":
         return {"model_type": "google"}
+    if path.is_file() and path.suffix in PICKLES:
+        raise CheckpointError(
+            f"{path.name} is a pickle, which can run code when opened; "
+            "weights are read from safetensors only."
+        )
     file = (path if path.is_dir() else path.parent) / "config.json"
+    below = sorted(found.parent.name for found in path.glob("*/config.json"))
+    if below and not file.exists():
+        title = title_of(path)
+        raise CheckpointError(f"{title} has no config.json, but {', '.join(below[:5])} in it has: load that.")
     return _read_json(file) if path.is_dir() or file.exists() else {}
 
 
@@ -131,8 +141,11 @@ def _weight_files(path: Path) -> list[Path]:
         if not isinstance(shards, dict) or not shards:
             raise CheckpointError(f"{title}: {index.name} names no files.")
         return sorted({path / Path(str(file)).name for file in shards.values()})
+    others = [*path.glob("*.safetensors"), *path.glob("*/*.safetensors")]
     pickles = [file.name for file in path.iterdir() if file.suffix in PICKLES]
     but = f" but a pickle ({pickles[0]}), which can run code when opened" if pickles else ""
+    if others:
+        but = f" but {others[0].relative_to(path)}: load that file, with its config.json beside it"
     raise CheckpointError(f"{title} has no {whole.name}{but}; weights are read from safetensors only.")
 
 
@@ -141,7 +154,8 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     title = title_of(path)
     if path.suffix == ".npz":  # damage shows itself in errors of numpy, zipfile, zlib and torch
         damaged = f"{title} is damaged or no .npz file of plain arrays"
-        with _or_say(damaged, Exception), np.load(path) as arrays:
+        # What is no zip file numpy would take for a pickle, and say how to open it.
+        with _or_say(damaged, Exception), zipfile.ZipFile(path), np.load(path) as arrays:
             return {name: torch.from_numpy(array) for name, array in arrays.items()}
     tensors: dict[str, Tensor] = {}
     for file in _weight_files(path):
@@ -149,6 +163,9 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
             raise CheckpointError(f"{title} lacks the file {file.name}.")
         with _or_say(f"{file.name} of {title} is damaged or no safetensors file", Exception):
             tensors |= load_file(file)
+    for wrapper in names.WRAPPERS * 2:  # in any order
+        if all(name.startswith(wrapper) for name in tensors):
+            tensors = {name.removeprefix(wrapper): tensor for name, tensor in tensors.items()}
     for old, new in names.OLD_ENDINGS.items():
         tensors = {name.replace(old, new): tensor for name, tensor in tensors.items()}
     return tensors
@@ -300,7 +317,7 @@ def _config(kind: type[EncoderConfig], settings: Settings, weights: Weights) -> 
 
 
 def _architecture(settings: Settings) -> str:
-    found = settings.get("architectures") or [settings.get("model_type", "(none named)")]
+    found = settings.get("architectures") or settings.get("model_type") or "(none named)"
     return str(found[0] if isinstance(found, list) else found)
 
 
@@ -365,11 +382,12 @@ def _add_heads(bert: Bert, weights: Weights, settings: Settings) -> None:
         except KeyError as error:  # some names are not for modules of torch
             raise ValueError(f"no head can be called {name!r}") from error
     if not own and "heads.classifier.weight" in weights:
-        kind = names.HF_CLASSIFIERS.get(_architecture(settings))
+        architecture = _architecture(settings) if settings.get("architectures") else "none"
+        kind = names.HF_CLASSIFIERS.get(architecture)
         if kind is None:
             raise CheckpointError(
-                f"config.json of {weights.title} names the architecture {_architecture(settings)}; "
-                f"a classifier is read from {' or '.join(names.HF_CLASSIFIERS)}."
+                f"config.json of {weights.title} names the architecture {architecture}: whether a classifier "
+                f"reads texts or words is told by {' or '.join(names.HF_CLASSIFIERS)} in architectures."
             )
         classes = weights.shape("heads.classifier.weight")[0]
         bert.add_head(kind, kind, _labels(settings, classes))
@@ -388,6 +406,8 @@ def _sizes(weights: Weights) -> Settings:
         raise CheckpointError(f"{weights.title} is a ViT without a class token, which is not read here.")
     layer = "encoder.layers.0"
     hidden, channels, patch, *_ = weights.shape("embeddings.projection.weight")
+    if channels not in (1, 3):
+        raise CheckpointError(f"{weights.title} wants {channels} channels; pictures here are grey or RGB.")
     heads = [index for index in range(2) if f"heads.{index}.weight" in weights]
     representation = weights.shape("pre_logits.weight")[0] if "pre_logits.weight" in weights else None
     return {
@@ -415,7 +435,8 @@ def _hf_vit(weights: Weights, settings: Settings, folder: Path) -> ViT:
     values |= {"image_size": image_size, "num_prefix_positions": sizes["num_prefix_tokens"]}
     file = folder / "preprocessor_config.json"
     with _or_say(f"{weights.title}: {file.name} cannot be used", ValueError):
-        preprocessing = Preprocessing.from_hf(_read_json(file) if file.exists() else {}, image_size)
+        recipe = _read_json(file) if file.exists() else {}
+        preprocessing = Preprocessing.from_hf(recipe, image_size, sizes["num_channels"])
     return _vit(weights, values, preprocessing)
 
 
@@ -428,7 +449,8 @@ def _timm_vit(weights: Weights, settings: Settings, folder: Path) -> ViT:
     usual = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16}.get(sizes["hidden_size"])
     if usual is None and options.get("num_heads") is None:
         raise CheckpointError(
-            f"config.json of {weights.title} does not say how many attention heads there are."
+            f"{weights.title} does not say how many attention heads there are: put timm's config.json beside "
+            "it, with num_heads in its model_args."
         )
     labels = _setting(pretrained, "label_names", list, [])
     if len(labels) != _classes(weights):
@@ -441,7 +463,8 @@ def _timm_vit(weights: Weights, settings: Settings, folder: Path) -> ViT:
         "position_interpolation": "bicubic-antialias",
         "id2label": {str(index): label for index, label in enumerate(labels)},
     }
-    return _vit(weights, values, Preprocessing.from_timm(pretrained, (height, width)))
+    preprocessing = Preprocessing.from_timm(pretrained, (height, width), sizes["num_channels"])
+    return _vit(weights, values, preprocessing)
 
 
 def _google_vit(weights: Weights, settings: Settings, folder: Path) -> ViT:
@@ -456,7 +479,8 @@ def _google_vit(weights: Weights, settings: Settings, folder: Path) -> ViT:
         "image_size": (side, side),
         "position_interpolation": "bilinear-corners",
     }
-    return _vit(weights, values, Preprocessing(size=(side, side)))
+    grey_or_rgb = (0.5,) * sizes["num_channels"]
+    return _vit(weights, values, Preprocessing(size=(side, side), mean=grey_or_rgb, std=grey_or_rgb))
 
 
 # --- Both --------------------------------------------------------------------------------------

@@ -59,6 +59,8 @@ class PatchSplitter(PictureWidget):
     matrix_shape = traitlets.List(help="Rows and columns of `matrix`, then its true ones.")
 
     def __init__(self, vit: ViT, image: ImageSource | None = None, **options: object) -> None:
+        if vit.config.num_channels != 3:
+            raise ValueError(f"{vit.name} reads grey pictures; PatchSplitter shows red, green and blue.")
         side = round(math.prod(vit.config.image_size) ** 0.5)  # of a square of as many pixels
         sizes = {"patch_size": vit.config.patch_size, "side": side}
         own = {f"own_{name}": value for name, value in sizes.items()}
