@@ -17,6 +17,21 @@ import pytest
 import torch
 
 torch.set_num_threads(1)  # tiny models gain nothing from two, and wait for each other on a busy machine
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"  # kernels and commands that a test starts: others run beside them
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """For all tests a process on each core, up to four. None for tests that are named on the command line,
+    nor for the slow ones: some are measured by the clock."""
+    everything = config.args_source is config.ArgsSource.TESTPATHS and config.option.markexpr == "not slow"
+    return min(os.cpu_count() or 1, 4) if everything else 0
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes long comes first, so that no process has to wait for another at the end."""
+    items.sort(key=lambda item: not item.nodeid.startswith("tests/test_notebooks.py"))
 
 
 @pytest.fixture(autouse=True)

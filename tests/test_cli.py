@@ -75,11 +75,14 @@ def test_info_describes_the_installation():
 
 
 @pytest.mark.parametrize("model", ["no/such/folder", ""])
-def test_info_on_a_missing_model_is_one_sentence(model, tmp_path):
-    answer = run("info", model, cwd=tmp_path)
-    assert answer.returncode == 2
-    assert answer.stdout == ""
-    assert re.fullmatch(r"workbench: [^\n]+\.\n", answer.stderr)
+def test_info_on_a_missing_model_is_one_sentence(model, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["info", model])
+    assert stop.value.code == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert re.fullmatch(r"workbench: [^\n]+\.\n", said.err)
 
 
 @pytest.mark.parametrize("error", [ValueError("Too long."), PermissionError("Not yours.")])

@@ -27,6 +27,26 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+PORT = str(8950 + 50 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")))
+# Runs the cells from the first one on until there are so many widgets of ours.
+RUN_TO = """async (count) => {
+    const { content } = window.jupyterapp.shell.currentWidget;
+    let found = 0;
+    for (let index = 0; found < count; index++) {
+        if (index === content.widgets.length) throw new Error(`The lesson has only ${found} widgets.`);
+        content.activeCellIndex = index;
+        await window.jupyterapp.commands.execute("notebook:run-cell");
+        const outputs = content.activeCell.model.outputs?.toJSON() ?? [];
+        const shown = outputs.filter(({ data }) => data?.["application/vnd.jupyter.widget-view+json"]);
+        found += shown.filter(({ data }) => /workbench[.]widgets/.test(data["text/plain"])).length;
+    }
+}"""
+# Puts a lesson back to what its file says, and JupyterLab to how it looks at first.
+BACK = """async () => {
+    document.activeElement.blur();
+    window.jupyterapp.shell.expandLeft();
+    await window.jupyterapp.shell.currentWidget.context.revert();
+}"""
 SCREENSHOTS = Path(__file__).parents[2] / "data" / "screenshots"
 WRITE_SCREENSHOTS = os.environ.get("WRITE_SCREENSHOTS") == "1"
 
@@ -60,6 +80,9 @@ def lab(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     """Address, with token, of a JupyterLab started by the `workbench` command, on its copy of the lessons."""
     folder = tmp_path_factory.mktemp("lab")
     (folder / "config").mkdir()
+    (folder / "settings" / "@jupyterlab" / "docmanager-extension").mkdir(parents=True)
+    saving = folder / "settings" / "@jupyterlab" / "docmanager-extension" / "plugin.jupyterlab-settings"
+    saving.write_text('{"autosave": false}')  # a lesson opened again is as it was
     settings = {"LabApp": {"expose_app_in_browser": True}, "ServerApp": {"log_level": "WARN"}}
     (folder / "config" / "jupyter_lab_config.json").write_text(json.dumps(settings))
     environment = os.environ | {
@@ -69,7 +92,7 @@ def lab(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces"),
     }
     log = (folder / "log.txt").open("w+")
-    command = [sys.executable, "-m", "workbench", "lab", "--no-browser", "--port", "8950"]
+    command = [sys.executable, "-m", "workbench", "lab", "--no-browser", "--port", PORT]
     server = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
     try:
         deadline = time.monotonic() + 60
@@ -112,6 +135,14 @@ class Lesson:
         self.page.evaluate("window.jupyterapp.restored.then(() => true)")
         self.wait_for_kernel()
 
+    def reopen(self, width: int, height: int) -> None:
+        """The notebook as its file has it, in the page and with the kernel that are there already."""
+        self.faults.clear()
+        self.page.mouse.move(0, 0)
+        self.page.set_viewport_size({"width": width, "height": height})
+        self.page.evaluate(BACK)
+        self.wait_for_kernel()
+
     def wait_for_kernel(self) -> None:
         """Waits until the kernel of the notebook has nothing to do."""
         self.page.wait_for_function(
@@ -128,9 +159,19 @@ class Lesson:
     def run_all(self) -> None:
         """Runs all cells; no output may be an error."""
         self.command("notebook:run-all-cells")
+        self._after_cells(1)
+
+    def run_to(self, index: int = 0) -> "Widget":
+        """Runs cells until the widget of that number is on the page, and returns it."""
+        self.page.evaluate(RUN_TO, index + 1)
+        self._after_cells(index + 1)
+        return self.widget(index)
+
+    def _after_cells(self, widgets: int) -> None:
         self.wait_for_kernel()
         assert not self.page.locator(".jp-RenderedText[data-mime-type*='stderr'] .ansi-red-fg").count()
-        self.wait(lambda: self.page.locator(".workbench[data-revision]").count() > 0, "a widget on the page")
+        drawn = self.page.locator(".workbench[data-revision]")
+        self.wait(lambda: drawn.count() >= widgets, f"{widgets} widgets on the page")
 
     def python(self, code: str) -> str:
         """Runs code in the notebook's kernel and returns what it prints."""
@@ -206,19 +247,35 @@ class Widget:
         return self.root.get_by_role("button", name=name, exact=True)
 
 
+@pytest.fixture(scope="session")
+def on_screen(browser: Browser) -> Iterator[dict[str, Lesson]]:
+    """The lesson opened last, by name: JupyterLab takes seconds to start, so a page is used again."""
+    lessons: dict[str, Lesson] = {}
+    yield lessons
+    for lesson in lessons.values():
+        lesson.page.context.close()
+
+
 @pytest.fixture
-def lesson(browser: Browser, lab: str, request: pytest.FixtureRequest) -> Iterator[Callable[[str], Lesson]]:
+def lesson(browser: Browser, lab: str, on_screen: dict[str, Lesson]) -> Iterator[Callable[..., Lesson]]:
     """Opens a notebook by name; at the end nothing may have gone wrong in the browser."""
-    opened: list[tuple[Lesson, Any]] = []
 
     def open_lesson(name: str, width: int = 1280, height: int = 900) -> Lesson:
+        if name in on_screen:
+            on_screen[name].reopen(width, height)
+            return on_screen[name]
+        close_all()
         context = browser.new_context(viewport={"width": width, "height": height})
-        lesson = Lesson(context.new_page())
-        opened.append((lesson, context))
-        lesson.open(lab.format(name=name))
-        return lesson
+        on_screen[name] = Lesson(context.new_page())
+        on_screen[name].open(lab.format(name=name))
+        return on_screen[name]
+
+    def close_all() -> None:
+        for name in list(on_screen):
+            on_screen.pop(name).page.context.close()
 
     yield open_lesson
-    for lesson, context in opened:
-        context.close()
-        assert not lesson.faults, lesson.faults
+    faults = [fault for lesson in on_screen.values() for fault in lesson.faults]
+    if faults:
+        close_all()
+    assert not faults, faults

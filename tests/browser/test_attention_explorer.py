@@ -12,8 +12,7 @@ LESSON = "11_one_encoder.ipynb"
 @pytest.fixture
 def explorer(lesson):
     opened = lesson(LESSON)
-    opened.run_all()
-    widget = opened.widget()
+    widget = opened.run_to()
     # It is drawn once before it has a place on the page, and again when it has.
     opened.wait(lambda: widget.root.locator("canvas.large").first.bounding_box()["width"] > 200, "its size")
     return widget

@@ -23,10 +23,8 @@ def accessibility_faults(lesson: Lesson, within: str = ".workbench") -> list[str
 
 @pytest.fixture
 def filling(lesson):
-    """The lesson with all cells run, and its first widget."""
-    opened = lesson(LESSON)
-    opened.run_all()
-    return opened.widget()
+    """The lesson's first widget."""
+    return lesson(LESSON).run_to()
 
 
 def test_click_masks_and_unmasks(filling):
@@ -96,7 +94,7 @@ def test_editing_keeps_masks_and_errors_keep_the_last_good_state(filling):
 
 
 def test_random_masking_shows_what_became_of_each_word(filling):
-    widget = filling.lesson.widget(1)
+    widget = filling.lesson.run_to(1)
     kinds = set()
     for _ in range(9):
         widget.after(widget.button("Mask 15 % at random").click)

@@ -15,9 +15,7 @@ OVERFLOW = """root => [...root.querySelectorAll("*")].filter((part) =>
 
 
 def first_widget(lesson, name: str) -> Widget:
-    opened = lesson(name)
-    opened.run_all()
-    return opened.widget()
+    return lesson(name).run_to()
 
 
 def value(widget: Widget, row: int = 0) -> str:
@@ -74,8 +72,7 @@ def test_next_sentence_typing_and_errors(lesson):
 
 def test_the_game_by_keyboard(lesson):
     opened = lesson(NEXT)
-    opened.run_all()
-    widget = opened.widget(1)  # the lesson has begun a game there
+    widget = opened.run_to(1)  # the lesson has begun a game there
     cells, page = opened.page.locator(".jp-Cell").count(), opened.page
     game = widget.root.locator(".game")
     assert "Pair 1 of 10" in game.text_content() and game.locator(".bar").count() == 0
@@ -167,7 +164,7 @@ def test_light_and_dark_wide_and_narrow(lesson, name, theme, width):
 @pytest.mark.parametrize("name", [NEXT, PAIRS])
 def test_saved_page_stands_alone(lesson, browser, tmp_path, name):
     opened = lesson(name)
-    opened.run_all()
+    opened.run_to()
     page = tmp_path / "page.html"
     kind = "NextSentence" if name == NEXT else "SentencePair"
     opened.python(

@@ -11,9 +11,7 @@ LESSON = "09_vit_attention.ipynb"
 
 @pytest.fixture
 def attention(lesson):
-    opened = lesson(LESSON)
-    opened.run_all()
-    return opened.widget()
+    return lesson(LESSON).run_to()
 
 
 def board(widget: Widget, which: int = 0):

@@ -12,10 +12,8 @@ LESSON = "06_span_extraction.ipynb"
 
 @pytest.fixture
 def span(lesson):
-    """The lesson with all cells run, and its first widget."""
-    opened = lesson(LESSON)
-    opened.run_all()
-    return opened.widget()
+    """The lesson's first widget."""
+    return lesson(LESSON).run_to()
 
 
 def panel(span, name):
