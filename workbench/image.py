@@ -71,7 +71,11 @@ class Preprocessing:
     def from_hf(
         cls, settings: dict[str, Any], default_size: tuple[int, int], channels: int = 3
     ) -> "Preprocessing":
-        """From preprocessor_config.json; raises `ValueError` for a recipe that is not known here."""
+        """From preprocessor_config.json, for a model that takes pictures of so many channels.
+
+        Raises `ValueError` for a recipe that is not known here; steps of other names are refused if they
+        are on.
+        """
         settings = {name: value for name, value in settings.items() if value is not None}
         for name, value in settings.items():
             if name.startswith("do_") and (name not in KNOWN_STEPS if value else name == "do_resize"):

@@ -502,7 +502,8 @@ def load_bert(
     """Loads a BERT with all the heads that its file holds.
 
     Args:
-        name: a folder, a Hub id, or the name of a shipped checkpoint; None for the shipped one.
+        name: a folder, a .safetensors file beside its config.json, a Hub id, or the name of a shipped
+            checkpoint; None for the shipped one.
         device: "auto" takes a GPU where there is one.
         dtype: of the weights; None is float32.
 
@@ -528,7 +529,10 @@ def load_vit(
 def read_checkpoint(
     name: str | Path, device: Device | str, dtype: torch.dtype | None = None, door: str | None = None
 ) -> tuple[Bert | ViT, Weights]:
-    """A model, and what it was filled with; `door` is the one that was asked, None for both."""
+    """A model, and what it was filled with; raises as `load_bert`.
+
+    `door` is "load_bert" or "load_vit", which read one kind each; None reads both.
+    """
     path = locate(name)
     title, settings = title_of(path), _read_config(path)
     kind = str(settings.get("model_type") or ("bert" if "vocab_size" in settings else "timm"))
