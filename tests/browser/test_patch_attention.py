@@ -28,7 +28,7 @@ def title(widget: Widget, which: int = 0) -> str:
 
 def head_place(widget: Widget, layer: int, head: int) -> dict[str, float]:
     """Where a small map is on its canvas, both counted from 1."""
-    canvas = widget.root.locator("canvas.attention-heads")
+    canvas = widget.root.locator("canvas.head-grid")
     layers = int(canvas.get_attribute("aria-label").split()[0])
     size = (canvas.bounding_box()["height"] - 18) / layers
     return {"x": 18 + size * (head - 0.5), "y": 18 + size * (layer - 0.5)}
@@ -36,7 +36,7 @@ def head_place(widget: Widget, layer: int, head: int) -> dict[str, float]:
 
 def test_click_a_patch_pin_a_head_and_do_both_by_keys(attention):
     assert "class token looks" in title(attention) and board(attention).evaluate(HAS_INK)
-    heads = attention.root.locator("canvas.attention-heads")
+    heads = attention.root.locator("canvas.head-grid")
     before = heads.evaluate("c => c.toDataURL()")
     attention.after(lambda: board(attention).click(position={"x": 60, "y": 60}))
     assert ", patch " in title(attention) and heads.evaluate("c => c.toDataURL()") != before
@@ -78,7 +78,7 @@ def test_a_map_is_tested_and_errors_keep_what_was_there(attention):
     attention.after(attention.button("Hide its top patches, step by step").click)
     assert "rollout" in attention.root.locator(".map-verdict").text_content()
     assert attention.root.locator(".map-table tbody tr").count() == 1
-    hidden = attention.root.locator(".map-curves canvas").first
+    hidden = attention.root.locator(".map-shown canvas").first
     shown = hidden.evaluate("c => c.toDataURL()")
     attention.root.get_by_role("slider", name="hidden").fill("9")
     assert hidden.evaluate("c => c.toDataURL()") != shown

@@ -1,193 +1,125 @@
-// Is a map true? Curves while its top patches are hidden and uncovered; and what plots on a canvas share.
+// Is a map true? Its top patches are hidden, and uncovered, step by step: what PatchAttention draws of its
+// trait `tests`, of which the latest comes last.
 
+import { button, inkOf, penOf, plot, slider } from "./parts.js";
 import { patchArea } from "./picture.js";
 import { element, percent } from "./shared.js";
 
-// A canvas of this size on the page, sharp on any screen -> a pen for it.
-export function sizedPen(canvas, width, height) {
-  const scale = devicePixelRatio || 1;
-  Object.assign(canvas, { width: width * scale, height: height * scale });
-  Object.assign(canvas.style, { width: `${width}px`, height: `${height}px` });
-  const pen = canvas.getContext("2d");
-  pen.scale(scale, scale);
-  pen.font = "11px system-ui, sans-serif";
-  return pen;
+const COLUMNS = ["map", "class", "deletion area", "insertion area", "random area (lowest to highest)"];
+
+function verdictOn(deletionSpeaks, insertionSpeaks) {
+  if (deletionSpeaks && insertionSpeaks) return "Both tests speak for this map: it beats every random order.";
+  if (!deletionSpeaks && !insertionSpeaks)
+    return "No better than chance: in both tests some random order does as well.";
+  const one = deletionSpeaks ? "deletion" : "insertion";
+  return `Only ${one} speaks for this map; in the other test some random order does as well.`;
 }
 
-// Lines at zero, half and all of `most` -> a pen, and where a share of the width and a value lie.
-export function plotAxes(canvas, width, height, most, label, color) {
-  const draw = sizedPen(canvas, width, height);
-  const place = (x, y) => [38 + x * (width - 46), height - 20 - (y / most) * (height - 38)];
-  Object.assign(draw, {
-    strokeStyle: color("--line"),
-    fillStyle: color("--muted"),
-    lineWidth: 1,
-    textAlign: "right",
+// `picture` is what pictureOf gives. Gives { node, draw, drawHidden, heard }: drawHidden() when the picture is
+// another, heard(message) for what Python tells meanwhile.
+export function mapTest({ get, message, root, picture }) {
+  const last = () => get("tests").at(-1);
+  const run = button("Hide its top patches, step by step", () => message({ do: "test" }));
+  const progress = element("progress", {
+    max: 1,
+    value: 0,
+    hidden: true,
+    "aria-label": "Progress of the test",
   });
-  for (const value of [0, most / 2, most]) {
-    draw.beginPath();
-    draw.moveTo(...place(0, value));
-    draw.lineTo(...place(1, value));
-    draw.stroke();
-    draw.fillText(label(value), 34, place(0, value)[1] + 4);
-  }
-  return [draw, place];
-}
-
-export function plotDot(draw, [x, y], radius) {
-  draw.beginPath();
-  draw.arc(x, y, radius, 0, 7);
-  draw.fill();
-}
-
-// Trait `tests` of PatchAttention; `picture` is what pictureOf gives.
-export function mapTest({ model, message, root, grid, picture, color }) {
-  const run = element(
-    "button",
-    { class: "plain", type: "button", onclick: () => message({ do: "test" }) },
-    "Hide its top patches, step by step",
-  );
-  const progress = element("progress", { max: 1, value: 0, "aria-label": "Progress of the test" });
-  const verdict = element("p", { class: "map-verdict", "aria-live": "polite" });
-  const curves = ["deletion", "insertion"].map((kind) => [
-    kind,
-    element("canvas", { role: "img" }),
-    element("figcaption", { class: "note" }),
-  ]);
   const hidden = element("canvas", { role: "img" });
-  const step = element("input", {
-    type: "range",
-    min: 0,
-    max: 12,
-    step: 1,
-    value: 3,
-    oninput: () => (drawHidden(), drawCurves()),
-  });
-  const stepText = element("output", {});
-  const table = element("tbody");
-  const columns = ["map", "class", "deletion area", "insertion area", "random area (lowest to highest)"];
-  const results = element(
-    "div",
-    {},
-    element(
-      "div",
-      { class: "map-curves" },
-      element("figure", {}, hidden, element("label", { class: "field" }, "hidden", step, stepText)),
-      ...curves.map(([, canvas, caption]) => element("figure", {}, caption, canvas)),
-    ),
-    verdict,
-    element(
-      "table",
-      { class: "map-table" },
-      element(
-        "thead",
-        {},
-        element("tr", {}, ...columns.map((name) => element("th", { scope: "col" }, name))),
-      ),
-      table,
-    ),
+  const step = slider(
+    "hidden",
+    [0, 12, 1],
+    () => {
+      drawHidden();
+      drawCurves();
+    },
+    (at) => percent(last()?.shares[at] ?? 0),
   );
-  const section = element(
-    "section",
-    { class: "map-test", "aria-label": "Is this map true?" },
-    element("p", { class: "group" }, element("b", {}, "Is this map true?"), run, progress),
-    results,
-  );
-  const last = () => model.get("tests").at(-1);
+  step.draw(3);
+  const curves = element("div.map-curves");
+  const verdict = element("p.map-verdict", { "aria-live": "polite" });
+  const rows = element("tbody");
+  const names = COLUMNS.map((name) => element("th", { scope: "col" }, name));
+  const table = element("table.map-table", element("thead", element("tr", ...names)), rows);
+  const shown = element("div.map-shown", element("figure", hidden, step.node), curves);
+  const results = element("div", shown, verdict, table);
+  const title = element("p.group", element("b", "Is this map true?"), run, progress);
+  const node = element("section.map-test", { "aria-label": "Is this map true?" }, title, results);
+
+  // The curve of a test (in the map's order), and that of random orders beside it.
+  function curve(name, what, values, base, area, baseArea, dots) {
+    const { shares, deletion, insertion, random } = last();
+    const points = (heights) => shares.map((share, at) => [share, heights[at]]);
+    const label = `${name} curve: area ${area} in the map's order, ${baseArea} in random orders`;
+    const drawn = plot({
+      label,
+      most: Math.max(...deletion, ...insertion, ...random, 0.01),
+      width: 380,
+      height: 190,
+      show: (value) => (value ? percent(value) : "0"),
+      below: [[0, `share of patches ${what} →`, "start"]],
+      lines: [
+        { kind: "base", points: points(base) },
+        { kind: "main", points: points(values) },
+      ],
+      dots,
+    });
+    const caption = `${name}: area ${area.toFixed(2)}, random (dashed) ${baseArea.toFixed(2)}`;
+    return element("figure", element("figcaption.note", caption), drawn);
+  }
 
   function drawCurves() {
     if (!last()) return;
     const { shares, deletion, insertion, random, areas } = last();
-    const most = Math.max(...deletion, ...insertion, ...random, 0.01);
-    const room = root.clientWidth - 34; // one row with the picture, or one of their own
-    const width = Math.min(340, Math.max(180, room > 760 ? (room - 230) / 2 : (room - 16) / 2));
-    curves.forEach(([kind, canvas, caption], which) => {
-      const [draw, place] = plotAxes(
-        canvas,
-        width,
-        190,
-        most,
-        (value) => (value ? percent(value) : "0"),
-        color,
-      );
-      const [map, base] = which ? [insertion, [...random].reverse()] : [deletion, random];
-      for (const [values, name, dash] of [
-        [base, "--random", [5, 4]],
-        [map, "--accent", []],
-      ]) {
-        Object.assign(draw, { strokeStyle: color(name), lineWidth: 2 });
-        draw.setLineDash(dash);
-        draw.beginPath();
-        shares.forEach((share, at) => draw.lineTo(...place(share, values[at])));
-        draw.stroke();
-      }
-      draw.setLineDash([]);
-      Object.assign(draw, { fillStyle: color("--accent"), textAlign: "left" });
-      if (!which) plotDot(draw, place(shares[+step.value], map[+step.value]), 5);
-      draw.fillStyle = color("--muted");
-      draw.fillText(`share of patches ${which ? "shown" : "hidden"} →`, 38, 186);
-      caption.textContent = `${kind}: area ${areas[which].toFixed(2)}, random (dashed) ${areas[4].toFixed(2)}`;
-      canvas.setAttribute(
-        "aria-label",
-        `${kind} curve: area ${areas[which]} in the map's order, ${areas[4]} in random orders`,
-      );
-    });
+    const at = +step.control.value;
+    const dot = [shares[at], deletion[at], "main", 6];
+    curves.replaceChildren(
+      curve("deletion", "hidden", deletion, random, areas[0], areas[4], [dot]),
+      curve("insertion", "shown", insertion, [...random].reverse(), areas[1], areas[4], []),
+    );
   }
+
   function drawHidden() {
     if (!last() || !picture.ready()) return;
     const { order, shares, deletion, label } = last();
-    const [width, height] = [200, (200 * grid()[0]) / grid()[1]];
-    const draw = sizedPen(hidden, width, height);
-    draw.drawImage(picture.image, 0, 0, width, height);
-    draw.fillStyle = color("--soft");
-    const share = shares[+step.value];
-    for (const patch of order.slice(0, Math.round(share * order.length)))
-      draw.fillRect(...patchArea(patch, grid(), width, height));
-    stepText.textContent = `${Math.round(100 * share)} %`;
-    hidden.setAttribute(
-      "aria-label",
-      `The picture without its top ${percent(share)} of patches: “${label}” ${percent(deletion[+step.value])}`,
-    );
+    const grid = get("grid");
+    const [width, height] = [200, (200 * grid[0]) / grid[1]];
+    const pen = penOf(hidden, width, height);
+    pen.drawImage(picture.image, 0, 0, width, height);
+    pen.fillStyle = inkOf(root)("--soft");
+    const at = +step.control.value;
+    for (const patch of order.slice(0, Math.round(shares[at] * order.length)))
+      pen.fillRect(...patchArea(patch, grid, width, height));
+    const told = `The picture without its top ${percent(shares[at])} of patches`;
+    hidden.setAttribute("aria-label", `${told}: “${label}” ${percent(deletion[at])}`);
   }
+
+  function row({ title, label, areas: [deleted, inserted, lowest, highest, mean] }) {
+    const random = `${mean.toFixed(3)} (${lowest.toFixed(3)} to ${highest.toFixed(3)})`;
+    const cells = [title, label, deleted.toFixed(3), inserted.toFixed(3), random];
+    return element("tr", ...cells.map((text) => element("td", text)));
+  }
+
   function draw() {
-    run.disabled = !model.get("classes").length;
-    progress.style.display = "none";
-    results.style.display = last() ? "" : "none";
+    run.disabled = !get("classes").length;
+    progress.hidden = true;
+    results.hidden = !last();
     if (!last()) return;
     const { title, label, hides, shows, shares, deletion } = last();
-    step.max = shares.length - 1;
-    const words =
-      hides && shows
-        ? "Both tests speak for this map: it beats every random order."
-        : hides || shows
-          ? `Only ${hides ? "deletion" : "insertion"} speaks for this map; in the other test some random order does as well.`
-          : "No better than chance: in both tests some random order does as well.";
-    verdict.textContent = `${title}; class “${label}”, ${percent(deletion[0])} with nothing hidden. ${words}`;
-    table.replaceChildren(
-      ...model
-        .get("tests")
-        .map(({ title, label, areas: [deleted, inserted, lowest, highest, mean] }) =>
-          element(
-            "tr",
-            {},
-            ...[
-              title,
-              label,
-              deleted.toFixed(3),
-              inserted.toFixed(3),
-              `${mean.toFixed(3)} (${lowest.toFixed(3)} to ${highest.toFixed(3)})`,
-            ].map((text) => element("td", {}, text)),
-          ),
-        ),
-    );
+    step.control.max = shares.length - 1;
+    step.draw(step.control.value);
+    const start = `${title}; class “${label}”, ${percent(deletion[0])} with nothing hidden.`;
+    verdict.textContent = `${start} ${verdictOn(hides, shows)}`;
+    rows.replaceChildren(...get("tests").map(row));
     drawHidden();
     drawCurves();
   }
-  const heard = (message) => {
-    if (message.tested === undefined) return;
-    progress.style.display = message.tested < 1 ? "" : "none";
-    progress.value = message.tested;
+
+  const heard = ({ tested }) => {
+    if (tested === undefined) return;
+    progress.hidden = tested >= 1;
+    progress.value = tested;
   };
-  model.on("msg:custom", heard);
-  return { section, draw, drawHidden, drawCurves, stop: () => model.off("msg:custom", heard) };
+  return { node, draw, drawHidden, heard };
 }

@@ -137,12 +137,12 @@ export function frame(model, el, name) {
       end();
     };
   };
-  return { root, content, get, set, send, message, ask, show, stop };
+  return { root, content, get, set, send, message, ask, show };
 }
 
 // Calls `draw` once after any of these traits changed, and after the theme did, as canvases keep its colours;
 // returns what undoes it.
-export function listen(model, names, draw) {
+function listen(model, names, draw) {
   let planned = false;
   const plan = () => {
     if (planned) return;
@@ -187,23 +187,4 @@ export function savedModel(state) {
     send: nothing,
     save_changes: nothing,
   };
-}
-
-// --- until every view is made of parts
-
-export function sender(model, ask) {
-  const send = (values) => {
-    if (model.saved) return ask();
-    const same = (name, value) => JSON.stringify(model.get(name)) === JSON.stringify(value);
-    const changed = Object.entries(values).filter(([name, value]) => !same(name, value));
-    if (!changed.length) return;
-    for (const [name, value] of changed) model.set(name, value);
-    model.save_changes();
-    ask();
-  };
-  const message = (content) => {
-    if (!model.saved) model.send(content);
-    ask();
-  };
-  return { send, message };
 }
