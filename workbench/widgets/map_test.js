@@ -15,8 +15,8 @@ function verdictOn(deletionSpeaks, insertionSpeaks) {
   return `Only ${one} speaks for this map; in the other test some random order does as well.`;
 }
 
-// `picture` is what pictureOf gives. Gives { node, draw, drawHidden, heard }: drawHidden() when the picture is
-// another, heard(message) for what Python tells meanwhile.
+// `picture` is what pictureOf gives. Gives { node, draw, drawHidden, heard }: drawHidden() when the picture
+// is another, heard(message) for what Python tells meanwhile.
 export function mapTest({ get, message, root, picture }) {
   const last = () => get("tests").at(-1);
   const run = button("Hide its top patches, step by step", () => message({ do: "test" }));

@@ -268,7 +268,8 @@ function render({ model, el }) {
     pixels(size, size, color, filter);
     const [total, bias] = get("total");
     const signed = `${bias < 0 ? "−" : "+"} bias ${Math.abs(bias).toFixed(3)}`;
-    product.textContent = `Sum of ${inputs} products ${fixed(total, 3)} ${signed} = ${fixed(total + bias, 3)}`;
+    const sum = `${fixed(total, 3)} ${signed} = ${fixed(total + bias, 3)}`;
+    product.textContent = `Sum of ${inputs} products ${sum}`;
   }
 
   function drawVectors() {
