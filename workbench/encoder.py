@@ -85,7 +85,9 @@ class SelfAttention(nn.Module):
         query, key, value = heads.permute(2, 0, 3, 1, 4)
         if self.watchers:
             scores = (query * query.shape[-1] ** -0.5) @ key.mT  # (batch, heads, query, key)
-            probabilities = _softmax(scores, mask)
+            if mask is not None:
+                scores.masked_fill_(~mask, -torch.inf)
+            probabilities = scores.softmax(-1)
             for watcher in self.watchers:
                 probabilities = watcher(probabilities)
             context = F.dropout(probabilities, dropout) @ value
@@ -93,13 +95,6 @@ class SelfAttention(nn.Module):
             context = F.scaled_dot_product_attention(query, key, value, mask, dropout)
         # (batch, heads, tokens, head_size) -> (batch, tokens, hidden)
         return self.output(context.transpose(1, 2).flatten(2))
-
-
-def _softmax(scores: Tensor, mask: Tensor | None) -> Tensor:
-    """Over the keys that may be seen; without gradients in the memory of the scores, since maps are large."""
-    if mask is not None:
-        scores = scores.masked_fill(~mask, -torch.inf)
-    return torch.softmax(scores, -1, out=None if torch.is_grad_enabled() else scores)
 
 
 class FeedForward(nn.Module):
