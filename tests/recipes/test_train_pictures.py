@@ -4,7 +4,6 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import datasets
 import numpy as np
@@ -12,8 +11,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 import train_pictures as recipe
+from datasets import Dataset, DatasetDict
 from PIL import Image, ImageDraw
-from safetensors.torch import save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from workbench.attention import record_attention
@@ -52,7 +52,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def parts(folder: Path) -> dict[str, recipe.Pictures]:
+def parts(folder: Path) -> DatasetDict:
     return recipe.read_pictures(str(folder), 32)
 
 
@@ -60,10 +60,12 @@ def options(out: Path = Path("out"), **changes) -> recipe.Options:
     return recipe.Options(**dict(data="", out=out, batch=16, size=32, steps=8, warmup=2) | changes)
 
 
-def batches(
-    pictures: recipe.Pictures, answers: recipe.Answers | None = None, **changes
-) -> recipe.PictureBatches:
-    return recipe.PictureBatches(pictures, answers, options(**changes), 8)
+def batches(pictures: Dataset, teacher: dict[str, Tensor] | None = None, **changes) -> recipe.PictureBatches:
+    return recipe.PictureBatches(pictures, teacher, options(**changes), 8)
+
+
+def squares(pictures: Dataset) -> Tensor:
+    return recipe.pixels_of(pictures, range(len(pictures)))
 
 
 def tiny_vit() -> ViT:
@@ -72,7 +74,7 @@ def tiny_vit() -> ViT:
 
 
 def run(
-    pictures: recipe.Pictures, out: Path, steps: int, batch_at: Callable | None = None, **changes
+    pictures: Dataset, out: Path, steps: int, batch_at: Callable | None = None, **changes
 ) -> tuple[loop.Progress, ViT]:
     vit, settings = tiny_vit(), loop.Settings(steps=steps, warmup=2, log_every=1, save_every=3)
     batch_at = batch_at or batches(pictures)
@@ -83,10 +85,8 @@ def run(
 # --- reading -------------------------------------------------------------------------------------
 
 
-def test_pictures_are_read_from_a_folder_and_a_hub_set(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    of_folder = recipe.read_pictures(str(folder), 32, tmp_path / "kept")
+def test_pictures_are_read_from_a_folder_and_a_hub_set(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    of_folder = recipe.read_pictures(str(folder), 32)
     features = datasets.Features(picture=datasets.Image(), kind=datasets.ClassLabel(names=list(SHAPES)))
     hub = datasets.DatasetDict()
     for split in ("train", "validation"):
@@ -94,36 +94,37 @@ def test_pictures_are_read_from_a_folder_and_a_hub_set(
         rows = {"picture": [str(file) for file in files], "kind": [file.parent.name for file in files]}
         name = "test" if split == "validation" else split  # many sets on the Hub have only these two
         hub[name] = datasets.Dataset.from_dict(rows, features=features)
-    monkeypatch.setattr(datasets, "load_dataset", lambda name: hub)
-    of_hub = recipe.read_pictures("someone/shapes", 32)
+    with monkeypatch.context() as patch:
+        patch.setattr(datasets, "load_dataset", lambda name: hub)
+        of_hub = recipe.read_pictures("someone/shapes", 32)
     for split, count in (("train", 90), ("validation", 36)):
         ours, theirs = of_folder[split], of_hub[split]
-        assert ours.labels == theirs.labels == sorted(SHAPES)
+        (names, our_targets), (their_names, their_targets) = map(recipe.labels_of, (ours, theirs))
+        assert names == their_names == sorted(SHAPES)
         assert len(ours) == len(theirs) == count
-        pixels = ours.pixels(range(count))
-        assert pixels.dtype == np.uint8 and pixels.shape == (count, 3, 32, 32)
-        order = [
-            np.lexsort([*each.pixels(range(count)).reshape(count, -1).T, each.targets])
-            for each in (ours, theirs)
-        ]
-        assert np.array_equal(pixels[order[0]], theirs.pixels(order[1]))
-        assert np.array_equal(ours.targets[order[0]], theirs.targets[order[1]])
-    monkeypatch.undo()
-    again = recipe.read_pictures("what was read is kept", 32, tmp_path / "kept")
-    assert np.array_equal(again["train"].pixels([5, 3]), of_folder["train"].pixels([5, 3]))
+        our_pixels, their_pixels = squares(ours), squares(theirs)
+        assert our_pixels.dtype == torch.uint8 and our_pixels.shape == (count, 3, 32, 32)
+        order, their_order = (
+            np.lexsort([*pixels.reshape(count, -1).T.numpy(), targets.numpy()])
+            for pixels, targets in ((our_pixels, our_targets), (their_pixels, their_targets))
+        )
+        assert torch.equal(our_pixels[order], their_pixels[their_order])
+        assert torch.equal(our_targets[order], their_targets[their_order])
+    again = recipe.read_pictures(str(folder), 32)
+    assert torch.equal(squares(again["train"]), squares(of_folder["train"]))
+    assert again["train"].cache_files == of_folder["train"].cache_files  # what was read is kept
 
 
-def test_what_is_scored_is_what_a_user_s_picture_becomes(
-    folder: Path, parts: dict[str, recipe.Pictures]
-) -> None:
+def test_what_is_scored_is_what_a_user_s_picture_becomes(folder: Path, parts: DatasetDict) -> None:
     files = sorted((folder / "validation").rglob("*.png"))
     held_out, vit = parts["validation"], tiny_vit()
     user = torch.cat([prepare_image(file, Preprocessing(size=(32, 32))) for file in files])
-    ours = prepare_pixels(vit, torch.from_numpy(held_out.pixels(range(len(held_out)))))
+    ours = prepare_pixels(vit, squares(held_out))
+    names, targets = recipe.labels_of(held_out)
     distances = (ours[:, None] - user).abs().amax((2, 3, 4))
     assert distances.amin(1).max() < 1e-4
     for row, place in enumerate(distances.argmin(1).tolist()):
-        assert files[place].parent.name == held_out.labels[held_out.targets[row]]
+        assert files[place].parent.name == names[targets[row]]
 
 
 def test_one_in_ten_is_held_out_where_nothing_is(
@@ -133,17 +134,17 @@ def test_one_in_ten_is_held_out_where_nothing_is(
     plain = (folder / "train").rename(tmp_path_factory.mktemp("shapes") / "all")
     found = [recipe.read_pictures(str(plain), 32) for _ in range(2)]
     assert len(found[0]["validation"]) == 9 and len(found[0]["train"]) == 81
-    assert np.array_equal(found[0]["validation"].targets, found[1]["validation"].targets)
+    assert torch.equal(*(squares(each["validation"]) for each in found))
 
 
 # --- batches -------------------------------------------------------------------------------------
 
 
 def test_batches_are_repeatable_and_shared_by_processes(
-    parts: dict[str, recipe.Pictures], answers: recipe.Answers
+    parts: DatasetDict, teacher: dict[str, Tensor]
 ) -> None:
     pictures = parts["train"]
-    source, same = (batches(pictures, answers) for _ in range(2))
+    source, same = (batches(pictures, teacher) for _ in range(2))
     for step in (0, 3, 40):
         whole = source(step)
         assert all(torch.equal(tensor, same(step)[name]) for name, tensor in whole.items())
@@ -162,11 +163,11 @@ def test_batches_are_repeatable_and_shared_by_processes(
 
 
 def test_small_classes_and_sources_are_drawn_more_often_than_they_occur() -> None:
-    pictures = SimpleNamespace(
-        targets=np.repeat([0, 1, 1], [4, 12, 4]), sources=np.repeat(["a", "a", "b"], [4, 12, 4])
-    )
+    names = datasets.Features(label=datasets.ClassLabel(names=["x", "y"]), source=datasets.Value("string"))
+    columns = {"label": [0] * 4 + [1] * 16, "source": ["a"] * 16 + ["b"] * 4}
+    pictures = Dataset.from_dict(columns, features=names)
     chances = recipe.drawing_chances(pictures)
-    rows = recipe.draw_rows(chances, 20_000, np.random.default_rng(0))
+    rows = np.random.default_rng(0).choice(20, 20_000, p=chances)
     assert (rows < 4).mean() == pytest.approx(1 / 3, abs=0.02)  # a quarter of the pictures: half as often
     ratio = (rows >= 16).sum() / ((rows >= 4) & (rows < 16)).sum()
     assert ratio == pytest.approx(3**-0.5, abs=0.05)
@@ -174,31 +175,33 @@ def test_small_classes_and_sources_are_drawn_more_often_than_they_occur() -> Non
 
 
 @pytest.fixture
-def answers(parts: dict[str, recipe.Pictures], tmp_path: Path) -> recipe.Answers:
-    """Of a teacher whose features are random, for two crops of each picture."""
-    random = np.random.default_rng(0)
-    for crop in range(2):
-        features = random.standard_normal((len(parts["train"]), 5)).astype(np.float16)
-        np.save(tmp_path / f"crop{crop}.npy", features)
-    layers = {"weight": torch.randn(3 + 7, 5), "bias": torch.zeros(3 + 7)}
-    save_file(layers, tmp_path / "layers.safetensors")
-    return recipe.Answers(tmp_path, 3, 3)
+def teacher(parts: DatasetDict) -> dict[str, Tensor]:
+    """What is stored of one whose features are random, for two crops of each picture."""
+    count = len(parts["train"])
+    return {
+        "features": torch.randn(2, count, 5).half(),
+        "draws": torch.rand(2, count, recipe.CROP_DRAWS),
+        "weight": torch.randn(3 + 7, 5),
+        "bias": torch.zeros(3 + 7),
+    }
 
 
 def test_stored_answers_go_with_their_crops(
-    parts: dict[str, recipe.Pictures], answers: recipe.Answers
+    parts: DatasetDict, teacher: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(recipe, "TEACHER_WEIGHT", 1.0)
     pictures = parts["train"]
-    batch = batches(pictures, answers, teacher_weight=1.0, seed=3, batch=64)(7)
+    source = batches(pictures, teacher, seed=3, batch=64)
+    batch = source(7)
     colours = slice(recipe.MIRRORED + 1, recipe.CROP_DRAWS)
-    of_crop = np.stack(answers.draws)[..., colours].reshape(2 * len(pictures), -1)
+    of_crop = teacher["draws"][..., colours].flatten(0, 1)
     stored = 0
     for draws, targets, taught in zip(*(batch[name] for name in ("draws", "targets", "taught")), strict=True):
-        found = np.flatnonzero((of_crop == draws[colours].numpy()).all(1))
+        found = (of_crop == draws[colours]).all(1).nonzero()[:, 0].tolist()
         assert bool(len(found)) == bool(taught.any())  # cropped anew: nothing is said about details
         for place in found:
             crop, row = divmod(place, len(pictures))
-            ours, theirs = answers(np.array([crop]), np.array([row]))
+            ours, theirs = source.answers(torch.tensor([crop]), np.array([row]))
             torch.testing.assert_close(targets, ours[0])
             torch.testing.assert_close(taught, theirs[0])
             stored += 1
@@ -220,9 +223,9 @@ def test_a_sharp_picture_becomes_a_coarse_one() -> None:
 
 
 def test_losses_do_not_depend_on_the_number_of_processes(
-    parts: dict[str, recipe.Pictures], answers: recipe.Answers
+    parts: DatasetDict, teacher: dict[str, Tensor]
 ) -> None:
-    for stored, count in ((None, 0), (answers, 7)):
+    for stored, count in ((None, 0), (teacher, 7)):
         learner = recipe.DistillingLearner(tiny_vit(), 0.8, taught=count)
         source = batches(parts["train"], stored)
         for step in range(3):
@@ -258,9 +261,7 @@ def test_mixing_keeps_the_shares_that_it_says() -> None:
 # --- training ------------------------------------------------------------------------------------
 
 
-def test_resumed_after_a_kill_it_gives_the_same_numbers(
-    parts: dict[str, recipe.Pictures], tmp_path: Path
-) -> None:
+def test_resumed_after_a_kill_it_gives_the_same_numbers(parts: DatasetDict, tmp_path: Path) -> None:
     source = batches(parts["train"])
 
     def stopping(step: int, process: int, processes: int) -> loop.Batch:
@@ -291,11 +292,14 @@ def test_the_command_stores_answers_trains_and_scores(
     data, out = ["--data", str(folder)], tmp_path / "out"
     recipe.main(["teach", *data, "--out", str(out), "--crops", "2"])
     assert "The teacher's top-1" in capsys.readouterr().out
-    parts, answers = recipe.read_pictures("", 96, out / "pictures-96"), recipe.Answers(out, 3, 0)
-    ours, theirs = answers(np.arange(90) % 2, np.arange(90))
+    parts = recipe.read_pictures(str(folder))
+    source = recipe.PictureBatches(
+        parts["train"], load_file(out / "teacher.safetensors"), options(size=96), 24
+    )
+    ours, theirs = source.answers(torch.arange(90) % 2, np.arange(90))
     assert ours.shape == (90, 3) and theirs.shape == (90, 1000)
     torch.testing.assert_close(theirs.sum(1), torch.ones(90))
-    assert (ours.argmax(1).numpy() == parts["train"].targets).mean() > 0.8
+    assert (ours.argmax(1) == source.targets).float().mean() > 0.8
 
     start = tmp_path / "start"
     torch.manual_seed(0)
@@ -308,8 +312,8 @@ def test_the_command_stores_answers_trains_and_scores(
     vit = load_vit(out / "checkpoint", device="cpu")
     assert vit.labels == tuple(sorted(SHAPES)) and vit.preprocessing == Preprocessing(size=(96, 96))
     held_out = parts["validation"]
-    logits = picture_logits(vit, held_out.pixels(range(36)))
-    assert recipe.top(logits, torch.from_numpy(held_out.targets)) > 0.7  # by chance a third
+    logits = picture_logits(vit, squares(held_out))
+    assert recipe.top(logits, recipe.labels_of(held_out)[1]) > 0.7  # by chance a third
     go_on = [*learn, "--initial", str(out / "checkpoint"), "--warmup", "1000", "--steps", "1"]
     recipe.main([*go_on, "--out", str(tmp_path / "more")])
     again = load_vit(tmp_path / "more" / "checkpoint", device="cpu")
@@ -318,7 +322,7 @@ def test_the_command_stores_answers_trains_and_scores(
     score = ["evaluate", *data, "--checkpoint", str(out / "checkpoint")]
     recipe.main([*score, "--confusion", str(tmp_path / "confusion.png")])
     printed = capsys.readouterr().out
-    for word in ("top-1", "top-5", "calibration", "over 90 %", "red bar", "30 %", "relevance", "random"):
+    for word in ("top-1", "top-5", "calibration", "over 90 %", "red bar", "relevance", "random"):
         assert word in printed
     assert "deletion" in printed and "insertion" in printed
     assert "pointing" not in printed and "in the box" not in printed and "other sources" not in printed
@@ -339,7 +343,6 @@ def test_figures_are_what_they_say() -> None:
     assert recipe.top(logits, targets) == 0.625  # means of 0.75 and 0.5; the third class has no pictures
     assert recipe.top(logits, targets, 5) == 1
     assert recipe.top(logits, targets, 2) == pytest.approx((0.75 + 0.5) / 2)
-    table = recipe.Table()
     labels = ["cat", recipe.ELSE]
     sure = torch.tensor([[0.0, 100.0]] * 4)
     for logits, targets, error, wrong in (
@@ -348,19 +351,16 @@ def test_figures_are_what_they_say() -> None:
         (torch.zeros(4, 2), [0, 0, 1, 1], "0.0%", "0.0%"),
     ):
         logits, targets = (torch.as_tensor(each).repeat_interleave(2, 0) for each in (logits, targets))
-        table.lines.clear()
-        table.add_calibration(logits, targets)
-        table.add_classes(labels, logits, targets, "drawn")
-        assert error in next(line for line in table.lines if "as it is" in line)
-        assert wrong in next(line for line in table.lines if "drawn, all" in line)
+        assert error in recipe.calibration_error(logits, targets)
+        lines = recipe.class_figures(labels, logits, targets, "drawn")
+        assert wrong in next(line for line in lines if "drawn, all" in line)
 
 
 def test_what_is_unknown_is_called_so_or_left_open() -> None:
     labels = ["cat", recipe.ELSE, "dog"]
     logits = torch.tensor([[0.0, 9, 0], [0.1, 0, 0], [9, 0, 0], [9, 0, 0]])
-    table = recipe.Table()
-    table.add_classes(labels, logits, torch.tensor([1, 1, 1, 0]), "drawn")
-    values = [line.split()[-2:] for line in table.lines[1:]]
+    lines = recipe.class_figures(labels, logits, torch.tensor([1, 1, 1, 0]), "drawn")
+    values = [line.split()[-2:] for line in lines]
     known, unknown = [["100.0%", "1"]] * 2, [["66.7%", "3"], ["33.3%", "3"]]
     assert values == [*known, ["100.0%", "1"], ["33.3%", "3"], ["25.0%", "4"], *unknown]
 
@@ -379,12 +379,13 @@ def test_the_temperature_is_folded_into_the_head() -> None:
 
 
 def test_maps_point_where_the_thing_is() -> None:
-    box = recipe.boxes_on_grid([[0.0, 0.25, 0.375, 1.0], [0.0, 0.0, 1.0, 1.0]], (4, 4))
+    boxes = [0.0, 0.25, 0.375, 1.0], [0.0, 0.0, 1.0, 1.0]
+    box = recipe.on_grid([recipe.box_mask(each, 32) for each in boxes], (4, 4))
     assert box[0].view(4, 4).tolist() == [[0] * 4] + [[1, 0.5, 0, 0]] * 3
     assert box[1].eq(1).all()
     mask = np.zeros((8, 12), bool)
     mask[:4, :3] = True
-    assert recipe.masks_on_grid([mask], (4, 4))[0].view(4, 4).tolist() == [[1, 0, 0, 0]] * 2 + [[0] * 4] * 2
+    assert recipe.on_grid([mask], (4, 4))[0].view(4, 4).tolist() == [[1, 0, 0, 0]] * 2 + [[0] * 4] * 2
     maps = torch.zeros(2, 16)
     maps[:, 4] = 1
     assert recipe.pointing(maps, box) == 1 and recipe.pointing(maps.flip(1), box) == 0.5
@@ -412,26 +413,20 @@ def test_with_masks_and_boxes_it_tells_where_the_model_looks(
         ]
         lines = "".join(json.dumps(row) + "\n" for row in rows)
         (folder / split / "metadata.jsonl").write_text(lines)
-    score = ["evaluate", "--data", str(folder), "--checkpoint", str(tmp_path / "vit"), "--most", "5"]
+    score = ["evaluate", "--data", str(folder), "--checkpoint", str(tmp_path / "vit")]
     recipe.main([*score, "--masks", str(tmp_path / "masks")])
     printed = capsys.readouterr().out
     for word in ("pointing game", "layer 2, head 1", "rollout", "random patch", "centre", "in the box"):
         assert word in printed
 
 
-def test_hidden_patches_change_nothing_that_the_class_token_sees() -> None:
+def test_maps_are_what_the_class_token_takes() -> None:
     vit = tiny_vit()
-    pixels = np.random.default_rng(0).integers(0, 256, size=(3, 3, 32, 32), dtype=np.uint8)
-    hidden = torch.zeros(3, 16, dtype=torch.bool)
-    torch.testing.assert_close(picture_logits(vit, pixels, hidden), picture_logits(vit, pixels))
-    hidden[:, 0] = True
-    changed = pixels.copy()
-    changed[:, :, :8, :8] = 0
-    torch.testing.assert_close(picture_logits(vit, pixels, hidden), picture_logits(vit, changed, hidden))
+    pixels = torch.randint(256, (3, 3, 32, 32), dtype=torch.uint8)
     maps = recipe.patch_maps(vit, pixels)
     assert set(maps) == {"layer 2, head 1", "rollout", "relevance"}
     with torch.inference_mode(), record_attention(vit) as attention:
-        vit(torch.from_numpy(pixels).float() / 127.5 - 1)
+        vit(pixels.float() / 127.5 - 1)
     torch.testing.assert_close(maps["layer 2, head 1"], attention[1][:, 0, 0, 1:])
 
 
@@ -443,9 +438,9 @@ def test_bad_inputs_get_one_sentence(
 ) -> None:
     load = datasets.load_dataset
 
-    def offline(name: str, **where: str) -> datasets.DatasetDict:
-        if where:
-            return load(name, **where)
+    def offline(name: str) -> DatasetDict:
+        if Path(name).is_dir():
+            return load(name)
         raise ConnectionError("no network\nat all")
 
     monkeypatch.setattr(datasets, "load_dataset", offline)

@@ -27,12 +27,6 @@ def points(height: int, width: int) -> Tensor:
     return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
 
 
-def inin_box(points: Tensor, x: Tensor, y: Tensor, share: Tensor) -> Tensor:
-    """Whether points lie in a box with its centre at x, y (0 to 1) and a share of the area."""
-    half = share.sqrt()
-    return ((points[..., 0] - 2 * x + 1).abs() < half) & ((points[..., 1] - 2 * y + 1).abs() < half)
-
-
 def in_box(points: Tensor, x: Tensor, y: Tensor, share: Tensor) -> Tensor:
     """Whether points lie in a box with its centre at x, y (0 to 1) and a share of the area."""
     half = share.sqrt()
@@ -122,25 +116,14 @@ def prepare_pixels(vit: ViT, pixels: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def picture_logits(
-    vit: ViT, pixels: np.ndarray | Tensor, hidden: Tensor | None = None, bfloat16: bool = False
-) -> Tensor:
-    """Class scores: (pictures, 3, height, width) of uint8 -> (pictures, classes), on the CPU.
-
-    Args:
-        hidden: (pictures, patches), True for patches that no token may look at.
-        bfloat16: compute in it.
-    """
+def picture_logits(vit: ViT, pixels: np.ndarray | Tensor, bfloat16: bool = False) -> Tensor:
+    """Class scores, computed in bfloat16 if wanted: (pictures, 3, height, width) of uint8 -> (pictures,
+    classes), on the CPU."""
     logits = []
     for start in range(0, len(pixels), 64):
         part = torch.as_tensor(pixels[start : start + 64]).to(vit.device)
         with torch.autocast(vit.device.type, torch.bfloat16, enabled=bfloat16):
-            embeddings = vit.embeddings(prepare_pixels(vit, part))
-            seen = None
-            if hidden is not None:
-                seen = F.pad(~hidden[start : start + 64], (vit.config.num_prefix_tokens, 0), value=True)
-                seen = seen.to(vit.device)
-            logits.append(vit.logits(vit.encoder(embeddings, seen)[-1]).float().cpu())
+            logits.append(vit.logits(vit(prepare_pixels(vit, part))[-1]).float().cpu())
     return torch.cat(logits)
 
 
