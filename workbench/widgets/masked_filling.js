@@ -57,6 +57,7 @@ function render({ model, el }) {
     ),
   );
   const empty = element("p.empty", "Nothing is masked. Click a word, and BERT guesses it from the others.");
+  const remark = element("p.remark", { role: "status" });
   const panels = element("div.columns", element("div", cards, pages), layers.node);
   content.append(
     note(
@@ -64,6 +65,7 @@ function render({ model, el }) {
       "The bluer a word, the more the mask attends to it.",
     ),
     element("div.sentence-box", words.node, links, text.node),
+    remark,
     element(
       "div.bar-row",
       element(
@@ -221,6 +223,7 @@ function render({ model, el }) {
     legend.hidden = !kinds.has("random") && !kinds.has("keep");
     empty.hidden = count > 0;
     panels.hidden = count === 0;
+    remark.textContent = get("note");
     lines.setAttribute("aria-pressed", get("lines"));
     top.value = get("top_k");
     preview = [];
