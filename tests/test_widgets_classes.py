@@ -11,7 +11,7 @@ from tiny import sentence_bert
 import workbench as wb
 from workbench.explain import leave_one_out
 from workbench.training import lessons
-from workbench.training.lessons import fine_tune, read_labelled, split_examples
+from workbench.training.lessons import fine_tune, read_labelled, split_by_class
 from workbench.widgets import FineTuning, SentenceClassifier, TokenTagger
 
 TEXT = "The unplayful cat sat, the dog ran."
@@ -157,7 +157,7 @@ def test_shipped_examples():
     assert len({text for text, _ in sentences}) == len(sentences)
     assert 200 <= len(tagged) <= 300
     assert all(len(words.split()) == len(classes.split()) for words, classes in tagged)
-    train, held_out = split_examples(sentences, "sentence")
+    train, held_out = split_by_class([label for _, label in sentences], 5)
     assert sorted(train + held_out) == list(range(len(sentences))) and len(held_out) * 6 > len(train) * 1.2
     assert {sentences[number][1] for number in held_out} == {label for _, label in sentences}
 
@@ -167,24 +167,24 @@ def test_fine_tuning_learns_and_leaves_the_original_alone(shipped, frozen):
     before = {name: tensor.clone() for name, tensor in shipped.state_dict().items()}
     examples = [row for row in read_labelled("sentences_intents") if row[1] in ("complaint", "question")]
     result = fine_tune(shipped, examples, frozen=frozen, steps=24, looks=4)
-    first, last = result.curve[0], result.curve[-1]
-    assert [look["step"] for look in result.curve] == [0, 6, 12, 18, 24]
+    first, last = result.log[0], result.log[-1]
+    assert [look["step"] for look in result.log] == [0, 6, 12, 18, 24]
     assert last["held_out_accuracy"] > 0.8 and last["held_out_loss"] < 0.7 * first["held_out_loss"]
     assert result.confusion.sum() == len(result.answers) == 32
     assert result.confusion.trace() / 32 == pytest.approx(last["held_out_accuracy"])
-    after = result.bert.state_dict()
+    after = result.model.state_dict()
     moved = any(not torch.equal(after[n], before[n]) for n in before if n.startswith("encoder"))
     assert moved != frozen
     assert all(torch.equal(tensor, before[name]) for name, tensor in shipped.state_dict().items())
-    assert wb.classify_sentence(result.bert, "Where is it?", head="lesson")[0].label == "question"
+    assert wb.classify_sentence(result.model, "Where is it?", head="lesson")[0].label == "question"
 
 
 def test_words_are_learned_too(shipped):
     result = fine_tune(
         shipped, read_labelled("tagged_sentences")[:100], kind="word", frozen=True, steps=16, looks=2
     )
-    assert result.curve[-1]["held_out_accuracy"] > 0.6
-    assert {"NOUN", "DET"} <= {tag.label for tag in wb.tag_words(result.bert, "The cat sat.", head="lesson")}
+    assert result.log[-1]["held_out_accuracy"] > 0.6
+    assert {"NOUN", "DET"} <= {tag.label for tag in wb.tag_words(result.model, "The cat sat.", head="lesson")}
     assert all(len(text.split()) == 1 for text, *_ in result.answers)
 
 
@@ -222,7 +222,7 @@ def test_stop_keeps_what_was_learned(bert):
     widget._on_message(None, {"do": "stop"}, None)
     trained = widget.finish()
     assert widget.state == "stopped" and set(trained) == {"frozen"}
-    assert 0 < trained["frozen"].steps < 1000 and trained["frozen"].confusion is not None
+    assert 0 < trained["frozen"].steps < 1000 and trained["frozen"].confusion.sum() == 2
     assert numbers(widget.frozen).reshape(-1, 5)[-1, 0] == trained["frozen"].steps
 
 

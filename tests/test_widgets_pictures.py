@@ -241,18 +241,21 @@ def test_a_new_head_learns_and_the_old_model_stays(vit: ViT) -> None:
     plain = [(Image.new("RGB", (9, 9), tone), tone) for tone in ("red", "blue")] * 6
     before = {name: value.clone() for name, value in vit.state_dict().items()}
     seen: list[dict[str, float]] = []
-    learned = picture_lesson.fine_tune_pictures(vit, plain, steps=20, looks=2, watch=seen.append)
-    assert learned.log[-1]["held_out_accuracy"] == 1 and learned.mistakes == [] and seen == learned.log
-    assert wb.classify_image(learned.vit, plain[0][0])[0].label == "red"
+    learned = picture_lesson.fine_tune_pictures(
+        vit, plain, steps=20, looks=2, watch=lambda result: seen.append(result.log[-1])
+    )
+    assert learned.log[-1]["held_out_accuracy"] == 1 and seen == [*learned.log, learned.log[-1]]
+    assert learned.answers and all(true == said for _, true, said in learned.answers)
+    assert wb.classify_image(learned.model, plain[0][0])[0].label == "red"
     assert vit.labels == ("cat", "dog", "cup")
     assert all(torch.equal(value, before[name]) for name, value in vit.state_dict().items())
     frozen = picture_lesson.fine_tune_pictures(vit, plain, frozen=True, steps=2)
     changed = [
         name
-        for name, value in frozen.vit.state_dict().items()
+        for name, value in frozen.model.state_dict().items()
         if not name.startswith("heads") and not torch.equal(value, before[name])
     ]
-    assert changed == [] and all(parameter.requires_grad for parameter in frozen.vit.parameters())
+    assert changed == [] and all(parameter.requires_grad for parameter in frozen.model.parameters())
 
 
 def test_pictures_that_nothing_can_be_learned_from(vit: ViT, tmp_path) -> None:

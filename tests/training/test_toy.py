@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from workbench.training import toy
+from workbench.training import __main__, toy
 from workbench.training.text_learner import next_sentence_rows, row_lengths
 
 
@@ -57,7 +57,7 @@ def test_as_in_the_lesson_both_games_are_learned_within_two_minutes(tmp_path: Pa
 
 
 def test_it_runs_as_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
-    monkeypatch.setattr("sys.argv", ["toy", "--out", str(tmp_path / "toy"), "--steps", "1"])
-    toy.main()
+    monkeypatch.setattr("sys.argv", ["train", "stories", "--out", str(tmp_path / "toy"), "--steps", "1"])
+    __main__.main()
     assert "mlm_accuracy" in capsys.readouterr().out
     assert (tmp_path / "toy" / "checkpoint" / "model.safetensors").exists()

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from workbench import plots
+from workbench.training import __main__
 from workbench.training import toy_pictures as toy
 
 
@@ -83,9 +84,9 @@ def test_as_in_the_lesson_classes_are_learned_within_two_minutes(tmp_path: Path)
     assert progress.log[-1]["accuracy"] > 0.9 and progress.seconds < 120
 
 
-@pytest.mark.parametrize("options", [[], ["--masked"]])
-def test_it_runs_as_a_program(options: list[str], tmp_path: Path, monkeypatch, capsys) -> None:
-    monkeypatch.setattr("sys.argv", ["toy", "--out", str(tmp_path / "toy"), "--steps", "1", *options])
-    toy.main()
+@pytest.mark.parametrize("what", ["pictures", "patches"])
+def test_it_runs_as_a_program(what: str, tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr("sys.argv", ["train", what, "--out", str(tmp_path / "toy"), "--steps", "1"])
+    __main__.main()
     assert "accuracy" in capsys.readouterr().out
     assert (tmp_path / "toy" / "checkpoint" / "model.safetensors").exists()

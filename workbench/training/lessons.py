@@ -9,10 +9,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
-from typing import TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from datasets import Dataset
 from torch import Tensor, nn
 
@@ -24,13 +25,13 @@ from workbench.training.text_learner import (
     IGNORED,
     TextBatches,
     TextLearner,
-    head_figures,
     pack_rows,
     predictions,
 )
 from workbench.vit import ViT
 
 Model = TypeVar("Model", Bert, ViT)
+Answers = Callable[[], tuple[Tensor, Tensor]]  # logits, (answers, classes), and targets, (answers,)
 Labelled = tuple[str, str]  # a text and its class; or its words and as many classes, between spaces
 # What a new linear map needs to get anywhere in few steps, and what a trained encoder can take.
 RATES = {"frozen": 2e-2, "fine-tuned": 3e-4}
@@ -40,21 +41,31 @@ LONGEST = 126  # word pieces of an example that are read
 
 
 @dataclass
-class FineTuned:
+class FineTuned(Generic[Model]):
     """What a training in a lesson gave.
 
-    `curve` has a dict of figures for each look: "step", and "loss", "accuracy", "held_out_loss" and
-    "held_out_accuracy". `confusion` counts held-out answers, (true class, class said). `answers` are the
-    held-out (text, true class, class said); for words each word is one.
+    `log` has a line for each look: "step", "loss", "accuracy", "held_out_loss" and "held_out_accuracy".
+    `answers` are the held-out (text or picture, true class, class said), once the training is over; where
+    words have classes each word is one.
     """
 
-    bert: Bert
-    head: str
+    model: Model
     labels: tuple[str, ...]
-    steps: int
-    curve: list[dict[str, float]] = field(default_factory=list)
-    confusion: Tensor | None = None
-    answers: list[tuple[str, str, str]] = field(default_factory=list)
+    log: list[loop.Figures] = field(default_factory=list)
+    answers: list[tuple[Any, str, str]] = field(default_factory=list)
+
+    @property
+    def steps(self) -> int:
+        """How many steps it took so far."""
+        return int(self.log[-1]["step"])
+
+    @property
+    def confusion(self) -> Tensor:
+        """Counts of the answers: (true class, class said)."""
+        counts = torch.zeros(len(self.labels), len(self.labels), dtype=torch.long)
+        for _, true, said in self.answers:
+            counts[self.labels.index(true), self.labels.index(said)] += 1
+        return counts
 
 
 def read_labelled(name: str) -> list[Labelled]:
@@ -96,17 +107,17 @@ def classes_of(label: str, kind: str) -> list[str]:
     return label.split() if kind == "word" else [label.strip()]
 
 
-def split_examples(examples: Sequence[Labelled], kind: str, seed: int = 0) -> tuple[list[int], list[int]]:
-    """Numbers of the examples to learn from, and of those held out: one in five, of each class alike."""
+def split_by_class(classes: Sequence[str], share: int, seed: int = 0) -> tuple[list[int], list[int]]:
+    """Numbers of the examples to learn from, and of those held out: one in `share` of each class, and at
+    least one where there are two. `classes` has the class of each example."""
     groups: dict[str, list[int]] = {}
-    for number, (_, label) in enumerate(examples):
-        groups.setdefault("" if kind == "word" else label.strip(), []).append(number)
+    for number, name in enumerate(classes):
+        groups.setdefault(name, []).append(number)
     chosen = random.Random(seed)
     held_out: list[int] = []
     for numbers in groups.values():
-        held_out += chosen.sample(numbers, max(len(numbers) // 5, int(len(numbers) > 1)))
-    kept = set(range(len(examples))) - set(held_out)
-    return sorted(kept), sorted(held_out)
+        held_out += chosen.sample(numbers, max(len(numbers) // share, int(len(numbers) > 1)))
+    return sorted(set(range(len(classes))) - set(held_out)), sorted(held_out)
 
 
 def labelled_rows(examples: Sequence[Labelled], labels: Sequence[str], kind: str, bert: Bert) -> Dataset:
@@ -150,18 +161,43 @@ def copy_without_heads(model: Model, frozen: bool) -> Model:
 
 
 def train_and_look(
+    result: FineTuned,
     learner: loop.Learner,
     batch_at: Callable[..., loop.Batch],
-    look: Callable[[int], None],
+    asked: Sequence[Any],
+    seen: Answers,
+    held_out: Answers,
     *,
     learning_rate: float,
     steps: int,
     looks: int,
     seed: int,
+    watch: Callable[[FineTuned], None] | None,
     stop: Event | None,
 ) -> None:
-    """`loop.train` in a lesson: `look(step)` is called before the first step, about `looks` times on the way,
-    and after the last; setting `stop` ends it and keeps what was learned."""
+    """`loop.train` in a lesson, which fills in `result`.
+
+    Args:
+        result: has the model.
+        learner, batch_at, learning_rate, steps, seed: as the loop takes them.
+        asked: what was held out, as `FineTuned.answers` has it.
+        seen: answers to some of what is learned from, and to what those should be.
+        held_out: the same for `asked`.
+        looks: about how often it looks on the way; it does before the first step and after the last, too.
+        watch: is called after each look, and at the end with `answers`; None prints a line for each look.
+        stop: ends the training after the step at which it is set; what was learned is kept.
+    """
+
+    def look(step: int) -> None:
+        line: loop.Figures = {"step": step}
+        with MODEL_LOCK:
+            learner.eval()
+            for start, answers in (("", seen), ("held_out_", held_out)):
+                logits, targets = answers()
+                line[f"{start}loss"] = float(F.cross_entropy(logits, targets))
+                line[f"{start}accuracy"] = float((logits.argmax(-1) == targets).float().mean())
+        result.log.append(line)
+        (watch or print_look)(result)
 
     def until_stopped(*step: int) -> loop.Batch:
         if stop is not None and stop.is_set():
@@ -185,6 +221,21 @@ def train_and_look(
         look(progress.step)
     for parameter in learner.parameters():
         parameter.requires_grad_(True)  # as in every other model
+    with MODEL_LOCK:
+        logits, targets = held_out()
+    for one, true, said in zip(asked, targets.tolist(), logits.argmax(-1).tolist(), strict=True):
+        result.answers.append((one, result.labels[true], result.labels[said]))
+    if watch is not None:
+        watch(result)
+
+
+def print_look(result: FineTuned) -> None:
+    """Prints the last line of the log of a training."""
+    look = result.log[-1]
+    print(
+        f"step {look['step']:>4}: loss {look['loss']:.3f}, of what is held out {look['held_out_loss']:.3f}; "
+        f"{look['held_out_accuracy']:.0%} of it is right"
+    )
 
 
 def new_classifier(bert: Bert, head: str, kind: str, labels: Sequence[str], frozen: bool) -> Bert:
@@ -211,7 +262,7 @@ def fine_tune(
     seed: int = 0,
     watch: Callable[[FineTuned], None] | None = None,
     stop: Event | None = None,
-) -> FineTuned:
+) -> FineTuned[Bert]:
     """Trains a new linear classifier on a copy of a BERT (BERT, section 4).
 
     Args:
@@ -222,8 +273,7 @@ def fine_tune(
         frozen: the encoder stays as it is, and only the linear map learns.
         steps: how long; a step takes about 15 sentences.
         looks: how often the curves grow.
-        watch: is called with what is known so far, from the thread that trains; None prints a line.
-        stop: ends the training after the step at which it is set; what was learned is kept.
+        watch, stop: as of `train_and_look`.
 
     Raises:
         ValueError: examples that nothing can be learned from.
@@ -231,65 +281,39 @@ def fine_tune(
     if bert.tokenizer is None:
         raise ValueError(f"{bert.name} came without a tokenizer, so it cannot read text.")
     labels = label_names(examples, kind)
-    train, held_out = ([examples[number] for number in part] for part in split_examples(examples, kind, seed))
+    classes = ["" if kind == "word" else label.strip() for _, label in examples]
+    train, held_out = ([examples[n] for n in part] for part in split_by_class(classes, 5, seed))
     rows, held_out_rows = (labelled_rows(part, labels, kind, bert) for part in (train, held_out))
+    asked = [text for text, _ in held_out]
+    if kind == "word":  # those that have a target
+        asked = [
+            text.split()[word - 1]
+            for text, row in zip(asked, held_out_rows, strict=True)
+            for word, target in zip(row["words"], row["targets"], strict=True)
+            if target != IGNORED
+        ]
+    drawn = np.random.default_rng(seed).permutation(len(rows))[: len(held_out)]
     with MODEL_LOCK:
         torch.manual_seed(seed)  # of the new head
     fresh = new_classifier(bert, head, kind, labels, frozen)
-    result = FineTuned(fresh, head, labels, 0)
-    tell = watch or _print_look
 
-    def look(step: int) -> None:
-        with MODEL_LOCK:
-            fresh.eval()
-            seen = head_figures(fresh, rows, head, len(held_out_rows))
-            new = head_figures(fresh, held_out_rows, head)
-        result.steps = step
-        result.curve.append(
-            {"step": step, "loss": seen[f"{head}_loss"], "accuracy": seen[f"{head}_accuracy"]}
-            | {f"held_out_{name}": new[f"{head}_{name}"] for name in ("loss", "accuracy")}
-        )
-        tell(result)
+    def answers(rows: Dataset, indices: np.ndarray) -> tuple[Tensor, Tensor]:
+        logits, targets = zip(*predictions(fresh, head, rows, indices), strict=True)
+        return torch.cat(logits), torch.cat(targets)
 
+    result = FineTuned(fresh, labels)
     train_and_look(
+        result,
         TextLearner(fresh),
         TextBatches(rows, bert.tokenizer, head, TOKENS, seed),
-        look,
+        asked,
+        lambda: answers(rows, drawn),
+        lambda: answers(held_out_rows, np.arange(len(held_out_rows))),
         learning_rate=RATES["frozen" if frozen else "fine-tuned"],
         steps=steps,
         looks=looks,
         seed=seed,
+        watch=watch,
         stop=stop,
     )
-    _answer(result, held_out, held_out_rows, kind)
-    if watch is not None:
-        watch(result)  # now with `confusion` and `answers`
     return result
-
-
-def _print_look(result: FineTuned) -> None:
-    look = result.curve[-1]
-    print(
-        f"step {look['step']:>4}: loss {look['loss']:.3f}, of what is held out {look['held_out_loss']:.3f}; "
-        f"{look['held_out_accuracy']:.0%} of it is right"
-    )
-
-
-def _answer(result: FineTuned, examples: Sequence[Labelled], rows: Dataset, kind: str) -> None:
-    """Fills in what the held-out examples were taken for."""
-    labels, texts = result.labels, iter(examples)
-    confusion = torch.zeros(len(labels), len(labels), dtype=torch.long)
-    with MODEL_LOCK:
-        for batch, logits in predictions(result.bert, result.head, rows, np.arange(len(rows))):
-            asked = []  # the texts, or the words that have a target, in the order of the answers
-            for words, targets in zip(batch["words"], batch["targets"], strict=True):
-                text = next(texts)[0]
-                if kind == "word":
-                    asked += [text.split()[number - 1] for number in words[targets != IGNORED].tolist()]
-                else:
-                    asked.append(text)
-            right = batch["targets"][batch["targets"] != IGNORED].tolist()
-            for text, true, said in zip(asked, right, logits.argmax(-1).tolist(), strict=True):
-                confusion[true, said] += 1
-                result.answers.append((text, labels[true], labels[said]))
-    result.confusion = confusion

@@ -51,13 +51,9 @@ def pack_rows(tokenizer: Tokenizer, rows: Iterable[tuple[Pieces, Pieces | None, 
         if isinstance(target, np.ndarray):  # classes of words
             target = np.concatenate([[IGNORED], target, [IGNORED]])
         for name, values in zip(columns, (ids, segments, words, np.atleast_1d(target)), strict=True):
-            columns[name].append(np.asarray(values, dtype=np.int8 if name == "token_type_ids" else np.int32))
-    return Dataset(pa.table({name: _column_of_lists(lists) for name, lists in columns.items()}))
-
-
-def _column_of_lists(lists: list[np.ndarray]) -> pa.ListArray:
-    ends = np.cumsum([0, *map(len, lists)], dtype=np.int32)
-    return pa.ListArray.from_arrays(ends, np.concatenate(lists or [np.zeros(0, np.int32)]))
+            columns[name].append(np.asarray(values, dtype=np.int32))
+    types = {name: pa.list_(pa.int8() if name == "token_type_ids" else pa.int32()) for name in columns}
+    return Dataset(pa.table(columns, schema=pa.schema(types)))
 
 
 def row_lengths(rows: Dataset) -> np.ndarray:
@@ -66,16 +62,12 @@ def row_lengths(rows: Dataset) -> np.ndarray:
 
 
 def padded_batch(rows: Dataset, indices: np.ndarray, pad_id: int) -> Batch:
-    """Some rows, as `pad_rows` gives them."""
-    return pad_rows(rows.with_format("arrow")[indices], pad_id)
-
-
-def pad_rows(rows: pa.Table, pad_id: int) -> Batch:
-    """All rows as `input_ids`, `token_type_ids`, `attention_mask` and `words`, each (rows, longest), and
+    """Some rows as `input_ids`, `token_type_ids`, `attention_mask` and `words`, each (rows, longest), and
     `targets`: (rows,), (rows, 2) for spans, (rows, longest) for classes of words."""
+    table = rows.with_format("arrow")[indices]
 
     def padded(name: str, padding: int) -> Tensor:
-        lists = rows[name].combine_chunks()
+        lists = table[name].combine_chunks()
         lengths = lists.value_lengths().to_numpy()
         filled = np.arange(lengths.max(initial=0)) < lengths[:, None]  # (rows, longest)
         values = np.full(filled.shape, padding, dtype=np.int64)
@@ -243,10 +235,10 @@ class TextBatches:
         masked: bool = False,
         guessed: bool = True,
     ) -> None:
-        self.rows, self.tokenizer, self.head, self.seed, self.guessed = rows, tokenizer, head, seed, guessed
+        self.tokenizer, self.head, self.seed, self.guessed = tokenizer, head, seed, guessed
+        self.rows = Dataset(rows.data.table.combine_chunks())  # in one piece it is read three times as fast
         self.random_ids = tokenizer.random_ids() if masked or head == "mlm" else None
         self.batches = bucketed_batches(row_lengths(rows), tokens, seed)
-        self.table = rows.data.table.combine_chunks()  # in one piece rows are fetched three times as fast
 
     def rows_at(self, step: int) -> np.ndarray:
         """Indices of the rows in the batch of a step."""
@@ -256,7 +248,7 @@ class TextBatches:
 
     def __call__(self, step: int, process: int = 0, processes: int = 1) -> Batch:
         """This process's rows of the batch of a step; what is masked does not depend on the processes."""
-        batch = pad_rows(self.table.take(self.rows_at(step)), self.tokenizer.pad_id)
+        batch = padded_batch(self.rows, self.rows_at(step), self.tokenizer.pad_id)
         words, targets = batch.pop("words"), batch.pop("targets")
         if self.head != "mlm":
             batch[self.head] = targets
@@ -327,9 +319,9 @@ def head_logits(
 @torch.inference_mode()
 def predictions(
     bert: Bert, head: str, rows: Dataset, indices: np.ndarray, seed: int = 0
-) -> Iterator[tuple[Batch, Tensor]]:
-    """Goes through rows, 32 at a time: the batch, as of `padded_batch`, and the logits of its targets that
-    are not `IGNORED`, (answers, classes). For "mlm" words are masked by `seed`, and are the targets."""
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Goes through rows, 32 at a time: logits, (answers, classes), and the targets that are not `IGNORED`,
+    (answers,). For "mlm" words are masked by `seed`, and are the targets."""
     random_ids = bert.tokenizer.random_ids()
     for start in range(0, len(indices), 32):
         batch = padded_batch(rows, indices[start : start + 32], bert.tokenizer.pad_id)
@@ -339,7 +331,7 @@ def predictions(
         batch = {name: tensor.to(bert.device) for name, tensor in batch.items()}
         last = bert(*(batch[name] for name in INPUTS))[-1]
         where = batch["targets"] != IGNORED
-        yield batch, head_logits(bert, head, last, batch["attention_mask"], where)
+        yield head_logits(bert, head, last, batch["attention_mask"], where), batch["targets"][where]
 
 
 def head_figures(bert: Bert, rows: Dataset, head: str, most: int = 512, seed: int = 0) -> Figures:
@@ -351,8 +343,7 @@ def head_figures(bert: Bert, rows: Dataset, head: str, most: int = 512, seed: in
     drawn = np.random.default_rng(seed).permutation(len(rows))[:most]
     drawn = drawn[np.argsort(row_lengths(rows)[drawn], kind="stable")]  # similar lengths: little padding
     right = loss = count = 0.0
-    for batch, logits in predictions(bert, head, rows, drawn, seed):
-        target = batch["targets"][batch["targets"] != IGNORED]
+    for logits, target in predictions(bert, head, rows, drawn, seed):
         loss += float(F.cross_entropy(logits, target, reduction="sum"))
         hits = logits.argmax(-1) == target
         hits = hits.view(-1, 2).all(-1) if bert.heads[head].kind == "span" else hits

@@ -2,20 +2,19 @@
 
 Every story tells of one person. What is behind a mask can be worked out from the rest of the story, and
 which part follows can be told by whom it is about: so both of BERT's pre-training tasks can be learned,
-and seen to be learned. `python -m workbench.training.toy` does it; `accelerate launch -m
-workbench.training.toy` on several GPUs.
+and seen to be learned.
 """
 
-import argparse
-import math
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import torch
 from datasets import Dataset
+from torch.distributions import Categorical
 
 from workbench.bert import Bert, BertConfig
-from workbench.checkpoint import NSP_LABELS, save_checkpoint
+from workbench.checkpoint import NSP_LABELS
 from workbench.text import Tokenizer
 from workbench.training import loop
 from workbench.training.text_learner import (
@@ -62,8 +61,6 @@ def toy_stories(count: int = 6000, seed: int = 0) -> list[str]:
 
 def toy_bert(stories: list[str], hidden_size: int = 128, layers: int = 3, seed: int = 0) -> Bert:
     """A new BERT with random weights, heads "mlm" and "nsp", and the words of the stories as vocabulary."""
-    import torch
-
     words = Counter(word for story in stories for word in story.lower().replace(".", " ").split())
     text = sorted(word.strip(",") for word in words if word.strip(",").isalpha())
     tokenizer = Tokenizer.from_words([*SPECIAL, ".", ",", *dict.fromkeys(text)])
@@ -89,9 +86,8 @@ def unigram_loss(rows: Dataset) -> float:
     """The loss of who only knows how often each word occurs (the entropy of the words, in nats): what
     guessing must beat."""
     ids, words = (np.concatenate(rows[name]) for name in ("input_ids", "words"))
-    counts = np.bincount(ids[words > 0])
-    shares = counts[counts > 0] / counts.sum()
-    return float(-(shares * np.log(shares)).sum())
+    counts = torch.from_numpy(np.bincount(ids[words > 0]))
+    return float(Categorical(counts / counts.sum()).entropy())
 
 
 def toy_pretraining(
@@ -126,24 +122,3 @@ def toy_pretraining(
     )
     batches = TextBatches(rows, bert.tokenizer, "nsp", tokens, seed, masked=True)
     return loop.train(TextLearner(bert), batches, settings, folder, evaluate=evaluate)
-
-
-def main() -> None:
-    """What the module runs as a program."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--out", type=Path, default=Path("toy"), help="folder (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=440, help="(default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
-    options = parser.parse_args()
-    team = loop.processes()
-    stories = toy_stories(seed=options.seed)
-    bert = toy_bert(stories, seed=options.seed)
-    progress = toy_pretraining(bert, stories, options.out, steps=options.steps, seed=options.seed)
-    if team.is_main_process:
-        save_checkpoint(bert, options.out / "checkpoint")
-        figures = progress.log[-1]
-        print(", ".join(f"{name} {value:.3f}" for name, value in figures.items() if not math.isnan(value)))
-
-
-if __name__ == "__main__":
-    main()

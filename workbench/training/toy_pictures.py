@@ -1,12 +1,10 @@
 """Pictures so plain that a tiny ViT learns them from nothing in a minute or two.
 
 Each is drawn by code when it is needed, so that none is ever seen twice: a shape with a texture on a
-background, in colours that tell nothing about the class. `python -m workbench.training.toy_pictures` learns
-the classes, and with `--masked` the colours of hidden patches, as BERT learns masked words (ViT, section
-4.6); `accelerate launch -m workbench.training.toy_pictures` does it on several GPUs.
+background, in colours that tell nothing about the class. It learns the classes, or the colours of hidden
+patches, as BERT learns masked words (ViT, section 4.6).
 """
 
-import argparse
 import math
 from pathlib import Path
 
@@ -14,9 +12,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.distributions import Categorical
 
 from workbench.attention import record_attention
-from workbench.checkpoint import save_checkpoint
 from workbench.training import loop
 from workbench.training.picture_learner import PictureLearner, new_vit, picture_logits, prepare_pixels
 from workbench.vit import ViT, split_patches
@@ -87,8 +85,7 @@ def code_colors(codes: Tensor) -> Tensor:
 def color_loss(count: int = 1000, patch: int = 4, seed: int = 0) -> float:
     """The loss of who only knows how often each colour occurs (the entropy of the codes, in nats)."""
     codes = color_codes(mean_colors(draw_pictures(count, seed)[0], patch))
-    shares = codes.flatten().bincount(minlength=CODES) / codes.numel()
-    return float(torch.special.entr(shares).sum())
+    return float(Categorical(codes.flatten().bincount() / codes.numel()).entropy())
 
 
 # --- what is learned ---------------------------------------------------------------------------
@@ -219,18 +216,20 @@ def toy_training(
     Returns:
         Where it ended; `.log` holds the losses, and `accuracy` (of classes or of colours) on the others.
     """
-    vit = learner.vit
-    masked, looks = isinstance(learner, MaskedPatches), max(20, steps // 5)
-    side, never = vit.config.image_size[0], (seed, 2**40)  # no step has this number
-    pixels, targets = draw_pictures(480, never, side)
-    held_out = hidden_batch(vit, 480, never)  # the same pictures
+    vit, looks = learner.vit, max(20, steps // 5)
+    masked = isinstance(learner, MaskedPatches)
+
+    def draw(count: int, seed: tuple[int, int]) -> loop.Batch:
+        if masked:
+            return hidden_batch(vit, count, seed)
+        drawn = draw_pictures(count, seed, vit.config.image_size[0])
+        return dict(zip(("pixels", "targets"), drawn, strict=True))
+
+    held_out = draw(480, (seed, 2**40))  # no step has this number
+    pixels = held_out["pixels"]
 
     def batch_at(step: int, process: int = 0, processes: int = 1) -> loop.Batch:
-        if masked:
-            drawn = hidden_batch(vit, batch, (seed, step))
-        else:
-            drawn = dict(zip(("pixels", "targets"), draw_pictures(batch, (seed, step), side), strict=True))
-        return {name: part[process::processes] for name, part in drawn.items()}
+        return {name: part[process::processes] for name, part in draw(batch, (seed, step)).items()}
 
     def look() -> None:
         if maps is not None:
@@ -240,15 +239,13 @@ def toy_training(
     @torch.inference_mode()
     def evaluate() -> dict[str, float]:
         look()
-        if not masked:
-            right = picture_logits(vit, pixels).argmax(-1) == targets
-            return {"accuracy": float(right.float().mean())}
-        right = []
-        for start in range(0, 480, 60):
-            part = {name: rows[start : start + 60].to(vit.device) for name, rows in held_out.items()}
+        if masked:
+            part = {name: rows.to(vit.device) for name, rows in held_out.items()}
             codes = color_codes(mean_colors(part["pixels"], vit.config.patch_size))
-            right.append((learner.logits(**part).argmax(-1) == codes)[part["chosen"]].float().mean())
-        return {"accuracy": float(torch.stack(right).mean())}
+            right = (learner.logits(**part).argmax(-1) == codes)[part["chosen"]]
+        else:
+            right = picture_logits(vit, pixels).argmax(-1) == held_out["targets"]
+        return {"accuracy": float(right.float().mean())}
 
     settings = loop.Settings(
         learning_rate=learning_rate,
@@ -263,24 +260,3 @@ def toy_training(
         maps["new pictures"] = pixels[:8].permute(0, 2, 3, 1).numpy()
     look()
     return loop.train(learner, batch_at, settings, folder, evaluate=evaluate)
-
-
-def main() -> None:
-    """What the module runs as a program."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--out", type=Path, default=Path("toy-pictures"), help="(default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=300, help="(default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
-    parser.add_argument("--masked", action="store_true", help="colours of hidden patches, not classes")
-    options = parser.parse_args()
-    team = loop.processes()
-    vit = toy_vit(seed=options.seed)
-    learner = (MaskedPatches if options.masked else PictureLearner)(vit)
-    progress = toy_training(learner, options.out, steps=options.steps, seed=options.seed)
-    if team.is_main_process:
-        save_checkpoint(vit, options.out / "checkpoint")
-        print(", ".join(f"{name} {value:.3f}" for name, value in progress.log[-1].items()))
-
-
-if __name__ == "__main__":
-    main()

@@ -33,7 +33,7 @@ class FineTuning(WorkbenchWidget):
         train: what trains: `workbench.training.lessons.fine_tune`.
         options: any trait below.
 
-    `trained` holds what was learned, by "frozen" and "fine-tuned": `.bert`, `.head`, `.confusion` and so on.
+    `trained` holds what was learned, by "frozen" and "fine-tuned": `.model`, `.confusion` and so on.
 
     Example:
         >>> FineTuning(bert, read_labelled("sentences_intents"), fine_tune)  # doctest: +SKIP
@@ -194,13 +194,13 @@ class FineTuning(WorkbenchWidget):
 
     def _grow(self, name: str, result: "FineTuned") -> None:
         """The curves so far; at the end also the table of held-out answers."""
-        points = torch.tensor([[look[figure] for figure in FIGURES] for look in result.curve])
-        self._curves = ({} if name == RUNS[0] else self._curves) | {name: list(result.curve)}
+        points = torch.tensor([[look[figure] for figure in FIGURES] for look in result.log])
+        self._curves = ({} if name == RUNS[0] else self._curves) | {name: list(result.log)}
         values: dict[str, Any] = {"frozen" if name == "frozen" else "tuned": to_bytes(points), "now": name}
-        if name == "frozen" and len(result.curve) == 1:  # a new training begins
+        if name == "frozen" and len(result.log) == 1:  # a new training begins
             self.trained = {}
             values |= {"tuned": b"", "tables": {}, "cell": [], "shown": []}
-        if result.confusion is not None:
+        if result.answers:  # the training is over
             table = {"labels": list(result.labels), "counts": result.confusion.tolist()}
             values["tables"] = self.tables | {name: table}
             self.trained[name] = result
