@@ -47,16 +47,16 @@ def fetch(url: str) -> tuple[int, str]:
 
 def test_help_is_quick_and_light():
     code = (
-        "import sys\n"
+        "import sys, time\n"
         "from workbench.cli import main\n"
         "try: main(['--help'])\n"
         "except SystemExit: pass\n"
         "print({'torch', 'jupyterlab', 'datasets', 'matplotlib'} & set(sys.modules))\n"
+        "print(time.process_time())\n"  # others may be using the machine, too
     )
-    started = time.monotonic()
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert time.monotonic() - started < 2
-    assert answer.stdout.endswith("set()\n")
+    *_, heavy, seconds = answer.stdout.splitlines()
+    assert heavy == "set()" and float(seconds) < 1
     for command in ("lab", "info"):
         assert command in answer.stdout
 

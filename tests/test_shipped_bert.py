@@ -44,6 +44,6 @@ def test_it_has_every_head(bert: Bert) -> None:
 
 def test_it_is_small_and_loads_fast() -> None:
     assert sum(file.stat().st_size for file in FOLDER.iterdir()) < 46 * 2**20
-    started = time.monotonic()
+    started = time.process_time()  # others may be using the machine, too
     wb.fill_mask(wb.load_bert(device="cpu"), "I drink a cup of [MASK].")
-    assert time.monotonic() - started < 2
+    assert time.process_time() - started < 2

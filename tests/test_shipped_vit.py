@@ -65,6 +65,6 @@ def test_transformers_opens_it_and_agrees(vit: ViT) -> None:
 
 def test_it_is_small_and_loads_fast() -> None:
     assert sum(file.stat().st_size for file in FOLDER.iterdir()) < 8e6
-    started = time.monotonic()
+    started = time.process_time()  # others may be using the machine, too
     wb.classify_image(wb.load_vit(device="cpu"), sample_image("cat"))
-    assert time.monotonic() - started < 2
+    assert time.process_time() - started < 2
