@@ -222,7 +222,9 @@ def test_curves_are_compared() -> None:
 def test_parts_stand_side_by_side_and_below_each_other() -> None:
     one = plots.bars(["a"], [0.1], title="one")
     figure = plots.stack((one, [one, one]), one, status="small print")
-    left, upper, lower, last, small = [axes.get_position() for axes in figure.axes]
+    left, upper, lower, last = [axes.get_position() for axes in figure.axes]
+    (small,) = [text for text in figure.texts if text.get_text() == "small print"]
+    small = small.get_window_extent().transformed(figure.transFigure.inverted())
     assert left.x1 < upper.x0 and upper.x0 == pytest.approx(lower.x0, abs=0.01)
     assert upper.y0 > lower.y1 and lower.y0 > last.y1 and last.y0 > small.y0
     assert figure.get_size_inches()[0] == 9

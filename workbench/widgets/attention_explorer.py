@@ -253,7 +253,7 @@ class AttentionExplorer(WorkbenchWidget):
         head = f"head {self.head + 1}" if self.head >= 0 else "mean of heads"
         title = f"layer {self.layer + 1}, {head}: rows look at columns"
         percent = 100 * self._shown.cpu()
-        matrix = plots.heat(percent, tokens, tokens, title=title, number="{:.1f} %", square=True, height=6.0)
+        matrix = plots.heat(percent, tokens, tokens, title=title, number="{:.1f} %", height=6.0)
         return plots.stack(matrix, status=self.status, width=6.0)
 
 

@@ -224,15 +224,12 @@ class FineTuning(WorkbenchWidget):
                 for text, label in self.rows
             ]
             return plots.stack(plots.words(*rows, title="examples and their classes"), status=self.status)
-        panels = []
-        for name, curve in self._curves.items():
-            for figure, top in (("accuracy", 1.02), ("loss", None)):
-                seen = [(look["step"], look[figure]) for look in curve]
-                fresh = [(look["step"], look[f"held_out_{figure}"]) for look in curve]
-                options = {"title": f"{name}: {figure}", "style": "o-", "bottom": 0, "top": top}
-                panels.append(plots.curves({"held out": fresh}, {"learned from": seen}, **options))
-        tables = []
+        parts, logs = [], self._curves.items()
+        for figure, top in (("accuracy", 1.02), ("loss", None)):
+            new = {f"{name}, held out": plots.by_step(log, f"held_out_{figure}") for name, log in logs}
+            seen = {f"{name}, learned from": plots.by_step(log, figure) for name, log in logs}
+            parts.append(plots.curves(new, seen, title=figure, top=top))
         for name, table in self.tables.items():
-            title, labels = f"{name}, held out: true class down, answer across", table["labels"]
-            tables.append(plots.heat(table["counts"], labels, labels, title=title, written=True))
-        return plots.stack(tuple(panels), tuple(tables), status=self.status)
+            title, names = f"{name}: true class down, answer across", table["labels"]
+            parts.append(plots.heat(table["counts"], names, names, title=title, written=True))
+        return plots.stack(tuple(parts[:2]), tuple(parts[2:]), status=self.status)

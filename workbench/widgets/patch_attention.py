@@ -206,38 +206,24 @@ class PatchAttention(PictureWidget):
         """The large map over the picture, all heads, how far they look, and the test if there was one."""
         style = {"colors": self.palette, "opacity": self.opacity, "smooth": self.smooth}
         style["framed"] = self.outliers
-        large = []
-        for title, weights, top in zip(self.titles, self._shown, self.tops, strict=True):
-            note = f"strongest: {top:.3f}" if self.method == "relevance" else f"strongest: {100 * top:.1f} %"
-            weights = weights.unflatten(0, self.grid)
-            large.append(plots.picture(self._seen, weights, title=title, note=note, **style))
-        layers, heads = range(1, self.layers + 1), range(1, self.heads + 1)
-        title, label = "all layers (down) and heads (across)", "of each map's strongest"
-        tiles = plots.tiled(self._thumbnails / self._thumbnails.amax((2, 3), keepdim=True).clamp(min=1e-9))
-        small = plots.heat(tiles, layers, heads, title=title, colors="magma", label=label, square=True)
-        points = [(at // self.heads + 1, far) for at, far in enumerate(self._distances.flatten().tolist())]
-        title, top = "attention distance of heads (pixels)", 1.08 * float(self._distances.max())
-        far = plots.curves({"": points}, title=title, label="layer", style="o", bottom=0, top=top)
+        large = [
+            plots.picture(self._seen, weights, title=title, note=f"strongest: {weights.max():.3f}", **style)
+            for title, weights in zip(self.titles, self._shown.unflatten(1, self.grid), strict=True)
+        ]
+        names = range(1, self.layers + 1), range(1, self.heads + 1)
+        tiles = self._thumbnails / self._thumbnails.amax((2, 3), keepdim=True).clamp(min=1e-9)
+        small = plots.heat(plots.tiled(tiles), *names, title="layers (down) and heads, each of its strongest")
+        far = plots.heat(self._distances, *names, title="attention distance in pixels", height=2.4)
         return plots.stack((*large, small), (far, *self._test_curves()), status=self.status)
 
     def _test_curves(self) -> list[plots.Mark]:
         """How the class of the latest test fared: in the map's order, and in random order."""
-        if not self.tests:
-            return []
-        test, marks = self.tests[-1], []
-        percent = [100 * share for share in test["shares"]]
-        for kind, area, random, done in (
-            ("deletion", 0, test["random"], "hidden"),
-            ("insertion", 1, test["random"][::-1], "shown"),
-        ):
-            ours, other = ([*zip(percent, values, strict=True)] for values in (test[kind], random))
-            marks.append(
-                plots.curves(
-                    {f"map, area {test['areas'][area]:.2f}": ours},
-                    {f"random, area {test['areas'][4]:.2f}": other},
-                    title=f"{kind}: “{test['label']}”",
-                    label=f"% of patches {done}",
-                    bottom=0,
-                )
-            )
+        marks = []
+        for test in self.tests[-1:]:
+            deletion, insertion, _, _, random = (f"area {area:.2f}" for area in test["areas"])
+            for kind, area, order in (("deletion", deletion, 1), ("insertion", insertion, -1)):
+                ours = {f"map, {area}": [*zip(test["shares"], test[kind], strict=True)]}
+                other = {f"random, {random}": [*zip(test["shares"], test["random"][::order], strict=True)]}
+                title, label = f"{kind}: “{test['label']}”", "share of patches hidden or shown"
+                marks.append(plots.curves(ours, other, title=title, label=label))
         return marks

@@ -131,13 +131,11 @@ class PatchHiding(PictureWidget):
 
     def figure(self) -> Figure:
         """The picture as it is shown, its classes, and those kept to compare with."""
-        title = f"{len(self.hidden)} of {self._patches} patches hidden"
-        title += ", shuffled" if self.order else ""
-        after = f"layer {self.layer}" if 0 <= self.layer < len(self.by_layer) - 1 else "the last layer"
-        classes = plots.bars(*zip(*self.bars, strict=True), title=f"class after {after}")
+        title = f"{len(self.hidden)} of {self._patches} patches hidden" + ", shuffled" * bool(self.order)
+        layer = self.layer if 0 <= self.layer < self.layers else self.layers
+        classes = plots.bars(*zip(*self.bars, strict=True), title=f"class after layer {layer}")
         names = [f"{layer}: {label}" for layer, (label, _) in enumerate(self.by_layer)]
-        values = [value for _, value in self.by_layer]
-        best = plots.bars(names, values, title="best class after each layer")
+        best = plots.bars(names, [value for _, value in self.by_layer], title="best class after each layer")
         kept = []
         for picture, other in zip(self._kept, self.kept, strict=True):
             note = "\n".join(f"{100 * value:.0f} %  {label[:16]}" for label, value, _ in other["bars"])

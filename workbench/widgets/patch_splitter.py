@@ -125,16 +125,17 @@ class PatchSplitter(PictureWidget):
 
     def figure(self) -> Figure:
         """The picture with its grid, the pinned patch, and the way from its pixels to its token."""
-        rows: list[plots.Part] = []
-        if self.patch >= 0:
-            bands = [self._colors * np.eye(3, dtype=np.uint8)[band] for band in range(3)]
-            values = np.concatenate(bands).reshape(1, -1, 3)  # red ones, green ones, blue ones
-            title, flat = f"patch {self.patch + 1}", f"flattened: {values.shape[1]} values"
-            strip = plots.picture(values, title=flat, aspect=values.shape[1] / 8, width=2)
-            rows.append((plots.picture(self._colors, title=title, height=1.4), strip))
-        names = ("patch x matrix" if self.patch >= 0 else "class token", "+ position", "= token")
-        for name, vector in zip(names, self._steps, strict=False):
-            rows.append(plots.heat(vector[None], [name], height=0.7, width=3))
-        title, framed = f"{self.grid[0]} x {self.grid[1]} patches", [self.patch] * (self.patch >= 0)
-        whole = plots.picture(self._seen, title=title, grid=self.grid, framed=framed, height=3.5, width=2.5)
+        pinned = [self.patch] * (self.patch >= 0)
+        names = ("patch x matrix" if pinned else "class token", "+ position", "= token")
+        steps = zip(names, self._steps, strict=False)  # none for patches of another size
+        rows: list[plots.Part] = [plots.heat(step[None], [name], height=0.7) for name, step in steps]
+        if pinned:
+            values = (self._colors[None] * np.eye(3, dtype=np.uint8)[:, None, None]).reshape(1, -1, 3)
+            strip = np.repeat(values, math.ceil(values.shape[1] / 8), axis=0)  # red, green, blue values
+            patch = plots.picture(self._colors, title=f"patch {self.patch + 1}", height=1.4, width=0.33)
+            rows.insert(
+                0, (patch, plots.picture(strip, title=f"flattened: {values.shape[1]} values", width=0.67))
+            )
+        title = f"{self.grid[0]} x {self.grid[1]} patches"
+        whole = plots.picture(self._seen, title=title, grid=self.grid, framed=pinned, height=3.5, width=0.8)
         return plots.stack((whole, rows) if rows else whole, status=self.status)

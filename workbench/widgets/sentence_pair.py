@@ -113,5 +113,5 @@ class SentencePair(TextWidget):
         )
         links = self._links if self.direction == "premise" else self._links.T
         labels, now, before = zip(*self.classes, strict=True)
-        sentences = plots.words(first, second, links=links.tolist(), most=40)
+        sentences = plots.words(first, second, links=links[:40, :40].tolist())
         return plots.stack(sentences, plots.bars(labels, now, before), status=self.status)

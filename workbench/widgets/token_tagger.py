@@ -1,5 +1,6 @@
 """TokenTagger: a class for every word, and the linear layer that decides it, as what it is."""
 
+from colorsys import hls_to_rgb
 from typing import Any
 
 import torch
@@ -114,7 +115,7 @@ class TokenTagger(TextWidget):
 
     def figure(self) -> Figure:
         """The sentence, the class under each word, and the dot products of the pinned word."""
-        colors = [plots.class_color(label, len(self.labels)) for label in range(len(self.labels))]
+        colors = [_color(label, len(self.labels)) for label in range(len(self.labels))]
         chips = []
         for word in self.words:
             note = f"{self.labels[word['label']]} {100 * word['probability']:.0f} %"
@@ -123,3 +124,8 @@ class TokenTagger(TextWidget):
         title = f"“{self.words[self.pinned]['text']}”: logit of each class"
         rows = plots.bars(self.labels, logits, colors=[colors], percent=False, title=title)
         return plots.stack(plots.words(chips), rows, status=self.status)
+
+
+def _color(label: int, count: int) -> tuple[float, float, float]:
+    """A light colour for one of so many classes, as in the view: neighbours are far apart."""
+    return hls_to_rgb(label * (7 if count > 8 else 1) % count / count, 0.86, 0.75)
