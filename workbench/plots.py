@@ -360,7 +360,7 @@ def picture(
 
 
 def tiled(maps: Any) -> np.ndarray:
-    """Maps (down, across, height, width), or pictures with 3 colours behind, as one with gaps between them."""
+    """Maps (down, across, height, width), or pictures with 3 colours behind, as one; gaps lie between."""
     maps = np.asarray(maps, float)
     gap = 1 + maps.shape[2] // 16
     white = 1.0 if maps.ndim == 5 else np.nan
