@@ -109,7 +109,7 @@ def _plain(axes: Axes, title: str, note: str = "") -> None:
     axes.set_title(title, loc="left", **SMALL | {"fontsize": 9})
     axes.set_xlabel(note, loc="left", **SMALL)
     axes.spines[:].set_visible(False)
-    axes.tick_params(length=0)
+    axes.tick_params(length=0, labelsize=8)
     axes.set_anchor("NW")
 
 
