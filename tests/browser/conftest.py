@@ -9,13 +9,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Locator, Page, sync_playwright
+from playwright.sync_api import Browser, Error, Locator, Page, sync_playwright
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [
@@ -45,7 +46,8 @@ RUN_TO = """async (count) => {
 BACK = """async () => {
     document.activeElement.blur();
     window.jupyterapp.shell.expandLeft();
-    await window.jupyterapp.shell.currentWidget.context.revert();
+    const late = new Promise((_, fail) => setTimeout(() => fail(new Error("JupyterLab is stuck.")), 10_000));
+    await Promise.race([window.jupyterapp.shell.currentWidget.context.revert(), late]);
 }"""
 SCREENSHOTS = Path(__file__).parents[2] / "data" / "screenshots"
 WRITE_SCREENSHOTS = os.environ.get("WRITE_SCREENSHOTS") == "1"
@@ -262,8 +264,9 @@ def lesson(browser: Browser, lab: str, on_screen: dict[str, Lesson]) -> Iterator
 
     def open_lesson(name: str, width: int = 1280, height: int = 900) -> Lesson:
         if name in on_screen:
-            on_screen[name].reopen(width, height)
-            return on_screen[name]
+            with suppress(Error):  # what cannot be put back, as after a lost kernel, is opened anew
+                on_screen[name].reopen(width, height)
+                return on_screen[name]
         close_all()
         context = browser.new_context(viewport={"width": width, "height": height})
         on_screen[name] = Lesson(context.new_page())

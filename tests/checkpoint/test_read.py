@@ -187,7 +187,6 @@ def test_errors_of_our_own_are_not_put_down_to_the_file(
         ({"model_type": ["bert"]}, wb.load_bert, "RobertaX"),
         ({"model_type": {"a": 1}}, wb.load_vit, "RobertaX"),
     ],
-    ids=str,
 )
 def test_other_architectures(
     settings: dict, load: Callable, message: str, good: Path, tmp_path: Path
