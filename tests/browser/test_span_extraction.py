@@ -8,6 +8,12 @@ from .test_pairs import OVERFLOW
 
 pytestmark = pytest.mark.browser
 LESSON = "06_span_extraction.ipynb"
+# Whether both signs have their colours on a canvas: blue above zero, orange below.
+COLOURED = """canvas => {
+    const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, 1);
+    const differences = [...Array(data.length / 4).keys()].map((at) => data[4 * at] - data[4 * at + 2]);
+    return Math.max(...differences) > 50 && Math.min(...differences) < -50;
+}"""
 
 
 @pytest.fixture
@@ -142,6 +148,7 @@ def test_light_and_dark_wide_and_narrow(lesson, theme, width):
     wide = widget.root.evaluate(OVERFLOW)
     assert [name for name in wide if "piece" not in name] == [], "but two bars are wider than a full stop"
     assert accessibility_faults(opened) == []
+    opened.wait(lambda: widget.root.locator(".strips canvas").first.evaluate(COLOURED), "coloured numbers")
     widget.picture("span_extraction")
 
 

@@ -336,7 +336,12 @@ function render({ model, el }) {
     progress.max = count;
     progress.value = done;
   };
-  return view.show(draw, { heard, resized: map.draw });
+  // The theme's colours are known when the view is on the page, and so has a width.
+  const resized = () => {
+    map.draw();
+    vectors.draw();
+  };
+  return view.show(draw, { heard, resized });
 }
 
 export default { render };
