@@ -13,6 +13,7 @@ from tiny import VOCABULARY, our_bert, write_vocabulary
 
 import workbench as wb
 from workbench.checkpoint import SHIPPED_BERT, shipped_checkpoints
+from workbench.checkpoint.tokenizer import read_tokenizer, save_tokenizer
 from workbench.text import Encoding, Token, Tokenizer, mask_randomly, pad, place_cls, visible_tokens
 
 TEXTS = [
@@ -36,7 +37,7 @@ TEXTS = [
 @pytest.fixture(scope="module")
 def words() -> list[str]:
     """The 30,522 word pieces of bert-base-uncased, from the shipped checkpoint."""
-    vocabulary = Tokenizer.from_folder(shipped_checkpoints()[SHIPPED_BERT]).backend.get_vocab()
+    vocabulary = read_tokenizer(shipped_checkpoints()[SHIPPED_BERT]).backend.get_vocab()
     return sorted(vocabulary, key=vocabulary.get)
 
 
@@ -64,9 +65,9 @@ def test_ids_are_those_of_transformers(
     if saved_as == "tokenizer.json":
         theirs.save_pretrained(tmp_path / "again")
         assert not (tmp_path / "again" / "vocab.txt").exists()
-        ours = Tokenizer.from_folder(tmp_path / "again")
+        ours = read_tokenizer(tmp_path / "again")
     else:
-        ours = Tokenizer.from_folder(tmp_path)
+        ours = read_tokenizer(tmp_path)
     for text in TEXTS:
         assert [token.id for token in ours.encode(text).tokens] == theirs(text)["input_ids"], text
     for first, second in zip(TEXTS, TEXTS[1:], strict=False):
@@ -87,8 +88,8 @@ def test_cased_and_uncased_differ() -> None:
 def test_saved_and_read_again(tmp_path: Path) -> None:
     for options in ({}, {"lowercase": False}, {"strip_accents": False}, {"split_chinese": False}):
         before = Tokenizer.from_words(VOCABULARY, **options)
-        before.save(tmp_path)
-        after = Tokenizer.from_folder(tmp_path)
+        save_tokenizer(before, tmp_path)
+        after = read_tokenizer(tmp_path)
         for text in [*TEXTS, "[CLS] [MASK]", "Tea 中中 café"]:
             assert after.pieces(text) == before.pieces(text)
         theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
@@ -100,8 +101,8 @@ def test_saved_and_read_again(tmp_path: Path) -> None:
 def test_a_vocabulary_with_odd_lines(tmp_path: Path) -> None:
     """Characters that Python takes for the end of a line are words in some vocabularies."""
     write_vocabulary(tmp_path, [*VOCABULARY, "\u2028", "\x85", "last"])
-    assert Tokenizer.from_folder(tmp_path).vocab_size == 102
-    assert Tokenizer.from_folder(tmp_path).pieces("last")[0].id == 101
+    assert read_tokenizer(tmp_path).vocab_size == 102
+    assert read_tokenizer(tmp_path).pieces("last")[0].id == 101
 
 
 # --- characters --------------------------------------------------------------------------------

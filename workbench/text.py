@@ -4,13 +4,11 @@ WordPiece and its normalisation come from the `tokenizers` library; here is what
 [SEP], two segments, masks, and windows over texts that are too long.
 """
 
-import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
-from pathlib import Path
 from typing import Literal
 
 import tokenizers
@@ -109,11 +107,16 @@ def check_text(text: str, what: str = "text") -> None:
         )
 
 
+SPECIAL_TOKENS = {f"{name.lower()}_token": f"[{name}]" for name in ("CLS", "SEP", "MASK", "PAD", "UNK")}
+
+
 class Tokenizer:
     """BERT's WordPiece tokenizer, with offsets (BERT paper, section 3).
 
     Args:
-        backend: a `tokenizers.Tokenizer` with [CLS], [SEP], [MASK], [PAD] and [UNK].
+        backend: a `tokenizers.Tokenizer` with [CLS], [SEP], [MASK], [PAD] and [UNK] among its word pieces.
+            They are none of its added tokens: "[SEP]" typed by a user is text like any other; only [MASK]
+            has a meaning, see `encode`.
 
     Raises:
         ValueError: one of the special tokens is missing.
@@ -122,49 +125,23 @@ class Tokenizer:
     def __init__(self, backend: tokenizers.Tokenizer) -> None:
         backend.no_truncation()
         backend.no_padding()
-        # "[SEP]" typed by a user is text like any other; only [MASK] has a meaning, see `encode`.
-        backend.encode_special_tokens = True
         self.backend = backend
-        ids = {name: backend.token_to_id(f"[{name}]") for name in ("CLS", "SEP", "MASK", "PAD", "UNK")}
-        for name, token_id in ids.items():
+        ids = [backend.token_to_id(token) for token in SPECIAL_TOKENS.values()]
+        for token, token_id in zip(SPECIAL_TOKENS.values(), ids, strict=True):
             if token_id is None:
-                raise ValueError(f"The tokenizer has no [{name}] token, which BERT needs.")
-        self.cls_id, self.sep_id, self.mask_id, self.pad_id, self.unk_id = ids.values()
-
-    @classmethod
-    def from_folder(cls, folder: Path) -> "Tokenizer":
-        """Reads tokenizer.json, or vocab.txt with the options of tokenizer_config.json (HF layout).
-
-        Raises `ValueError` if neither is there or readable.
-        """
-        try:
-            if (folder / "tokenizer.json").exists():
-                return cls(tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json")))
-            # Not splitlines(): some vocabularies hold characters that it takes for the end of a line.
-            words = (folder / "vocab.txt").read_text(encoding="utf-8").removesuffix("\n").split("\n")
-            config_file = folder / "tokenizer_config.json"
-            config = dict(json.loads(config_file.read_text(encoding="utf-8"))) if config_file.exists() else {}
-        except FileNotFoundError as error:
-            raise ValueError(f"{folder.name} has neither tokenizer.json nor vocab.txt.") from error
-        except Exception as error:  # the library raises bare Exceptions
-            raise ValueError(f"The tokenizer of {folder.name} cannot be read ({error}).") from error
-        return cls.from_words(
-            words,
-            lowercase=config.get("do_lower_case", True),
-            strip_accents=config.get("strip_accents"),
-            split_chinese=config.get("tokenize_chinese_chars", True),
-        )
+                raise ValueError(f"The tokenizer has no {token} token, which BERT needs.")
+        self.cls_id, self.sep_id, self.mask_id, self.pad_id, self.unk_id = ids
 
     @classmethod
     def from_words(
         cls,
-        words: Sequence[str],
+        words: Sequence[str] | dict[str, int],
         lowercase: bool = True,
         strip_accents: bool | None = None,
         split_chinese: bool = True,
     ) -> "Tokenizer":
-        """A tokenizer from a list of word pieces (the lines of vocab.txt)."""
-        vocabulary = {word: index for index, word in enumerate(words)}
+        """A tokenizer from a list of word pieces (the lines of vocab.txt), or from these with their ids."""
+        vocabulary = words if isinstance(words, dict) else {word: index for index, word in enumerate(words)}
         backend = tokenizers.Tokenizer(tokenizers.models.WordPiece(vocabulary, unk_token="[UNK]"))
         backend.normalizer = tokenizers.normalizers.BertNormalizer(
             clean_text=True,
@@ -174,41 +151,7 @@ class Tokenizer:
         )
         backend.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
         backend.decoder = tokenizers.decoders.WordPiece()
-        specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-        backend.add_special_tokens([token for token in specials if token in vocabulary])
         return cls(backend)
-
-    def save(self, folder: Path) -> None:
-        """Writes tokenizer_config.json with vocab.txt, or with the larger tokenizer.json for a tokenizer
-        that a list of words does not tell all about; `transformers` reads both."""
-        content = self.backend.to_str()
-        parts = json.loads(content)
-        normalizer = parts["normalizer"] or {}
-        vocabulary = self.backend.get_vocab()
-        words = sorted(vocabulary, key=vocabulary.get)
-        plain = Tokenizer.from_words(
-            words,
-            normalizer.get("lowercase", True),
-            normalizer.get("strip_accents"),
-            normalizer.get("handle_chinese_chars", True),
-        )
-        # [CLS] and [SEP] are added by `pack` here, and there by the class named below.
-        same = json.loads(plain.backend.to_str()) == parts | {"post_processor": None}
-        same = same and not any("\n" in word for word in words)
-        for name in ("vocab.txt", "tokenizer.json"):
-            (folder / name).unlink(missing_ok=True)  # of an earlier save
-        if same:
-            (folder / "vocab.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
-        else:
-            (folder / "tokenizer.json").write_text(content, encoding="utf-8")
-        config = {
-            "tokenizer_class": "BertTokenizer",
-            "do_lower_case": normalizer.get("lowercase", True),
-            "strip_accents": normalizer.get("strip_accents"),
-            "tokenize_chinese_chars": normalizer.get("handle_chinese_chars", True),
-            "model_max_length": 512,
-        }
-        (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
 
     @property
     def vocab_size(self) -> int:
@@ -220,8 +163,8 @@ class Tokenizer:
         return self.backend.id_to_token(int(token_id)) or "[UNK]"
 
     def random_ids(self) -> Tensor:
-        """Ids that may stand in for a word at random: all but special and unused ones; (choices,)."""
-        pieces = self.backend.get_vocab().items()
+        """Ids that may stand in for a word at random: all but special, added and unused ones; (choices,)."""
+        pieces = self.backend.get_vocab(with_added_tokens=False).items()
         return torch.tensor(sorted(token_id for piece, token_id in pieces if not piece.startswith("[")))
 
     def pieces(self, text: str, segment: int = 0) -> list[Token]:

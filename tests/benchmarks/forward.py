@@ -15,7 +15,8 @@ import transformers
 from common import interleaved, machine, ratio, table
 
 import workbench as wb
-from workbench.text import Tokenizer
+from workbench.checkpoint.tokenizer import save_tokenizer
+from workbench.text import SPECIAL_TOKENS, Tokenizer
 
 BERT_SHAPES = [(batch, tokens) for batch in (1, 8) for tokens in (16, 128, 512)]
 HEAD = ["input", "batch", "sdpa ms", "eager + maps ms", "ours ms", "one layer ms", "all layers ms"]
@@ -29,7 +30,7 @@ def peers(kind: str, layers: int) -> tuple[torch.nn.Module, torch.nn.Module, tor
     with tempfile.TemporaryDirectory() as folder:
         model = getattr(transformers, f"{name}Model")
         model(config, add_pooling_layer=False).save_pretrained(folder)
-        Tokenizer.from_words(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]).save(Path(folder))
+        save_tokenizer(Tokenizer.from_words(list(SPECIAL_TOKENS.values())), Path(folder))
         theirs = [
             model.from_pretrained(folder, add_pooling_layer=False, attn_implementation=attention).eval()
             for attention in ("sdpa", "eager")

@@ -23,9 +23,9 @@ from torch import Tensor, nn
 
 from workbench.bert import Bert, BertConfig
 from workbench.checkpoint import names
+from workbench.checkpoint.tokenizer import read_tokenizer
 from workbench.encoder import EncoderConfig, lay_out_for_cpu
 from workbench.image import Preprocessing
-from workbench.text import Tokenizer
 from workbench.vit import ViT, ViTConfig
 
 SHIPPED_BERT = "workbench-bert"
@@ -83,7 +83,8 @@ def locate(name: str | Path) -> Path:
     import huggingface_hub  # slow to import, and only needed here
 
     patterns = ["config.json", "model*.safetensors", "model.safetensors.index.json", "vocab.txt"]
-    patterns += ["tokenizer.json", "tokenizer_config.json", "preprocessor_config.json"]
+    patterns += ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"]
+    patterns += ["preprocessor_config.json"]
     try:
         return Path(huggingface_hub.snapshot_download(name, allow_patterns=patterns))
     except Exception as error:  # offline shows itself in many kinds of errors
@@ -337,7 +338,7 @@ def _hf_bert(weights: Weights, settings: Settings, folder: Path) -> Bert:
     tied = _settle_copies(weights, settings)
     config = _config(BertConfig, settings | {"tie_word_embeddings": tied}, weights)
     try:
-        tokenizer = Tokenizer.from_folder(folder)
+        tokenizer = read_tokenizer(folder, settings.get("tokenizer_class"))
     except ValueError as error:
         raise CheckpointError(str(error)) from error
     if tokenizer.vocab_size > config.vocab_size:

@@ -16,6 +16,7 @@ from torch import Tensor
 from workbench.bert import Bert
 from workbench.checkpoint import names
 from workbench.checkpoint.read import CheckpointError
+from workbench.checkpoint.tokenizer import save_tokenizer
 from workbench.encoder import EncoderConfig
 from workbench.vit import ViT
 
@@ -54,7 +55,7 @@ def save_checkpoint(model: Bert | ViT, folder: str | Path, dtype: torch.dtype = 
                 json.dumps(settings | {"dtype": str(dtype)[6:]}, indent=2) + "\n"
             )
             if isinstance(model, Bert) and model.tokenizer is not None:
-                model.tokenizer.save(new)
+                save_tokenizer(model.tokenizer, new)
             elif isinstance(model, ViT) and model.preprocessing is not None:
                 text = json.dumps(model.preprocessing.to_hf(), indent=2) + "\n"
                 (new / "preprocessor_config.json").write_text(text)

@@ -1,0 +1,171 @@
+"""Reads and writes the files of a tokenizer in the Hugging Face layout, as `transformers` takes them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+from tokenizers import AddedToken
+
+from workbench.text import SPECIAL_TOKENS, Tokenizer
+
+# Classes of transformers: the first build a tokenizer from its word pieces and the options of
+# tokenizer_config.json, the second take tokenizer.json as it is.
+BERT_CLASSES = ("BertTokenizer", "BertTokenizerFast", "DistilBertTokenizer", "DistilBertTokenizerFast")
+PLAIN_CLASSES = ("PreTrainedTokenizerFast", "TokenizersBackend")
+# Their names for the options of `Tokenizer.from_words`, in tokenizer_config.json and in tokenizer.json.
+OPTIONS = {
+    "lowercase": ("do_lower_case", "lowercase"),
+    "strip_accents": ("strip_accents", "strip_accents"),
+    "split_chinese": ("tokenize_chinese_chars", "handle_chinese_chars"),
+}
+Settings = dict[str, Any]
+
+
+def read_tokenizer(folder: Path, tokenizer_class: str | None = None) -> Tokenizer:
+    """The tokenizer of a folder: word pieces of tokenizer.json or vocab.txt, options of
+    tokenizer_config.json, added tokens of these, of added_tokens.json and of special_tokens_map.json.
+
+    Args:
+        tokenizer_class: what config.json says, for a tokenizer_config.json that names none.
+
+    Raises:
+        ValueError: files are missing, unreadable, do not fit together, or are of another class.
+    """
+    try:
+        whole, config = _read(folder, "tokenizer.json"), _read(folder, "tokenizer_config.json")
+        kind = config.get("tokenizer_class") or tokenizer_class or BERT_CLASSES[0]
+        if kind not in BERT_CLASSES + PLAIN_CLASSES:
+            raise ValueError(f"it is of the class {kind}, and BertTokenizer is read here")
+        is_whole = (folder / "tokenizer.json").exists()
+        if not is_whole and not (folder / "vocab.txt").exists():
+            raise ValueError("there is neither tokenizer.json nor vocab.txt")
+        added = _added_tokens(folder, config, whole)
+        pieces = whole | {"added_tokens": [], "truncation": None, "padding": None}
+        if is_whole:
+            vocabulary = whole["model"]["vocab"]
+            for index, token in added.items():  # "[SEP]" is text where a user types it: no added token
+                if str(token) in SPECIAL_TOKENS.values() and isinstance(vocabulary, dict):
+                    vocabulary.setdefault(str(token), index)
+        else:
+            # Not splitlines(): some vocabularies hold characters that it takes for the end of a line.
+            vocabulary = (folder / "vocab.txt").read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        if kind in BERT_CLASSES:
+            defaults = {"lowercase": True, "strip_accents": None, "split_chinese": True}
+            options = {name: config.get(OPTIONS[name][0], usual) for name, usual in defaults.items()}
+            tokenizer = Tokenizer.from_words(vocabulary, **options)
+            if is_whole and not _is_plain(pieces):
+                raise ValueError(
+                    f"its tokenizer.json splits texts in another way than a {kind} does; if that is meant, "
+                    "tokenizer_class in tokenizer_config.json has to be PreTrainedTokenizerFast"
+                )
+        else:
+            tokenizer = Tokenizer(tokenizers.Tokenizer.from_str(json.dumps(pieces)))
+            _check_frame(tokenizer)
+        _add_tokens(tokenizer, added)
+    except Exception as error:  # the library raises bare Exceptions
+        reason = str(error).rstrip(".")
+        raise ValueError(f"The tokenizer of {folder.name} cannot be read ({reason}).") from error
+    return tokenizer
+
+
+def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
+    """Writes tokenizer_config.json with vocab.txt, or with the larger tokenizer.json for a tokenizer that a
+    list of words does not tell all about; `transformers` reads both."""
+    whole = json.loads(tokenizer.backend.to_str())
+    vocabulary = tokenizer.backend.get_vocab(with_added_tokens=False)
+    words = sorted(vocabulary, key=vocabulary.get)
+    plain = _is_plain(whole)
+    listed = plain and not whole["added_tokens"] and not any("\n" in word for word in words)
+    for name in ("vocab.txt", "tokenizer.json"):
+        (folder / name).unlink(missing_ok=True)  # of an earlier save
+    if listed and [vocabulary[word] for word in words] == list(range(len(words))):
+        (folder / "vocab.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
+    else:
+        (folder / "tokenizer.json").write_text(json.dumps(whole, ensure_ascii=False), encoding="utf-8")
+    config = {"tokenizer_class": BERT_CLASSES[0] if plain else PLAIN_CLASSES[0]}
+    if plain:
+        config |= {theirs: whole["normalizer"][backend] for theirs, backend in OPTIONS.values()}
+    config |= SPECIAL_TOKENS | {"model_max_length": 512}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+
+def _read(folder: Path, name: str) -> Settings:
+    file = folder / name
+    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else {}
+
+
+def _is_plain(whole: Settings) -> bool:
+    """Whether a tokenizer.json does what `Tokenizer.from_words` does, but for its words and options."""
+
+    def skeleton(whole: Settings) -> Settings:
+        model = whole["model"] | {"vocab": {"[UNK]": 0}}
+        parts = whole | {"model": model, "added_tokens": [], "post_processor": None, "decoder": None}
+        parts = json.loads(tokenizers.Tokenizer.from_str(json.dumps(parts)).to_str())
+        parts["normalizer"] = (parts["normalizer"] or {}) | {name: None for _, name in OPTIONS.values()}
+        return parts
+
+    usual = json.loads(Tokenizer.from_words(list(SPECIAL_TOKENS.values())).backend.to_str())
+    return whole["model"].get("type", "WordPiece") == "WordPiece" and skeleton(whole) == skeleton(usual)
+
+
+def _added_tokens(folder: Path, config: Settings, whole: Settings) -> dict[int | str, AddedToken]:
+    """Tokens that are kept whole in a text, by their ids, or by their words where no file gives an id."""
+    tokens: dict[int | str, AddedToken] = {}
+    listed = config.get("added_tokens_decoder")
+    late = {} if listed else _read(folder, "special_tokens_map.json")  # the list says all that older files do
+    extra = config.get("extra_special_tokens") or config.get("additional_special_tokens") or []
+    named = {name: token for name, token in (config | late).items() if name.endswith("_token") and token}
+    named = {name: named[name] for name in ("bos_token", "eos_token", *named) if name in named}
+    if isinstance(extra, dict):
+        named, extra = named | extra, []
+    special = {_content(token): token for token in [*named.values(), *extra] if not isinstance(token, bool)}
+    for name, usual in SPECIAL_TOKENS.items():
+        if _content(named.get(name, usual)) != usual:
+            raise ValueError(f"its {name} is {_content(named[name])!r}; only {usual} is read here")
+    for index, token in (listed or {}).items():
+        tokens[int(index)] = _token(token)
+    if not listed:
+        for word, index in _read(folder, "added_tokens.json").items():
+            tokens[index] = AddedToken(word, special=word in special, normalized=word not in special)
+        for token in whole.get("added_tokens", []):
+            tokens[token["id"]] = _token(token)
+        if not extra:
+            extra = late.get("extra_special_tokens") or late.get("additional_special_tokens") or []
+            special |= {_content(token): token for token in extra}
+    there = {str(token) for token in tokens.values()}
+    return tokens | {word: _token(token) for word, token in special.items() if word not in there}
+
+
+def _content(token: str | Settings) -> str:
+    return token["content"] if isinstance(token, dict) else token
+
+
+def _token(token: str | Settings) -> AddedToken:
+    if isinstance(token, str):
+        return AddedToken(token, special=True)
+    return AddedToken(**{name: value for name, value in token.items() if name not in ("id", "__type")})
+
+
+def _add_tokens(tokenizer: Tokenizer, added: dict[int | str, AddedToken]) -> None:
+    """Adds them in the order of their ids, behind the word pieces; raises `ValueError` if ids do not fit."""
+    known = sorted(index for index in added if isinstance(index, int))
+    for index in [*known, *(word for word in added if isinstance(word, str))]:
+        token = added[index]
+        word = str(token)
+        if word not in SPECIAL_TOKENS.values():
+            tokenizer.backend.add_tokens([token])
+        found = tokenizer.backend.token_to_id(word)
+        if isinstance(index, int) and index != found:
+            raise ValueError(f"the added token {word!r} is to have the id {index}, but {found} is its place")
+
+
+def _check_frame(tokenizer: Tokenizer) -> None:
+    """Raises `ValueError` unless tokenizer.json, too, puts [CLS] and [SEP] around one text and two."""
+    backend, cls, sep = tokenizer.backend, tokenizer.cls_id, tokenizer.sep_id
+    first, second = backend.encode_batch(["a", "b"], add_special_tokens=False)
+    one, two = backend.post_process(first), backend.post_process(first, second)
+    framed = [cls, *first.ids, sep]
+    segments = [0] * len(framed) + [1] * (len(second) + 1)
+    if one.ids != framed or two.ids != [*framed, *second.ids, sep] or two.type_ids != segments:
+        raise ValueError("it does not put [CLS] and [SEP] around texts as BERT does")
