@@ -1,11 +1,13 @@
 """MaskedFilling without a browser: its traits, its errors, and its still pictures."""
 
 import base64
+import resource
 import threading
 
 import numpy as np
 import pytest
 import torch
+from tiny import refuses
 
 import workbench as wb
 from workbench.attention import record_attention
@@ -179,6 +181,28 @@ def test_save(bert, tmp_path, ending):
         assert b"Tea </script>" not in content and b"http" not in content.replace(b"http://www.w3.org", b"")
     with pytest.raises(ValueError, match=r"\.svg, \.png or \.html"):
         widget.save(tmp_path / "figure.gif")
+
+
+def test_what_cannot_be_saved_is_a_sentence_and_leaves_what_was_there(bert, tmp_path):
+    widget = MaskedFilling(bert, TEXT, masked=[(35, 38)])
+    (tmp_path / "folder.html").mkdir()
+    (tmp_path / "page.html").write_text("before")
+    for name in ("folder.html", "none/page.html", "page.html/page.html"):
+        refuses(lambda name=name: widget.save(tmp_path / name), "could not be written", OSError)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))  # as if the disk were full
+    try:
+        refuses(lambda: widget.save(tmp_path / "page.html"), "could not be written", OSError)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (tmp_path / "page.html").read_text() == "before"
+    assert {path.name for path in tmp_path.iterdir()} == {"folder.html", "page.html"}
+
+
+def test_saved_at_home(bert, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    MaskedFilling(bert, TEXT).save("~/page.html")
+    assert (tmp_path / "page.html").is_file()
 
 
 def test_a_picture_goes_with_the_view(bert):

@@ -236,6 +236,23 @@ def test_a_file_in_place_of_the_folder(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_text() == "mine"
 
 
+def test_saved_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    wb.save_checkpoint(our_bert(), "~/mine")
+    assert (tmp_path / "mine" / "config.json").is_file()
+
+
+@pytest.mark.parametrize(("number", "dtype"), [(torch.nan, torch.float32), (7e4, torch.float16)])
+def test_weights_that_are_no_numbers_are_not_written(
+    number: float, dtype: torch.dtype, tmp_path: Path
+) -> None:
+    bert = our_bert()
+    with torch.no_grad():
+        bert.encoder.layers[1].attention.output.bias[3] = number
+    refuses(lambda: wb.save_checkpoint(bert, tmp_path, dtype), r"encoder\.layer\.1\..* not finite in .*float")
+    assert not list(tmp_path.iterdir())
+
+
 def test_others_may_read_what_we_save(tmp_path: Path) -> None:
     wb.save_checkpoint(our_bert(), tmp_path)
     assert all(file.stat().st_mode & 0o044 == 0o044 for file in tmp_path.iterdir())

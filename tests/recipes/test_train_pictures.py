@@ -280,6 +280,24 @@ def test_resumed_after_a_kill_it_gives_the_same_numbers(parts: DatasetDict, tmp_
         assert torch.equal(tensor, again.state_dict()[name]), name
 
 
+def test_a_loss_that_is_not_finite_leaves_no_checkpoint(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loss = recipe.DistillingLearner.forward
+    monkeypatch.setattr(
+        recipe.DistillingLearner,
+        "forward",
+        lambda *given, **batch: [part * torch.nan for part in loss(*given, **batch)],
+    )
+    save_checkpoint(new_vit(["red bar", "other"], 96, 24, 2, 32), tmp_path / "start")
+    start = ["--initial", str(tmp_path / "start"), "--steps", "2", "--size", "72", "--batch", "32"]
+    with pytest.raises(SystemExit) as stop:
+        recipe.main(["train", "--data", str(folder), "--out", str(tmp_path / "out"), *start])
+    assert stop.value.code == 2
+    assert "The loss of step 1 is no finite number" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "checkpoint").exists()
+
+
 def fake_teacher() -> tuple[Callable[[Tensor], Tensor], nn.Linear]:
     """Features of a picture that tell its class: colours in a grid of 4 x 4."""
     return lambda pictures: F.adaptive_avg_pool2d(pictures / 255, 4).flatten(1), nn.Linear(48, 1000)

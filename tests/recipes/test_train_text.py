@@ -214,6 +214,7 @@ def test_bad_inputs_get_one_sentence(
     for arguments, message in (
         (command(sets, start, out, "--steps", "0"), "Say how long to train"),
         (command(sets, start, out, "--hours", "-1"), "Say how long to train"),
+        (command(sets, start, out, *steps, "--learning-rate", "nan"), "learning rate"),
         (command(sets, start, out, *steps, "--cycles", "0"), "one cycle or more"),
         (command(sets, start, out, *steps, "--pretraining", "1"), "share of the time"),
         (command(tmp_path / "nowhere", start, out, *steps), "neither a folder nor a set on the Hub"),
@@ -234,6 +235,23 @@ def test_bad_inputs_get_one_sentence(
         train_text.start_model(train_text.START)
     with pytest.raises(ValueError, match="Say how long"):
         loop.Settings()
+
+
+def test_a_loss_that_is_not_finite_leaves_no_checkpoint(
+    sets: Path,
+    start: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(
+        torch.nn.functional, "cross_entropy", lambda scores, *_, **__: scores.sum() * torch.nan
+    )
+    with pytest.raises(SystemExit) as stop:
+        train_text.main(command(sets, start, tmp_path / "out", "--heads", "mlm", "--steps", "3"))
+    assert stop.value.code == 2
+    assert "The loss of step 1 is no finite number" in capsys.readouterr().err
+    assert not list((tmp_path / "out").rglob("checkpoint"))
 
 
 @pytest.mark.slow

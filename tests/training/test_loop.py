@@ -3,6 +3,8 @@
 import copy
 import json
 import os
+import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,10 +13,12 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from tiny import refuses
 from tiny_texts import documents, new_batches, new_bert, run
 
 from workbench.bert import Bert
 from workbench.checkpoint import load_bert
+from workbench.training import __main__ as program
 from workbench.training import loop
 from workbench.training.loop import Settings
 from workbench.training.text_learner import (
@@ -98,6 +102,125 @@ def test_killed_while_saving_it_resumes_from_the_save_before(
     assert [path.name for path in (tmp_path / "parts").glob("state-*")] == ["state-12"]
 
 
+@pytest.mark.parametrize("kind", ["loss", "gradient"])
+def test_a_loss_that_is_not_finite_ends_it_before_that_step(bert: Bert, tmp_path: Path, kind: str) -> None:
+    source = new_batches(bert.tokenizer)
+    start, odd = copy.deepcopy(bert), copy.deepcopy(bert)
+    with pytest.raises(Killed):
+        run(bert, stopping_at(source, 7, Killed), tmp_path / "good", steps=14)
+
+    def poison(_: object, __: object, states: torch.Tensor) -> torch.Tensor | None:
+        if kind == "loss":
+            return states * torch.nan
+        states.register_hook(lambda gradient: gradient * torch.inf)
+        return None
+
+    def batch_at(step: int, process: int, processes: int) -> loop.Batch:
+        if step == 7:
+            odd.embeddings.register_forward_hook(poison)
+        return source(step, process, processes)
+
+    refuses(lambda: run(odd, batch_at, tmp_path / "odd", steps=14), "of step 8 is .*state-5", ValueError)
+    assert [path.name for path in (tmp_path / "odd").glob("*-*")] == ["state-5"]
+    assert not odd.training and all(parameter.grad is None for parameter in odd.parameters())
+    for name, tensor in bert.state_dict().items():
+        assert torch.equal(tensor, odd.state_dict()[name]), name
+    assert run(start, source, tmp_path / "odd", steps=14, resume=True).step == 14
+
+
+def test_the_program_tells_of_it_and_writes_no_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    monkeypatch.setattr(
+        torch.nn.functional, "cross_entropy", lambda scores, *_, **__: scores.sum() * torch.nan
+    )
+    for options, told in (
+        (["--out", "new"], "no finite number"),
+        (["--out", "file"], "could not be written"),
+    ):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["training", "patches", "--steps", "2", *options])
+        with pytest.raises(SystemExit) as ended:
+            program.main()
+        last = capsys.readouterr().err.splitlines()[-1]
+        assert ended.value.code == 1 and told in last and last.startswith("python -m workbench.training: ")
+    assert not list(tmp_path.glob("new/*-*")) and not (tmp_path / "new" / "checkpoint").exists()
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+DAMAGE = {
+    "cut weights": lambda state: cut(state / "model.safetensors"),
+    "no weights": lambda state: (state / "model.safetensors").unlink(),
+    "cut optimizer": lambda state: cut(state / "optimizer.bin"),
+    "no optimizer": lambda state: (state / "optimizer.bin").unlink(),
+    "empty progress": lambda state: (state / "progress.json").write_text(""),
+    "bare progress": lambda state: (state / "progress.json").write_text("{}"),
+    "no progress": lambda state: (state / "progress.json").unlink(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_state_is_named(bert: Bert, tmp_path: Path, damage: str) -> None:
+    source = new_batches(bert.tokenizer)
+    run(bert, source, tmp_path, steps=2)
+    DAMAGE[damage](tmp_path / "state-2")
+    again = lambda: run(bert, source, tmp_path, steps=4, resume=True)  # noqa: E731
+    refuses(again, "state-2 is damaged.* delete this folder", ValueError)
+    assert (tmp_path / "state-2").exists()
+
+
+def test_a_state_of_another_model_is_named(bert: Bert, tmp_path: Path) -> None:
+    source = new_batches(bert.tokenizer)
+    run(bert, source, tmp_path, steps=2)
+    other = new_bert(pooler=True)
+    refuses(lambda: run(other, source, tmp_path, steps=4, resume=True), "of another model", ValueError)
+
+
+def test_a_full_disk_leaves_the_state_before(bert: Bert, tmp_path: Path) -> None:
+    source = new_batches(bert.tokenizer)
+    run(bert, source, tmp_path, steps=4)
+    sizes = sorted(file.stat().st_size for file in (tmp_path / "state-4").iterdir())
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for size in (sizes[-1] - 1000, sizes[-2] - 1000):  # room for all but the optimizer; nor for the weights
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+        try:
+            again = lambda: run(bert, source, tmp_path, steps=6, save_every=6, resume=True)  # noqa: E731
+            refuses(again, "state-6 could not be written .* before is kept", OSError)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert [path.name for path in tmp_path.glob("*-*")] == ["state-4"]
+    assert run(bert, source, tmp_path, steps=6, resume=True).step == 6
+
+
+@pytest.mark.parametrize("killed", ["rename", "rmtree"])
+def test_killed_while_states_change_places(
+    bert: Bert, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: str
+) -> None:
+    source = new_batches(bert.tokenizer)
+    run(bert, source, tmp_path, steps=4)
+
+    def kill(path: Path, *_: object, **__: object) -> None:
+        if killed == "rmtree" or path.name.startswith("unfinished"):
+            raise Killed
+        rename(path, *_)
+
+    rename = Path.rename
+    monkeypatch.setattr(Path if killed == "rename" else loop.shutil, killed, kill)
+    with pytest.raises(Killed):  # where a state of as many steps is already, and then where there is none
+        run(bert, source, tmp_path, steps=4, resume=True)
+    with pytest.raises(Killed):
+        run(bert, source, tmp_path, steps=5, resume=True)
+    monkeypatch.undo()
+    expected = 4 if killed == "rename" else 5
+    assert json.loads((loop.last_state(tmp_path) / "progress.json").read_text())["step"] == expected
+    assert run(bert, source, tmp_path, steps=6, resume=True).step == 6
+    assert [path.name for path in tmp_path.glob("*-*")] == ["state-6"]
+
+
 def test_a_finished_training_can_be_made_longer(bert: Bert, tmp_path: Path) -> None:
     source = new_batches(bert.tokenizer)
     run(bert, source, tmp_path, steps=4)
@@ -114,6 +237,35 @@ def test_an_interruption_keeps_what_was_learned(bert: Bert, tmp_path: Path, caps
     assert not torch.equal(start.heads["mlm"].decoder.weight, bert.heads["mlm"].decoder.weight)
     resumed = run(copy.deepcopy(start), source, tmp_path, steps=9, resume=True)
     assert losses(resumed)[:4] == losses(progress) and resumed.step == 9
+
+
+def test_ctrl_c_waits_for_the_end_of_a_step(bert: Bert, tmp_path: Path, capsys) -> None:
+    source = new_batches(bert.tokenizer)
+    handler = signal.getsignal(signal.SIGINT)
+
+    def batch_at(step: int, process: int, processes: int) -> loop.Batch:
+        for _ in range({4: 1, 6: 2}.get(step, 0)):
+            os.kill(os.getpid(), signal.SIGINT)
+        return source(step, process, processes)
+
+    assert run(bert, batch_at, tmp_path, steps=9).step == 5
+    assert "Stopped after 5 steps" in capsys.readouterr().out
+    assert run(bert, batch_at, tmp_path, steps=9, resume=True).step == 6, "the second one is not patient"
+    assert [path.name for path in tmp_path.glob("*-*")] == ["state-6"]
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_nothing_is_written_without_a_folder(
+    bert: Bert, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(bert, new_batches(bert.tokenizer), None, steps=6, save_every=2).step == 6
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("rate", [0, -1e-3, 2.0, float("nan")])
+def test_a_learning_rate_has_bounds(rate: float) -> None:
+    refuses(lambda: Settings(steps=1, learning_rate=rate), "learning rate", ValueError)
 
 
 def test_the_log_says_how_it_goes(bert: Bert, tmp_path: Path) -> None:
@@ -205,6 +357,8 @@ def test_rows_that_cannot_be_read_do_no_harm(bert: Bert, tmp_path: Path) -> None
 
 
 SCRIPT = """
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -233,6 +387,14 @@ for tokens, steps, resume in ((256, 4, False), (256, 6, True), (34, 9, True)):
     )
     together = lambda *step: [source(*step) for source in sources]
     tiny.run(bert, together, out, steps=steps, save_every=3, resume=resume)
+
+def interrupted(*step):  # in the last process alone
+    if step[0] == 10 and team.is_last_process:
+        os.kill(os.getpid(), signal.SIGINT)
+    return sources[1](*step)
+
+assert tiny.run(bert, interrupted, out, steps=30, save_every=20, resume=True).step == 11
+assert [state.name for state in out.glob("*-*")] == ["state-11"]
 if team.is_main_process:
     (out / "processes").write_text(str(team.num_processes))
     save_checkpoint(bert, out / "checkpoint")
@@ -260,7 +422,7 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
         [json.loads(line) for line in (tmp_path / number / "log.jsonl").read_text().splitlines()]
         for number in "12"
     ]
-    assert [line["step"] for line in logs[0]] == [line["step"] for line in logs[1]] == list(range(1, 10))
+    assert [line["step"] for line in logs[0]] == [line["step"] for line in logs[1]] == list(range(1, 12))
     assert {name for line in logs[0] for name in line} > {"mlm_loss", "nsp_loss"}
     for one, two in zip(*logs, strict=True):
         for name in ("loss", "mlm_loss", "nsp_loss"):

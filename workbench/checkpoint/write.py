@@ -29,9 +29,10 @@ def save_checkpoint(model: Bert | ViT, folder: str | Path, dtype: torch.dtype = 
         dtype: of the stored weights; float16 halves the file.
 
     Raises:
-        CheckpointError: no room on the disk, not writable, or a ViT that the layout cannot hold.
+        CheckpointError: no room on the disk, not writable, a ViT that the layout cannot hold, or weights
+            that are not finite (in `dtype`).
     """
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     settings, table = _hf_bert(model) if isinstance(model, Bert) else _hf_vit(model)
     prefix = f"{settings['model_type']}." if isinstance(model, Bert) or model.heads else ""
     tensors: dict[str, Tensor] = {}
@@ -46,6 +47,10 @@ def save_checkpoint(model: Bert | ViT, folder: str | Path, dtype: torch.dtype = 
         parts = tensor.chunk(len(theirs), dim=1 if ours == "embeddings.prefix_tokens" else 0)
         for name, part in zip(theirs, parts, strict=True):
             tensors[name] = part.to("cpu", dtype).contiguous()
+            if not tensors[name].isfinite().all():
+                raise CheckpointError(
+                    f"{name} has numbers that are not finite in {dtype}; nothing was written."
+                )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as temporary:

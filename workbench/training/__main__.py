@@ -24,7 +24,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("toy"), help="folder (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=440, help="(default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
-    options = parser.parse_args()
+    try:
+        train(parser.parse_args())
+    except (ValueError, OSError) as error:  # sentences
+        parser.exit(1, f"{parser.prog}: {error}\n")
+
+
+def train(options: argparse.Namespace) -> None:
+    """Trains, and writes what came of it to OUT/checkpoint."""
     team, length = loop.processes(), {"steps": options.steps, "seed": options.seed}
     if options.what == "stories":
         stories = toy.toy_stories(seed=options.seed)

@@ -4,10 +4,8 @@ import copy
 import csv
 import json
 import random
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from threading import Event
 from typing import Any, Generic, TypeVar
 
@@ -210,13 +208,9 @@ def train_and_look(
         warmup=max(1, steps // 10),
         seed=seed,
         log_every=max(1, steps // looks),
-        save_every=steps + 1,
     )
     look(0)
-    with tempfile.TemporaryDirectory() as folder:
-        progress = loop.train(
-            learner, until_stopped, settings, Path(folder), watch=lambda line: look(line["step"])
-        )
+    progress = loop.train(learner, until_stopped, settings, None, watch=lambda line: look(line["step"]))
     if progress.step % settings.log_every:
         look(progress.step)
     for parameter in learner.parameters():

@@ -3,16 +3,19 @@
 import json
 import logging
 import shutil
+import signal
+import textwrap
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
-from accelerate.utils import broadcast_object_list
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm.auto import tqdm
@@ -76,6 +79,8 @@ class Settings:
         limits = [limit for limit in (self.steps, self.hours) if limit is not None]
         if not limits or min(limits) <= 0:
             raise ValueError("Say how long to train: a number of steps, hours, or both, more than 0.")
+        if not 0 < self.learning_rate <= 1:
+            raise ValueError(f"A learning rate is above 0 and at most 1, not {self.learning_rate}.")
 
     def left(self, step: int, seconds: float) -> float:
         """Share of the training that is still to come, 1 to 0."""
@@ -121,22 +126,88 @@ def new_optimizer(learner: Learner, settings: Settings) -> torch.optim.Optimizer
 
 
 def last_state(folder: Path) -> Path | None:
-    """The folder of the newest complete state of a training, if there is one."""
-    states = sorted(folder.glob("state-*/progress.json"), key=lambda file: file.stat().st_mtime)
-    return states[-1].parent if states else None
+    """The folder of the newest state of a training, if there is one; without progress.json none is newer."""
+
+    def written(state: Path) -> float:
+        file = state / "progress.json"
+        return file.stat().st_mtime if file.exists() else 0.0
+
+    return max(folder.glob("state-*"), key=written, default=None)
 
 
-def save_state(accelerator: Accelerator, progress: Progress, folder: Path) -> None:
-    """Writes state-STEP/ with all that is needed to go on, then removes older ones."""
-    state = folder / f"state-{progress.step}"
-    (state / "progress.json").unlink(missing_ok=True)  # of an earlier training
-    accelerator.save_state(str(state))
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        # progress.json comes last: a state that has it is complete
-        (state / "progress.json").write_text(json.dumps(asdict(progress)))
-        for old in set(folder.glob("state-*")) - {state}:
-            shutil.rmtree(old)
+@contextmanager
+def writes(what: Path) -> Iterator[None]:
+    """Around what writes: `OSError` with a sentence if it fails."""
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:  # of the system, of torch, of safetensors
+        reason = getattr(error, "strerror", None) or "is the disk full?"
+        raise OSError(f"{what} could not be written ({reason}); what was there before is kept.") from error
+
+
+def save_state(accelerator: Accelerator, progress: Progress, folder: Path) -> Path:
+    """Writes state-STEP/ with all that is needed to go on, then removes older ones.
+
+    It is written under another name: killed or out of room, the state before is still there.
+    """
+    state, new = folder / f"state-{progress.step}", folder / f"unfinished-{progress.step}"
+    try:
+        with writes(state):
+            accelerator.save_state(str(new))
+            accelerator.wait_for_everyone()
+            if accelerator.is_main_process:
+                (new / "progress.json").write_text(json.dumps(asdict(progress)))
+                if state.exists():  # of an earlier training
+                    before = folder / f"state-{progress.step}-before"
+                    shutil.rmtree(before, ignore_errors=True)
+                    state.rename(before)
+                new.rename(state)
+                for old in {*folder.glob("state-*"), *folder.glob("unfinished-*")} - {state}:
+                    shutil.rmtree(old)
+    except OSError:
+        shutil.rmtree(new, ignore_errors=True)  # makes room again
+        raise
+    return state
+
+
+def load_state(accelerator: Accelerator, state: Path) -> Progress:
+    """Puts a state into what was prepared, and returns where it stood; `ValueError` if it is damaged."""
+    try:
+        for name in ("progress.json", "model.safetensors", "optimizer.bin"):
+            if not (state / name).exists():
+                raise FileNotFoundError(f"{name} is missing")
+        progress = json.loads((state / "progress.json").read_text())
+        accelerator.load_state(str(state))
+        return Progress(int(progress["step"]), float(progress["seconds"]), list(progress["log"]))
+    except Exception as error:  # damaged files show themselves in many kinds of errors
+        reason = textwrap.shorten(str(error), 100, placeholder=" ...")
+        raise ValueError(
+            f"{state} is damaged, or of another model ({reason}): delete this folder to begin anew."
+        ) from error
+
+
+@contextmanager
+def interruption(alone: bool) -> Iterator[threading.Event]:
+    """Within it Ctrl-C only sets an event, so that no step and no file is left half done.
+
+    A second one interrupts at once, unless there are several processes: each gets Ctrl-C from the terminal
+    and from what started it.
+    """
+    asked = threading.Event()
+
+    def ask(*_: object) -> None:
+        if alone and asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+
+    if threading.current_thread() is not threading.main_thread():  # which no signal reaches
+        yield asked
+        return
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def mean_figures(learner: Learner, sums: Tensor, seconds: float) -> Figures:
@@ -190,7 +261,7 @@ def train(
     learner: Learner,
     batch_at: Callable[[int, int, int], Batch | list[Batch]],
     settings: Settings,
-    folder: Path,
+    folder: Path | None,
     *,
     resume: bool = False,
     evaluate: Callable[[], Figures] | None = None,
@@ -204,37 +275,42 @@ def train(
             several batches whose losses are added. It must depend on nothing else: that is what makes a
             resumed training give the same numbers.
         settings: see `Settings`.
-        folder: gets log.jsonl, and state-STEP/ to resume from.
+        folder: gets log.jsonl, and state-STEP/ to resume from; with None nothing is written.
         resume: go on from the last state if there is one.
         evaluate: figures to put into the log at each save.
         watch: is called with each line of the log; it shows the progress then, and nothing is printed.
 
     Returns:
         Where the training ended. Progress is shown; with Ctrl-C or the stop button it ends early.
+
+    Raises:
+        ValueError: a damaged state, or a loss or gradients that are not finite: the model is then as it was
+            before that step, and the last state stays.
+        OSError: the folder cannot be written.
     """
     accelerator = Accelerator(
         mixed_precision="bf16" if bfloat16_is_faster(processes().device.type) else "no",
         # Heads that a batch does not use get no gradient; DDP has to be told.
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
-    main = accelerator.is_main_process
+    main, alone = accelerator.is_main_process, accelerator.num_processes == 1
     prepared, optimizer = accelerator.prepare(learner, new_optimizer(learner, settings))
-    progress = Progress()
-    if resume and (state := last_state(folder)):
-        accelerator.load_state(str(state))
-        progress = Progress(**json.loads((state / "progress.json").read_text()))
-    log = folder / "log.jsonl"
-    if main:
-        folder.mkdir(parents=True, exist_ok=True)
-        log.write_text("".join(json.dumps(line) + "\n" for line in progress.log))
+    progress, state = Progress(), last_state(folder) if resume and folder else None
+    if state:
+        progress = load_state(accelerator, state)
+
+    def write_log(lines: list[Figures], mode: str) -> None:
+        if main and folder:
+            with writes(folder / "log.jsonl"):
+                folder.mkdir(parents=True, exist_ok=True)
+                with (folder / "log.jsonl").open(mode) as file:
+                    file.writelines(json.dumps(line) + "\n" for line in lines)
 
     def note(figures: Figures) -> None:
         progress.log.append({"step": progress.step} | figures)
-        if main:
-            with log.open("a") as file:
-                file.write(json.dumps(progress.log[-1]) + "\n")
-            if watch is not None:
-                watch(progress.log[-1])
+        write_log(progress.log[-1:], "a")
+        if main and watch is not None:
+            watch(progress.log[-1])
 
     def step(rate: float) -> Tensor:
         """One step; returns what `add_gradients` does."""
@@ -246,7 +322,13 @@ def train(
             batches = batch_at(progress.step, accelerator.process_index, accelerator.num_processes)
             batches = batches if isinstance(batches, list) else [batches]
             sums = add_gradients(accelerator, prepared, learner, batches)
-            accelerator.clip_grad_norm_(prepared.parameters(), settings.clip)
+            norm = accelerator.clip_grad_norm_(prepared.parameters(), settings.clip)
+            if not (sums.isfinite().all() and norm.isfinite()):  # the same in all processes
+                raise ValueError(
+                    f"The loss of step {progress.step + 1} is no finite number: nothing of that step was "
+                    "learned. Try a lower learning rate, or look for what is odd in the data; "
+                    + (f"the last good state is {state}." if state else "no state had been saved yet.")
+                )
             for group in optimizer.param_groups:
                 group["lr"] = rate
             optimizer.step()
@@ -254,44 +336,51 @@ def train(
         return sums
 
     def save() -> None:
+        nonlocal state
         if evaluate is not None and main:
             learner.eval()
             note(evaluate())
         accelerator.wait_for_everyone()
-        save_state(accelerator, progress, folder)
+        if folder:
+            state = save_state(accelerator, progress, folder)
 
+    write_log(progress.log, "w")
     sums, since = 0, time.monotonic()  # of the losses, since the last line of the log
     started = since - progress.seconds
     bar = tqdm(
         total=settings.steps, initial=progress.step, unit="step", disable=watch is not None or not main
     )
-    try:
-        while settings.left(progress.step, progress.seconds) > 0:
-            rate = settings.rate(progress.step, progress.seconds)
-            sums = sums + step(rate)
-            progress.step += 1
-            progress.seconds = time.monotonic() - started
-            if settings.hours:  # all processes go by one clock
-                progress.seconds = broadcast_object_list([progress.seconds])[0]
-            left = settings.left(progress.step, progress.seconds)
-            bar.update()
-            if progress.step % settings.log_every == 0:
-                figures = mean_figures(learner, sums, time.monotonic() - since)
-                note(figures | {"learning_rate": rate, "seconds": progress.seconds})
-                # With `steps` the bar itself knows the time left.
-                to_go = "" if settings.steps else f", {60 * settings.hours * left:.0f} minutes left"
-                speed = f"{figures[f'{learner.unit}_per_second']:,.0f} {learner.unit}/s"
-                bar.set_postfix_str(f"loss {figures['loss']:.3f}, {speed}{to_go}")
-                sums, since = 0, time.monotonic()
-            if progress.step % settings.save_every == 0 and left:
-                save()
-                since = time.monotonic()
-    except KeyboardInterrupt:
-        if accelerator.num_processes > 1:  # the others may be anywhere: the last save has to do
-            raise
-        if watch is None:
-            print(f"Stopped after {progress.step} steps; what was learned is kept.")
-    save()
-    bar.close()
-    learner.eval()
+    stop = 0.0
+    with bar, interruption(alone) as asked:
+        try:
+            while settings.left(progress.step, progress.seconds) > 0 and not stop:
+                rate = settings.rate(progress.step, progress.seconds)
+                sums = sums + step(rate)
+                progress.step += 1
+                # All processes go by one clock, and stop together.
+                told = torch.tensor([asked.is_set(), main * (time.monotonic() - started)])
+                stop, progress.seconds = accelerator.reduce(told.to(accelerator.device), "sum").tolist()
+                left = settings.left(progress.step, progress.seconds)
+                bar.update()
+                if progress.step % settings.log_every == 0:
+                    figures = mean_figures(learner, sums, time.monotonic() - since)
+                    note(figures | {"learning_rate": rate, "seconds": progress.seconds})
+                    # With `steps` the bar itself knows the time left.
+                    to_go = "" if settings.steps else f", {60 * settings.hours * left:.0f} minutes left"
+                    speed = f"{figures[f'{learner.unit}_per_second']:,.0f} {learner.unit}/s"
+                    bar.set_postfix_str(f"loss {figures['loss']:.3f}, {speed}{to_go}")
+                    sums, since = 0, time.monotonic()
+                if progress.step % settings.save_every == 0 and left and not stop:
+                    save()
+                    since = time.monotonic()
+        except KeyboardInterrupt:
+            if not alone:  # the others may be anywhere: the last save has to do
+                raise
+            stop = 1.0
+        finally:
+            learner.eval()
+            optimizer.zero_grad()
+        save()
+    if stop and main and watch is None:
+        print(f"Stopped after {progress.step} steps; what was learned is kept.")
     return progress

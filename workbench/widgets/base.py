@@ -9,7 +9,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -265,20 +265,29 @@ class WorkbenchWidget(anywidget.AnyWidget):
         """Writes what the widget shows now, for a paper or a page that stands alone.
 
         Args:
-            path: ends in .svg, .png or .html.
+            path: ends in .svg, .png or .html; a file that is there is replaced only once all is written.
 
         Raises:
             ValueError: another ending.
+            OSError: it cannot be written there.
         """
-        path = Path(path)
+        path, file = Path(path).expanduser(), io.BytesIO()
         if path.suffix in (".svg", ".png"):
-            self.figure().savefig(path, dpi=200)
+            self.figure().savefig(file, dpi=200, format=path.suffix[1:])
         elif path.suffix == ".html":
-            path.write_text(self._page(), encoding="utf-8")
+            file.write(self._page().encode())
         else:
             raise ValueError(
                 f"A widget is saved as .svg, .png or .html, not as {path.suffix or path.name!r}."
             )
+        beside = path.with_name(f".writing-{path.name}")
+        try:
+            beside.write_bytes(file.getvalue())
+            beside.replace(path)
+        except OSError as error:
+            with suppress(OSError):
+                beside.unlink()
+            raise OSError(f"{path} could not be written ({error.strerror}); nothing was changed.") from error
         return path
 
     def _page(self) -> str:
