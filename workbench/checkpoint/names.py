@@ -86,6 +86,17 @@ TIMM: Table = {
     "heads.1": "head_dist",
 }
 
+TIMM_REFUSED = {  # parts of a name, and what timm's model has that none here has
+    "fc_norm.": "classes are read from an average over the patches (global_pool 'avg')",
+    "attn_pool.": "classes are read by attention pooling (global_pool 'map')",
+    "norm_pre.": "a norm stands before the layers (pre_norm)",
+    ".q_norm.": "queries and keys are normed (qk_norm)",
+    ".attn.norm.": "the heads are normed (scale_attn_norm)",
+    ".mlp.norm.": "the feed-forward is normed in its middle (scale_mlp_norm)",
+    ".mlp.fc1_g.": "the feed-forward is gated (SwiGLU)",
+    ".rel_pos.": "positions are relative",
+}
+
 GOOGLE: Table = {  # Flax; the weight is written out, the bias lies beside it
     "embeddings.projection": "embedding/kernel",
     "embeddings.prefix_tokens": "cls",

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from workbench.bert import Bert, BertConfig
 from workbench.checkpoint import names
+from workbench.checkpoint import settings as rules
 from workbench.checkpoint.tokenizer import read_tokenizer
 from workbench.encoder import EncoderConfig, lay_out_for_cpu
 from workbench.image import Preprocessing
@@ -327,14 +328,17 @@ def _labels(settings: Settings, count: int) -> tuple[str, ...]:
     return tuple(str(labels.get(str(index), f"class {index}")) for index in range(count))
 
 
+def _check(known: rules.Rules, settings: Settings, weights: Weights, part: str = "") -> None:
+    """Warns of settings that are not known, and refuses those that cannot be obeyed."""
+    with _or_say(f"{weights.title} asks for what is not read here", ValueError):
+        known.check(settings, f"{part}config.json of {weights.title}")
+
+
 # --- BERT --------------------------------------------------------------------------------------
 
 
 def _hf_bert(weights: Weights, settings: Settings, folder: Path) -> Bert:
-    if settings.get("position_embedding_type", "absolute") != "absolute" or settings.get("is_decoder"):
-        raise CheckpointError(
-            f"{weights.title} is a variant of BERT (relative positions or decoder) not read here."
-        )
+    _check(rules.BERT, settings, weights)
     tied = _settle_copies(weights, settings)
     config = _config(BertConfig, settings | {"tie_word_embeddings": tied}, weights)
     try:
@@ -403,6 +407,13 @@ def _vit(weights: Weights, values: Settings, preprocessing: Preprocessing) -> Vi
 
 def _sizes(weights: Weights) -> Settings:
     """Sizes that the tensors show; timm and Google write most of them nowhere else."""
+    projection = weights.theirs("embeddings.projection.weight")[0]
+    if projection not in weights.tensors:
+        found = ", ".join(sorted(weights.tensors)[:3])
+        raise CheckpointError(
+            f"{weights.title} is no ViT as {weights.source} writes it: it lacks the tensor {projection!r}; "
+            f"it holds {found}."
+        )
     if "embeddings.prefix_tokens" not in weights:
         raise CheckpointError(f"{weights.title} is a ViT without a class token, which is not read here.")
     layer = "encoder.layers.0"
@@ -429,36 +440,75 @@ def _classes(weights: Weights) -> int:
 
 
 def _hf_vit(weights: Weights, settings: Settings, folder: Path) -> ViT:
+    _check(rules.VIT, settings, weights)
     sizes = _sizes(weights)
     image_size = _size(settings, "image_size", 224)
+    patch = settings.get("patch_size")
     values = {"layer_norm_eps": 1e-12} | settings  # what HF takes when the file is silent
     values |= {name: sizes[name] for name in ("num_prefix_tokens", "num_head_tokens", "representation_size")}
     values |= {"image_size": image_size, "num_prefix_positions": sizes["num_prefix_tokens"]}
+    if isinstance(patch, list) and len(set(patch)) == 1 and len(patch) == 2:  # a square by its two sides
+        values["patch_size"] = patch[0]
+    return _vit(weights, values, _hf_preprocessing(weights, settings, folder, image_size))
+
+
+def _hf_preprocessing(
+    weights: Weights, settings: Settings, folder: Path, image_size: tuple[int, int]
+) -> Preprocessing:
     file = folder / "preprocessor_config.json"
+    channels = weights.shape("embeddings.projection.weight")[1]
     with _or_say(f"{weights.title}: {file.name} cannot be used", ValueError):
-        recipe = _read_json(file) if file.exists() else {}
-        preprocessing = Preprocessing.from_hf(recipe, image_size, sizes["num_channels"])
-    return _vit(weights, values, preprocessing)
+        if not file.exists():
+            return Preprocessing.from_hf({}, image_size, channels)
+        recipe = {name: value for name, value in _read_json(file).items() if value is not None}
+        known = {name: value for name, value in recipe.items() if not name.startswith("do_")}
+        rules.PICTURES.check(known, file.name)
+        usual = {"vit": "ViT", "deit": "DeiT"}[settings["model_type"]]
+        kind = str(recipe.get("image_processor_type") or recipe.get("feature_extractor_type") or usual)
+        kind = re.sub("(ImageProcessor|FeatureExtractor)(Fast|Pil)?$", "", kind)
+        if kind not in rules.PROCESSORS:
+            raise ValueError(f"an image processor {kind}; known are {', '.join(rules.PROCESSORS)}")
+        recipe = rules.PROCESSORS[kind] | recipe
+        if type(recipe.get("size")) is int and not recipe.get("default_to_square", True):
+            recipe["size"] = {"shortest_edge": recipe["size"]}
+        return Preprocessing.from_hf(recipe, image_size, channels)
 
 
 def _timm_vit(weights: Weights, settings: Settings, folder: Path) -> ViT:
+    if not settings:
+        raise CheckpointError(
+            f"{weights.title} comes without timm's config.json, so it does not say how many attention heads "
+            "there are and how pictures are prepared: put config.json beside it."
+        )
     sizes = _sizes(weights)
-    pretrained = _setting(settings, "pretrained_cfg", dict, settings)
+    for part, meaning in names.TIMM_REFUSED.items():
+        name = next((name for name in weights.tensors if part in name), None)
+        if name is not None:
+            raise CheckpointError(f"{weights.title} holds {name!r}: {meaning}, which has no place for here.")
+    pretrained = _setting(settings, "pretrained_cfg", dict, {})
     options = _setting(settings, "model_args", dict, {})
+    if "pretrained_cfg" in settings:
+        _check(rules.TIMM, settings | {"global_pool": settings.get("global_pool") or None}, weights)
+    else:  # files of before 2023: all in one
+        pretrained = {name: settings[name] for name in settings.keys() - rules.TIMM.names()}
+    _check(rules.TIMM_PRETRAINED, pretrained, weights, "pretrained_cfg in ")
+    _check(rules.TIMM_ARGUMENTS, options, weights, "model_args in ")
     input_size = _setting(pretrained, "input_size", list, [3, 224, 224])  # channels, height, width
     height, width = _size(options, "img_size", input_size[1:])
     usual = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16}.get(sizes["hidden_size"])
     if usual is None and options.get("num_heads") is None:
         raise CheckpointError(
-            f"{weights.title} does not say how many attention heads there are: put timm's config.json beside "
-            "it, with num_heads in its model_args."
+            f"{weights.title} does not say how many attention heads there are: put num_heads into model_args "
+            "of its config.json."
         )
+    activation = _setting(options, "act_layer", str, "gelu")
     labels = _setting(pretrained, "label_names", list, [])
     if len(labels) != _classes(weights):
         labels = []
     patch, positions = sizes["patch_size"], weights.shape("embeddings.position_embeddings")[1]
     values = sizes | {
         "num_attention_heads": _setting(options, "num_heads", int, usual),
+        "hidden_act": {"gelu_tanh": "gelu_pytorch_tanh"}.get(activation, activation),
         "image_size": (height, width),
         "num_prefix_positions": positions - (height // patch) * (width // patch),
         "position_interpolation": "bicubic-antialias",

@@ -8,7 +8,8 @@ from workbench.bert import Bert
 from workbench.checkpoint.read import Weights, read_checkpoint
 from workbench.vit import ViT
 
-ACTIVATIONS = {"gelu": "gelu (exact, erf)", "relu": "relu"}
+ACTIVATIONS = {"gelu": "gelu (exact, erf)", "gelu_new": "gelu_new (tanh form)"}
+ACTIVATIONS |= {"gelu_pytorch_tanh": "gelu_pytorch_tanh (tanh form)"}
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def _facts(model: Bert | ViT, weights: Weights) -> dict[str, str]:
         "layers x heads": f"{config.num_hidden_layers} x {config.num_attention_heads}",
         "hidden, intermediate": f"{config.hidden_size}, {config.intermediate_size}",
         "layer norm eps": f"{config.layer_norm_eps:g}",
-        "activation": ACTIVATIONS.get(config.hidden_act, f"{config.hidden_act} (tanh form)"),
+        "activation": ACTIVATIONS.get(config.hidden_act, config.hidden_act),
         "query-key-value bias": "yes" if config.qkv_bias else "no",
     }
 

@@ -2,11 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import tokenizers
 from tokenizers import AddedToken
 
+from workbench.checkpoint import settings as rules
+from workbench.checkpoint.settings import Settings
 from workbench.text import SPECIAL_TOKENS, Tokenizer
 
 # Classes of transformers: the first build a tokenizer from its word pieces and the options of
@@ -19,7 +20,6 @@ OPTIONS = {
     "strip_accents": ("strip_accents", "strip_accents"),
     "split_chinese": ("tokenize_chinese_chars", "handle_chinese_chars"),
 }
-Settings = dict[str, Any]
 
 
 def read_tokenizer(folder: Path, tokenizer_class: str | None = None) -> Tokenizer:
@@ -37,10 +37,19 @@ def read_tokenizer(folder: Path, tokenizer_class: str | None = None) -> Tokenize
         kind = config.get("tokenizer_class") or tokenizer_class or BERT_CLASSES[0]
         if kind not in BERT_CLASSES + PLAIN_CLASSES:
             raise ValueError(f"it is of the class {kind}, and BertTokenizer is read here")
+        special = _read(folder, "special_tokens_map.json")
+        for content, known, file in (
+            (config, rules.TOKENIZER, "tokenizer_config.json"),
+            (special, rules.SPECIAL_MAP, "special_tokens_map.json"),
+            (whole, rules.WHOLE_TOKENIZER, "tokenizer.json"),
+        ):  # any "..._token" is one more added token
+            known.check({name: value for name, value in content.items() if not name.endswith("_token")}, file)
         is_whole = (folder / "tokenizer.json").exists()
+        if not is_whole and kind in PLAIN_CLASSES:
+            raise ValueError(f"there is no tokenizer.json, which a {kind} is read from")
         if not is_whole and not (folder / "vocab.txt").exists():
             raise ValueError("there is neither tokenizer.json nor vocab.txt")
-        added = _added_tokens(folder, config, whole)
+        added = _added_tokens(folder, config, special, whole)
         pieces = whole | {"added_tokens": [], "truncation": None, "padding": None}
         if is_whole:
             vocabulary = whole["model"]["vocab"]
@@ -109,11 +118,13 @@ def _is_plain(whole: Settings) -> bool:
     return whole["model"].get("type", "WordPiece") == "WordPiece" and skeleton(whole) == skeleton(usual)
 
 
-def _added_tokens(folder: Path, config: Settings, whole: Settings) -> dict[int | str, AddedToken]:
+def _added_tokens(
+    folder: Path, config: Settings, special_map: Settings, whole: Settings
+) -> dict[int | str, AddedToken]:
     """Tokens that are kept whole in a text, by their ids, or by their words where no file gives an id."""
     tokens: dict[int | str, AddedToken] = {}
     listed = config.get("added_tokens_decoder")
-    late = {} if listed else _read(folder, "special_tokens_map.json")  # the list says all that older files do
+    late = {} if listed else special_map  # the list says all that older files do
     extra = config.get("extra_special_tokens") or config.get("additional_special_tokens") or []
     named = {name: token for name, token in (config | late).items() if name.endswith("_token") and token}
     named = {name: named[name] for name in ("bos_token", "eos_token", *named) if name in named}

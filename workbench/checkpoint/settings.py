@@ -1,0 +1,214 @@
+"""What is done with each setting of the files that come with a checkpoint: obeyed, refused, or without harm.
+
+`read.py` and `tokenizer.py` obey. Of other settings that change numbers one value is accepted, the one that
+the models here stand for. The rest changes no number, for the reason that stands beside it. What is in no
+list is warned of: newer libraries may have given it a meaning.
+"""
+
+import warnings
+from dataclasses import dataclass, field
+from typing import Any
+
+Settings = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The settings of one file; names are divided by blanks."""
+
+    obeyed: str
+    only: Settings = field(default_factory=dict)  # the one value that is accepted, besides null
+    harmless: dict[str, str] = field(default_factory=dict)  # reason -> names
+
+    def names(self) -> set[str]:
+        """All settings that are known."""
+        harmless = [name for names in self.harmless.values() for name in names.split()]
+        return {*self.obeyed.split(), *self.only, *harmless}
+
+    def check(self, settings: Settings, file: str) -> None:
+        """Warns of settings that are not known; raises `ValueError` for one that cannot be obeyed."""
+        for name, accepted in self.only.items():
+            value = settings.get(name)
+            if value is not None and (type(value), value) != (type(accepted), accepted):
+                raise ValueError(f"{name} is {value!r} in {file}, not {accepted!r}")
+        unknown = sorted(settings.keys() - self.names())
+        if unknown:
+            warnings.warn(
+                f"{file} has settings that are not known here: {', '.join(unknown)}. If they change what the "
+                "model computes, its numbers are other ones here.",
+                stacklevel=2,
+            )
+
+
+ENCODER = "model_type architectures hidden_size num_hidden_layers num_attention_heads intermediate_size "
+ENCODER += "hidden_act layer_norm_eps hidden_dropout_prob attention_probs_dropout_prob qkv_bias id2label "
+ENCODER += "num_labels problem_type "
+ONE_WAY = {  # of config.json
+    "is_decoder": False,  # sees both sides
+    "add_cross_attention": False,
+    "is_encoder_decoder": False,
+    "pruned_heads": {},
+    "quantization_config": None,
+    "auto_map": None,  # code that comes with the checkpoint
+}
+NOTES = {
+    "says where the file comes from": "_name_or_path name_or_path transformers_version _commit_hash "
+    "_auto_class finetuning_task language directionality license",
+    "id2label says it": "label2id",
+    "start weights are for training from nothing": "initializer_range initializer_factor",
+    "how transformers runs and what it returns; the numbers are the same": "use_cache output_attentions "
+    "output_hidden_states return_dict torchscript chunk_size_feed_forward attn_implementation "
+    "_attn_implementation _attn_implementation_internal gradient_checkpointing use_bfloat16 tf_legacy_loss "
+    "output_past",
+    "the type of the stored numbers; `dtype=` says in which they are computed": "dtype torch_dtype",
+    "of generated text and of decoders, which these models are not": "bos_token_id eos_token_id "
+    "sep_token_id cls_token_id decoder_start_token_id cross_attention_hidden_size tie_encoder_decoder "
+    "max_length min_length do_sample early_stopping num_beams num_beam_groups diversity_penalty temperature "
+    "top_k top_p typical_p repetition_penalty length_penalty no_repeat_ngram_size "
+    "encoder_no_repeat_ngram_size bad_words_ids num_return_sequences output_scores return_dict_in_generate "
+    "forced_bos_token_id forced_eos_token_id remove_invalid_values exponential_decay_length_penalty "
+    "suppress_tokens begin_suppress_tokens prefix task_specific_params",
+}
+
+BERT = Rules(
+    ENCODER + "vocab_size max_position_embeddings type_vocab_size tie_word_embeddings tokenizer_class "
+    "workbench_heads",
+    ONE_WAY | {"norm_first": False, "position_embedding_type": "absolute"},
+    NOTES
+    | {
+        "padding is hidden, whatever its number": "pad_token_id",
+        "dropout of heads is for training in transformers": "classifier_dropout",
+        "left over from the TensorFlow code, used by none": "pooler_fc_size pooler_num_attention_heads "
+        "pooler_num_fc_layers pooler_size_per_head pooler_type",
+    },
+)
+VIT = Rules(
+    ENCODER + "image_size patch_size num_channels num_prefix_tokens num_prefix_positions "
+    "position_interpolation",
+    ONE_WAY | {"norm_first": True},
+    NOTES
+    | {
+        "padding is of texts": "pad_token_id",
+        "no embeddings of words": "tie_word_embeddings",
+        "the pooler is read by no head": "pooler_act pooler_output_size",
+        "of the decoder that paints masked patches": "encoder_stride use_mask_token",
+    },
+)
+
+# timm's config.json, its `pretrained_cfg` and its `model_args`, which are arguments of VisionTransformer.
+TIMM = Rules(
+    "pretrained_cfg model_args",
+    {"global_pool": "token"},
+    {"names, notes, and what the tensors tell": "architecture num_classes num_features tag library_name"},
+)
+TIMM_PRETRAINED = Rules(
+    "input_size interpolation crop_pct crop_mode mean std label_names",
+    {"label_offset": 0},
+    {
+        "says where the file comes from": "url file state_dict hf_hub_id hf_hub_filename source architecture "
+        "tag custom_load license description origin_url paper_name paper_ids notes label_descriptions",
+        "of tests at another size than the usual one": "test_input_size min_input_size fixed_input_size "
+        "test_crop_pct pool_size test_pool_size",
+        "the tensors tell": "num_classes first_conv classifier",
+    },
+)
+TIMM_ARGUMENTS = Rules(
+    "img_size num_heads act_layer",
+    {
+        "global_pool": "token",
+        "class_token": True,
+        "pre_norm": False,
+        "final_norm": True,
+        "fc_norm": False,
+        "qk_norm": False,
+        "scale_attn_norm": False,
+        "scale_mlp_norm": False,
+        "pool_include_prefix": False,
+        "dynamic_img_pad": False,
+        "pos_embed": "learn",
+        "norm_layer": "layernorm",
+        "embed_norm_layer": None,
+        "embed_layer": None,
+        "block_fn": None,
+        "mlp_layer": None,
+        "attn_layer": None,
+    },
+    {
+        "the tensors tell": "patch_size in_chans num_classes embed_dim depth mlp_ratio qkv_bias proj_bias "
+        "init_values no_embed_class reg_tokens",
+        "pictures of any size are read": "dynamic_img_size strict_img_size",
+        "dropout is for training": "drop_rate pos_drop_rate patch_drop_rate proj_drop_rate attn_drop_rate "
+        "drop_path_rate",
+        "start weights are for training from nothing": "weight_init fix_init",
+        "`device=` and `dtype=` of the loaders say it": "device dtype",
+    },
+)
+
+PICTURES = Rules(  # preprocessor_config.json; its steps of other names are refused if they are on
+    "image_processor_type feature_extractor_type do_resize size resample do_center_crop crop_size "
+    "default_to_square do_rescale rescale_factor do_normalize image_mean image_std workbench_round_crop",
+    {"do_pad": False, "pad_size": None, "crop_pct": None, "size_divisor": None, "rescale_offset": False}
+    | {"auto_map": None},
+    {
+        "pictures are always made RGB, or grey for a model of one channel": "do_convert_rgb",
+        "how transformers takes and gives arrays": "data_format input_data_format return_tensors device "
+        "disable_grouping image_seq_length _valid_processor_keys",
+        "names a class": "processor_class _processor_class",
+    },
+)
+# What a silent file means, by the class that it names.
+CLIP_MEAN, CLIP_STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
+CROPPED = {"do_center_crop": True, "crop_size": {"height": 224, "width": 224}, "resample": 3}
+CLIP = CROPPED | {"size": {"shortest_edge": 224}, "default_to_square": False}
+CLIP |= {"image_mean": CLIP_MEAN, "image_std": CLIP_STD}
+PROCESSORS: dict[str, Settings] = {
+    "ViT": {},
+    "DeiT": CROPPED | {"size": {"height": 256, "width": 256}},
+    "Bit": CLIP,
+    "CLIP": CLIP,
+}
+
+SPECIAL = "added_tokens_decoder additional_special_tokens extra_special_tokens "
+SPECIAL += "cls_token sep_token mask_token pad_token unk_token bos_token eos_token "
+TOKENIZER = Rules(  # tokenizer_config.json; any other "..._token" is one more added token
+    SPECIAL + "tokenizer_class do_lower_case strip_accents tokenize_chinese_chars",
+    {
+        "do_basic_tokenize": True,
+        "do_word_tokenize": True,
+        "do_subword_tokenize": True,
+        "word_tokenizer_type": "basic",  # not Japanese splitters
+        "subword_tokenizer_type": "wordpiece",
+        "mecab_kwargs": None,
+        "sudachi_kwargs": None,
+        "jumanpp_kwargs": None,
+        "clean_text": True,
+        "wordpieces_prefix": "##",
+        "split_special_tokens": False,
+        "add_bos_token": False,
+        "add_eos_token": False,
+        "auto_map": None,
+    },
+    {
+        "texts are cut or refused by the model's positions": "model_max_length max_len max_length stride "
+        "truncation truncation_side truncation_strategy",
+        "padding is hidden, wherever it stands": "padding padding_side pad_to_multiple_of pad_token_type_id",
+        "of transformers' slow tokenizers, which this is not": "never_split use_fast",
+        "how transformers finds files and what it returns": "backend name_or_path is_local local_files_only "
+        "special_tokens_map_file tokenizer_file full_tokenizer_file vocab_file model_input_names "
+        "return_token_type_ids processor_class init_inputs from_slow files_loaded "
+        "model_specific_special_tokens vocab",
+        "of decoded text": "clean_up_tokenization_spaces "
+        "clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output",
+        "of chats": "chat_template response_template response_schema chat_control_tokens verbose",
+    },
+)
+SPECIAL_MAP = Rules(SPECIAL)
+WHOLE_TOKENIZER = Rules(  # tokenizer.json
+    "normalizer pre_tokenizer post_processor model added_tokens",
+    {},
+    {
+        "texts are not cut, and padded by the model": "truncation padding",
+        "of decoded text": "decoder",
+        "the form of the file": "version",
+    },
+)
