@@ -7,9 +7,9 @@ from tiny import patch_vit, sentence_bert
 import workbench as wb
 from workbench.explain import (
     area,
-    class_probabilities,
     delete_and_insert,
     gradient_relevance,
+    head_answers,
     hide_patches,
     hiding_steps,
     leave_one_out,
@@ -47,7 +47,7 @@ def test_leaving_out_in_one_pass_is_leaving_out_one_by_one(bert):
     falls = leave_one_out(bert, "sentiment", encoding, 2, every)
     full = {c.label: c.probability for c in wb.classify_sentence(bert, TEXT)}["positive"]
     for number, fall in zip(every, falls.tolist(), strict=True):
-        alone = class_probabilities(bert, "sentiment", encoding, [[number]])[0, 2].item()
+        alone = head_answers(bert, "sentiment", encoding, [[number]])[0, 2].item()
         assert fall == pytest.approx(full - alone, abs=1e-5)
     assert falls.abs().max() > 1e-3
 
@@ -55,9 +55,9 @@ def test_leaving_out_in_one_pass_is_leaving_out_one_by_one(bert):
 def test_a_hidden_word_cannot_matter(bert):
     """Whatever stands behind a hidden word, the answer is the same."""
     one, other = (bert.tokenizer.encode(f"The cat {word} .") for word in ("sat", "ran"))
-    hidden = [class_probabilities(bert, "sentiment", text, [[3]]) for text in (one, other)]
+    hidden = [head_answers(bert, "sentiment", text, [[3]]) for text in (one, other)]
     torch.testing.assert_close(*hidden)
-    shown = [class_probabilities(bert, "sentiment", text) for text in (one, other)]
+    shown = [head_answers(bert, "sentiment", text) for text in (one, other)]
     assert (shown[0] - shown[1]).abs().max() > 1e-3
 
 

@@ -121,7 +121,7 @@ def test_classes_are_those_of_tag_words(bert):
     assert [(word["text"], widget.labels[word["label"]]) for word in widget.words] == [
         (tag.word, tag.label) for tag in tags
     ]
-    assert [word["probability"] for word in widget.words] == [
+    assert [word["answer"] for word in widget.words] == [
         pytest.approx(tag.probability, abs=1e-5) for tag in tags
     ]
     pieces = widget.pieces
@@ -135,7 +135,7 @@ def test_the_picture_holds_the_dot_product(bert):
     vector, bias = numbers(widget.vector).astype(float), numbers(widget.bias).astype(float)
     np.testing.assert_allclose(matrix @ vector + bias, numbers(widget.logits), atol=0.03)
     np.testing.assert_allclose(numbers(widget.products), matrix[1] * vector, atol=0.01)
-    assert sum(widget.probabilities) == pytest.approx(1, abs=1e-4)
+    assert sum(widget.answers) == pytest.approx(1, abs=1e-4)
 
 
 def test_the_pinned_word_stays_pinned(bert):

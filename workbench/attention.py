@@ -43,7 +43,8 @@ def record_attention(
         keep_gradient: keep maps in the graph, so that gradients with respect to them can be taken.
 
     Yields:
-        A dict that each forward pass fills: {layer: (batch, heads, query, key)}, on the model's device.
+        A dict that each forward pass fills: {layer: (batch, heads, query, key)}, on the model's device, in
+        float32 also for a model in half precision.
 
     Example:
         >>> with record_attention(bert, layers=[0]) as attention:  # doctest: +SKIP
@@ -132,11 +133,11 @@ def head_effects(model: Bert | ViT, score: Callable[[int], Tensor]) -> Iterator[
     """What an answer loses without each single head, a layer at a time, all its heads in one pass.
 
     Args:
-        score: `score(copies)` runs the model on so many copies of the input and returns the answer's
-            probability in each, (copies,).
+        score: `score(copies)` runs the model on so many copies of the input and returns its answer (such as
+            a class's probability) in each, (copies,).
 
     Yields:
-        The layer, and for each of its heads the probability with all heads minus that without it, (heads,).
+        The layer, and for each of its heads the answer with all heads minus that without it, (heads,).
     """
     count = model.config.num_attention_heads
     before = score(1)[0]
@@ -240,10 +241,11 @@ def attention_rollout(
         raise ValueError("head_fusion is mean, max or min; discard_ratio lies between 0 and 1.")
     result = None
     for heads in _stack(attention):
+        heads = heads.float()
         fused = heads.mean(1) if head_fusion == "mean" else getattr(heads, f"a{head_fusion}")(1)
         if discard_ratio:
             fused = _discard(fused, discard_ratio, prefix_tokens)
-        with_residual = fused + torch.eye(fused.shape[-1], device=fused.device, dtype=fused.dtype)
+        with_residual = fused + torch.eye(fused.shape[-1], device=fused.device)
         with_residual = with_residual / _sum(with_residual)
         result = with_residual if result is None else with_residual @ result
     return result
@@ -376,8 +378,8 @@ def sum_over_words(weights: Tensor, words: Sequence[int]) -> Tensor:
     `words` gives the number of each token's word, 0 to words - 1, for all tokens.
     """
     index = torch.tensor(words, device=weights.device)
-    empty = torch.zeros(*weights.shape[:-1], int(index.max()) + 1, dtype=weights.dtype, device=weights.device)
-    return empty.index_add(-1, index, weights)
+    empty = torch.zeros(*weights.shape[:-1], int(index.max()) + 1, device=weights.device)
+    return empty.index_add(-1, index, weights.float())
 
 
 def attention_patterns(maps: Tensor, tokens: Sequence[str]) -> dict[str, Tensor]:
@@ -451,4 +453,4 @@ def outlier_patches(values: Tensor, times: float = 3.0) -> Tensor:
     Returns:
         (patches), True for an outlier.
     """
-    return values > times * values.median()
+    return values > times * values.float().median()

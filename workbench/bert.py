@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from workbench.encoder import ACTIVATIONS, Encoder, EncoderConfig, initialize
+from workbench.encoder import (
+    ACTIVATIONS,
+    Encoder,
+    EncoderConfig,
+    find_problem_type,
+    initialize,
+    to_answers,
+)
 
 if TYPE_CHECKING:
     from workbench.text import Tokenizer
@@ -80,6 +87,7 @@ class MaskedWordHead(nn.Module):
 
     kind = "mlm"
     labels: tuple[str, ...] = ()
+    problem_type = "single_label_classification"
 
     def __init__(self, config: BertConfig, word_embeddings: nn.Embedding) -> None:
         super().__init__()
@@ -101,9 +109,12 @@ class LinearHead(nn.Linear):
     "span": each token's vector, to two numbers, start and end of an answer (section 4.2).
     """
 
-    def __init__(self, config: BertConfig, kind: str, labels: Sequence[str]) -> None:
+    def __init__(
+        self, config: BertConfig, kind: str, labels: Sequence[str], problem_type: str | None = None
+    ) -> None:
         super().__init__(config.hidden_size, len(labels))
         self.kind, self.labels = kind, tuple(labels)
+        self.problem_type = find_problem_type(problem_type, len(labels))
 
 
 class Bert(nn.Module):
@@ -140,16 +151,19 @@ class Bert(nn.Module):
         """Where the weights are."""
         return self.embeddings.word_embeddings.weight.device
 
-    def add_head(self, name: str, kind: str, labels: Sequence[str] = ()) -> None:
+    def add_head(
+        self, name: str, kind: str, labels: Sequence[str] = (), problem_type: str | None = None
+    ) -> None:
         """Adds a new, untrained head.
 
         Args:
             name: any name, but "mlm" for the kind "mlm" and no other; a head of that name is replaced.
             kind: "mlm", "sentence", "word" or "span".
             labels: the classes, in the order of the logits; not for "mlm" and "span".
+            problem_type: see `find_problem_type`; None: one class of several, or a number.
 
         Raises:
-            ValueError: unknown kind, no labels, or no pooler for a sentence head.
+            ValueError: unknown kind or problem_type, no labels, or no pooler for a sentence head.
         """
         if (kind == "mlm") != (name == "mlm"):
             raise ValueError("The name and the kind 'mlm' go together.")
@@ -163,7 +177,7 @@ class Bert(nn.Module):
                 raise ValueError(f"A head of kind {kind!r} needs the names of its classes.")
             if kind == "sentence" and self.pooler is None:
                 raise ValueError("This BERT has no pooler, which a head for sentences reads from.")
-            head = LinearHead(self.config, kind, labels)
+            head = LinearHead(self.config, kind, labels, problem_type)
             initialize(head)
         else:
             raise ValueError(f"Heads are of kind mlm, sentence, word or span, not {kind!r}.")
@@ -202,3 +216,11 @@ class Bert(nn.Module):
             raise ValueError(f"{self.name} has no head {head!r}; it has: {have}.")
         module = self.heads[head]
         return module(self.pooler(hidden_states) if module.kind == "sentence" else hidden_states)
+
+    def answers(self, head: str, hidden_states: Tensor) -> Tensor:
+        """What these logits say, in the same shape: see `to_answers`; of "span", how likely each token is
+        the start and the end."""
+        logits, module = self.logits(head, hidden_states), self.heads[head]
+        if module.kind == "span":
+            return logits.float().softmax(-2)
+        return to_answers(logits, module.problem_type)

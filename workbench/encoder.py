@@ -85,13 +85,16 @@ class SelfAttention(nn.Module):
         heads = self.query_key_value(hidden_states).unflatten(-1, (3, self.num_heads, -1))
         query, key, value = heads.permute(2, 0, 3, 1, 4)
         if self.watchers:
-            scores = (query * query.shape[-1] ** -0.5) @ key.mT  # (batch, heads, query, key)
+            # At least in float32, as inside the fused step: rows of half precision do not sum to one.
+            wide = torch.promote_types(query.dtype, torch.float32)
+            query = query.to(wide) * query.shape[-1] ** -0.5
+            scores = query @ key.to(wide).mT  # (batch, heads, query, key)
             if mask is not None:
                 scores.masked_fill_(~mask, -torch.inf)
             probabilities = scores.softmax(-1)
             for watcher in self.watchers:
                 probabilities = watcher(probabilities)
-            context = F.dropout(probabilities, dropout) @ value
+            context = F.dropout(probabilities, dropout).to(value.dtype) @ value
         else:  # the same in one fused step
             context = F.scaled_dot_product_attention(query, key, value, mask, dropout)
         # (batch, heads, tokens, head_size) -> (batch, tokens, hidden)
@@ -161,6 +164,34 @@ class Encoder(nn.Module):
         for layer in self.layers:
             states.append(layer(states[-1], mask))
         return tuple(states)
+
+
+# What a classifier's numbers are (config.json's `problem_type`).
+PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
+
+
+def find_problem_type(named: str | None, classes: int) -> str:
+    """What a classifier was trained for: what is named, but one class alone is a number, unless it is said
+    to be true or false (transformers' losses do the same).
+
+    Raises `ValueError` for a name that is not in `PROBLEM_TYPES`.
+    """
+    if named not in (None, *PROBLEM_TYPES):
+        raise ValueError(f"The problem_type {named!r} is unknown; known are {', '.join(PROBLEM_TYPES)}.")
+    if classes == 1 and named != "multi_label_classification":
+        return "regression"
+    return named or "single_label_classification"
+
+
+def to_answers(logits: Tensor, problem_type: str) -> Tensor:
+    """What a classifier's logits say, in float32: (..., classes) to the same shape.
+
+    Probabilities that sum to one, probabilities of each class for itself, or, for "regression", the numbers
+    as they are. The only place where logits become an answer.
+    """
+    if problem_type == "regression":
+        return logits.float()
+    return logits.float().sigmoid() if problem_type.startswith("multi") else logits.float().softmax(-1)
 
 
 def initialize(module: nn.Module, std: float = 0.02) -> None:

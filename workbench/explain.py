@@ -32,10 +32,10 @@ def hide_words(encoding: Encoding, hidden: Sequence[Sequence[int]]) -> Tensor:
 
 
 @torch.inference_mode()
-def class_probabilities(
+def head_answers(
     bert: Bert, head: str, encoding: Encoding, hidden: Sequence[Sequence[int]] = ((),)
 ) -> Tensor:
-    """Probabilities of a sentence head with sets of words hidden, in one pass: (sets, classes).
+    """What a sentence head says with sets of words hidden, in one pass: (sets, classes); see `to_answers`.
 
     Args:
         hidden: numbers of words in `encoding.words`. No token sees a hidden one; places stay the same.
@@ -43,8 +43,7 @@ def class_probabilities(
     visible = hide_words(encoding, hidden).to(bert.device)
     inputs = {name: ids.expand(len(visible), -1) for name, ids in encoding.tensors(bert.device).items()}
     with MODEL_LOCK:
-        logits = bert.logits(head, bert(**inputs, attention_mask=visible)[-1])
-    return logits.float().softmax(-1).cpu()
+        return bert.answers(head, bert(**inputs, attention_mask=visible)[-1]).cpu()
 
 
 def leave_one_out(
@@ -55,7 +54,7 @@ def leave_one_out(
     words: Sequence[int],
     hidden: Sequence[int] = (),
 ) -> Tensor:
-    """How far the probability of a class falls when one word is hidden; below 0: it rises.
+    """How far the probability of a class, or a number, falls when one word is hidden; below 0: it rises.
 
     Args:
         label: number of the class.
@@ -63,11 +62,11 @@ def leave_one_out(
         hidden: words that are hidden all the time.
 
     Returns:
-        (words,), between -1 and 1.
+        (words,), of probabilities between -1 and 1.
     """
     sets = [tuple(hidden), *((*hidden, word) for word in words)]
-    probabilities = class_probabilities(bert, head, encoding, sets)[:, label]
-    return probabilities[0] - probabilities[1:]
+    answers = head_answers(bert, head, encoding, sets)[:, label]
+    return answers[0] - answers[1:]
 
 
 def gradient_relevance(
@@ -84,7 +83,7 @@ def gradient_relevance(
         states = bert(**encoding.tensors(bert.device), attention_mask=visible)
         return bert.logits(head, states[-1])[:, label]
 
-    row = attention_relevance(bert, logit)[0, 0].float().cpu()  # [CLS] looks at all tokens
+    row = attention_relevance(bert, logit)[0, 0].cpu()  # [CLS] looks at all tokens
     shares = sum_over_words(row, encoding.word_numbers)
     shares[torch.tensor([word.special for word in encoding.words])] = 0
     return shares / shares.sum().clamp(min=1e-12)
@@ -92,9 +91,10 @@ def gradient_relevance(
 
 @dataclass(frozen=True)
 class Faithfulness:
-    """How a class fares while patches are hidden (deletion) or uncovered (insertion), in a map's order.
+    """How a class (or a number) fares while patches are hidden (deletion) or uncovered (insertion), in a
+    map's order.
 
-    `shares` (steps + 1) of the patches are hidden, or shown; `deletion` and `insertion` are probabilities
+    `shares` (steps + 1) of the patches are hidden, or shown; `deletion` and `insertion` are its answers
     at each. `random` is (orders, steps + 1): the same hidden in random orders; read backwards it is random
     insertion, because an order read backwards is as random as forwards. All on the CPU.
     """
@@ -168,8 +168,8 @@ def delete_and_insert(
     Args:
         pixels: (1, 3, height, width), prepared.
         weights: (patches), the map; among equals, the first patch comes first.
-        target: the class whose probability is watched.
-        steps: looks at the probability between none and all.
+        target: the class whose probability is watched, or which number.
+        steps: looks at the answer between none and all.
         random_orders: how many to compare with.
         seed: of the random orders.
         progress: is called with the share that is done, 0 to 1.
@@ -192,8 +192,7 @@ def delete_and_insert(
     parts = hidden.flatten(0, 1).split(AT_ONCE)
     found = []
     for done, part in enumerate(parts, 1):
-        logits = vit.logits(hide_patches(vit, pixels, part))
-        found.append(logits.float().softmax(-1)[:, target].cpu())
+        found.append(vit.answers(hide_patches(vit, pixels, part))[:, target].cpu())
         if progress is not None:
             progress(done / len(parts))
     curves = torch.cat(found).view(len(orders), steps + 1)

@@ -52,7 +52,7 @@ def projection_steps(vit: ViT, pixel_values: Tensor, patch: int) -> dict[str, Te
     values = split_patches(pixel_values, size)[0, patch]
     grid = (pixel_values.shape[-2] // size, pixel_values.shape[-1] // size)
     position = front.positions(grid)[0, vit.config.num_prefix_positions + patch]
-    projected = front.projection(values)
+    projected = front.project(values)
     return {"values": values, "projected": projected, "position": position, "token": projected + position}
 
 
@@ -128,11 +128,12 @@ def rearranged(
 
 
 def class_by_layer(vit: ViT, states: Sequence[Tensor]) -> Tensor:
-    """Class probabilities read from the class token after every layer: (layers + 1, classes).
+    """Answers (class probabilities, or numbers) read from the class token after every layer:
+    (layers + 1, classes).
 
     The head was trained on the last layer alone; on the others this is a lens, not a promise.
     """
-    return torch.stack([vit.logits(state)[0].float().softmax(-1) for state in states])
+    return torch.stack([vit.answers(state)[0] for state in states])
 
 
 @torch.inference_mode()
@@ -162,7 +163,7 @@ def word_vectors(bert: Bert, sentences: Sequence[str], word: str) -> Tensor:
         ]
         with MODEL_LOCK:
             states = torch.stack(bert(**encoding.tensors(bert.device)))[:, 0]  # (layers + 1, tokens, hidden)
-        found.append(states[:, pieces].mean(1).float().cpu())
+        found.append(states[:, pieces].float().mean(1).cpu())
     return torch.stack(found, dim=1)
 
 

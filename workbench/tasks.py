@@ -17,10 +17,22 @@ STRIDE = 128  # tokens that neighbouring windows of a long text share
 
 @dataclass(frozen=True)
 class Candidate:
-    """One possible answer; `probability` is between 0 and 1."""
+    """One possible answer; `probability` is between 0 and 1.
+
+    Those of all classes sum to one, but for the problem_type "multi_label_classification", where each class
+    is true or false for itself.
+    """
 
     label: str
     probability: float
+
+
+@dataclass(frozen=True)
+class Number:
+    """What a head for regression gives instead of classes: a value on its own scale, no probability."""
+
+    label: str
+    value: float
 
 
 @dataclass(frozen=True)
@@ -57,6 +69,16 @@ class WordTag:
     end: int
     label: str
     probability: float
+
+
+@dataclass(frozen=True)
+class WordNumbers:
+    """What a head for regression says about one word, and the word's characters in the text."""
+
+    word: str
+    start: int
+    end: int
+    numbers: tuple[Number, ...]
 
 
 @dataclass(frozen=True)
@@ -186,9 +208,9 @@ def _hidden_states(bert: Bert, encoding: Encoding, visible: Tensor | None = None
         return bert(**encoding.tensors(bert.device), attention_mask=visible)
 
 
-def _sentence_probabilities(bert: Bert, head: str, *texts: str) -> Tensor:
+def _sentence_answers(bert: Bert, head: str, *texts: str) -> Tensor:
     encoding = bert.tokenizer.encode(*texts, max_length=bert.config.max_position_embeddings)
-    return bert.logits(head, _hidden_states(bert, encoding)[-1])[0].float().softmax(-1)  # (classes)
+    return bert.answers(head, _hidden_states(bert, encoding)[-1])[0]  # (classes)
 
 
 def _windows(
@@ -209,10 +231,12 @@ def _windows(
     return list(zip(windows, starts, map(range, borders, borders[1:]), strict=True))
 
 
-def _candidates(probabilities: Tensor, labels: Sequence[str]) -> list[Candidate]:
-    """All classes, best first; `probabilities` is (classes,)."""
-    pairs = sorted(zip(labels, probabilities.tolist(), strict=True), key=lambda pair: -pair[1])
-    return [Candidate(label, probability) for label, probability in pairs]
+def _typed(answers: Tensor, labels: Sequence[str], problem_type: str) -> list[Candidate] | list[Number]:
+    """All classes, best first, or all numbers in their order; `answers` is (classes,)."""
+    pairs = list(zip(labels, answers.tolist(), strict=True))
+    if problem_type == "regression":
+        return [Number(*pair) for pair in pairs]
+    return [Candidate(*pair) for pair in sorted(pairs, key=lambda pair: -pair[1])]
 
 
 def mask_guesses(
@@ -225,7 +249,7 @@ def mask_guesses(
     """Reads guesses from one layer's output (1, tokens, hidden), for all masks or those at `positions`."""
     positions = encoding.masks if positions is None else list(positions)
     head = find_head(bert, None, "mlm", "mlm")
-    probabilities = bert.logits(head, hidden_states[0, positions]).float().softmax(-1)  # (masks, vocab_size)
+    probabilities = bert.answers(head, hidden_states[0, positions])  # (masks, vocab_size)
     best = probabilities.topk(min(top_k, probabilities.shape[-1]), dim=-1)
     guesses = []
     for row, position in enumerate(positions):
@@ -249,7 +273,7 @@ def guess_by_layer(bert: Bert, hidden_states: Sequence[Tensor], position: int) -
     """
     head = find_head(bert, None, "mlm", "mlm")
     states = torch.stack([state[0, position] for state in hidden_states])  # (layers + 1, hidden)
-    best = bert.logits(head, states).float().softmax(-1).max(-1)
+    best = bert.answers(head, states).max(-1)
     pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
     return [Candidate(bert.tokenizer.word_piece(index), value) for index, value in pairs]
 
@@ -296,12 +320,12 @@ def next_sentence(bert: Bert, first: str, second: str) -> NextSentencePrediction
     Raises `ValueError` for empty or too long texts, or without the head "nsp".
     """
     head = find_head(bert, "nsp", "sentence", "nsp")
-    return NextSentencePrediction(float(_sentence_probabilities(bert, head, first, second)[0]))
+    return NextSentencePrediction(float(_sentence_answers(bert, head, first, second)[0]))
 
 
 @torch.inference_mode()
-def classify_sentence(bert: Bert, text: str, head: str | None = None) -> list[Candidate]:
-    """Classes of a text, best first (BERT, figure 4b).
+def classify_sentence(bert: Bert, text: str, head: str | None = None) -> list[Candidate] | list[Number]:
+    """Classes of a text, best first (BERT, figure 4b), or the numbers of a head for regression.
 
     Args:
         text: at most as long as the model reads at once.
@@ -311,36 +335,44 @@ def classify_sentence(bert: Bert, text: str, head: str | None = None) -> list[Ca
         ValueError: empty or too long text, or no such head.
     """
     head = find_head(bert, head, "sentence", "sentiment")
-    return _candidates(_sentence_probabilities(bert, head, text), bert.heads[head].labels)
+    module = bert.heads[head]
+    return _typed(_sentence_answers(bert, head, text), module.labels, module.problem_type)
 
 
 @torch.inference_mode()
-def classify_pair(bert: Bert, first: str, second: str, head: str | None = None) -> list[Candidate]:
-    """Classes of a pair of texts, best first (BERT, figure 4a); `head` None is "nli", or the only one."""
+def classify_pair(
+    bert: Bert, first: str, second: str, head: str | None = None
+) -> list[Candidate] | list[Number]:
+    """As `classify_sentence`, of a pair of texts (BERT, figure 4a); `head` None is "nli", or the only one."""
     head = find_head(bert, head, "sentence", "nli")
-    return _candidates(_sentence_probabilities(bert, head, first, second), bert.heads[head].labels)
+    module = bert.heads[head]
+    return _typed(_sentence_answers(bert, head, first, second), module.labels, module.problem_type)
 
 
 @torch.inference_mode()
-def tag_words(bert: Bert, text: str, head: str | None = None) -> list[WordTag]:
-    """A class for every word, read from its first word piece (BERT, figure 4d and section 5.3).
+def tag_words(bert: Bert, text: str, head: str | None = None) -> list[WordTag] | list[WordNumbers]:
+    """The best class of every word, or the numbers of a head for regression, read from its first word piece
+    (BERT, figure 4d and section 5.3).
 
     Long texts are read in windows; each word is tagged where it stands farthest from an edge.
     `head` None is "pos", or the only head for words. Raises `ValueError` as the other tasks do.
     """
     head = find_head(bert, head, "word", "pos")
-    labels = bert.heads[head].labels
+    labels, problem_type = bert.heads[head].labels, bert.heads[head].problem_type
     tokens = bert.tokenizer.pieces(text)
     ends = {token.word: token.end for token in tokens}  # of each word's last piece
     tags = []
     for window, first, own in _windows(bert, tokens):
-        probabilities = bert.logits(head, _hidden_states(bert, window)[-1])[0].float().softmax(-1)
-        values, classes = (best.tolist() for best in probabilities.max(-1))
+        answers = bert.answers(head, _hidden_states(bert, window)[-1])[0].cpu()  # (tokens, classes)
         for index in own:
-            token, place = tokens[index], index - first + 1
+            token = tokens[index]
             if index == 0 or tokens[index - 1].word != token.word:
-                start, end = token.start, ends[token.word]
-                tags.append(WordTag(text[start:end], start, end, labels[classes[place]], values[place]))
+                word = text[token.start : ends[token.word]], token.start, ends[token.word]
+                found = _typed(answers[index - first + 1], labels, problem_type)
+                if problem_type == "regression":
+                    tags.append(WordNumbers(*word, tuple(found)))
+                else:
+                    tags.append(WordTag(*word, found[0].label, found[0].probability))
     return tags
 
 
@@ -417,8 +449,8 @@ def best_spans(
 @torch.inference_mode()
 def classify_image(
     vit: ViT, image: ImageSource, top_k: int = 5, *, size: tuple[int, int] | None = None
-) -> list[Candidate]:
-    """Classes of a picture, best first (ViT, equation 4).
+) -> list[Candidate] | list[Number]:
+    """Classes of a picture, best first (ViT, equation 4), or the numbers of a head for regression.
 
     Args:
         image: a path, bytes, PIL picture or array.
@@ -429,10 +461,10 @@ def classify_image(
     """
     if vit.preprocessing is None:
         raise ValueError(f"{vit.name} came without a preprocessing, so it cannot read pictures.")
-    pixels = prepare_image(image, vit.preprocessing, size).to(vit.device, next(vit.parameters()).dtype)
+    pixels = prepare_image(image, vit.preprocessing, size).to(vit.device)
     with MODEL_LOCK:
-        logits = vit.logits(vit(pixels)[-1])
-    return _candidates(logits[0].float().softmax(-1), vit.labels)[:top_k]
+        answers = vit.answers(vit(pixels)[-1])[0]
+    return _typed(answers, vit.labels, vit.problem_type)[:top_k]
 
 
 @torch.inference_mode()

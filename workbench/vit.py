@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from workbench.encoder import Encoder, EncoderConfig, initialize
+from workbench.encoder import Encoder, EncoderConfig, find_problem_type, initialize, to_answers
 
 if TYPE_CHECKING:
     from workbench.image import Preprocessing
@@ -111,13 +111,17 @@ class PatchEmbeddings(nn.Module):
         # (1, rows * columns, hidden) -> (1, hidden, rows, columns), stretched, and back
         patches = patches.transpose(1, 2).unflatten(2, self.config.grid)
         options = POSITION_INTERPOLATION[self.config.position_interpolation]
-        patches = F.interpolate(patches, size=grid, **options)
+        patches = F.interpolate(patches.float(), size=grid, **options).to(prefix.dtype)
         return torch.cat([prefix, patches.flatten(2).transpose(1, 2)], dim=1)
+
+    def project(self, patches: Tensor) -> Tensor:
+        """Flattened pixels, of any precision, through the linear map: (..., values) -> (..., hidden)."""
+        return self.projection(patches.to(self.projection.weight.dtype))
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         """(batch, channels, height, width) -> (batch, prefix + patches, hidden)."""
         size = self.config.patch_size
-        patches = self.projection(split_patches(pixel_values, size))  # (batch, patches, hidden)
+        patches = self.project(split_patches(pixel_values, size))  # (batch, patches, hidden)
         grid = (pixel_values.shape[2] // size, pixel_values.shape[3] // size)
         # Prefix tokens without a position come after those with one: pad with zeros in between.
         with_position = self.config.num_prefix_positions
@@ -134,6 +138,7 @@ class ViT(nn.Module):
         config: the sizes.
         labels: names of the classes; empty for a ViT without a head.
         preprocessing: goes along as `vit.preprocessing`: how a picture becomes numbers.
+        problem_type: what the classes are, see `find_problem_type`; None: one of several, or a number.
 
     Example:
         >>> config = ViTConfig(hidden_size=8, num_attention_heads=2, image_size=(32, 32))
@@ -147,10 +152,12 @@ class ViT(nn.Module):
         config: ViTConfig,
         labels: Sequence[str] = (),
         preprocessing: "Preprocessing | None" = None,
+        problem_type: str | None = None,
     ) -> None:
         super().__init__()
         self.config = config
         self.labels = tuple(labels)
+        self.problem_type = find_problem_type(problem_type, len(labels))
         self.preprocessing = preprocessing
         self.name = "a new ViT"
         self.embeddings = PatchEmbeddings(config)
@@ -187,3 +194,7 @@ class ViT(nn.Module):
         if self.pre_logits is not None:
             tokens = self.pre_logits(tokens).tanh()
         return sum(head(tokens[:, i]) for i, head in enumerate(self.heads)) / len(self.heads)
+
+    def answers(self, hidden_states: Tensor) -> Tensor:
+        """What these scores say, in the same shape: see `to_answers`."""
+        return to_answers(self.logits(hidden_states), self.problem_type)

@@ -383,7 +383,8 @@ def _add_heads(bert: Bert, weights: Weights, settings: Settings) -> None:
     for name in own:
         head = _setting(own, name, dict)
         try:
-            bert.add_head(name, _setting(head, "kind", str), _setting(head, "labels", list))
+            labels = _setting(head, "labels", list)
+            bert.add_head(name, _setting(head, "kind", str), labels, head.get("problem_type"))
         except KeyError as error:  # some names are not for modules of torch
             raise ValueError(f"no head can be called {name!r}") from error
     if not own and "heads.classifier.weight" in weights:
@@ -395,14 +396,15 @@ def _add_heads(bert: Bert, weights: Weights, settings: Settings) -> None:
                 f"reads texts or words is told by {' or '.join(names.HF_CLASSIFIERS)} in architectures."
             )
         classes = weights.shape("heads.classifier.weight")[0]
-        bert.add_head(kind, kind, _labels(settings, classes))
+        bert.add_head(kind, kind, _labels(settings, classes), settings.get("problem_type"))
 
 
 # --- ViT ---------------------------------------------------------------------------------------
 
 
 def _vit(weights: Weights, values: Settings, preprocessing: Preprocessing) -> ViT:
-    return ViT(_config(ViTConfig, values, weights), _labels(values, _classes(weights)), preprocessing)
+    labels = _labels(values, _classes(weights))
+    return ViT(_config(ViTConfig, values, weights), labels, preprocessing, values.get("problem_type"))
 
 
 def _sizes(weights: Weights) -> Settings:

@@ -81,8 +81,9 @@ def _hf_config(config: EncoderConfig, model_type: str, architecture: str) -> dic
     return settings
 
 
-def _label_table(labels: Sequence[str]) -> dict[str, Any]:
+def _label_table(labels: Sequence[str], problem_type: str) -> dict[str, Any]:
     return {
+        "problem_type": problem_type,
         "id2label": {str(index): label for index, label in enumerate(labels)},
         "label2id": {label: index for index, label in enumerate(labels)},
     }
@@ -95,10 +96,11 @@ def _hf_bert(bert: Bert) -> tuple[dict[str, Any], names.Table]:
     architecture = next(name for name, heads in names.HF_BERT_CLASSES.items() if heads <= found)
     settings = _hf_config(bert.config, "bert", architecture)
     if classifier is not None:
-        settings |= _label_table(classifier.labels)
+        settings |= _label_table(classifier.labels, classifier.problem_type)
     if own:
         settings["workbench_heads"] = {
-            name: {"kind": head.kind, "labels": list(head.labels)} for name, head in own.items()
+            name: {"kind": head.kind, "labels": list(head.labels), "problem_type": head.problem_type}
+            for name, head in own.items()
         }
     return settings, table
 
@@ -114,7 +116,7 @@ def _hf_vit(vit: ViT) -> tuple[dict[str, Any], names.Table]:
     table, form = names.HF_VIT, "ForImageClassification" if vit.heads else "Model"
     if len(vit.heads) == 2:
         table, form = table | names.HF_TEACHER, form + "WithTeacher"
-    settings = _hf_config(vit.config, kind, name + form) | _label_table(vit.labels)
+    settings = _hf_config(vit.config, kind, name + form) | _label_table(vit.labels, vit.problem_type)
     height, width = vit.config.image_size
     settings["image_size"] = height if height == width else [height, width]
     return settings, table

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from workbench.encoder import SelfAttention
+from workbench.encoder import SelfAttention, find_problem_type
 from workbench.image import Preprocessing
 from workbench.training.loop import Batch
 from workbench.vit import ViT, ViTConfig
@@ -138,7 +138,7 @@ def new_head(vit: ViT, labels: Sequence[str]) -> ViT:
     for parameter in vit.heads.parameters():
         nn.init.zeros_(parameter)
     vit.heads.to(vit.device)
-    vit.labels = tuple(labels)
+    vit.labels, vit.problem_type = tuple(labels), find_problem_type(None, len(labels))
     return vit
 
 

@@ -17,7 +17,7 @@ import {
   textField,
 } from "./parts.js";
 import { patchArea, pictureOf } from "./picture.js";
-import { element, fixed, frame, percent, range, readFloat16, within } from "./shared.js";
+import { answerWriter, element, fixed, frame, percent, range, readFloat16, within } from "./shared.js";
 
 const LINE = 17; // pixels of a token's line
 const HELP =
@@ -98,7 +98,8 @@ function headsOf({ root, get, send, message }, thumbnailOf, preview) {
     const effect = effects[layer]?.[head];
     const name = `layer ${layer + 1}, head ${head + 1}${off}`;
     if (effect === undefined) return name;
-    return `${name}; without it the answer ${effect >= 0 ? "loses" : "gains"} ${percent(Math.abs(effect))}`;
+    const much = answerWriter(get("problem_type"))(Math.abs(effect));
+    return `${name}; without it the answer ${effect >= 0 ? "loses" : "gains"} ${much}`;
   }
 
   function hover(place) {
@@ -419,9 +420,11 @@ function answerOf({ get, send }) {
   const draw = () => {
     const tasks = get("tasks").map((name) => [name, name]);
     const [off, all] = [get("off").length, get("layers") * get("heads")];
-    const told = `${off} of ${all} heads are off. The tick is the answer with all heads on.`;
+    const problemType = get("problem_type");
+    const tick = problemType === "regression" ? "" : " The tick is the answer with all heads on.";
+    const told = `${off} of ${all} heads are off.${tick}`;
     const barOf = ([name, now, before]) =>
-      bar(name, now, { before: off ? before : null, told: "with all heads:" });
+      bar(name, now, { before: off ? before : null, told: "with all heads:", problemType });
     node.hidden = !tasks.length;
     task.draw(tasks, get("task"));
     bars.replaceChildren(...get("answers").map(barOf), note(off ? told : ""));

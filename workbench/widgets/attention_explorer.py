@@ -12,11 +12,13 @@ from torch import Tensor
 from workbench import plots
 from workbench.attention import ablate, head_effects, mass_mask, record_attention, weight_steps
 from workbench.bert import Bert
+from workbench.encoder import PROBLEM_TYPES
 from workbench.image import ImageSource, as_seen, load_image, prepare_image
 from workbench.patches import token_names
 from workbench.vit import ViT
 from workbench.widgets.base import WorkbenchWidget, now_and_before, read_front, rounded, to_bytes, to_bytes8
 from workbench.widgets.picture import to_png
+from workbench.widgets.text import FOR_PAIRS
 
 THUMBNAIL = 48  # most cells of a thumbnail's side; longer inputs are averaged down
 
@@ -65,7 +67,7 @@ class AttentionExplorer(WorkbenchWidget):
     matrix = traitlets.Bytes(help="8 bit (query, key) of what is shown large.")
     scales = traitlets.Bytes(help="float16 (query): the largest weight of each row.")
     steps = traitlets.Dict(help="How the pinned pair's weight comes about, or empty.")
-    answers = traitlets.List(help="[label, probability now, with all heads on].")
+    answers = traitlets.List(help="[label, its answer now, with all heads on].")
     effects = traitlets.Bytes(help="float16 (layers, heads): what the answer loses without each.")
     compared = traitlets.Dict(help="Another input's tokens and matrix, kept to compare with.")
     compared_matrix = traitlets.Bytes(help="8 bit (query, key) of `compared`.")
@@ -123,53 +125,53 @@ class AttentionExplorer(WorkbenchWidget):
         inputs = {name: tensor.expand(copies, *tensor.shape[1:]) for name, tensor in self._inputs.items()}
         return self.model(**inputs)
 
-    def _probabilities(self, hidden_states: Sequence[Tensor]) -> Tensor:
-        """Probabilities of the watched head, (batch, classes); of "mlm" at the first mask."""
+    def _answers(self, hidden_states: Sequence[Tensor]) -> Tensor:
+        """What the watched head says, (batch, classes); of "mlm" at the first mask."""
         last = hidden_states[-1]
         if isinstance(self.model, ViT):
-            logits = self.model.logits(last)
-        elif self.task == "mlm":
-            logits = self.model.logits("mlm", last[:, self._encoding.masks[0]])
-        elif self.task == "span":  # how likely each token is the start of the answer
-            logits = self.model.logits("span", last)[..., 0]
-        else:
-            logits = self.model.logits(self.task, last)
-        return logits.float().softmax(-1)
+            return self.model.answers(last)
+        if self.task == "mlm":
+            return self.model.answers("mlm", last[:, self._encoding.masks[0]])
+        answers = self.model.answers(self.task, last)
+        return answers[..., 0] if self._spans else answers  # how likely each token is the start of the answer
 
     def _label(self, index: int) -> str:
-        """What a class of `_probabilities` is called."""
+        """What a class of `_answers` is called."""
         if isinstance(self.model, ViT):
             return self.model.labels[index]
         if self.task == "mlm":
             return self.model.tokenizer.word_piece(index)
-        return self.tokens[index][0] if self.task == "span" else self.model.heads[self.task].labels[index]
+        return self.tokens[index][0] if self._spans else self.model.heads[self.task].labels[index]
+
+    @property
+    def _spans(self) -> bool:
+        return self.model.heads[self.task].kind == "span"
 
     def _possible(self) -> list[str]:
         """Heads that can answer this input."""
         if isinstance(self.model, ViT):
             return ["class"] if self.model.labels else []
         pairs = bool(self.second)
-        fits = {"mlm": bool(self._encoding.masks), "nsp": pairs, "nli": pairs, "span": pairs}
-        return [
-            name
-            for name, head in self.model.heads.items()
-            if head.kind != "word" and fits.get(name, head.kind == "sentence" and not pairs)
-        ]
+        fits = {"mlm": bool(self._encoding.masks), "sentence": True, "word": False, "span": pairs}
+        fits |= dict.fromkeys(FOR_PAIRS, pairs) | {"sentiment": not pairs}
+        return [name for name, head in self.model.heads.items() if fits.get(name, fits[head.kind])]
 
     def _show(self) -> None:
         """Runs the model with the heads that are on; `_look` shows what came of it."""
         tasks = self._possible()
         task = self.task if self.task in tasks else next(iter(tasks), "")
         off = [(layer, head) for layer, head in self.off if layer < self.layers and head < self.heads]
-        self._settle(tasks=tasks, task=task, off=off)
+        answering = self.model if isinstance(self.model, ViT) or not task else self.model.heads[task]
+        problem_type = getattr(answering, "problem_type", PROBLEM_TYPES[0])
+        self._settle(tasks=tasks, task=task, off=off, problem_type=problem_type)
         with torch.inference_mode(), record_attention(self.model) as attention, ablate(self.model, off):
             with self.timed():
                 self._states = self._forward()
-            now = self._probabilities(self._states)[0] if task else None
-        self._attention = torch.stack([attention[layer][0] for layer in range(self.layers)]).float()
+            now = self._answers(self._states)[0] if task else None
+        self._attention = torch.stack([attention[layer][0] for layer in range(self.layers)])
         if task:
             with torch.inference_mode():
-                before = self._probabilities(self._forward())[0] if off else now
+                before = self._answers(self._forward())[0] if off else now
             self._before = before
             best = sorted({*before.topk(min(3, len(before))).indices.tolist(), int(now.argmax())})
             best.sort(key=lambda index: -float(before[index]))
@@ -230,9 +232,7 @@ class AttentionExplorer(WorkbenchWidget):
         best = int(self._before.argmax())
         found = torch.zeros(self.layers, self.heads)
         with torch.inference_mode():
-            effects = head_effects(
-                self.model, lambda copies: self._probabilities(self._forward(copies))[:, best]
-            )
+            effects = head_effects(self.model, lambda copies: self._answers(self._forward(copies))[:, best])
             for layer, effect in effects:
                 found[layer] = effect.cpu()
                 self.send({"layers done": layer + 1})  # at once; traits wait for the end

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import anywidget
-import numpy as np
 import torch
 import traitlets
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from workbench.bert import Bert
+from workbench.encoder import PROBLEM_TYPES
 from workbench.tasks import device_name
 from workbench.vit import ViT
 
@@ -103,7 +103,7 @@ def _read_modules(name: str, importers: tuple[str, ...] = ()) -> dict[str, str]:
 
 def to_bytes(array: Tensor) -> bytes:
     """Numbers as float16 bytes, row by row: 512 weights of a row survive, at two bytes each."""
-    return array.detach().cpu().numpy().astype(np.float16).tobytes()
+    return array.detach().to("cpu", torch.float16).numpy().tobytes()
 
 
 def to_bytes8(array: Tensor) -> tuple[bytes, bytes]:
@@ -118,7 +118,7 @@ def rounded(array: Tensor, digits: int = 5) -> list:
 
 
 def now_and_before(labels: Sequence[str], now: Tensor, before: Tensor, order: Sequence[int]) -> list[list]:
-    """[label, probability now, before] of some classes; `now` and `before` are (classes,)."""
+    """[label, answer now, before] of some classes; `now` and `before` are (classes,), see `to_answers`."""
     return [[labels[index], *rounded(torch.stack([now[index], before[index]]))] for index in order]
 
 
@@ -163,6 +163,9 @@ class WorkbenchWidget(anywidget.AnyWidget):
     revision = traitlets.Int(help="Counts the answers; the view is drawn anew with each.").tag(sync=True)
     layers = traitlets.Int(help="Layers of the checkpoint.").tag(sync=True)
     heads = traitlets.Int(help="Attention heads in a layer.").tag(sync=True)
+    problem_type = traitlets.Unicode(
+        PROBLEM_TYPES[0], help="What the answers are: probabilities of one class or each, or numbers."
+    ).tag(sync=True)
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Every trait of a widget crosses to the browser."""
@@ -236,6 +239,15 @@ class WorkbenchWidget(anywidget.AnyWidget):
         """Sets traits, and shows what comes of it."""
         self._settle(**values)
         self._show()
+
+    @property
+    def _probable(self) -> bool:
+        """Whether answers are probabilities, and not the numbers of a regression."""
+        return self.problem_type != "regression"
+
+    def _written(self, answer: float, digits: int = 0) -> str:
+        """A probability as percent, or the number of a regression."""
+        return f"{100 * answer:.{digits}f} %" if self._probable else f"{answer:.2f}"
 
     def _layer(self, layer: int) -> int:
         """A layer that is there, counted from 0; the last one for any other number."""

@@ -3,7 +3,7 @@
 
 import { button, inkOf, penOf, plot, slider } from "./parts.js";
 import { patchArea } from "./picture.js";
-import { element, percent } from "./shared.js";
+import { answerWriter, element, percent } from "./shared.js";
 
 const COLUMNS = ["map", "class", "deletion area", "insertion area", "random area (lowest to highest)"];
 
@@ -19,6 +19,7 @@ function verdictOn(deletionSpeaks, insertionSpeaks) {
 // is another, heard(message) for what Python tells meanwhile.
 export function mapTest({ get, message, root, picture }) {
   const last = () => get("tests").at(-1);
+  const write = (answer) => answerWriter(get("problem_type"))(answer);
   const run = button("Hide its top patches, step by step", () => message({ do: "test" }));
   const progress = element("progress", {
     max: 1,
@@ -52,12 +53,14 @@ export function mapTest({ get, message, root, picture }) {
     const { shares, deletion, insertion, random } = last();
     const points = (heights) => shares.map((share, at) => [share, heights[at]]);
     const label = `${name} curve: area ${area} in the map's order, ${baseArea} in random orders`;
+    const heights = [...deletion, ...insertion, ...random];
     const drawn = plot({
       label,
-      most: Math.max(...deletion, ...insertion, ...random, 0.01),
+      least: Math.min(...heights, 0),
+      most: Math.max(...heights, 0.01),
       width: 380,
       height: 190,
-      show: (value) => (value ? percent(value) : "0"),
+      show: (value) => (value ? write(value) : "0"),
       below: [[0, `share of patches ${what} →`, "start"]],
       lines: [
         { kind: "base", points: points(base) },
@@ -92,7 +95,7 @@ export function mapTest({ get, message, root, picture }) {
     for (const patch of order.slice(0, Math.round(shares[at] * order.length)))
       pen.fillRect(...patchArea(patch, grid, width, height));
     const told = `The picture without its top ${percent(shares[at])} of patches`;
-    hidden.setAttribute("aria-label", `${told}: “${label}” ${percent(deletion[at])}`);
+    hidden.setAttribute("aria-label", `${told}: “${label}” ${write(deletion[at])}`);
   }
 
   function row({ title, label, areas: [deleted, inserted, lowest, highest, mean] }) {
@@ -109,7 +112,7 @@ export function mapTest({ get, message, root, picture }) {
     const { title, label, hides, shows, shares, deletion } = last();
     step.control.max = shares.length - 1;
     step.draw(step.control.value);
-    const start = `${title}; class “${label}”, ${percent(deletion[0])} with nothing hidden.`;
+    const start = `${title}; “${label}”, ${write(deletion[0])} with nothing hidden.`;
     verdict.textContent = `${start} ${verdictOn(hides, shows)}`;
     rows.replaceChildren(...get("tests").map(row));
     drawHidden();

@@ -125,7 +125,7 @@ class MaskedFilling(TextWidget):
             "layers": [[guess.label, round(guess.probability, 4)] for guess in by_layer],
         }
         rows = self._of_head(self._attention[:, shown], self.attention_head)  # (masks, key)
-        self._rows = sum_over_words(rows.float(), place)  # (masks on screen, words)
+        self._rows = sum_over_words(rows, place)  # (masks on screen, words)
         self.weights = to_bytes(self._rows)
 
     @staticmethod

@@ -106,12 +106,11 @@ class NextSentence(TextWidget):
         with torch.inference_mode(), record_attention(self.model) as attention, self.timed():
             states = self.model(**moved.tensors(device), position_ids=position_ids.to(device))
             # The pooler reads token 0: roll [CLS] there. Attention saw it where it stands.
-            logits = self.model.logits("nsp", states[-1].roll(-index, dims=1))
-            self.is_next = float(logits[0].float().softmax(-1)[0])
+            self.is_next = float(self.model.answers("nsp", states[-1].roll(-index, dims=1))[0, 0])
         if self.cls_at == "front":
             self.at_front = self.is_next
         self._read = self.texts
-        maps = [attention[layer][0].float() for layer in range(self.layers)]
+        maps = [attention[layer][0] for layer in range(self.layers)]
         self._from_cls = torch.stack([heads[:, index] for heads in maps])  # (layers, heads, key)
         self._between = torch.stack([attention_between(heads, moved) for heads in maps])
         self._rollout = attention_rollout([heads.mean(0)[None, None] for heads in maps])[0, index]

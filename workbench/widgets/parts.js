@@ -1,7 +1,7 @@
 // What several views are made of. A view is a list of these parts and what a click on them sends.
 // A part is a node, or { node, draw } where draw(…) shows what is there now.
 
-import { element, percent, range, within } from "./shared.js";
+import { answerWriter, element, percent, range, within } from "./shared.js";
 
 // --- controls
 
@@ -119,23 +119,25 @@ export const part = (title, ...children) =>
   element("section.part", { "aria-label": title }, element("h4", title), ...children);
 
 // A name, a bar on a scale from 0 to 100 %, and the percentage; `before` is a tick where the bar was, `told`
-// what that means. With click() it is a button.
-export function bar(name, share, { before = null, told = "it was", click, pressed } = {}) {
+// what that means. The number of a regression has no scale: instead of the bar, `before` is written out. With
+// click() it is a button.
+export function bar(name, share, { before = null, told = "it was", click, pressed, problemType } = {}) {
+  const write = answerWriter(problemType);
+  const was = before === null ? "" : `${told} ${write(before)}`;
   const track = element("span.track", element("span.fill", { style: `width: ${100 * share}%` }));
-  if (before !== null) {
-    const title = `${told} ${percent(before)}`;
-    track.append(element("span.before", { style: `left: ${99 * before}%`, title }));
-  }
-  const cells = [element("span.word", { title: name }, name), track, element("span.value", percent(share))];
+  if (was) track.append(element("span.before", { style: `left: ${99 * before}%`, title: was }));
+  const middle = write === percent ? track : element("span.note", was);
+  const cells = [element("span.word", { title: name }, name), middle, element("span.value", write(share))];
   if (!click) return element("div.bar", ...cells);
   return element("button.bar", { type: "button", onclick: click, "aria-pressed": `${pressed}` }, ...cells);
 }
 
-// The best guess after every layer, and a slider to look at one of them: draw([[name, share], …], layer).
+// The best guess after every layer, and a slider to look at one of them: draw([[name, share], …], layer,
+// problemType).
 export function layerList(title, label, choose, ...notes) {
   const list = element("ol");
   const depth = slider(label, [0, 1, 1], choose);
-  const draw = (rows, now) => {
+  const draw = (rows, now, problemType) => {
     depth.control.max = rows.length - 1;
     depth.draw(now);
     list.replaceChildren(
@@ -144,7 +146,7 @@ export function layerList(title, label, choose, ...notes) {
           layer === now ? "li.now" : "li",
           element("span.note", layer),
           element("span.word", name),
-          percent(share),
+          answerWriter(problemType)(share),
         ),
       ),
     );
@@ -353,15 +355,16 @@ export function headGrid({ layers, heads, most = 40, cursor = [0, 0], paint, hov
 
 // --- plots
 
-// A plot with lines at zero, half and all of `most`; show(value) writes them. Places along it are shares of
+// A plot with lines at `least`, at `most` and half-way; show(value) writes them. Places along it are shares of
 // its width: below: [[share, text, anchor]], lines: [{ kind: "main" or "base", points: [[share, value]] }],
 // dots: [[share, value, kind, radius]].
-export function plot({ label, width = 300, height = 160, most, show, below = [], lines = [], dots = [] }) {
+export function plot(what) {
+  const { label, width = 300, height = 160, least = 0, most, show, below = [], lines = [], dots = [] } = what;
   const view = { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label };
   const svg = element("svg.plot", view);
   const x = (share) => 52 + share * (width - 60);
-  const y = (value) => 10 + (1 - Math.min(value, most) / most) * (height - 38);
-  for (const value of [0, most / 2, most]) {
+  const y = (value) => 10 + ((most - Math.min(value, most)) / (most - least)) * (height - 38);
+  for (const value of [least, (least + most) / 2, most]) {
     svg.append(element("line", { x1: x(0), x2: x(1), y1: y(value), y2: y(value) }));
     svg.append(element("text", { x: x(0) - 5, y: y(value) + 4, "text-anchor": "end" }, show(value)));
   }

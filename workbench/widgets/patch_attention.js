@@ -16,7 +16,7 @@ import {
   slider,
 } from "./parts.js";
 import { patchArea, patchBoard, pictureInput, pictureOf } from "./picture.js";
-import { element, frame, percent, range, readFloat16, within } from "./shared.js";
+import { answerWriter, element, frame, percent, range, readFloat16, within } from "./shared.js";
 
 const METHODS = {
   head: "one head",
@@ -315,7 +315,7 @@ function render({ model, el }) {
     flagged.textContent = get("measure") === "nothing" ? "" : `${get("outliers").length} flagged`;
     const [best] = get("classes");
     target.options[0].textContent = best
-      ? `the best: ${get("labels")[best[0]]}, ${percent(best[1])}`
+      ? `the best: ${get("labels")[best[0]]}, ${answerWriter(get("problem_type"))(best[1])}`
       : "the best";
   }
 

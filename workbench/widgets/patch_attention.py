@@ -73,7 +73,7 @@ class PatchAttention(PictureWidget):
 
     prefix = traitlets.Int(1, help="Tokens before the patches.")
     labels = traitlets.List(help="Names of all classes.")
-    classes = traitlets.List(help="[class, probability], best first.")
+    classes = traitlets.List(help="[class, its answer], best first.")
     maps = traitlets.Bytes(help="8 bit (layers, heads, rows, columns) of `cells`, for the query.")
     cells = traitlets.List(help="(rows, columns) of a small map.")
     large = traitlets.Bytes(help="8 bit (maps, patches) of what is shown large.")
@@ -87,8 +87,8 @@ class PatchAttention(PictureWidget):
     tests = traitlets.List(help="What hiding patches in a map's order did, the latest last.")
 
     def __init__(self, vit: ViT, image: ImageSource | None = None, **options: Any) -> None:
-        sizes = {"prefix": vit.config.num_prefix_tokens, "labels": list(vit.labels)}
-        super().__init__(vit, image, **sizes | options)
+        own = {"prefix": vit.config.num_prefix_tokens, "labels": list(vit.labels)}
+        super().__init__(vit, image, **own | {"problem_type": vit.problem_type} | options)
         look = ["query", "layer", "head", "method", "fusion", "discard", "target", "second", "mass"]
         self._watch([], [*look, "times", "measure"])
 
@@ -101,14 +101,14 @@ class PatchAttention(PictureWidget):
         pixels = self._see()
         with torch.inference_mode(), record_attention(self.model) as attention, self.timed():
             last = self.model(pixels)[-1]
-            probabilities = self.model.logits(last)[0].float().softmax(-1).cpu() if self.labels else None
+            answers = self.model.answers(last)[0].cpu() if self.labels else torch.empty(0)
         self._pixels = pixels
-        self._attention = torch.stack([attention[layer][0] for layer in sorted(attention)]).float().cpu()
+        self._attention = torch.stack([attention[layer][0] for layer in sorted(attention)]).cpu()
         self._norms = last[0, self.prefix :].float().norm(dim=-1).cpu()
         self._relevance: dict[int, Tensor] = {}
         self.tests = []
-        best = [] if probabilities is None else probabilities.topk(min(5, len(self.labels))).indices.tolist()
-        self.classes = [[index, round(float(probabilities[index]), 5)] for index in best]
+        best = answers.topk(min(5, len(answers))).indices.tolist()
+        self.classes = [[index, round(float(answers[index]), 5)] for index in best]
         self._distances = attention_distance(
             self._attention,
             grid=tuple(self.grid),
@@ -131,7 +131,7 @@ class PatchAttention(PictureWidget):
             relevance = attention_relevance(
                 self.model, lambda: self.model.logits(self.model(self._pixels)[-1])[:, target]
             )
-            self._relevance[target] = relevance[0, 0, self.prefix :].float().cpu()
+            self._relevance[target] = relevance[0, 0, self.prefix :].cpu()
         return self._relevance[target]
 
     def _large_maps(self) -> list[tuple[str, Tensor]]:

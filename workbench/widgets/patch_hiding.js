@@ -128,7 +128,7 @@ function render({ model, el }) {
       "figure",
       image,
       element("figcaption", name),
-      ...bars.map(([label, now]) => bar(label, now)),
+      ...bars.map(([label, now]) => bar(label, now, { problemType: get("problem_type") })),
     );
   }
 
@@ -137,18 +137,20 @@ function render({ model, el }) {
     const layer = get("layer") < 0 ? last : Math.min(get("layer"), last);
     const hidden = get("hidden").length;
     const shuffled = get("order").length > 0;
+    const problemType = get("problem_type");
+    const title = problemType === "regression" ? "Number" : "Class";
     const changed = hidden > 0 || shuffled || get("positions") !== "own";
     positions.value = get("positions");
     reset.disabled = !changed;
     sum.textContent = `${count() - hidden} of ${count()} patches in sight${shuffled ? ", shuffled" : ""}`;
-    classes.firstChild.textContent = layer === last ? "Class" : `Class read after layer ${layer}`;
+    classes.firstChild.textContent = layer === last ? title : `${title} read after layer ${layer}`;
     bars.replaceChildren(
       ...get("bars").map(([label, now, before]) =>
-        bar(label, now, { before: changed ? before : null, told: "with all patches in place:" }),
+        bar(label, now, { before: changed ? before : null, told: "with all patches in place:", problemType }),
       ),
     );
-    tick.classList.toggle("away", !changed);
-    layers.draw(get("by_layer"), layer);
+    tick.classList.toggle("away", !changed || problemType === "regression");
+    layers.draw(get("by_layer"), layer, problemType);
     forget.hidden = !get("kept").length;
     kept.hidden = !get("kept").length;
     kept.replaceChildren(...get("kept").map(keptPicture));

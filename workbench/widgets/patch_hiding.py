@@ -48,14 +48,14 @@ class PatchHiding(PictureWidget):
     layer = traitlets.Int(-1, help="The layer after which classes are read; -1: the last.")
     top_k = traitlets.Int(5, min=1, max=50, help="How many classes are shown.")
 
-    bars = traitlets.List(help="[class, probability now, with all patches in place], best first.")
-    by_layer = traitlets.List(help="[best class, its probability] after each layer, 0 first.")
+    bars = traitlets.List(help="[class, its answer now, with all patches in place], best first.")
+    by_layer = traitlets.List(help="[best class, its answer] after each layer, 0 first.")
     kept = traitlets.List(help="Pictures kept to compare: name, base64 PNG, bars.")
 
     def __init__(self, vit: ViT, image: ImageSource | None = None, **options: Any) -> None:
         self._pixels = None
         self._kept: list[np.ndarray] = []  # the pictures of `kept`
-        super().__init__(vit, image, **options)
+        super().__init__(vit, image, **{"problem_type": vit.problem_type} | options)
         self._watch(["hidden", "order", "positions", "layer", "top_k"])
 
     def _act(self, content: dict) -> None:
@@ -103,7 +103,7 @@ class PatchHiding(PictureWidget):
 
     @torch.inference_mode()
     def _by_layer(self, *arrangement: Any) -> Tensor:
-        """Class probabilities after every layer, (layers + 1, classes); see `rearranged`."""
+        """Answers after every layer, (layers + 1, classes); see `rearranged`."""
         with MODEL_LOCK:
             given = rearranged(self.model, self._pixels, *arrangement)
             return class_by_layer(self.model, self.model.encoder(*given)).cpu()
@@ -133,12 +133,16 @@ class PatchHiding(PictureWidget):
         """The picture as it is shown, its classes, and those kept to compare with."""
         title = f"{len(self.hidden)} of {self._patches} patches hidden" + ", shuffled" * bool(self.order)
         layer = self.layer if 0 <= self.layer < self.layers else self.layers
-        classes = plots.bars(*zip(*self.bars, strict=True), title=f"class after layer {layer}")
+        percent, class_ = self._probable, "class" if self._probable else "number"
+        classes = plots.bars(
+            *zip(*self.bars, strict=True), title=f"{class_} after layer {layer}", percent=percent
+        )
         names = [f"{layer}: {label}" for layer, (label, _) in enumerate(self.by_layer)]
-        best = plots.bars(names, [value for _, value in self.by_layer], title="best class after each layer")
+        best = [value for _, value in self.by_layer]
+        best = plots.bars(names, best, title=f"best {class_} after each layer", percent=percent)
         kept = []
         for picture, other in zip(self._kept, self.kept, strict=True):
-            note = "\n".join(f"{100 * value:.0f} %  {label[:16]}" for label, value, _ in other["bars"])
+            note = "\n".join(f"{self._written(value)}  {label[:16]}" for label, value, _ in other["bars"])
             kept.append(plots.picture(picture, title=other["name"][:18], note=note, height=1.9))
         picture = plots.picture(self._covered(), title=title, height=3.4)
         return plots.stack((picture, [classes, best]), tuple(kept), status=self.status)

@@ -87,7 +87,7 @@ class PictureWidget(WorkbenchWidget):
         self._seen = as_seen(pixels, self.model.preprocessing)
         self.picture = to_png(self._seen)
         self.grid = [pixels.shape[-2] // patch, pixels.shape[-1] // patch]
-        return pixels.to(self.model.device, next(self.model.parameters()).dtype)
+        return pixels.to(self.model.device)
 
     def _on_upload(self, _: dict) -> None:
         data, name = self.upload, self.upload_name

@@ -2,14 +2,15 @@
 // class. See sentence_classifier.py for the traits.
 
 import { bar, button, chips, note, part, refill, select, textField } from "./parts.js";
-import { element, fixed, frame, percent, readFloat16 } from "./shared.js";
+import { answerWriter, element, fixed, frame, percent, readFloat16 } from "./shared.js";
 
 const RELEVANCE =
   "Share of what reaches [CLS] in favour of this class: attention times its gradient, through all layers. " +
   "Never below zero.";
-const LEAVE_ONE_OUT =
-  "Each word is hidden once: by how many points does the probability fall? Blue: it speaks for the class. " +
-  "Orange, dashed: against it.";
+const FALLS = {
+  true: "by how many points does the probability fall? Blue: it speaks for the class.",
+  false: "by how much does the number fall? Blue: it speaks for a larger one.",
+};
 
 function render({ model, el }) {
   const view = frame(model, el, "sentence-classifier");
@@ -22,29 +23,30 @@ function render({ model, el }) {
   headField.hidden = get("choices").length < 2;
   const all = button("Show all words", () => send({ hidden: [] }));
 
-  const label = "Classes, the most probable first. Enter asks for the reasons of a class.";
+  const label = "Answers, the largest first. Enter asks for the reasons of one.";
   const bars = element("div", { role: "group", "aria-label": label });
-  const tick = note();
+  const [tick, falls] = [note(), note()];
+  const probable = () => get("problem_type") !== "regression";
   const ofClass = element("b");
   const walk = "Arrow keys move, Enter hides a word or shows it again.";
   const relevant = chips(`Gradient relevance. ${walk}`, hide, mark);
   const leftOut = chips(`Leave one out. ${walk}`, hide, mark);
   const said = note();
   content.append(
-    note("Type a sentence. Click a class to see the words behind it."),
+    note("Type a sentence. Click an answer to see the words behind it."),
     text.node,
     remark,
     element("div.bar-row.tools", headField, all),
     element(
       "div.columns",
-      part("Class", bars, tick),
+      part("Answer", bars, tick),
       element(
         "div",
         element("p", "Which words spoke for ", ofClass, "? Click a word to hide it from the model."),
         element(
           "div.columns.reasons",
           part("Gradient relevance", note(RELEVANCE), relevant.node),
-          part("Leave one out", note(LEAVE_ONE_OUT), leftOut.node, said),
+          part("Leave one out", falls, leftOut.node, said),
         ),
       ),
     ),
@@ -68,11 +70,13 @@ function render({ model, el }) {
       bar(name, now, {
         before: compared ? before : null,
         told: "with all words:",
+        problemType: get("problem_type"),
         pressed: name === get("chosen"),
         click: () => send({ target: name === get("target") ? "" : name }),
       });
     refill(bars, get("bars").map(barOf));
-    tick.textContent = compared ? "The tick is the probability with all words in sight." : "";
+    tick.textContent = compared && probable() ? "The tick is the probability with all words in sight." : "";
+    falls.textContent = `Each word is hidden once: ${FALLS[probable()]} Orange, dashed: against it.`;
     all.disabled = !compared;
   }
 
@@ -98,7 +102,8 @@ function render({ model, el }) {
   function draw() {
     const words = get("words");
     const [relevance = []] = readFloat16(get("relevance"), words.length);
-    const [falls = []] = readFloat16(get("left_out"), words.length);
+    const [lost = []] = readFloat16(get("left_out"), words.length);
+    const write = probable() ? points : (value) => signed(answerWriter("regression")(value), value);
     const tried = new Set(get("tried"));
     const ready = !get("waiting") || tried.size > 0 || relevance.some((value) => value > 0);
     text.draw();
@@ -107,7 +112,7 @@ function render({ model, el }) {
     ofClass.textContent = `“${get("chosen")}”`;
     drawBars(words.some((word) => word.hidden));
     drawWords(relevant, relevance, percent, () => ready);
-    drawWords(leftOut, falls, points, (index) => tried.has(index));
+    drawWords(leftOut, lost, write, (index) => tried.has(index));
     const free = words.filter((word) => !word.special && !word.hidden).length;
     const some = tried.size < free ? `The ${tried.size} most relevant of ${free} words were tried.` : "";
     said.textContent = get("waiting") ? `${tried.size} words tried …` : some;
@@ -119,10 +124,12 @@ function render({ model, el }) {
   return show(draw, { end: () => clearTimeout(asked) });
 }
 
+const signed = (text, value) => (value > 0 ? `+${text}` : text);
+
 // A fall of the probability in percentage points, with a sign that does not need the colour.
 function points(value) {
   const rounded = Math.round(1000 * value) / 10;
-  return rounded ? `${rounded > 0 ? "+" : ""}${fixed(rounded, 1)}` : "0";
+  return rounded ? signed(fixed(rounded, 1), rounded) : "0";
 }
 
 export default { render };

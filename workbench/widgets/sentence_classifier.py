@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from workbench import plots
 from workbench.bert import Bert
-from workbench.explain import class_probabilities, gradient_relevance, leave_one_out
+from workbench.explain import gradient_relevance, head_answers, leave_one_out
 from workbench.widgets.base import guarded, now_and_before, read_front, to_bytes
 from workbench.widgets.text import TextWidget, moved_spans
 
@@ -38,11 +38,11 @@ class SentenceClassifier(TextWidget):
     target = traitlets.Unicode(help="The class whose reasons are shown; empty: the most probable one.")
     hidden = traitlets.List(help="Spans of characters (start, end) of words that the model must not see.")
 
-    bars = traitlets.List(help="[class, probability, the same with all words in sight].")
+    bars = traitlets.List(help="[class, its answer, the same with all words in sight].")
     words = traitlets.List(help="{text, start, end, special, hidden, pieces} for each word.")
     chosen = traitlets.Unicode(help="The class whose reasons are on the screen.")
     relevance = traitlets.Bytes(help="float16 (words): share of the gradient relevance.")
-    left_out = traitlets.Bytes(help="float16 (words): fall of the probability without the word.")
+    left_out = traitlets.Bytes(help="float16 (words): fall of the answer without the word.")
     tried = traitlets.List(help="Numbers of the words that have been left out so far.")
     waiting = traitlets.Bool(help="More words are still to be left out.")
 
@@ -57,7 +57,8 @@ class SentenceClassifier(TextWidget):
     def _show(self) -> None:
         """Reads the sentence: first the bars; which words mattered follows when the view asks for it."""
         encoding = self._encode()
-        labels = self.model.heads[self.head].labels
+        head = self.model.heads[self.head]
+        labels = head.labels
         if self.target and self.target not in labels:
             self._settle(target="")  # of another head
         words = encoding.words
@@ -69,11 +70,12 @@ class SentenceClassifier(TextWidget):
         ]
         with self.timed():
             sets = [self._off, []] if self._off else [[]]
-            probabilities = class_probabilities(self.model, self.head, encoding, sets)
-        order = probabilities[0].argsort(descending=True, stable=True).tolist()
+            answers = head_answers(self.model, self.head, encoding, sets)
+        order = answers[0].argsort(descending=True, stable=True).tolist()
         self._read, self._good = encoding, self.text
         self._settle(hidden=[(words[number].start, words[number].end) for number in self._off])
-        self.bars = now_and_before(labels, probabilities[0], probabilities[-1], order)
+        self.problem_type = head.problem_type
+        self.bars = now_and_before(labels, answers[0], answers[-1], order)
         self.words = [
             chip | {"hidden": number in self._off} for number, chip in enumerate(self._words(encoding))
         ]
@@ -124,17 +126,20 @@ class SentenceClassifier(TextWidget):
         """
         labels, now, full = zip(*self.bars, strict=True)
         shares = [f"{100 * share:.0f} %" for share in self._relevance.tolist()]
-        points = [f"{round(100 * fall, 1) + 0.0:+.1f}" for fall in self._falls.tolist()]  # never "-0.0"
+        points = self._falls * (100 if self._probable else 1)
+        points = [f"{round(point, 1) + 0.0:+.1f}" for point in points.tolist()]  # never "-0.0"
         points = [note if number in self.tried else "" for number, note in enumerate(points)]
         if self._todo is None:
             sentences = [self._shaded(self._falls, points, "which words mattered: not found out yet")]
         else:
-            title = f"leave one out: fall in points of the probability of “{self.chosen}”"
+            what = "in points of the probability of" if self._probable else "of the number"
+            title = f"leave one out: fall {what} “{self.chosen}”"
             sentences = [
                 self._shaded(self._relevance, shares, f"gradient relevance for “{self.chosen}”"),
                 self._shaded(self._falls, points, title),
             ]
-        return plots.stack(plots.bars(labels, now, full if self._off else ()), *sentences, status=self.status)
+        bars = plots.bars(labels, now, full if self._off else (), percent=self._probable)
+        return plots.stack(bars, *sentences, status=self.status)
 
     def _shaded(self, values: torch.Tensor, notes: list[str], title: str) -> plots.Mark:
         """The sentence, each word as dark as its number is large: blue above zero, amber below."""

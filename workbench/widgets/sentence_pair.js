@@ -37,7 +37,7 @@ function render({ model, el }) {
     area.addEventListener("blur", () => set({ editing: false }));
   }
   const remark = element("p.remark", { role: "status" });
-  const bars = element("div", { role: "status", "aria-label": "Probability of each class" });
+  const bars = element("div", { role: "status", "aria-label": "The answer" });
   const tick = note();
 
   // --- whose attention
@@ -103,18 +103,20 @@ function render({ model, el }) {
 
   // --- drawing
   function drawBars() {
-    const classes = get("classes");
+    const [classes, problemType] = [get("classes"), get("problem_type")];
+    const single = problemType.startsWith("single");
     const best = (column) => classes.reduce((a, b) => (b[column] > a[column] ? b : a))[0];
     const differs = ([, now, before]) => Math.abs(now - before) > 0.0005;
     const barOf = (one) => {
       const [name, now, before] = one;
-      const row = bar(name, now, { before: differs(one) ? before : null });
-      row.classList.toggle("best", name === best(1));
+      const row = bar(name, now, { before: differs(one) ? before : null, problemType });
+      row.classList.toggle("best", single && name === best(1));
       return row;
     };
     bars.replaceChildren(...classes.map(barOf));
-    const flipped = best(1) === best(2) ? "" : `It flipped: from ${best(2)} to ${best(1)}. `;
-    tick.textContent = classes.some(differs) ? `${flipped}The ticks show the bars before the edit.` : "";
+    const flipped = single && best(1) !== best(2) ? `It flipped: from ${best(2)} to ${best(1)}. ` : "";
+    const ticks = problemType !== "regression" && classes.some(differs);
+    tick.textContent = ticks ? `${flipped}The ticks show the bars before the edit.` : "";
   }
 
   function drawWords() {

@@ -20,7 +20,7 @@ class SentencePair(TextWidget):
     Args:
         bert: a checkpoint with a head for pairs, such as "nli".
         premise, hypothesis: the two sentences.
-        head: a name in `bert.heads`.
+        head: a name in `bert.heads`; None is "nli", or the only head for sentences.
         options: any trait below.
 
     Raises:
@@ -44,7 +44,7 @@ class SentencePair(TextWidget):
     pinned = traitlets.Int(-1, help="The word whose lines stay, as a number in `words`; -1: none.")
     editing = traitlets.Bool(False, help="A text is being typed: ticks stay where they are.")
 
-    classes = traitlets.List(help="[label, probability, probability before the edit].")
+    classes = traitlets.List(help="[label, its answer, its answer before the edit].")
     words = traitlets.List(help="Words of both: text, segment, pieces, special.")
     weights = traitlets.Bytes(
         help="float16 (words that look, words looked at), words of one sentence and of the other."
@@ -55,12 +55,12 @@ class SentencePair(TextWidget):
         bert: Bert,
         premise: str = "A woman is playing the guitar on a stage.",
         hypothesis: str = "A woman is making music.",
-        head: str = "nli",
+        head: str | None = None,
         **options: Any,
     ) -> None:
         examples = [" / ".join(pair[:2]) for pair in SENTENCE_PAIRS]
         texts = {"premise": premise, "hypothesis": hypothesis, "examples": examples}
-        super().__init__(bert, "sentence", "nli", head=head, choices=[head], **texts | options)
+        super().__init__(bert, "sentence", "nli", head=head, choices=[], **texts | options)
         self._show()
         self._watch(["premise", "hypothesis"], ["attention_layer", "attention_head", "direction"])
         self.observe(self._on_editing, "editing")
@@ -69,21 +69,20 @@ class SentencePair(TextWidget):
         self._before = self._now
 
     def _show(self) -> None:
-        encoding = self._encode()
+        encoding, head = self._encode(), self.model.heads[self.head]
         with torch.inference_mode(), record_attention(self.model) as attention, self.timed():
             states = self.model(**encoding.tensors(self.model.device))
-            logits = self.model.logits(self.head, states[-1])[0]
-        now = logits.float().softmax(-1).cpu()
+            now = self.model.answers(self.head, states[-1])[0].cpu()
         if not self.editing:  # while somebody types, the ticks stay at the answer before the first key
             self._before = getattr(self, "_now", now)
         self._now = now
-        labels = self.model.heads[self.head].labels
+        labels, self.problem_type = head.labels, head.problem_type
         self.classes = now_and_before(labels, now, self._before, range(len(labels)))
         words, place = self._words(encoding), encoding.word_numbers
         counts = torch.bincount(torch.tensor(place)).to(self.model.device)
         self._maps = []  # by layer: (heads, word, word), the mean over the looking word's pieces
         for layer in range(self.layers):
-            paid = sum_over_words(attention[layer][0].float(), place)  # (heads, token, word)
+            paid = sum_over_words(attention[layer][0], place)  # (heads, token, word)
             self._maps.append(sum_over_words(paid.mT, place).mT / counts[:, None])
         at = self.pinned
         there = 0 <= at < len(words) and not words[at]["special"]
@@ -114,4 +113,5 @@ class SentencePair(TextWidget):
         links = self._links if self.direction == "premise" else self._links.T
         labels, now, before = zip(*self.classes, strict=True)
         sentences = plots.words(first, second, links=links[:40, :40].tolist())
-        return plots.stack(sentences, plots.bars(labels, now, before), status=self.status)
+        bars = plots.bars(labels, now, before, percent=self._probable)
+        return plots.stack(sentences, bars, status=self.status)

@@ -31,6 +31,20 @@ export function percent(share) {
   return `${digits} %`.replaceAll(" ", "\u00a0"); // never torn apart at the end of a line
 }
 
+// How an answer is written: a probability as percent, the number of a regression with three digits or more.
+export const answerWriter = (problemType) => (problemType === "regression" ? number : percent);
+
+function number(value) {
+  const digits = 2 - Math.floor(Math.log10(Math.max(Math.abs(value), 0.01)));
+  return fixed(value, within(digits, 0, 4));
+}
+
+// What beginners should know about answers that are not one class of several.
+const ANSWER_NOTES = {
+  multi_label_classification: "Each class is true or false for itself: together they need not make 100 %.",
+  regression: "This checkpoint answers with a number on its own scale, not with a class.",
+};
+
 // A number with a true minus sign.
 export function fixed(value, digits) {
   const rounded = Math.round(value * 10 ** digits) / 10 ** digits + 0; // + 0: no minus before zero
@@ -58,16 +72,18 @@ export function readFloat16(view, columns) {
 
 // --- the frame
 
-// The frame of a widget: a place for content, an error line and a status line, inside a class of its own.
+// The frame of a widget: a place for content, a remark on unusual answers, an error line and a status line,
+// inside a class of its own.
 //   root, content: nodes; get(trait): its value;
 //   set({ trait: value }): what only changes the look; send({ trait: value }): what Python answers;
 //   message({ do: "…" }): asks Python for something else; ask(): Python was asked by another way;
 //   show(draw, options): see there.
 export function frame(model, el, name) {
   const content = element("div.content");
+  const about = element("p.note");
   const error = element("p.error", { role: "alert" });
   const status = element("p.status", { role: "status" });
-  const root = element(`div.workbench.${name}`, content, error, status);
+  const root = element(`div.workbench.${name}`, content, about, error, status);
   // Otherwise the notebook takes typed letters as commands ("dd" deletes the cell).
   root.addEventListener("keydown", (event) => event.stopPropagation());
   el.replaceChildren(root);
@@ -77,6 +93,8 @@ export function frame(model, el, name) {
   const tell = () => {
     clearTimeout(waiting);
     root.classList.remove("waiting");
+    about.textContent = ANSWER_NOTES[get("problem_type")] ?? "";
+    about.hidden = !about.textContent;
     error.textContent = get("error");
     status.textContent = get("status");
   };

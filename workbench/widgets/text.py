@@ -38,7 +38,7 @@ class TextWidget(WorkbenchWidget):
     def __init__(self, bert: Bert, kind: str, usual: str, **options: Any) -> None:
         fitting = [name for name, head in bert.heads.items() if head.kind == kind]
         choices = options.pop("choices", [name for name in fitting if name not in FOR_PAIRS])
-        name = options.pop("head", None) or (usual if usual in choices else next(iter(choices), usual))
+        name = options.pop("head", None) or (usual if usual in fitting else next(iter(choices), None))
         head = find_head(bert, name, kind, usual)
         choices = choices if head in choices else [*choices, head]
         examples = [pair[0] for pair in self.pairs]

@@ -2,7 +2,13 @@
 // products. See token_tagger.py for the traits.
 
 import { bar, chips, note, part, refill, roving, select, signedPixels, textField } from "./parts.js";
-import { element, fixed, frame, percent, readFloat16, within } from "./shared.js";
+import { answerWriter, element, fixed, frame, readFloat16, within } from "./shared.js";
+
+const BECOMES = {
+  single_label_classification: "Softmax over all classes turns the logits into probabilities.",
+  multi_label_classification: "The sigmoid of each logit is the probability of its class.",
+  regression: "That is the answer.",
+};
 
 function render({ model, el }) {
   const view = frame(model, el, "token-tagger");
@@ -81,10 +87,12 @@ function render({ model, el }) {
     return row >= 0 && row < get("labels").length ? row : get("words")[get("pinned")].label;
   };
 
+  const write = (answer) => answerWriter(get("problem_type"))(answer);
+
   function tellWord(index) {
     const word = get("words")[index];
     if (!word) return tellSum();
-    said.textContent = `“${word.text}”: ${get("labels")[word.label]} with ${percent(word.probability)}.`;
+    said.textContent = `“${word.text}”: ${get("labels")[word.label]} with ${write(word.answer)}.`;
   }
 
   function tellSum() {
@@ -93,7 +101,7 @@ function render({ model, el }) {
     said.textContent =
       `${get("labels")[chosen()]}: the sum of all ${T.length} products is ${fixed(logit - bias, 2)}; ` +
       `with the bias of ${fixed(bias, 2)} the logit is ${fixed(logit, 2)}. ` +
-      "Softmax over all classes turns the logits into probabilities.";
+      BECOMES[get("problem_type")];
   }
 
   function tellNumber(column, row) {
@@ -115,13 +123,17 @@ function render({ model, el }) {
 
   function drawWords() {
     const labels = get("labels");
+    const probable = get("problem_type") !== "regression";
     const pieces = ([first, ...rest]) => element("small.pieces", element("b", first), ` ${rest.join(" ")}`);
     const item = (word, index) => ({
       text: word.text,
-      kind: word.probability < 0.5 ? "tag unsure" : "tag",
+      kind: probable && word.answer < 0.5 ? "tag unsure" : "tag",
       pressed: index === get("pinned"),
-      title: `${labels[word.label]} ${percent(word.probability)}`,
-      below: [element("small", labels[word.label]), ...(word.pieces.length > 1 ? [pieces(word.pieces)] : [])],
+      title: `${labels[word.label]} ${write(word.answer)}`,
+      below: [
+        element("small", probable ? labels[word.label] : write(word.answer)),
+        ...(word.pieces.length > 1 ? [pieces(word.pieces)] : []),
+      ],
       style: { "--hue": hue(word.label) },
     });
     words.draw(get("words").map(item));
@@ -144,7 +156,7 @@ function render({ model, el }) {
     const size = `${get("labels").length} classes × ${layer.T.length} numbers`;
     section.firstChild.textContent = `“${word.text}”: the linear layer, ${size}`;
     const pieces = get("pieces").map(
-      ([piece, label, share], index) => `${piece} ${index ? "would be" : "is"} ${label} (${percent(share)})`,
+      ([piece, label, share], index) => `${piece} ${index ? "would be" : "is"} ${label} (${write(share)})`,
     );
     const one = "is one word piece: its vector T goes through the layer.";
     const more = `is ${pieces.length} word pieces. The first one speaks for the word: ${pieces.join(", ")}.`;
@@ -165,7 +177,9 @@ function render({ model, el }) {
     };
     refill(names, labels.map(name));
     settle();
-    const rows = get("probabilities").map((share, index) => bar(fixed(layer.logits[index], 1), share));
+    const problemType = get("problem_type");
+    const barOf = (answer, index) => bar(fixed(layer.logits[index], 1), answer, { problemType });
+    const rows = get("answers").map(barOf);
     rows[best].classList.add("best");
     logits.replaceChildren(...rows);
     productName.textContent = `${labels[chosen()]} × T`;

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from workbench import plots
 from workbench.bert import Bert
-from workbench.encoder import MODEL_LOCK
+from workbench.encoder import MODEL_LOCK, to_answers
 from workbench.widgets.base import read_front, rounded, to_bytes
 from workbench.widgets.text import TextWidget, moved_spans
 
@@ -49,9 +49,9 @@ class TokenTagger(TextWidget):
 
     labels = traitlets.List(help="The classes.")
     meanings = traitlets.List(help="What each class means, where that is known.")
-    words = traitlets.List(help="{text, label (number), probability, pieces} for each word.")
-    pieces = traitlets.List(help="[piece, class, probability] for each piece of the pinned word.")
-    probabilities = traitlets.List(help="Of each class, for the pinned word.")
+    words = traitlets.List(help="{text, label (number), answer, pieces} for each word.")
+    pieces = traitlets.List(help="[piece, class, answer] for each piece of the pinned word.")
+    answers = traitlets.List(help="Of each class, for the pinned word.")
     logits = traitlets.Bytes(help="float16 (classes): of the pinned word.")
     vector = traitlets.Bytes(help="float16 (hidden): the pinned word's vector T.")
     products = traitlets.Bytes(help="float16 (hidden): weight times vector, of the chosen class.")
@@ -75,11 +75,12 @@ class TokenTagger(TextWidget):
             states = self.model(**encoding.tensors(self.model.device))[-1]
             logits = self.model.logits(self.head, states)[0]
         self._states, self._logits = states[0].float().cpu(), logits.float().cpu()
+        self._answers = to_answers(self._logits, head.problem_type)
         self._tokens = [word.tokens for word in encoding.words if not word.special]
-        best = self._logits[[tokens.start for tokens in self._tokens]].softmax(-1).max(-1)
+        best = self._answers[[tokens.start for tokens in self._tokens]].max(-1)
         words = [word for word in self._words(encoding) if not word["special"]]
-        for word, label, probability in zip(words, best.indices.tolist(), rounded(best.values), strict=True):
-            word |= {"label": label, "probability": probability}
+        for word, label, answer in zip(words, best.indices.tolist(), rounded(best.values), strict=True):
+            word |= {"label": label, "answer": answer}
         pinned = self.pinned
         if self.words:  # the pinned word stays pinned where the text around it stayed the same
             before = self.words[pinned]
@@ -87,6 +88,7 @@ class TokenTagger(TextWidget):
             spans = [(word["start"], word["end"]) for word in words]
             pinned = spans.index(kept[0]) if kept and kept[0] in spans else pinned
         self._settle(
+            problem_type=head.problem_type,
             labels=list(head.labels),
             meanings=[MEANINGS.get(label, "") for label in head.labels],
             words=words,
@@ -105,11 +107,11 @@ class TokenTagger(TextWidget):
         vector, logits = self._states[tokens.start], self._logits[tokens.start]
         row = self.row if 0 <= self.row < len(self.labels) else int(logits.argmax())
         weights = self.model.heads[self.head].weight[row].float().cpu()
-        best = self._logits[list(tokens)].softmax(-1).max(-1)
+        best = self._answers[list(tokens)].max(-1)
         names = [self.labels[label] for label in best.indices.tolist()]
         pieces = self.words[self.pinned]["pieces"]
         self.pieces = [list(piece) for piece in zip(pieces, names, rounded(best.values), strict=True)]
-        self.probabilities = rounded(logits.softmax(-1))
+        self.answers = rounded(self._answers[tokens.start])
         self.logits, self.vector = to_bytes(logits), to_bytes(vector)
         self.products = to_bytes(weights * vector)
 
@@ -118,7 +120,7 @@ class TokenTagger(TextWidget):
         colors = [_color(label, len(self.labels)) for label in range(len(self.labels))]
         chips = []
         for word in self.words:
-            note = f"{self.labels[word['label']]} {100 * word['probability']:.0f} %"
+            note = f"{self.labels[word['label']]} {self._written(word['answer'])}"
             chips.append(plots.Chip(word["text"], note, colors[word["label"]]))
         logits = self._logits[self._tokens[self.pinned].start].tolist()
         title = f"“{self.words[self.pinned]['text']}”: logit of each class"
