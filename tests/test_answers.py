@@ -12,7 +12,7 @@ import transformers
 from tiny import close, hf_bert, hf_vit, our_bert, our_vit, refuses, saved
 
 import workbench as wb
-from workbench.encoder import to_answers
+from workbench.encoder import PROBLEM_TYPES, to_answers
 from workbench.explain import delete_and_insert, gradient_relevance, leave_one_out
 from workbench.tasks import Candidate, Number, WordNumbers
 from workbench.training.picture_learner import new_head
@@ -28,21 +28,21 @@ from workbench.widgets import (
 FIRST, SECOND = "the cat sat.", "a red dog ran, catxy!"
 PICTURE = np.random.default_rng(0).integers(0, 255, (32, 48, 3), "uint8")
 # What config.json says -> what transformers makes of the logits.
+SINGLE, MULTI, REGRESSION = PROBLEM_TYPES
 KINDS = {
-    "one of three": (dict(num_labels=3), "single_label_classification"),
-    "said so": (dict(num_labels=3, problem_type="single_label_classification"), "single_label_classification"),
-    "each of three": (dict(num_labels=3, problem_type="multi_label_classification"), "multi_label_classification"),
-    "true or false": (dict(num_labels=1, problem_type="multi_label_classification"), "multi_label_classification"),
-    "a number": (dict(num_labels=1), "regression"),
-    "numbers": (dict(num_labels=3, problem_type="regression"), "regression"),
-}  # fmt: skip
+    "one of three": (dict(num_labels=3), SINGLE),
+    "said so": (dict(num_labels=3, problem_type=SINGLE), SINGLE),
+    "each of three": (dict(num_labels=3, problem_type=MULTI), MULTI),
+    "true or false": (dict(num_labels=1, problem_type=MULTI), MULTI),
+    "a number": (dict(num_labels=1), REGRESSION),
+    "numbers": (dict(num_labels=3, problem_type=REGRESSION), REGRESSION),
+}
 
 
 def wanted(logits: torch.Tensor, kind: str) -> torch.Tensor:
     """As the pipelines of transformers do it."""
     logits = logits.detach()
-    function = {"single": lambda x: x.softmax(-1), "multi_": torch.sigmoid, "regres": lambda x: x}
-    return function[KINDS[kind][1][:6]](logits)
+    return {SINGLE: logits.softmax(-1), MULTI: logits.sigmoid(), REGRESSION: logits}[KINDS[kind][1]]
 
 
 @pytest.fixture(params=KINDS)
@@ -67,7 +67,7 @@ def check(found: list, values: torch.Tensor, kind: str) -> None:
     """Candidates, best first, or numbers in their order."""
     labels = [f"LABEL_{index}" for index in range(len(values))]
     right = list(zip(labels, values.tolist(), strict=True))
-    if KINDS[kind][1] == "regression":
+    if KINDS[kind][1] == REGRESSION:
         assert all(isinstance(one, Number) for one in found)
         assert [(one.label, pytest.approx(one.value, abs=1e-5)) for one in found] == right
     else:
@@ -117,28 +117,21 @@ def test_pictures(kind: str, tmp_path: Path) -> None:
 
 def test_heads_beside_each_other_keep_what_they_are(tmp_path: Path) -> None:
     bert = our_bert("mlm", "sentiment")
-    bert.add_head("topics", "sentence", ["art", "food"], "multi_label_classification")
+    bert.add_head("topics", "sentence", ["art", "food"], MULTI)
     bert.add_head("length", "word", ["letters"])
     read = reread(bert, tmp_path)
     kinds = {name: head.problem_type for name, head in read.heads.items()}
-    single = "single_label_classification"
-    assert kinds == {
-        "mlm": single,
-        "sentiment": single,
-        "topics": "multi_label_classification",
-        "length": "regression",
-    }
+    assert kinds == {"mlm": SINGLE, "sentiment": SINGLE, "topics": MULTI, "length": REGRESSION}
     topics = wb.classify_sentence(read, FIRST, "topics")
     assert sum(topic.probability for topic in topics) != pytest.approx(1, abs=1e-3)
 
 
 def test_an_unknown_kind_is_refused(tmp_path: Path) -> None:
-    for form, read in (
-        ("BertForSequenceClassification", wb.load_bert),
-        ("ViTForImageClassification", wb.load_vit),
+    for theirs, read in (
+        (hf_bert("BertForSequenceClassification"), wb.load_bert),
+        (hf_vit("ViTForImageClassification"), wb.load_vit),
     ):
-        theirs = (hf_bert if read is wb.load_bert else hf_vit)(form)
-        folder = saved(theirs, tmp_path / form)
+        folder = saved(theirs, tmp_path / read.__name__)
         config = json.loads((folder / "config.json").read_text())
         (folder / "config.json").write_text(json.dumps(config | {"problem_type": "ranking"}))
         refuses(lambda folder=folder, read=read: read(folder), "problem_type 'ranking' is unknown; known are")
@@ -146,8 +139,8 @@ def test_an_unknown_kind_is_refused(tmp_path: Path) -> None:
 
 def test_a_new_head_answers_with_classes() -> None:
     vit = our_vit(labels="a")
-    assert vit.problem_type == "regression"
-    assert new_head(vit, ["cat", "dog"]).problem_type == "single_label_classification"
+    assert vit.problem_type == REGRESSION
+    assert new_head(vit, ["cat", "dog"]).problem_type == SINGLE
 
 
 # --- reasons
@@ -167,7 +160,7 @@ def test_what_a_word_does_to_a_number(tmp_path: Path) -> None:
     assert float(shares.sum()) == pytest.approx(1, abs=1e-5)
 
 
-@pytest.mark.parametrize("problem_type", ["multi_label_classification", "regression"])
+@pytest.mark.parametrize("problem_type", [MULTI, REGRESSION])
 def test_what_patches_do_to_an_answer(problem_type: str) -> None:
     vit = our_vit()
     vit.problem_type = problem_type

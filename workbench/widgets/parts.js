@@ -355,9 +355,9 @@ export function headGrid({ layers, heads, most = 40, cursor = [0, 0], paint, hov
 
 // --- plots
 
-// A plot with lines at `least`, at `most` and half-way; show(value) writes them. Places along it are shares of
-// its width: below: [[share, text, anchor]], lines: [{ kind: "main" or "base", points: [[share, value]] }],
-// dots: [[share, value, kind, radius]].
+// A plot with lines at `least`, at `most` and half-way; show(value) writes them. Places along it are shares
+// of its width: below: [[share, text, anchor]], dots: [[share, value, kind, radius]],
+// lines: [{ kind: "main" or "base", points: [[share, value]] }].
 export function plot(what) {
   const { label, width = 300, height = 160, least = 0, most, show, below = [], lines = [], dots = [] } = what;
   const view = { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label };
