@@ -3,7 +3,9 @@
 import io
 import json
 import struct
+import tracemalloc
 import zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +133,45 @@ def test_the_first_frame_of_an_animation(kind: str) -> None:
     assert pixel(opened) == RED
 
 
+def test_bytes_of_every_kind_files_and_homes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = file_of(Image.new("RGB", (3, 2), RED))
+    (tmp_path / "picture.png").write_bytes(content)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    padded = memoryview(b"x" + content + b"x")[1:-1]
+    for source in (content, bytearray(content), memoryview(content), padded, "~/picture.png"):
+        assert pixel(source) == RED
+    with (tmp_path / "picture.png").open("rb") as file:
+        assert pixel(file) == RED and pixel(file) == RED, "read from its beginning each time"
+    assert pixel(io.BytesIO(content)) == RED
+
+
+def test_16_bits_take_little_memory() -> None:
+    """Ten million pixels: 80 MB as floats, and three times that on the way."""
+    ramp = np.linspace(0, 65535, 4000).round().astype(np.uint16)
+    image = Image.fromarray(np.broadcast_to(ramp, (2500, 4000)).copy())
+    tracemalloc.start()
+    try:
+        seen = wb.load_image(image)
+        assert tracemalloc.get_traced_memory()[1] < 60e6
+    finally:
+        tracemalloc.stop()
+    assert np.array_equal(np.asarray(seen)[::100, :, 1], np.broadcast_to((ramp / 257).round(), (25, 4000)))
+
+
+def test_what_other_libraries_remark_is_not_shown(recwarn: pytest.WarningsRecorder, capfd) -> None:
+    palette = half_transparent_palette()
+    palette.info["transparency"] = b"\xff\x00"
+    exif = file_of(Image.new("RGB", (3, 2), RED), "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff\x12\x01")
+    for source in (palette, file_of(palette), exif):
+        wb.load_image(source)
+    tiff = bytearray(file_of(Image.fromarray(PHOTO), "TIFF", compression="tiff_deflate"))
+    tiff[-60:-20] = bytes(40)
+    with suppress(ValueError):
+        wb.load_image(bytes(tiff))
+    assert not recwarn.list
+    assert capfd.readouterr() == ("", "")
+
+
 # --- what is no picture ------------------------------------------------------------------------
 
 
@@ -150,7 +191,6 @@ def test_truncated_files(kind: str, share: float) -> None:
     refuses(content[: int(len(content) * share)], "no picture that can be read")
 
 
-@pytest.mark.filterwarnings("ignore")  # of Pillow, about the damage
 def test_damaged_files_give_a_picture_or_the_sentence() -> None:
     """200 files with a few bytes changed: nothing else may come out."""
     generator = np.random.default_rng(0)
@@ -180,6 +220,13 @@ def test_files_that_are_no_pictures(tmp_path: Path) -> None:
     refuses(tmp_path, "no picture that can be read")
     refuses(None, "no picture that can be read")
     refuses("\0", "no picture")
+    refuses("~nobody/gone.png", "picture")
+    refuses("x" * 5000, "picture")
+    refuses(io.StringIO("text"), "no picture that can be read")
+    refuses([[1, 2]], "no picture that can be read")
+    refuses(Image.new("RGB", (0, 3)), "no picture that can be read")
+    refuses(torch.zeros(2, 3, device="meta"), "no picture that can be read")
+    refuses(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100), "nor is HEIC")
 
 
 @pytest.mark.parametrize("size", [(9000, 8000), (20_000, 20_000), (2**31 - 1, 2**31 - 1)], ids=str)
@@ -223,10 +270,17 @@ def test_one_pixel() -> None:
         (np.full((2, 3, 3), (0.0, 0.2, 1.0), "float32"), (0, 51, 255)),
         (np.full((2, 3, 4), (1.0, 0.0, 0.0, 1.0), "float64"), RED),
         (np.full((3, 2), 0.2).T, (51,) * 3),
+        (np.full((2, 3), 65535, ">u2"), WHITE),
+        (np.full((2, 3, 3), (128, 129, 386), "uint16"), (0, 1, 2)),
+        (torch.full((2, 3), 200, dtype=torch.uint8), (200,) * 3),
+        (torch.tensor(RED, dtype=torch.uint8)[:, None, None].expand(3, 2, 3), RED),
+        (torch.tensor(RED, dtype=torch.uint8).expand(2, 3, 3), RED),
+        (torch.full((1, 2, 3), 0.2, dtype=torch.bfloat16, requires_grad=True), (51,) * 3),
+        (torch.ones(4, 2, 3), WHITE),
     ],
-    ids=lambda value: f"{value.dtype}{value.shape}" if isinstance(value, np.ndarray) else "",
+    ids=lambda value: f"{value.dtype}{tuple(value.shape)}" if hasattr(value, "dtype") else "",
 )
-def test_arrays(array: np.ndarray, colour: tuple) -> None:
+def test_arrays(array: np.ndarray | torch.Tensor, colour: tuple) -> None:
     image = wb.load_image(array)
     assert image.size == (3, 2)
     assert pixel(array) == colour
@@ -248,6 +302,7 @@ def test_arrays(array: np.ndarray, colour: tuple) -> None:
         (np.zeros(5, "uint8"), r"not \(5,\)"),
         (np.zeros((0, 3), "uint8"), r"not \(0, 3\)"),
         (np.zeros((), "uint8"), r"not \(\)"),
+        (np.broadcast_to(np.uint8(0), (8001, 8000)), "too large"),
     ],
     ids=lambda value: f"{value.dtype}{value.shape}" if isinstance(value, np.ndarray) else "",
 )

@@ -5,11 +5,12 @@ How a picture becomes numbers belongs to the checkpoint (`Preprocessing`), never
 
 import io
 import math
+import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -20,7 +21,10 @@ MAX_PIXELS = 64_000_000  # larger pictures are refused before they are unpacked
 RESAMPLE = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3}  # the codes of PIL and of HF
 KNOWN_STEPS = {"do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_convert_rgb"}
 LARGEST = 2**20  # a mean, deviation or factor of more than this no file has
-ImageSource = str | Path | bytes | Image.Image | np.ndarray
+TOO_LARGE = f"The picture is too large: at most {MAX_PIXELS // 1_000_000} million pixels are accepted."
+ImageSource = (
+    str | os.PathLike | bytes | bytearray | memoryview | BinaryIO | Image.Image | np.ndarray | Tensor
+)
 
 
 @dataclass(frozen=True)
@@ -183,50 +187,80 @@ def load_image(source: ImageSource) -> Image.Image:
     """Opens any picture as upright RGB.
 
     Args:
-        source: a path, the bytes of a file, a PIL picture, or an array (height, width[, channels]) of
-            uint8, uint16, or floats between 0 and 1.
+        source: a path, a file or its bytes, a PIL picture, or numbers of uint8, uint16, or floats between 0
+            and 1: an array (height, width[, channels]), or a tensor, which may have its channels first.
 
     Raises:
         ValueError: one sentence: no picture, damaged, or too large.
     """
-    if isinstance(source, np.ndarray):
-        return _from_array(source)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            if isinstance(source, Image.Image):
-                image = source
-            else:
-                image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else Path(source))
-            if image.width * image.height > MAX_PIXELS:
-                raise Image.DecompressionBombError
-            image.seek(0)  # the first frame of an animation
-            image = ImageOps.exif_transpose(image)  # as the camera was held
-            return _to_rgb(image)
+        if not isinstance(source, np.ndarray | Tensor):
+            return _from_file(source)
+        numbers = source if isinstance(source, np.ndarray) else _to_array(source)
     except FileNotFoundError as error:
-        raise ValueError(f"There is no picture {str(source)!r}.") from error
+        raise ValueError(f"There is no picture {str(source)[:200]!r}.") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        most = MAX_PIXELS // 1_000_000
-        raise ValueError(f"The picture is too large: at most {most} million pixels are accepted.") from error
+        raise ValueError(TOO_LARGE) from error
     except Exception as error:  # damaged files show themselves in many kinds of errors
         raise ValueError(
-            "This is no picture that can be read (or it is damaged): try PNG, JPEG or WebP."
+            "This is no picture that can be read (nor is HEIC), or it is damaged: try PNG, JPEG or WebP."
         ) from error
+    return _from_array(numbers)
+
+
+def _from_file(source: ImageSource) -> Image.Image:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Pillow, about what is odd in a file
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        image = source
+        if isinstance(source, bytes | bytearray | memoryview):
+            image = Image.open(io.BytesIO(source))
+        elif not isinstance(source, Image.Image):
+            image = Image.open(source if hasattr(source, "read") else Path(source).expanduser())
+        if 0 in image.size:
+            raise ValueError
+        if image.width * image.height > MAX_PIXELS:
+            raise Image.DecompressionBombError
+        image.seek(0)  # the first frame of an animation
+        if image is source:
+            image = ImageOps.exif_transpose(image)  # as the camera was held
+        else:
+            ImageOps.exif_transpose(image, in_place=True)
+        return _to_rgb(image)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I") or image.mode == "F":  # 16-bit grey: scale, do not clip
-        values = np.nan_to_num(np.asarray(image, dtype=np.float64))
-        highest = values.max(initial=0)
-        if image.mode == "F" and highest <= 1:
-            top = 1
-        else:
-            top = 65535 if image.mode.startswith("I;16") or highest > 255 else 255
-        return Image.fromarray((values * (255 / top)).clip(0, 255).round().astype(np.uint8)).convert("RGB")
+    if image.mode.startswith("I") or image.mode == "F":
+        image = _to_grey(image)
     if "A" in image.getbands() or "transparency" in image.info:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return image.convert("RGB")
+
+
+def _to_grey(image: Image.Image) -> Image.Image:
+    """Grey of 16 or 32 bits or floats in 8 bits: scaled, not clipped; by bands, which saves much memory."""
+    step = max(1, 2**20 // image.width)
+    bands = [(0, y, image.width, min(y + step, image.height)) for y in range(0, image.height, step)]
+
+    def values(band: tuple[int, ...]) -> np.ndarray:
+        return np.nan_to_num(np.asarray(image.crop(band), dtype=np.float64))
+
+    top = 65535
+    if not image.mode.startswith("I;16"):
+        highest = max(values(band).max(initial=0) for band in bands)
+        top = 1 if image.mode == "F" and highest <= 1 else 65535 if highest > 255 else 255
+    grey = Image.new("L", image.size)
+    for band in bands:
+        scaled = (values(band) * (255 / top)).clip(0, 255).round()
+        grey.paste(Image.fromarray(scaled.astype(np.uint8)), band)
+    return grey
+
+
+def _to_array(tensor: Tensor) -> np.ndarray:
+    """(height, width[, channels]), with the channels where arrays have them."""
+    array = (tensor.float() if tensor.is_floating_point() else tensor).detach().cpu().numpy()
+    return np.moveaxis(array, 0, -1) if array.ndim == 3 and len(array) in (1, 3, 4) else array
 
 
 def _from_array(array: np.ndarray) -> Image.Image:
@@ -236,8 +270,10 @@ def _from_array(array: np.ndarray) -> Image.Image:
         raise ValueError(
             f"An array picture is (height, width), or (height, width, 3 or 4), not {array.shape}."
         )
-    if array.dtype == np.uint16:
-        array = (array / 257).round()
+    if array.shape[0] * array.shape[1] > MAX_PIXELS:
+        raise ValueError(TOO_LARGE)
+    if array.dtype.kind == "u" and array.dtype.itemsize == 2:
+        array = array // 257 + (array % 257 > 128)  # rounded
     elif array.dtype.kind == "f":
         if not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
             raise ValueError("An array picture of floats needs values between 0 and 1.")

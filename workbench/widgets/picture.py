@@ -36,7 +36,7 @@ class PictureWidget(WorkbenchWidget):
 
     Args:
         vit: a checkpoint with a preprocessing.
-        image: path, bytes, PIL picture or array; None for the sample named by the option `sample`.
+        image: anything that `load_image` opens; None for the sample named by the option `sample`.
 
     Raises:
         ValueError: a picture or a sample that cannot be read, or a checkpoint that reads no pictures.
