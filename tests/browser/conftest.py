@@ -77,6 +77,18 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
+@pytest.fixture(scope="module", params=[1, 2], ids=["1x", "2x"])
+def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
+    """A page so long that any widget is in sight, on a usual screen and on a sharp one; see `drawn.View`."""
+    size = {"width": 1000, "height": 3000}
+    page = browser.new_page(viewport=size, device_scale_factor=request.param)
+    faults: list[str] = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    yield page
+    page.close()
+    assert not faults, faults
+
+
 @pytest.fixture(scope="session")
 def lab(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address, with token, of a JupyterLab started by the `workbench` command, on its copy of the lessons."""

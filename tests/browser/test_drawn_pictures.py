@@ -1,0 +1,241 @@
+"""Views on pictures draw what was computed, where it belongs, and know which patch is clicked."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny import patch_vit
+
+import workbench as wb
+from workbench.attention import attention_distance, attention_relevance
+from workbench.vit import split_patches
+from workbench.widgets import AttentionExplorer, PatchAttention, PatchHiding, PatchSplitter
+
+from .drawn import View, attends, cells, near, shares
+
+pytestmark = pytest.mark.browser
+WHITE = Image.new("RGB", (48, 32), "white")  # 4 x 6 patches of 8 pixels
+Y, X = np.mgrid[:32, :48]
+PIXELS = np.stack([5 * X, 7 * Y, 128 + 0 * X], -1).astype(np.uint8)  # no two alike
+COLOURED = Image.fromarray(PIXELS)
+PATCHES = split_patches(torch.from_numpy(PIXELS).permute(2, 0, 1)[None], 8)[0].view(24, 3, 8, 8).numpy()
+CENTRES = PATCHES[:, :, 4, 4]  # of each patch, the pixel a little below and right of the middle
+SOME = (0, 5, 23, 9)  # the first patch, the last ones of the first and the last row, one in the middle
+
+
+def test_the_explorer_on_patches(page):
+    vit = patch_vit()
+    maps = attends(vit, 26)  # the class token, another one, 24 patches
+    view = View(page, AttentionExplorer(vit, image=WHITE, layer=2, head=1, query=11))
+    canvas = view.at("canvas.large")
+    places = cells(4, 6, view.box(canvas))
+    row = maps[2, 1, 11, 2:]
+    near(view.colours(canvas, places)[:, 0] / 255, 1 - 0.82 * (1 - row / row.max()), 0.015)
+    for share in (0.1, 0.9):
+        told = view.told(canvas, cells(4, 6, view.box(canvas), share), ".one .told")
+        for at, said in enumerate(told):
+            assert said.startswith(f"“patch 2, 4” looks at “patch {at // 6 + 1}, {at % 6 + 1}”: ")
+            near(shares(said), [row[at]])
+    for at in SOME[:3]:
+        assert view.click(canvas, places[at]) == [{"query": at + 2}]
+    view.bars(view.at(".answers"), [row[:2] for row in view.widget.answers])
+
+
+def test_patch_attention(page):
+    vit = patch_vit()
+    maps = attends(vit, 26)
+    options = {"query": 11, "layer": 1, "head": 2, "opacity": 1.0, "palette": "light", "times": 1.2}
+    view = View(page, PatchAttention(vit, WHITE, **options))
+    board, small = view.at(".attention-board canvas"), view.at("canvas.head-grid")
+    places = cells(4, 6, view.box(board))
+    row = maps[1, 2, 11, 2:]
+    near(view.colours(board, places)[:, 0] / 255, row / row.max(), 0.01)  # the less weight, the darker
+    received = maps.mean((0, 1, 2))[2:]
+    received /= received.median()
+    norms = vit(wb.prepare_image(WHITE, vit.preprocessing))[-1][0, 2:].norm(dim=-1).detach()
+    norms /= norms.median()
+    assert view.widget.outliers == (received > 1.2).nonzero().flatten().tolist() != []
+    for share in (0.1, 0.9):
+        told = view.told(board, cells(4, 6, view.box(board), share), ".attention-main .told", "pointermove")
+        for at, said in enumerate(told):
+            assert said.startswith(f"patch {at // 6 + 1}, {at % 6 + 1}: ")
+            near(shares(said), [row[at]])
+            numbers = [float(number) for number in re.findall(r"([\d.]+) ×", said)]
+            near(numbers, [received[at], norms[at]], 0.06)
+
+    edge = (view.box(small)[2] - 18) / 4 - 3  # of a small map: 3 layers of 4 heads, 3 pixels apart
+    corners = [[18 + (edge + 3) * head, 18 + (edge + 3) * layer] for layer in range(3) for head in range(4)]
+    inside = [place for x, y in corners for place in cells(4, 6, [x, y, edge, edge])]
+    rows = maps[:, :, 11, 2:]
+    known = rows / rows.amax(-1, keepdim=True)
+    near(view.colours(small, inside)[:, 0].reshape(3, 4, 24) / 255, known, 0.01)
+    far = attention_distance(maps, grid=(4, 6), patch_size=8, prefix_tokens=2)
+    for share in (0.1, 0.9):
+        points = [[x + share * edge, y + share * edge] for x, y in corners]
+        told = view.told(small, points, ".attention-side .told")
+        for (layer, head), said in zip(np.ndindex(3, 4), told, strict=True):
+            assert said.startswith(f"layer {layer + 1}, head {head + 1}: looks ")
+            near(float(re.search(r"looks (\d+)", said)[1]), far[layer, head], 0.6)
+    for layer, head in ((0, 3), (2, 0), (1, 1)):  # previewed, then pinned
+        x, y = corners[4 * layer + head]
+        view.told(small, [[x + 9, y + 9]], ".attention-side .told")
+        near(view.colours(board, places)[:, 0] / 255, known[layer, head], 0.01)
+        assert view.click(small, [x + 9, y + 9]) == [{"layer": layer}, {"head": head}]
+    dots = np.array(view.read("circle", "(dot) => ['cx', 'cy'].map((name) => +dot.getAttribute(name))"))
+    near((dots[:, 0] - 52) / 400, np.repeat([1 / 6, 3 / 6, 5 / 6], 4), 0.001)
+    near((1 - (dots[:, 1] - 10) / 112) * 1.08 * float(far.max()), far.flatten(), 0.02)
+    for at in SOME[:3]:
+        assert view.click(board, places[at]) == [{"query": at + 2}]
+
+
+def test_patch_attention_for_two_classes(page):
+    vit = patch_vit()
+    options = {"method": "relevance", "target": 0, "second": 2, "opacity": 1.0, "palette": "light"}
+    widget = PatchAttention(vit, WHITE, **options)
+    widget.outliers = [14]
+    widget.tests = [
+        {
+            "title": "a map",
+            "label": "cup",
+            "order": torch.randperm(24).tolist(),
+            "areas": [0.31, 0.62, 0.205, 0.804, 0.513],
+            "shares": [0, 0.25, 0.5, 0.75, 1],
+            "deletion": [0.9, 0.7, 0.4, 0.22, 0.1],
+            "insertion": [0.1, 0.5, 0.6, 0.8, 0.9],
+            "random": [0.9, 0.85, 0.5, 0.3, 0.1],
+            "hides": True,
+            "shows": False,
+        }
+    ]
+    view = View(page, widget)
+    pixels = wb.prepare_image(WHITE, vit.preprocessing)
+    for at, target in enumerate((0, 2)):
+        relevance = attention_relevance(vit, lambda target=target: vit.logits(vit(pixels)[-1])[:, target])
+        row = relevance[0, 0, 2:].detach()
+        board = view.at(".attention-board canvas", at)
+        places = cells(4, 6, view.box(board))
+        assert view.texts("figcaption")[at] == f"relevance for “{vit.labels[target]}”"
+        near(view.colours(board, places)[:, 0] / 255, row / row.max(), 0.01)
+        told = view.told(board, places, ".attention-main .told", "pointermove")
+        near(
+            [float(re.search(r"relevance ([\d.e-]+)", said)[1]) for said in told],
+            row,
+            0.06 * float(row.max()),
+        )
+        view.page.evaluate(
+            "document.querySelector('canvas.head-grid').dispatchEvent(new Event('mouseleave'))"
+        )
+        width, height = view.box(board)[2:]
+        view.framed(board, "#ff5f52", [2 * width / 6, 2 * height / 4, width / 6, height / 4])  # patch 14
+
+    # The test of a map, three of four steps on.
+    (test,) = widget.tests
+    hidden = view.at(".map-test canvas")
+    colours = view.colours(hidden, cells(4, 6, view.box(hidden)))[:, :3]
+    soft = np.array(view.page.evaluate("rgb", "--soft"))
+    assert set(np.flatnonzero((colours == soft).all(-1))) == set(test["order"][:18])
+    near(shares(hidden.get_attribute("aria-label")), [0.75, 0.22])
+    lines = (("deletion", test["random"]), ("insertion", test["random"][::-1]))
+    for at, (name, random) in enumerate(lines):
+        for kind, values in (("main", test[name]), ("base", random)):
+            points = view.at(f".map-curves polyline.{kind}", at).get_attribute("points").split()
+            x, y = np.array([point.split(",") for point in points], float).T
+            near((x - 52) / 320, test["shares"], 0.001)
+            near((1 - (y - 10) / 152) * 0.9, values, 0.001)
+    assert view.texts(".map-table td") == ["a map", "cup", "0.310", "0.620", "0.513 (0.205 to 0.804)"]
+    assert "Only deletion speaks" in view.texts(".map-verdict")[0]
+
+
+def test_patch_hiding(page):
+    vit = patch_vit()
+    order = torch.randperm(24).tolist()
+    widget = PatchHiding(vit, COLOURED, hidden=[0, 9, 17], order=order)
+    widget.keep()
+    view = View(page, widget)
+    board = view.at("canvas.patch-board")
+    places = cells(4, 6, view.box(board), 0.55)
+    colours = view.colours(board, places)[:, :3]
+    covered = np.isin(order, [0, 9, 17])
+    near(colours[~covered], CENTRES[order][~covered], 3)
+    near(colours[covered], [[110, 116, 124]] * 3, 15)
+    view.bars(view.at(".bars"), widget.bars)
+    view.bars(view.at(".kept"), [row[:2] for row in widget.bars[:3]])
+    lines = view.read(".by-layer li", "(line) => [...line.childNodes].map((part) => part.textContent)")
+    for at, (line, (label, share)) in enumerate(zip(lines, widget.by_layer, strict=True)):
+        assert line[:2] == [str(at), label]
+        near(shares(line[2]), [share])
+    hidden = {0, 9, 17}
+    for place in SOME:
+        hidden ^= {order[place]}
+        assert view.click(board, places[place]) == [{"hidden": sorted(hidden)}]
+
+
+def test_patch_splitter(page):
+    vit = patch_vit()
+    view = View(page, PatchSplitter(vit, COLOURED, patch=10, output=5))  # row 2, column 5
+    page.evaluate("document.querySelector('.workbench').style.width = '640px'")  # tokens in two rows
+    page.evaluate("settle()")
+    board, sequence = view.at("canvas.patch-board"), view.at("canvas.patch-board", 1)
+    width, height = view.box(board)[2:]
+    view.framed(board, "#1f6feb", [4 * width / 6, height / 4, width / 6, height / 4])
+    places = cells(4, 6, view.box(board), 0.55)
+    for at in SOME:
+        assert view.click(board, places[at]) == [{"patch": at}]
+    width, height = view.box(sequence)[2:]
+    columns = next(count for count in range(25, 0, -1) if abs(width / count * -(-25 // count) - height) < 1)
+    assert columns < 25
+    places = cells(-(-25 // columns), columns, view.box(sequence), 0.55)
+    near(view.colours(sequence, places[1:25])[:, :3], CENTRES, 3)
+    for token in (0, 24, columns - 1, columns):
+        assert view.click(sequence, places[token]) == [{"patch": token - 1}]
+    assert view.read(".thumb", "(one) => one.getAttribute('aria-label')") == [
+        f"patch {at}" for at in range(9, 15)
+    ]
+    thumbs = view.read(".thumb", "(one) => [...one.getContext('2d').getImageData(19, 19, 1, 1).data]")
+    near(np.array(thumbs)[:, :3], CENTRES[8:14], 3)
+
+    # One patch: its pixels, its numbers, and what the matrix makes of them.
+    large, bands = view.at("canvas.large"), view.at(".flat canvas")
+    near(view.colours(large, cells(8, 8, view.box(large)))[:, :3].T, PATCHES[10].reshape(3, 64), 1)
+    told = view.told(large, cells(8, 8, view.box(large), 0.6), ".flat .note[aria-live]")
+    values = (PATCHES[10].reshape(3, 64) / 255 - np.array([[0.4]] * 3)) / np.array([[0.5]] * 3)
+    for at, said in enumerate(told):
+        pairs = re.findall(r"(?:red|green|blue) (\d+) → (-?[\d.]+)", said)
+        assert (
+            said.startswith(f"pixel {at + 1}: ")
+            and [int(one) for one, _ in pairs] == PATCHES[10].reshape(3, 64)[:, at].tolist()
+        )
+        near([number for _, number in pairs], values[:, at], 0.02)
+    drawn = view.colours(bands, cells(1, 192, view.box(bands)))[:, :3].reshape(3, 64, 3)
+    for band in range(3):
+        near(drawn[band], np.outer(PATCHES[10][band], np.eye(3)[band]), 1)
+    numbers = re.findall(r"-?\d+\.\d\d", view.texts(".numbers")[0])
+    near(numbers, values.flatten(), 0.02)
+    weight = vit.embeddings.projection.weight.detach()
+    bias = float(vit.embeddings.projection.bias[5].detach())
+    total = float(weight[5] @ torch.tensor(values.flatten(), dtype=torch.float32))
+    said = re.findall(r"[−-]?\d+\.\d+", view.texts(".product")[0].replace("− bias ", "−"))
+    near([float(one.replace("−", "-")) for one in said], [total, bias, total + bias], 0.02)
+    projected, position, token = (
+        torch.tensor(row)
+        for row in np.frombuffer(view.widget.vectors, np.float16).reshape(3, 36).astype(np.float32)
+    )
+    vector = view.at("canvas.pick")
+    for canvas, row in zip(
+        (vector, *(view.at(".strip-row canvas", at) for at in range(3))),
+        (projected, projected, position, token),
+        strict=True,
+    ):
+        near(view.signed(canvas, 1, 36)[0], row / row.abs().max(), 0.02)
+    filters = view.at("canvas.filter")
+    shown = view.colours(filters, cells(8, 8, view.box(filters)))[:, :3].T
+    near(shown, (128 + 127 * weight[5] / weight[5].abs().max()).view(3, 64), 1)
+    rows, columns = view.widget.matrix_shape[:2]
+    table = np.frombuffer(view.widget.matrix, np.int8).reshape(rows, columns) / 127
+    drawn = view.signed(view.at("canvas.map"), rows, columns)
+    free = np.abs(np.arange(rows) - 5) > 3  # away from the mark at the chosen row
+    near(drawn[free], table[free], 0.03)
+    for at in (0, 35, 17):
+        assert view.click(vector, cells(1, 36, view.box(vector))[at]) == [{"output": at}]

@@ -1,0 +1,539 @@
+"""Views on texts draw what was computed, where it belongs: every number is read back from the browser."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from tiny import our_bert, sentence_bert
+
+import workbench as wb
+from workbench.attention import weight_steps
+from workbench.explain import gradient_relevance, leave_one_out
+from workbench.tasks import guess_by_layer, span_windows
+from workbench.widgets import (
+    AttentionExplorer,
+    FineTuning,
+    MaskedFilling,
+    NextSentence,
+    SentenceClassifier,
+    SentencePair,
+    SpanExtraction,
+    TokenTagger,
+)
+from workbench.widgets.base import to_bytes
+
+from .drawn import View, attends, cells, near, shares
+
+pytestmark = pytest.mark.browser
+TEXT = "the cat sat on a matx"  # [CLS] the cat sat on a mat ##x [SEP]
+
+
+# --- AttentionExplorer
+
+
+def in_heads(share: float = 0.5) -> list[list[float]]:
+    """A point in each of 5 x 4 small maps, which are 40 pixels wide and 3 apart."""
+    y, x = np.mgrid[:5, :4] * 43 + 18 + 40 * share
+    return np.stack([x, y], -1).reshape(-1, 2).tolist()
+
+
+def test_the_explorers_matrix(page):
+    bert = our_bert("mlm")
+    maps = attends(bert, 9)
+    widget = AttentionExplorer(bert, TEXT, layer=1, head=2, view="matrix")
+    widget.keep_to_compare()
+    widget.layer, widget.head = 3, 1
+    view = View(page, widget)
+    tokens = [text for text, *_ in widget.tokens]
+    large, other = view.at("canvas.large"), view.at("canvas.large", 1)
+    box = view.box(large, 84, 84)
+    for share in (0.1, 0.9):
+        told = view.told(large, cells(9, 9, box, share), ".one .told")
+        for (row, column), said in zip(np.ndindex(9, 9), told, strict=True):
+            assert said.startswith(f"“{tokens[row]}” looks at “{tokens[column]}”: ")
+            near(shares(said), [maps[3, 1, row, column]])
+    for canvas, room, (layer, head) in ((large, box, (3, 1)), (other, view.box(other), (1, 2))):
+        drawn = view.opacity(canvas, cells(9, 9, room)).reshape(9, 9) ** 2
+        near(drawn, maps[layer, head] / maps[layer, head].max(), 0.03)
+    for row, column in ((0, 0), (8, 8), (3, 6), (1, 8)):
+        sent = view.click(large, cells(9, 9, box)[9 * row + column])
+        assert sent == [{"query": row}, {"key": column}]
+
+
+def test_the_explorers_lines(page):
+    bert = our_bert("mlm")
+    maps = attends(bert, 9)
+    view = View(page, AttentionExplorer(bert, TEXT, layer=3, head=1))
+    large, tokens = view.at("canvas.large"), [text for text, *_ in view.widget.tokens]
+    width = view.box(large)[2]
+    ends = [[0.7 * width - 2, 17 * at + 14.5 + by] for at in range(9) for by in np.arange(-6.5, 6.5, 0.5)]
+    for query in range(9):  # it looks along lines to the right: the stronger, the wider and the less pale
+        (said,) = view.told(large, [[0.2 * width, 17 * query + 9]], ".one .told")
+        row = maps[3, 1, query].numpy()
+        best = (-row).argsort()[:3]
+        assert re.findall("“(.+?)”", said) == [tokens[at] for at in (query, *best)]
+        near(shares(said), row[best])
+        drawn = view.colours(large, ends)[:, 3].reshape(9, 26).sum(1) / 2 / 255
+        steep = np.hypot(1, 17 * (np.arange(9) - query) / (0.4 * width))
+        near(drawn, np.where(row < 0.01, 0, row * (0.5 + 3.5 * row) * steep), 0.15)
+    for at in (0, 8, 5):
+        assert view.click(large, [0.2 * width, 17 * at + 14]) == [{"query": at}]
+        assert view.click(large, [0.9 * width, 17 * at + 14]) == [{"key": at}]
+
+
+def test_the_explorers_small_maps(page):
+    bert = our_bert("mlm")
+    maps = attends(bert, 9)
+    widget = AttentionExplorer(bert, TEXT, layer=3, view="matrix", off=[(1, 2)])
+    effects = torch.randn(5, 4, generator=torch.Generator().manual_seed(1)) / 9
+    widget.effects = to_bytes(effects)
+    view = View(page, widget)
+    small, large = view.at("canvas.head-grid"), view.at("canvas.large")
+    boxes = [[x, y, 40, 40] for x, y in in_heads(0)]
+    drawn = view.opacity(small, [place for box in boxes for place in cells(9, 9, box)]) ** 2
+    brightest = maps / maps.amax((2, 3), keepdim=True)
+    drawn, plain = drawn.reshape(5, 4, 9, 9), np.ones((5, 4, 9, 9), bool)
+    plain[1, 2] = False  # under a cross
+    plain[3, 0] = np.pad(np.ones((7, 7), bool), 1)  # in a frame: it is shown large
+    near(drawn[plain], brightest.numpy()[plain], 0.03)
+    ring = view.colours(small, in_heads(-0.02))  # around each map: what the answer loses without it
+    ring, values = (np.delete(all_of, 12, 0) for all_of in (ring, effects.flatten().numpy()))
+    near(ring[:, 3] / 255, np.abs(values) / np.abs(values).max(), 0.03)
+    losing = values > 0
+    assert (np.ptp(ring[losing, :3], 0).max(), np.ptp(ring[~losing, :3], 0).max()) < (20, 20)
+    assert np.abs(ring[losing, :3].mean(0) - ring[~losing, :3].mean(0)).max() > 50
+    for share in (0.1, 0.9):
+        told = view.told(small, in_heads(share), ".heads .told")
+        for (layer, head), said in zip(np.ndindex(5, 4), told, strict=True):
+            assert said.startswith(f"layer {layer + 1}, head {head + 1}")
+            assert ("switched off" in said) == ((layer, head) == (1, 2))
+            assert ("loses" in said) == (effects[layer, head] > 0)
+            near(shares(said), [effects[layer, head].abs()])
+    box = view.box(large, 84, 84)
+    for layer, head in ((0, 3), (4, 0), (2, 1)):  # previewed, then pinned
+        place = in_heads()[4 * layer + head]
+        view.told(small, [place], ".heads .told")
+        near(view.opacity(large, cells(9, 9, box)).reshape(9, 9) ** 2, brightest[layer, head], 0.03)
+        assert view.click(small, place) == [{"layer": layer}, {"head": head}]
+
+
+def test_the_explorers_numbers(page):
+    bert = our_bert("mlm", "sentiment")
+    bert.heads["sentiment"].weight.data *= 4  # classes that differ
+    widget = AttentionExplorer(bert, TEXT, layer=2, head=3, query=2, key=6)
+    plain = [now for _, now, _ in widget.answers]
+    widget.off = [(0, 1), (4, 0)]
+    view = View(page, widget)
+    assert [before for *_, before in widget.answers] == pytest.approx(plain, abs=1e-4)
+    view.bars(view.at(".answers"), widget.answers)
+    with torch.no_grad(), wb.ablate(bert, [(0, 1), (4, 0)]):
+        states = bert(**bert.tokenizer.encode(TEXT).tensors())[2]
+        steps = weight_steps(bert, states, 2, 3, 2, 6)
+    shown = view.page.evaluate(
+        "[...document.querySelectorAll('.steps .strip')].map((strip) => [...strip.querySelectorAll('i')]"
+        ".map((cell) => [+cell.title, cell.classList.contains('negative')]))"
+    )
+    for strip, name in zip(shown, ("query", "key", "product"), strict=True):
+        near([value for value, _ in strip], steps[name], 0.001)
+        assert [below for _, below in strip] == (steps[name] < 0).tolist()
+    said = view.texts(".steps h4")[0]
+    assert said.startswith("How “cat” comes to look at “mat” with ")
+    near(shares(said), [steps["probability"]])
+
+
+# --- NextSentence and SentencePair
+
+
+@pytest.mark.parametrize("place", ["front", "end"])
+def test_next_sentence(page, place):
+    bert = our_bert("nsp")
+    bert.heads["nsp"].weight.data *= 4
+    maps = attends(bert, 10)  # [CLS] the cat sat [SEP] a mat ##x ran [SEP], or [CLS] behind all of that
+    options = {"cls_at": place, "attention_layer": 3, "attention_head": 2}
+    view = View(page, NextSentence(bert, "the cat sat", "a matx ran", **options))
+    cls, shift = (0, 1) if place == "front" else (9, 0)
+    first, second = [shift + at for at in (0, 1, 2)], [shift + at for at in (4, 5, 6, 7)]
+    special = [at for at in range(10) if at not in first + second]
+    row = maps[3, 2, cls]
+    names = ["the", "cat", "sat", "[SEP]", "a", "mat", "##x", "ran", "[SEP]"]
+    names.insert(cls, "[CLS]")
+    tokens = view.read(
+        ".token",
+        "(token) => [token.querySelector('b').textContent, token.title, "
+        "token.querySelector('i').getBoundingClientRect().height, token.querySelector('small').textContent]",
+    )
+    for at, (name, title, height, numbers) in enumerate(tokens):
+        assert (name, numbers) == (names[at], f"{int(at in second or at == shift + 8)} · {at}")
+        near(shares(title), [row[at]])
+        near(height, max(1, 34 * row[at] / row.max()), 0.6)
+    stacks = view.read(
+        ".stack",
+        "(stack) => [stack.getAttribute('aria-label'), [...stack.children].map((part) => "
+        "[part.className, part.getBoundingClientRect().width / stack.clientWidth])]",
+    )
+    assert len(stacks) == 15
+    groups = {"first": first, "second": second, "special": special}
+    for at, (label, parts) in enumerate(stacks):
+        layer, who = divmod(at, 3)
+        said, looking = (("[CLS]", [cls]), ("first", first), ("second", second))[who]
+        assert label.startswith(f"Layer {layer + 1}, {said} looks at: the first ")
+        known = [maps[layer, 2][looking][:, group].sum(-1).mean() for group in groups.values()]
+        near(shares(label), known)
+        assert [name for name, _ in parts] == list(groups)
+        near([width for _, width in parts], known, 0.03)
+    places = view.read(".between > *", "(node) => [node.offsetLeft, node.offsetTop]")
+    assert len({left for left, _ in places}) == 4, "each stack under its title"
+    assert [top for _, top in places] == sorted(top for _, top in places), "each layer in its row"
+    answer = [view.widget.is_next] if place == "front" else [view.widget.is_next, view.widget.at_front]
+    view.bars(view.at(".answer"), [["The second follows the first", *answer]])
+
+
+@pytest.mark.parametrize("direction", ["hypothesis", "premise"])
+def test_sentence_pair(page, direction):
+    bert = our_bert("sentiment")
+    bert.heads["sentiment"].weight.data *= 4
+    maps = attends(bert, 12)  # [CLS] the mat ##x sat [SEP] a cat ##x ran on [SEP]
+    options = {"attention_layer": 1, "attention_head": 3, "direction": direction}
+    widget = SentencePair(bert, "the catx sat", "a catx ran on", head="sentiment", **options)
+    widget.premise = "the matx sat"
+    view = View(page, widget)
+    differs = [abs(now - before) > 5e-4 for _, now, before in widget.classes]
+    assert any(differs)
+    rows = [row if one else row[:2] for row, one in zip(widget.classes, differs, strict=True)]
+    view.bars(view.at(".classes"), rows)
+    words = {"the": [1], "matx": [2, 3], "sat": [4], "a": [6], "catx": [7, 8], "ran": [9], "on": [10]}
+    names = list(words)
+    looking = names[3:] if direction == "hypothesis" else names[:3]
+    looked_at = [name for name in names if name not in looking]
+    links = {  # all that is paid to a word, by its pieces on average
+        (one, other): float(maps[1, 3][words[one]][:, words[other]].sum(-1).mean())
+        for one in looking
+        for other in looked_at
+    }
+    found = view.at(".linked").evaluate(
+        """linked => {
+            const all = [...linked.querySelectorAll("button.chip")];
+            const canvas = linked.querySelector("canvas");
+            const corner = canvas.getBoundingClientRect();
+            const inkAt = (chip) => {
+                const { left, width, top, bottom } = chip.getBoundingClientRect();
+                const y = (chip.classList.contains("second") ? top - 2 : bottom + 2) - corner.top;
+                const x = left + width / 2 - corner.left - 6;
+                const places = [...Array(26).keys()].map((at) => [x + at / 2, y]);
+                return colours(canvas, places).reduce((sum, [, , , opacity]) => sum + opacity / 255, 0) / 2;
+            };
+            return all.map((chip) => {
+                point(chip, "mouseover", [3, 3]);
+                const says = [...document.querySelectorAll("p.note")].at(-1).textContent;
+                const shades = all.map((one) => parseInt(one.style.getPropertyValue("--shade")));
+                return [chip.textContent, says, shades, all.map(inkAt)];
+            });
+        }"""
+    )
+    for name, says, shades, ink in found:
+        own = {pair: weight for pair, weight in links.items() if name in pair}
+        best = sorted(own, key=own.get, reverse=True)
+        assert re.findall(r"(\w+) → (\w+)", says) == best[:3]
+        near(shares(says.split(" Point ")[0]), [own[pair] for pair in best[:3]])
+        for at, other in enumerate(names):
+            share = own.get((name, other), own.get((other, name), 0)) / own[best[0]]
+            share = 0 if share < 0.05 else share
+            near(shades[at], 60 * share, 1)
+            if (other in looking) != (name in looking):
+                near(ink[at], (0.1 + 0.85 * share) * (0.5 + 4 * share) if share else 0, 0.4)
+    for name, number in (("the", 1), ("sat", 3), ("catx", 6), ("on", 8)):  # as words of [CLS] ... [SEP]
+        assert view.click(view.at("button.chip", names.index(name)), [5, 5]) == [{"pinned": number}]
+
+
+# --- SpanExtraction
+
+
+def test_span_extraction(page):
+    bert = our_bert("span")
+    bert.heads["span"].weight.data *= 8
+    passage = "the cat sat. the matxy was red!"  # the cat sat . the mat ##x ##y was red !
+    widget = SpanExtraction(bert, "was a cat red?", passage, longest=6, chosen=4)
+    view = View(page, widget)
+    (window,) = span_windows(bert, "was a cat red?", passage)
+    start, end = window.probabilities[window.inside.start : window.inside.stop].T.numpy()
+    ends = [(token.start, token.end) for token in window.tokens]
+
+    # The bars under each piece.
+    pieces = view.read(
+        "button.piece",
+        "(piece) => [piece.title, ...['.start', '.end'].flatMap((kind) => ["
+        "piece.querySelector(kind).getBoundingClientRect().height, "
+        "getComputedStyle(piece.querySelector(kind)).backgroundColor])]",
+    )
+    colours = view.read(".note > .swatch", "(swatch) => getComputedStyle(swatch).backgroundColor")[:2]
+    strongest = max(start.max(), end.max())
+    assert len(pieces) == 11
+    for at, (title, start_height, start_colour, end_height, end_colour) in enumerate(pieces):
+        assert title.startswith(f"{passage[slice(*ends[at])]}: start ")
+        near(shares(title), [start[at], end[at]])
+        near([start_height, end_height], [20 * each[at] / strongest for each in (start, end)], 0.6)
+        assert [start_colour, end_colour] == colours
+
+    # The map: columns are starts, rows are ends.
+    canvas = view.at("canvas.map")
+    box = view.box(canvas)
+    joint = np.outer(end, start)
+    possible = np.array([[0 <= row - column < 6 for column in range(11)] for row in range(11)])
+    drawn = view.opacity(canvas, cells(11, 11, box), "--back").reshape(11, 11)
+    near(drawn[possible] ** 2, joint[possible] / joint[possible].max(), 0.03)
+    grey = view.page.evaluate("rgb", "--special-soft")
+    near(view.colours(canvas, cells(11, 11, box)).reshape(11, 11, 4)[~possible][:, :3], [grey] * 70, 2)
+    for share in (0.15, 0.85):
+        told = view.told(canvas, cells(11, 11, box, share), "[aria-label='Start × end'] [role=status]")
+        for (row, column), said in zip(np.ndindex(11, 11), told, strict=True):
+            if possible[row, column]:
+                assert said.startswith(f"“{passage[ends[column][0] : ends[row][1]]}”: ")
+                near(shares(said), [joint[row, column]])
+            elif row < column:
+                texts = [passage[slice(*ends[at])] for at in (column, row)]
+                assert said.startswith("From “{}” back to “{}”".format(*texts))
+            else:
+                assert said.startswith("More word pieces")
+    for row, column in ((0, 0), (10, 10), (7, 3)):
+        assert view.click(canvas, cells(11, 11, box)[11 * row + column]) == [{"chosen": column}]
+    for at in (0, 10, 5):
+        assert view.click(view.at("button.piece", at), [4, 4]) == [{"chosen": at}]
+
+    # The answers, the scores and the vectors.
+    answers = wb.answer_question(bert, "was a cat red?", passage, longest=6).answers
+    view.bars(view.at(".answers"), [[answer.text, answer.probability] for answer in answers])
+    assert view.click(view.at(".answers .bar", 2), [5, 5]) == [{"pinned": 2}]
+    best = [at for at, (first, _) in enumerate(ends) if first == answers[0].start][0]
+    last = [at for at, (_, last) in enumerate(ends) if last == answers[0].end][0]
+    scores = window.scores[window.inside.start :]
+    numbers = float(scores[best, 0] + scores[last, 1]), float(window.scores[0].sum())
+    said = view.texts("[aria-label='Or no answer'] p")[0]
+    near([float(number.replace("−", "-")) for number in re.findall(r"[−\d.]+", said)[:2]], numbers, 0.006)
+    near(shares(said), [window.probabilities[0].prod()])
+    weight = bert.heads["span"].weight.detach()
+    vector = window.vectors[window.inside[4]]
+    vectors = torch.cat([weight, vector[None], weight * vector])
+    for at, values in enumerate(vectors):
+        near(view.signed(view.at(".strips canvas", at), 1, 36)[0], values / values.abs().max(), 0.02)
+    sums = [float(text.split("= ")[1].replace("−", "-")) for text in view.texts("td.sum")[3:]]
+    near(sums, weight @ vector, 0.006)
+
+
+# --- MaskedFilling
+
+
+def test_masked_filling(page):
+    bert = our_bert("mlm")
+    maps = attends(bert, 10)  # [CLS] the mat ##x sat on a cat ##x [SEP]
+    text, masked = "the matx sat on a catx", [(0, 3), (9, 12)]
+    widget = MaskedFilling(bert, text, masked=masked, attention_layer=2, attention_head=1, pinned=1)
+    view = View(page, widget)
+    words = [[0], [1], [2, 3], [4], [5], [6], [7, 8], [9]]
+    paid = {at: [float(maps[2, 1, at, word].sum()) for word in words] for at in (1, 4)}  # from each mask
+    shown = (
+        "([...document.querySelectorAll('.chip')].map((chip) => "
+        "[chip.title, parseInt(chip.style.getPropertyValue('--shade'))]))"
+    )
+    for over, mask in ((None, 4), (1, 1), (3, 4), (6, 4)):  # with the mouse on another mask, that one's
+        if over is not None:
+            view.at(".chip", over).evaluate("(chip) => point(chip, 'mouseover', [3, 3])")
+        for (title, shade), weight in zip(view.page.evaluate(shown), paid[mask], strict=True):
+            near(shares(title), [weight])
+            near(shade, 42 * weight / max(paid[mask]), 0.6)
+    view.page.get_by_role("button", name="Lines").click()
+    assert view.sent() == [{"lines": True}]
+    ink = view.at("canvas.links").evaluate(
+        """canvas => [...document.querySelectorAll(".chip")].map((chip) => {
+            const [corner, { left, width, top }] = [canvas, chip].map((node) => node.getBoundingClientRect());
+            const x = left + width / 2 - corner.left - 8;
+            const places = [...Array(17).keys()].map((at) => [x + at, top - corner.top]);
+            return colours(canvas, places).reduce((sum, [, , , opacity]) => sum + opacity / 255, 0);
+        })"""
+    )
+    others = [at for at in range(8) if at != 3]
+    order = sorted(others, key=lambda at: -paid[4][at])
+    assert max(others, key=lambda at: ink[at]) == order[0] and ink[order[-1]] < ink[order[1]]
+
+    guesses = wb.fill_mask(bert, text, masks=masked)
+    with torch.no_grad():
+        states = bert(**bert.tokenizer.encode(text, masks=masked).tensors())
+    for at, guess in enumerate(guesses):
+        view.bars(view.at(".card", at), [[one.label, one.probability] for one in guess.candidates])
+        title = view.texts(".card .title")[at]
+        assert title.startswith(f"Mask {at + 1} was “{guess.original}” rank {guess.rank} · ")
+        near(shares(title), [guess.probability])
+    layers = view.read(
+        ".by-layer li",
+        "(line) => [...line.children].map((part) => part.textContent).concat(line.textContent)",
+    )
+    for at, (line, guess) in enumerate(zip(layers, guess_by_layer(bert, states, 4), strict=True)):
+        assert line[:2] == [str(at), guess.label]
+        near(shares(line[2][len("".join(line[:2])) :]), [guess.probability])
+    for at, now in (
+        (2, [[0, 3], [4, 8], [9, 12]]),
+        (6, [[0, 3], [4, 8], [9, 12], [18, 22]]),
+        (1, [[4, 8], [9, 12], [18, 22]]),
+    ):
+        assert view.click(view.at(".chip", at), [5, 5]) == [{"masked": now}]
+
+
+def test_masked_filling_with_words_hidden(page):
+    bert = our_bert("mlm")
+    text, masked = "the matx sat on a catx", [(0, 3), (9, 12)]
+    widget = MaskedFilling(bert, text, masked=masked, pinned=1, hide="right")
+    view = View(page, widget)
+    full = wb.fill_mask(bert, text, top_k=99, masks=masked)[1].candidates
+    full = {one.label: one.probability for one in full}
+    names = [name for name, *_ in widget.guesses["cards"][1]["candidates"]]
+    now = {name: value for name, value, _ in widget.guesses["cards"][1]["candidates"]}
+    assert any(abs(now[name] - full[name]) > 1e-3 for name in names)
+    view.bars(view.at(".card", 1), [[name, now[name], full[name]] for name in names])
+
+
+# --- TokenTagger and SentenceClassifier
+
+
+def test_token_tagger(page):
+    bert = sentence_bert()
+    text = "The unplayful cat sat"
+    view = View(page, TokenTagger(bert, text, pinned=1, row=2))
+    weight, labels = bert.heads["pos"].weight.detach(), bert.heads["pos"].labels
+    with torch.no_grad():
+        states = bert(**bert.tokenizer.encode(text).tensors())[-1]
+        vector, logits = states[0, 2], bert.logits("pos", states)[0]  # un; "the" is token 1
+    products = weight[2] * vector
+    chips = view.read(
+        ".chip", "(chip) => [chip.title, ...[...chip.children].map((part) => part.textContent)]"
+    )
+    for chip, tag in zip(chips, wb.tag_words(bert, text), strict=True):
+        assert chip[1:3] == [tag.word, tag.label] and chip[0].startswith(f"{tag.label} ")
+        near(shares(chip[0]), [tag.probability])
+    assert chips[1][3] == "un ##play ##ful"
+    best = logits[2:5].softmax(-1).max(-1)
+    said = view.texts("[aria-label='The linear layer'] .note")[0]
+    told = re.findall(r"(\S+) (?:is|would be) ([A-Z]+) \(", said)
+    assert told == [
+        (piece, labels[at]) for piece, at in zip(("un", "##play", "##ful"), best.indices, strict=True)
+    ]
+    near(shares(said), best.values)
+
+    strip, matrix, product = view.at("canvas.strip"), view.at("canvas.matrix"), view.at("canvas.strip", 1)
+    for canvas, values in ((strip, vector[None]), (matrix, weight), (product, products[None])):
+        near(view.signed(canvas, len(values), 24), values / values.abs().max(), 0.02)
+    for canvas, rows in ((matrix, range(4)), (strip, [2])):
+        told = view.told(canvas, cells(len(rows), 24, view.box(canvas)), ".said")
+        for said, (at, column) in zip(told, np.ndindex(len(rows), 24), strict=True):
+            assert said.startswith(f"{labels[rows[at]]}, number {column + 1} of 24: weight ")
+            numbers = [
+                float(one.replace("−", "-")) for one in re.findall(r"(?:weight|T|product) ([−\d.]+\d)", said)
+            ]
+            known = [weight[rows[at], column], vector[column], products[column]]
+            near(numbers, [float(one) for one in known[: 3 if rows[at] == 2 else 2]], 0.003)
+    rows = [
+        [f"{logit:.1f}".replace("-", "−"), share]
+        for logit, share in zip(logits[2].tolist(), logits[2].softmax(-1).tolist(), strict=True)
+    ]
+    view.bars(view.at(".rows", 1), rows)
+    names = view.read(".rows button.name", "(one) => one.getAttribute('aria-label')")
+    assert names == [
+        f"{label}, logit {logit:.2f}".replace("-", "−")
+        for label, logit in zip(labels, logits[2].tolist(), strict=True)
+    ]
+    for row in (0, 3, 1):
+        assert view.click(matrix, cells(4, 24, view.box(matrix))[24 * row + 7]) == [{"row": row}]
+    for row in (0, 3, 1):
+        assert view.click(view.at(".rows button.name", row), [4, 4]) == [{"row": row}]
+    for word in (0, 3, 2):
+        assert view.click(view.at(".chip", word), [5, 5]) == [{"pinned": word}]
+
+
+def test_sentence_classifier(page):
+    bert = sentence_bert()
+    text = "The unplayful cat sat, the dog ran."
+    widget = SentenceClassifier(bert, text, hidden=[(14, 17)])  # cat
+    widget.explain()
+    view = View(page, widget)
+    encoding = bert.tokenizer.encode(text)
+    names = bert.heads["sentiment"].labels
+    label = names.index(widget.bars[0][0])
+    relevance = gradient_relevance(bert, "sentiment", encoding, label, [3])
+    falls = leave_one_out(bert, "sentiment", encoding, label, range(1, 10), [3])
+    view.bars(view.at("[aria-label^='Classes']"), widget.bars)
+    everything = {one.label: one.probability for one in wb.classify_sentence(bert, text)}
+    assert {name: before for name, _, before in widget.bars} == pytest.approx(everything, abs=1e-4)
+    shown = view.read(
+        ".reasons .chips",
+        "(row) => [...row.querySelectorAll('button.chip')].map((chip) => [...['.text', 'small'].map("
+        "(part) => chip.querySelector(part).textContent), parseInt(chip.style.getPropertyValue('--shade')), "
+        "chip.classList.contains('against')])",
+    )
+    words = ["The", "unplayful", "cat", "sat", ",", "the", "dog", "ran", "."]
+    for row, values in zip(shown, (relevance[1:-1], falls), strict=True):
+        assert [name for name, *_ in row] == words and row[2][1] == "hidden"
+        for at, (_, written, shade, against) in enumerate(row):
+            if at != 2:
+                number = shares(written)[0] if "%" in written else float(written.replace("−", "-")) / 100
+                near(number, values[at], 0.006)
+                strongest = values[[0, 1, 3, 4, 5, 6, 7, 8]].abs().max()
+                near(shade, 46 * values[at].abs() / strongest, 1)
+                assert against == (values[at] < 0)
+    spans = [[word.start, word.end] for word in encoding.words if not word.special]
+    for row, at in ((0, 0), (1, 8), (1, 5)):
+        chip = view.page.locator(".reasons .chips").nth(row).locator("button.chip").nth(at)
+        assert view.click(chip, [5, 5]) == [{"hidden": sorted([spans[2], spans[at]])}]
+    assert view.click(view.at(".bar", 1), [5, 5]) == [{"target": widget.bars[1][0]}]
+
+
+# --- FineTuning
+
+
+def test_fine_tuning(page):
+    widget = FineTuning(sentence_bert(), [("the cat", "cat")] * 9, lambda *_: None, steps=40)
+    # Step, loss, accuracy, held-out loss, held-out accuracy.
+    curves = {
+        "frozen": [[0, 1.9, 0.2, 2.1, 0.1], [20, 1.1, 0.6, 1.4, 0.5], [40, 0.6, 0.9, 0.8, 0.75]],
+        "fine-tuned": [[0, 1.8, 0.3, 2.0, 0.25], [20, 0.9, 0.7, 1.2, 0.65], [40, 0.1, 1.0, 0.3, 0.85]],
+    }
+    counts = {"frozen": [[7, 1, 2], [0, 5, 3], [4, 0, 6]], "fine-tuned": [[9, 0, 1], [2, 6, 0], [0, 3, 7]]}
+    widget.frozen, widget.tuned = (to_bytes(torch.tensor(rows)) for rows in curves.values())
+    widget.tables = {
+        name: {"labels": ["ant", "bee", "cow"], "counts": table} for name, table in counts.items()
+    }
+    widget.state, widget.cell, widget.shown = "done", ["fine-tuned", "bee", "ant"], ["one", "two"]
+    view = View(page, widget)
+    assert view.texts(".shown h4") == ["Fine-tuned encoder: bee, taken for ant"]
+    for at, run in enumerate(curves):
+        section = view.page.locator(".columns > .part").nth(at)
+        assert section.locator("h4").text_content() == f"{run.capitalize()} encoder"
+        assert (
+            section.locator("b").text_content()
+            == f"{(75, 85)[at]}\u00a0% of what was held out is right after 40 steps"
+        )
+        assert section.locator("figcaption").all_text_contents() == ["Accuracy", "Loss"]
+        rows = np.array(curves[run])
+        for number, most in enumerate((1, 2.1)):
+            plot = section.locator("svg").nth(number)
+            for kind, column in (("base", 2 - number), ("main", 4 - number)):
+                points = plot.locator(f"polyline.{kind}").get_attribute("points")
+                x, y = np.array([point.split(",") for point in points.split()], float).T
+                near((x - 52) / 240, rows[:, 0] / 40, 0.002)
+                near((1 - (y - 10) / 122) * most, rows[:, column], 0.003)
+            near(
+                plot.locator("circle").evaluate_all("all => all.map((one) => +one.getAttribute('cy'))"),
+                y,
+                0.01,
+            )
+        table = section.locator("table.confusion")
+        heads = table.locator("thead th").all_text_contents()[1:]
+        lines = table.locator("tbody tr").evaluate_all(
+            "rows => rows.map((row) => [...row.children].map((cell) => "
+            "[cell.textContent, cell.querySelector('button')?.getAttribute('aria-label')]))"
+        )
+        for (true, *found), known in zip(lines, counts[run], strict=True):
+            for said, (written, label), count in zip(heads, found, known, strict=True):
+                assert (written, label) == (str(count or "·"), f"{count} of {true[0]} taken for {said}")
+        for truth, said in ((0, 0), (2, 2), (0, 2) if at == 0 else (1, 0)):
+            cell = ["ant", "bee", "cow"][truth], ["ant", "bee", "cow"][said]
+            place = table.locator("button").nth(3 * truth + said)
+            assert view.click(place, [5, 5]) == [{"do": "look", "cell": [run, *cell]}]
