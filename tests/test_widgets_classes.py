@@ -152,11 +152,11 @@ def test_the_pinned_word_stays_pinned(bert):
 
 
 def test_shipped_examples():
-    sentences, tagged = read_labelled("sentences_intents"), read_labelled("tagged_sentences")
+    sentences, named = read_labelled("sentences_intents"), read_labelled("names")
     assert len(sentences) >= 300 and len({label for _, label in sentences}) == 4
     assert len({text for text, _ in sentences}) == len(sentences)
-    assert 200 <= len(tagged) <= 300
-    assert all(len(words.split()) == len(classes.split()) for words, classes in tagged)
+    assert 200 <= len(named) <= 300
+    assert all(len(words.split()) == len(classes.split()) for words, classes in named)
     train, held_out = split_by_class([label for _, label in sentences], 5)
     assert sorted(train + held_out) == list(range(len(sentences))) and len(held_out) * 6 > len(train) * 1.2
     assert {sentences[number][1] for number in held_out} == {label for _, label in sentences}
@@ -180,12 +180,64 @@ def test_fine_tuning_learns_and_leaves_the_original_alone(shipped, frozen):
 
 
 def test_words_are_learned_too(shipped):
-    result = fine_tune(
-        shipped, read_labelled("tagged_sentences")[:100], kind="word", frozen=True, steps=16, looks=2
-    )
-    assert result.log[-1]["held_out_accuracy"] > 0.6
-    assert {"NOUN", "DET"} <= {tag.label for tag in wb.tag_words(result.model, "The cat sat.", head="lesson")}
+    examples = read_labelled("names")
+    result = fine_tune(shipped, examples[:120], kind="word", frozen=True, steps=16, looks=2)
+    most = np.mean([true == "O" for _, true, _ in result.answers])
+    assert result.log[-1]["held_out_accuracy"] > (1 + most) / 2  # half of what is not O
+    tags = wb.tag_words(result.model, "Florence called her mother.", head="lesson")
+    assert [tag.label for tag in tags] == ["PERSON", "O", "O", "O", "O"]
     assert all(len(text.split()) == 1 for text, *_ in result.answers)
+
+
+def test_pairs_are_learned_too(shipped):
+    examples = read_labelled("pairs")
+    assert len(examples) == 192 and all(len(example) == 3 for example in examples)
+    # Each answer stands once where it fits, and once where it does not: alone it tells nothing.
+    answers = {(second, label) for _, second, label in examples}
+    assert len(answers) == 192 and {label for *_, label in examples} == {"fits", "does not fit"}
+    result = fine_tune(shipped, examples, kind="pair", steps=30, looks=2)
+    assert result.log[-1]["held_out_accuracy"] > 0.75 > 0.6 > result.log[0]["held_out_accuracy"]
+    best = wb.classify_pair(result.model, "When does it open?", "At nine o'clock.", head="lesson")[0]
+    assert best.label == "fits" and " / " in result.answers[0][0]
+
+
+def test_spans_are_learned_too(shipped):
+    examples = read_labelled("questions")
+    assert len(examples) == 160 and all(answer in passage for passage, _, answer in examples)
+    result = fine_tune(shipped, examples, kind="span", frozen=True, steps=16, looks=2)
+    assert result.log[0]["held_out_accuracy"] < 0.2 and result.log[-1]["held_out_accuracy"] > 0.7
+    assert len(result.answers) == 32 and result.labels == ()  # of 8 passages
+    held_out = {question for question, *_ in result.answers}
+    right = [true == said for _, true, said in result.answers]
+    assert np.mean(right) == pytest.approx(result.log[-1]["held_out_accuracy"])
+    true = {(question, answer.lower()) for _, question, answer in examples if question in held_out}
+    assert all((question, answer.replace(" ' ", "'")) in true for question, answer, _ in result.answers)
+    passage = "The bakery opens at seven. Lena bought a cake for nine euros."
+    answer = wb.answer_question(result.model, "Who bought a cake?", passage).answers[0]
+    assert answer.text == "Lena"
+
+
+def test_names_are_classes_that_the_encoder_has_not_learned(shipped):
+    examples = read_labelled("names")
+    classes = {label for _, labels in examples for label in labels.split()}
+    assert classes == {"O", "PERSON", "PLACE"}
+    people, places = (
+        {
+            word
+            for text, labels in examples
+            for word, label in zip(text.split(), labels.split(), strict=True)
+            if label == name
+        }
+        for name in ("PERSON", "PLACE")
+    )
+    assert len(people & places) > 10  # only the sentence tells which Florence is a town
+
+
+def test_a_held_out_passage_is_held_out_with_all_its_questions():
+    examples = [(f"passage {number % 10}", f"question {number}", "passage") for number in range(40)]
+    train, held_out = lessons.split_examples(examples, "span")
+    assert len(train) == 32 and len(held_out) == 8
+    assert not {row[0] for row in train} & {row[0] for row in held_out}
 
 
 def wait(condition):
@@ -213,6 +265,31 @@ def test_the_widget_trains_in_the_background(bert):
     assert len(widget.shown) == counts.max()
     data, *_ = widget._repr_mimebundle_()
     assert base64.b64decode(data["image/png"]).startswith(b"\x89PNG")
+
+
+def test_the_widget_trains_on_pairs_and_on_spans(bert):
+    fits = [("the cat sat.", "the cat sat.", "fits"), ("the cat sat.", "a dog ran.", "not")] * 8
+    where = [
+        (f"the {a} sat on the {b}.", "who sat?", a)
+        for a in ("cat", "dog")
+        for b in ("mat", "dog", "cat", "tea")
+    ]
+    for kind, examples in (("pair", fits), ("span", where)):
+        widget = FineTuning(bert, examples, fine_tune, kind=kind, steps=2)
+        assert widget.columns[-1] == ("Class" if kind == "pair" else "Answer") and widget.rows[0] == list(
+            examples[0]
+        )
+        widget.finish()
+        assert widget.state == "done" and widget.error == ""
+        widget._on_message(None, {"do": "add"}, None)
+        widget._on_message(None, {"do": "write", "row": 0, "rows": [["only one"]]}, None)
+        assert widget.examples[0] == ("only one", "", "") and widget._examples[-1] == ("", "", "")
+        assert widget.figure().get_axes()
+        table = widget.tables["fine-tuned"]
+        if kind == "pair":
+            assert np.sum(table["counts"]) == 2 and widget.classes == [["fits", 7], ["not", 8]]
+        else:
+            assert widget.classes == [] and [len(answer) for answer in table["answers"]] == [3]
 
 
 def test_stop_keeps_what_was_learned(bert):
@@ -243,14 +320,14 @@ def test_own_examples_are_typed_and_pasted(bert):
     widget._on_message(None, {"do": "clear"}, None)
     assert widget.examples == [] and len(widget.rows) == 8
     pasted = [[f"text {number}", "ab"[number % 2]] for number in range(30)]
-    widget._on_message(None, {"do": "write", "row": 0, "pairs": pasted}, None)
+    widget._on_message(None, {"do": "write", "row": 0, "rows": pasted}, None)
     assert widget.count == 30 and widget.classes == [["a", 15], ["b", 15]]
     widget.first = 24
     assert [row[0] for row in widget.rows] == [f"text {number}" for number in range(24, 30)]
     widget._on_message(None, {"do": "remove", "row": 29}, None)
     widget._on_message(None, {"do": "add"}, None)
     assert widget.count == 30 and widget.rows[-1] == ["", ""]
-    widget._on_message(None, {"do": "write", "row": 0, "pairs": [["x" * 20_000, "a"]]}, None)
+    widget._on_message(None, {"do": "write", "row": 0, "rows": [["x" * 20_000, "a"]]}, None)
     assert "2,000 characters" in widget.error and widget.count == 30
     widget._on_message(None, {"do": "restore"}, None)
     assert widget.examples == PAIRS and widget.error == ""
@@ -261,6 +338,10 @@ def test_own_examples_are_typed_and_pasted(bert):
     [
         (PAIRS[:7], "sentence", "at least 8"),
         ([("cat", "a")] * 9, "sentence", "at least two"),
+        ([("a", "b")] * 8, "pair", "Row 1 has 2 fields, not these: first text, second text, class"),
+        ([("a", "b", "c")] * 7 + [("a", " ", "c")], "pair", "Row 8 lacks its second text"),
+        ([("the cat sat.", "who?", "dog")] * 8, "span", "does not hold the answer 'dog'"),
+        ([("the cat sat. " * 40 + "dog", "who?", "dog")] * 8, "span", "too far down in its passage"),
         ([*PAIRS, ("cat", "")], "sentence", "Row 17 lacks its class"),
         ([*PAIRS, (" ", "cat")], "sentence", "Row 17 lacks its text"),
         ([("the cat", "A B C")] * 9, "word", "2 words but 3 classes"),

@@ -297,12 +297,14 @@ def test_the_lists_are_what_they_claim() -> None:
     assert {label for *_, label in SENTENCE_PAIRS} == set(wb.load_bert(device="cpu").heads["nli"].labels)
 
 
-@pytest.mark.parametrize("name", ["next_sentences", "sentence_pairs", "passages", "tagged_sentences"])
+@pytest.mark.parametrize(
+    "name", ["next_sentences", "sentence_pairs", "passages", "names", "pairs", "questions"]
+)
 def test_datasets_loads_what_ships(name: str, tmp_path: Path) -> None:
     file = data_folder() / f"{name}.jsonl"
     table = datasets.load_dataset("json", data_files=str(file), split="train", cache_dir=str(tmp_path))
     assert table.num_rows == len(file.read_text(encoding="utf-8").splitlines()) > 7
-    for row in table if name == "passages" else ():
+    for row in table if name in ("passages", "questions") else ():
         for text, start in zip(row["answers"]["text"], row["answers"]["answer_start"], strict=True):
             assert row["context"][start : start + len(text)] == text
 

@@ -47,7 +47,7 @@ function curve(title, steps, points, [seen, heldOut], most, show) {
 function confusion({ get, message }, run, { labels, counts }) {
   const most = Math.max(1, ...counts.flat());
   const chosen = get("cell").join("\n");
-  const what = get("kind") === "word" ? "words" : "sentences";
+  const what = { word: "words", pair: "pairs" }[get("kind")] ?? "sentences";
   const told = `Held-out ${what}: what they are, and what they were taken for. Click a number.`;
   const cellOf = (count, truth, said) => {
     const cell = [run, labels[truth], labels[said]];
@@ -82,6 +82,25 @@ function confusion({ get, message }, run, { labels, counts }) {
   return [note(told), table];
 }
 
+// Held-out questions, the answer that was found, and where it is wrong the right one.
+function answered({ answers }) {
+  const row = ([question, right, said]) =>
+    element(
+      said === right ? "tr" : "tr.missed",
+      element("td", question),
+      element("td", said),
+      element("td", said === right ? "right" : `not right: ${right}`),
+    );
+  const heads = ["Question", "Answer found", ""].map((name) => element("th", { scope: "col" }, name));
+  const table = element(
+    "table.answered",
+    { "aria-label": "Held-out questions and the answers that were found" },
+    element("thead", element("tr", ...heads)),
+    element("tbody", ...answers.map(row)),
+  );
+  return [note("Held-out questions, to passages that were never read before."), element("div.long", table)];
+}
+
 function training(view, run) {
   const { get } = view;
   const curves = element("div.curves");
@@ -105,7 +124,7 @@ function training(view, run) {
       "learned from",
       last ? element("b", right) : "",
     );
-    refill(table, found ? confusion(view, run, found) : []);
+    refill(table, found?.answers ? answered(found) : found ? confusion(view, run, found) : []);
   };
   return { node, draw };
 }
@@ -113,7 +132,7 @@ function training(view, run) {
 // --- the examples
 
 function exampleTable({ get, send, message }) {
-  const word = get("kind") === "word";
+  const columns = get("columns");
   const body = element("tbody");
   const counts = note();
   const pages = element("span.group");
@@ -124,21 +143,24 @@ function exampleTable({ get, send, message }) {
     const text = event.clipboardData.getData("text").replace(/\r/g, "");
     if (!/[\n\t]/.test(text)) return;
     event.preventDefault();
-    const [old] = get("rows")[row];
-    const pairOf = (line) => {
-      const cut = line.lastIndexOf(line.includes("\t") ? "\t" : ";");
-      if (cut >= 0) return [line.slice(0, cut).trim(), line.slice(cut + 1).trim()];
-      return column ? [old, line.trim()] : [line.trim(), ""];
+    const before = get("rows")[row].slice(0, column);
+    // Tabs part all columns; without one, a semicolon parts two.
+    const fieldsOf = (line) => {
+      const cut = line.lastIndexOf(";");
+      if (line.includes("\t")) return line.split("\t");
+      return cut >= 0 && columns.length === 2 ? [line.slice(0, cut), line.slice(cut + 1)] : [line];
     };
+    const whole = (fields) =>
+      (fields.length === 1 ? [...before, ...fields] : fields).map((field) => field.trim());
     const lines = text.split("\n").filter((line) => line.trim());
-    message({ do: "write", row: get("first") + row, pairs: lines.map(pairOf) });
+    message({ do: "write", row: get("first") + row, rows: lines.map((line) => whole(fieldsOf(line))) });
   }
 
-  function rowOf(pair, at) {
+  function rowOf(values, at) {
     const row = get("first") + at;
-    const write = () => message({ do: "write", row, pairs: [fields.map(typedText)] });
-    const fields = pair.map((value, column) => {
-      const label = `${column ? "Class" : "Text"} of example ${row + 1}`;
+    const write = () => message({ do: "write", row, rows: [fields.map(typedText)] });
+    const fields = values.map((value, column) => {
+      const label = `${columns[column]} of example ${row + 1}`;
       const field = element("input", { type: "text", spellcheck: "false", "aria-label": label, value });
       field.addEventListener("paste", (event) => paste(event, at, column));
       field.addEventListener("change", write);
@@ -159,7 +181,10 @@ function exampleTable({ get, send, message }) {
     refill(body, rows.map(rowOf));
     const names = get("classes").map(([name, times]) => `${name} ${times}`);
     const found = names.join(" · ") || "no class yet";
-    counts.textContent = `${count} rows; ${found}. One example in five is held out.`;
+    counts.textContent =
+      get("kind") === "span"
+        ? `${count} rows. One passage in five is held out, with all its questions.`
+        : `${count} rows; ${found}. One example in five is held out.`;
     const last = first + rows.length;
     const turn = (to, text) => button(text, () => send({ first: to }));
     pages.replaceChildren(`${first + 1} to ${last} of ${count}`);
@@ -167,21 +192,24 @@ function exampleTable({ get, send, message }) {
     if (last < count) pages.append(turn(first + PAGE, "next"));
   }
 
-  const words = "One sentence a row, and as many classes as it has words, with spaces between them.";
-  const texts = "One text a row, and its class.";
-  const columns = ["#", ...(word ? ["Words", "Classes"] : ["Text", "Class"])];
+  const told = {
+    sentence: "One text a row, and its class.",
+    word: "One sentence a row, and as many classes as it has words, with spaces between them.",
+    pair: "Two texts a row, and their class.",
+    span: "A passage a row, a question, and the answer as it stands in the passage.",
+  };
   const node = element(
     "details.part",
     element("summary", "The examples: look at them, change them, or type your own"),
-    note(word ? words : texts, " Several rows can be pasted at once: text, tab (or semicolon), class."),
+    note(`${told[get("kind")]} Several rows can be pasted at once, with tabs between the columns.`),
     counts,
     element(
-      word ? "table.rows.even" : "table.rows",
+      get("kind") === "sentence" ? "table.rows" : "table.rows.even",
       element(
         "thead",
         element(
           "tr",
-          ...columns.map((name) => element("th", name)),
+          ...["#", ...columns].map((name) => element("th", name)),
           element("th", element("span.unseen", "Remove")),
         ),
       ),

@@ -1,4 +1,4 @@
-"""FineTuning: a new linear classifier learns before your eyes, on an encoder frozen or learning too."""
+"""FineTuning: a new linear layer learns before your eyes, on an encoder frozen or learning too."""
 
 import threading
 import time
@@ -22,6 +22,12 @@ RUNS = ("frozen", "fine-tuned")
 PAGE = 8  # rows of the table on the screen
 FIGURES = ("step", "loss", "accuracy", "held_out_loss", "held_out_accuracy")
 MOST = 5000  # examples
+COLUMNS = {  # of the table of examples, by kind; the last is what is to be learned
+    "sentence": ["Text", "Class"],
+    "word": ["Words", "Classes"],
+    "pair": ["First", "Second", "Class"],
+    "span": ["Passage", "Question", "Answer"],
+}
 
 
 class FineTuning(WorkbenchWidget):
@@ -29,7 +35,8 @@ class FineTuning(WorkbenchWidget):
 
     Args:
         bert: a checkpoint; it stays as it is.
-        examples: (text, class); for `kind` "word" (words, classes), both between spaces.
+        examples: what the columns of the table hold, by `kind`: (text, class), (words, classes), both
+            between spaces, (first, second, class), or (passage, question, answer).
         train: what trains: `workbench.training.lessons.fine_tune`.
         options: any trait below.
 
@@ -41,25 +48,28 @@ class FineTuning(WorkbenchWidget):
 
     _esm, _css = read_front("fine_tuning")
 
-    kind = traitlets.Enum(["sentence", "word"], "sentence", help="What has a class.")
+    kind = traitlets.Enum(list(COLUMNS), "sentence", help="What has a class, or an answer.")
+    columns = traitlets.List(help="Names of the columns of the table.")
     steps = traitlets.Int(45, min=1, max=1000, help="Steps of each training.")
     first = traitlets.Int(0, min=0, help="Number of the first example on the screen.")
 
     state = traitlets.Enum(["ready", "training", "stopped", "done"], "ready", help="Of the training.")
     now = traitlets.Unicode(help="The training that is running, or empty.")
-    rows = traitlets.List(help="[text, class] of the examples on the screen.")
+    rows = traitlets.List(help="The examples on the screen.")
     count = traitlets.Int(help="Examples in all.")
     classes = traitlets.List(help="[class, how many examples (or words) have it].")
     frozen = traitlets.Bytes(help="float16 (looks, figures): the curves, see FIGURES.")
     tuned = traitlets.Bytes(help="The same, of the encoder that learns too.")
-    tables = traitlets.Dict(help="By training: labels, and counts of held-out answers.")
+    tables = traitlets.Dict(
+        help="By training: labels, and counts of held-out answers; of spans [question, true answer, answer]."
+    )
     cell = traitlets.List(help="The cell of a table that is looked into: [training, true, said].")
     shown = traitlets.List(help="Held-out examples in that cell.")
 
     def __init__(
         self,
         bert: Bert,
-        examples: Sequence[tuple[str, str]],
+        examples: Sequence[tuple[str, ...]],
         train: "Callable[..., FineTuned]",
         **options: Any,
     ) -> None:
@@ -69,6 +79,7 @@ class FineTuning(WorkbenchWidget):
         self._curves: dict[str, list[dict[str, float]]] = {}  # by training: a line for each look
         self._train, self._stop, self._thread = train, threading.Event(), None
         super().__init__(bert, **options)
+        self.columns = COLUMNS[self.kind]
         self._shipped = [tuple(example) for example in examples]
         self._examples = list(self._shipped)
         self._say("nothing trained yet")
@@ -78,7 +89,7 @@ class FineTuning(WorkbenchWidget):
     # --- the table
 
     @property
-    def examples(self) -> list[tuple[str, str]]:
+    def examples(self) -> list[tuple[str, ...]]:
         """What is learned from: the table without its empty rows."""
         return [row for row in self._examples if any(part.strip() for part in row)]
 
@@ -87,13 +98,15 @@ class FineTuning(WorkbenchWidget):
         last = max(0, (len(self._examples) - 1) // PAGE * PAGE)
         self.first = min(self.first // PAGE * PAGE, last)
         self.rows = [list(row) for row in self._examples[self.first : self.first + PAGE]]
-        names = [name for _, label in self.examples for name in self._names(label)]
+        names = [name for *_, label in self.examples for name in self._names(label)]
         self.count, self.classes = (
             len(self._examples),
             [list(pair) for pair in sorted(Counter(names).items())],
         )
 
     def _names(self, label: str) -> list[str]:
+        if self.kind == "span":  # an answer is no class
+            return []
         return label.split() if self.kind == "word" else [label.strip()] * bool(label.strip())
 
     def _act(self, content: dict) -> None:
@@ -107,22 +120,27 @@ class FineTuning(WorkbenchWidget):
         elif do in ("write", "add", "remove", "clear", "restore"):
             if self.state == "training":
                 raise ValueError("A training is running on these examples: stop it to change them.")
-            self._edit(do, row, [tuple(map(str, pair)) for pair in content.get("pairs", [])])
+            self._edit(do, row, [self._whole(fields) for fields in content.get("rows", [])])
 
-    def _edit(self, do: str, row: int, pairs: list[tuple[str, str]]) -> None:
+    def _whole(self, fields: Sequence[Any]) -> tuple[str, ...]:
+        """As many fields as there are columns: what lacks is empty, what is too much is left out."""
+        fields = [str(field) for field in fields]
+        return tuple((fields + [""] * len(self.columns))[: len(self.columns)])
+
+    def _edit(self, do: str, row: int, rows: list[tuple[str, ...]]) -> None:
         """Typed or pasted rows from `row` on, a new row, one row less, none, or the shipped ones."""
         examples = list(self._examples)
         if do == "write":
-            examples[row : row + len(pairs)] = pairs
+            examples[row : row + len(rows)] = rows
         elif do == "add":
-            examples.append(("", ""))
+            examples.append(self._whole([]))
         elif do == "remove":
             del examples[row]
         else:
-            examples = list(self._shipped) if do == "restore" else [("", "")] * PAGE
+            examples = list(self._shipped) if do == "restore" else [self._whole([])] * PAGE
         if len(examples) > MOST:
             raise ValueError(f"These would be {len(examples):,} examples; {MOST:,} are the most.")
-        if any(len(part) > 2000 for pair in pairs for part in pair):
+        if any(len(part) > 2000 for fields in rows for part in fields):
             raise ValueError("A text is longer than 2,000 characters: cut it into sentences, one a row.")
         self._examples = examples
         if do == "add":
@@ -201,7 +219,10 @@ class FineTuning(WorkbenchWidget):
             self.trained = {}
             values |= {"tuned": b"", "tables": {}, "cell": [], "shown": []}
         if result.answers:  # the training is over
-            table = {"labels": list(result.labels), "counts": result.confusion.tolist()}
+            if self.kind == "span":
+                table = {"answers": [list(answer) for answer in result.answers]}
+            else:
+                table = {"labels": list(result.labels), "counts": result.confusion.tolist()}
             values["tables"] = self.tables | {name: table}
             self.trained[name] = result
         self._tell(**values)
@@ -220,8 +241,8 @@ class FineTuning(WorkbenchWidget):
         """The curves and the tables as they are now; before any training, the examples on the screen."""
         if not self._curves:
             rows = [
-                [*map(plots.Chip, text.split()), plots.Chip(label, paper=plots.FIRST)]
-                for text, label in self.rows
+                [*map(plots.Chip, " / ".join(texts).split()), plots.Chip(label, paper=plots.FIRST)]
+                for *texts, label in self.rows
             ]
             return plots.stack(plots.words(*rows, title="examples and their classes"), status=self.status)
         parts, logs = [], self._curves.items()
@@ -230,6 +251,16 @@ class FineTuning(WorkbenchWidget):
             seen = {f"{name}, learned from": plots.by_step(log, figure) for name, log in logs}
             parts.append(plots.curves(new, seen, title=figure, top=top))
         for name, table in self.tables.items():
+            if self.kind == "span":
+                rows = [
+                    [
+                        *map(plots.Chip, question.split()),
+                        plots.Chip(said, "" if said == true else f"not {true}"),
+                    ]
+                    for question, true, said in table["answers"][:PAGE]
+                ]
+                parts.append(plots.words(*rows, title=f"{name}: held-out questions and its answers"))
+                continue
             title, names = f"{name}: true class down, answer across", table["labels"]
             parts.append(plots.heat(table["counts"], names, names, title=title, written=True))
         return plots.stack(tuple(parts[:2]), tuple(parts[2:]), status=self.status)
