@@ -359,7 +359,10 @@ def fine_tune(
         return torch.cat(logits), torch.cat([target.flatten() for target in targets])
 
     def read_span(which: int, start: int, end: int) -> str:
-        return bert.tokenizer.backend.decode(held_out_rows[which]["input_ids"][start : end + 1])
+        passage, first = held_out[which][0], held_out_rows[which]["token_type_ids"].index(1)
+        offsets = bert.tokenizer.backend.encode(passage, add_special_tokens=False).offsets
+        places = offsets[start - first : end - first + 1] if first <= start <= end else []
+        return passage[places[0][0] : places[-1][1]] if places else "(no place in the passage)"
 
     result = FineTuned(fresh, labels)
     train_and_look(

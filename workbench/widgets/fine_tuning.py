@@ -245,7 +245,7 @@ class FineTuning(WorkbenchWidget):
                 for *texts, label in self.rows
             ]
             return plots.stack(plots.words(*rows, title="examples and their classes"), status=self.status)
-        parts, logs = [], self._curves.items()
+        parts, answers, logs = [], [], self._curves.items()
         for figure, top in (("accuracy", 1.02), ("loss", None)):
             new = {f"{name}, held out": plots.by_step(log, f"held_out_{figure}") for name, log in logs}
             seen = {f"{name}, learned from": plots.by_step(log, figure) for name, log in logs}
@@ -253,14 +253,11 @@ class FineTuning(WorkbenchWidget):
         for name, table in self.tables.items():
             if self.kind == "span":
                 rows = [
-                    [
-                        *map(plots.Chip, question.split()),
-                        plots.Chip(said, "" if said == true else f"not {true}"),
-                    ]
+                    [plots.Chip(question), plots.Chip(said, "" if said == true else f"right: {true}")]
                     for question, true, said in table["answers"][:PAGE]
                 ]
-                parts.append(plots.words(*rows, title=f"{name}: held-out questions and its answers"))
+                answers.append(plots.words(*rows, title=f"{name}: held-out questions and what it answers"))
                 continue
             title, names = f"{name}: true class down, answer across", table["labels"]
             parts.append(plots.heat(table["counts"], names, names, title=title, written=True))
-        return plots.stack(tuple(parts[:2]), tuple(parts[2:]), status=self.status)
+        return plots.stack(tuple(parts[:2]), tuple(parts[2:]), *answers, status=self.status)
