@@ -5,6 +5,7 @@ import torch
 from tiny import patch_vit, sentence_bert
 
 import workbench as wb
+from workbench.attention import attention_relevance
 from workbench.explain import (
     area,
     delete_and_insert,
@@ -68,6 +69,17 @@ def test_relevance_is_shares_of_words(bert):
     assert shares[0] == shares[-1] == 0, "[CLS] and [SEP] are no words"
     assert gradient_relevance(bert, "sentiment", encoding, 1, hidden=[3])[3] == 0
     assert not torch.equal(shares, gradient_relevance(bert, "sentiment", encoding, 0))
+    inputs = encoding.tensors()
+    row = attention_relevance(bert, lambda: bert.logits("sentiment", bert(**inputs)[-1])[:, 1])[0, 0]
+    own = row[2:5].sum() / row[1:-1].sum()  # un, ##play and ##ful
+    assert float(shares[2]) == pytest.approx(float(own), rel=1e-4)
+
+
+@pytest.mark.parametrize("other", ["playplayful", "uningful", "unplaying"])
+def test_a_hidden_word_is_hidden_with_all_its_pieces(bert, other):
+    texts = [bert.tokenizer.encode(f"The {word} cat sat.") for word in ("unplayful", other)]
+    hidden = [head_answers(bert, "sentiment", text, [[2]]) for text in texts]
+    torch.testing.assert_close(*hidden)
 
 
 # --- is a map true?
@@ -96,6 +108,24 @@ def test_areas_and_steps_by_hand() -> None:
         [1, 0, 1, 0],
         [1, 1, 1, 1],
     ]
+
+
+def test_where_rounding_meets_a_half() -> None:
+    """0, 1.5, 3, 4.5 ... patches: halves go to the even number, as Python's round() has them."""
+    hidden = hiding_steps(torch.arange(24), 16)
+    assert hidden.sum(-1).tolist() == [0, 2, 3, 4, 6, 8, 9, 10, 12, 14, 15, 16, 18, 20, 21, 22, 24]
+
+
+def test_as_many_are_uncovered_as_are_hidden(vit: ViT) -> None:
+    """Half of 9 patches are 4, and the strongest 4 in both tests."""
+    pixels, weights = torch.randn(1, 3, 24, 24), torch.tensor([3.0, 9, 1, 8, 2, 7, 5, 4, 6])
+    found = delete_and_insert(vit, pixels, weights, 1, steps=2, random_orders=5)
+    assert found.shares.tolist() == pytest.approx([0, 4 / 9, 1])
+    strongest = torch.zeros(1, 9, dtype=torch.bool)
+    strongest[0, [1, 3, 5, 8]] = True
+    for curve, hidden in ((found.deletion, strongest), (found.insertion, ~strongest)):
+        known = vit.logits(hide_patches(vit, pixels, hidden)).softmax(-1)[0, 1].detach()
+        assert float(curve[1]) == pytest.approx(float(known), abs=1e-5)
 
 
 def test_all_orders_begin_and_end_alike(vit: ViT) -> None:

@@ -87,7 +87,10 @@ def test_vectors_of_a_word() -> None:
     assert angles.shape == (7, 3, 3) and angles.diagonal(dim1=-2, dim2=-1).allclose(
         torch.ones(7, 3), atol=1e-5
     )
-    assert patches.word_vectors(bert, ["An unaffable man"], "unaffable").shape == (7, 1, 384)
+    (vector,) = patches.word_vectors(bert, ["An unaffable man"], "unaffable")[-1]
+    pieces = [token.word == 1 for token in bert.tokenizer.encode("An unaffable man").tokens]
+    assert sum(pieces) > 1
+    torch.testing.assert_close(vector, wb.embed(bert, "An unaffable man")[pieces].mean(0), atol=1e-5, rtol=0)
     with pytest.raises(ValueError, match="does not hold the word 'bank'"):
         patches.word_vectors(bert, ["The banks"], "bank")
     points = torch.tensor([[3.0, 0, 0], [-3, 0, 0], [0, 1, 0], [0, -1, 0]])

@@ -10,7 +10,7 @@ import transformers
 from tiny import close, hf_vit, our_bert, our_vit, saved
 
 import workbench as wb
-from workbench.tasks import guess_by_layer, mask_guesses
+from workbench.tasks import SpanWindow, best_spans, guess_by_layer, mask_guesses, span_windows, surest_window
 
 ALL = ("mlm", "nsp", "span", "sentiment", "pos")
 
@@ -283,6 +283,45 @@ def test_long_passages(bert: wb.Bert, length: int) -> None:
     ends = [token.end for token in result.tokens].index(best.end)
     product = result.start_probabilities[starts] * result.end_probabilities[ends]
     assert best.probability == pytest.approx(float(product), rel=1e-4)
+
+
+def overlapping(bert: wb.Bert, peaks: list[float], none: list[float]) -> tuple[str, list[SpanWindow]]:
+    """Two windows that share "on", the best span of both; `none` is the score of no answer in each."""
+    passage = "the cat sat on a mat ran"
+    tokens, question = bert.tokenizer.pieces(passage, segment=1), bert.tokenizer.pieces("tea?")
+    windows = []
+    for encoding, peak, low in zip(bert.tokenizer.windows(tokens, 9, 1, question), peaks, none, strict=True):
+        scores = torch.zeros(9, 2)
+        scores[[token.text for token in encoding.tokens].index("on")] = peak
+        scores[0] = low / 2
+        windows.append(SpanWindow(encoding, torch.zeros(9, 36), scores))
+    return passage, windows
+
+
+@pytest.mark.parametrize("peaks", [[3.0, 5.0], [5.0, 3.0]])
+def test_of_two_copies_of_a_span_the_more_probable_counts(bert: wb.Bert, peaks: list[float]) -> None:
+    passage, windows = overlapping(bert, peaks, [0.0, 0.0])
+    best, *others = best_spans(windows, passage, top_k=50)
+    assert (best[0].text, best[1]) == ("on", peaks.index(5.0))
+    assert best[0].probability == pytest.approx(float(np.exp(5) / (np.exp(5) + 8)) ** 2, rel=1e-4)
+    spans = [(answer.start, answer.end) for answer, _ in (best, *others)]
+    assert len(set(spans)) == len(spans) == 19, "10 spans of 4 words in each, one in both"
+
+
+def test_no_answer_counts_where_it_scores_lowest(bert: wb.Bert) -> None:
+    """Over all windows the minimum, as in SQuAD 2.0's script, whichever window has the answer."""
+    for none, lowest in (([2.0, -1.0], 1), ([-3.0, 1.0], 0)):
+        _, windows = overlapping(bert, [5.0, 3.0], none)
+        assert surest_window(windows) is windows[lowest]
+        assert surest_window(windows).no_answer_score == pytest.approx(min(none))
+    others = set()
+    for question in ("a red cat?", "tea?", "was it the dog?", "who ran?"):
+        passage = " ".join(f"word{index % 13}" for index in range(90))
+        windows, result = span_windows(bert, question, passage), wb.answer_question(bert, question, passage)
+        lowest = min(range(len(windows)), key=lambda at: windows[at].scores[0].sum())
+        assert result.no_answer == pytest.approx(float(windows[lowest].scores.softmax(0)[0].prod()), rel=1e-4)
+        others.add(lowest == best_spans(windows, passage)[0][1])
+    assert False in others, "which is not always the window of the answer"
 
 
 def test_a_question_too_long(bert: wb.Bert) -> None:

@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 import torch
-from tiny import refuses
+from tiny import attends, our_bert, refuses
 
 import workbench as wb
 from workbench.attention import record_attention
@@ -137,9 +137,25 @@ def test_long_text_stays_small_on_the_wire(bert):
     assert len(widget.weights) == 512 * 2
 
 
-def test_pages_of_masks(bert):
-    widget = MaskedFilling(bert, "[MASK] " * 20, pinned=13)
+def test_pages_of_masks():
+    bert = our_bert("mlm")
+    maps = attends(bert, 22)
+    widget = MaskedFilling(bert, "[MASK] " * 20, pinned=13, attention_layer=3, attention_head=1)
     assert (widget.guesses["count"], widget.guesses["first"], len(widget.guesses["cards"])) == (20, 12, 6)
+    assert [card["word"] for card in widget.guesses["cards"]] == list(range(13, 19))
+    rows = np.frombuffer(widget.weights, np.float16).reshape(6, 22)
+    np.testing.assert_allclose(rows, maps[3, 1, 13:19], atol=1e-3)
+
+
+def test_attention_to_a_word_is_that_to_all_its_pieces():
+    bert = our_bert("mlm")
+    maps = attends(bert, 9)  # [CLS] the mat ##x sat on cat ##x [SEP]
+    widget = MaskedFilling(
+        bert, "the matx sat on catx", masked=[(9, 12)], attention_layer=1, attention_head=2
+    )
+    words = [[0], [1], [2, 3], [4], [5], [6, 7], [8]]
+    known = [float(maps[1, 2, 4, word].sum()) for word in words]
+    np.testing.assert_allclose(np.frombuffer(widget.weights, np.float16), known, atol=1e-3)
 
 
 def test_wrong_options_and_missing_head(bert):

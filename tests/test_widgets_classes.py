@@ -9,7 +9,7 @@ import torch
 from tiny import sentence_bert
 
 import workbench as wb
-from workbench.explain import leave_one_out
+from workbench.explain import gradient_relevance, leave_one_out
 from workbench.training import lessons
 from workbench.training.lessons import fine_tune, read_labelled, split_by_class
 from workbench.widgets import FineTuning, SentenceClassifier, TokenTagger
@@ -51,10 +51,12 @@ def test_reasons_come_in_small_steps(bert):
     widget._on_message(None, {"do": "explain"}, None)
     assert numbers(widget.relevance).astype(float).sum() == pytest.approx(1, abs=2e-3)
     assert widget.waiting and widget.tried == []
-    widget.explain()
-    assert not widget.waiting and sorted(widget.tried) == list(range(1, 10))
     encoding = bert.tokenizer.encode(TEXT)
     label = ["negative", "neutral", "positive"].index(widget.chosen)
+    relevance = gradient_relevance(bert, "sentiment", encoding, label)
+    np.testing.assert_allclose(numbers(widget.relevance), relevance, atol=1e-3)
+    widget.explain()
+    assert not widget.waiting and sorted(widget.tried) == list(range(1, 10))
     np.testing.assert_allclose(
         numbers(widget.left_out)[1:-1],
         leave_one_out(bert, "sentiment", encoding, label, range(1, 10)),
@@ -130,7 +132,7 @@ def test_classes_are_those_of_tag_words(bert):
 
 
 def test_the_picture_holds_the_dot_product(bert):
-    widget = TokenTagger(bert, TEXT, pinned=2, row=1)
+    widget = TokenTagger(bert, TEXT, pinned=1, row=1)  # of three pieces
     matrix = numbers(widget.matrix).reshape(4, 24).astype(float)
     vector, bias = numbers(widget.vector).astype(float), numbers(widget.bias).astype(float)
     np.testing.assert_allclose(matrix @ vector + bias, numbers(widget.logits), atol=0.03)
@@ -330,6 +332,17 @@ def test_own_examples_are_typed_and_pasted(bert):
     assert "2,000 characters" in widget.error and widget.count == 30
     widget._on_message(None, {"do": "restore"}, None)
     assert widget.examples == PAIRS and widget.error == ""
+
+
+def test_a_table_of_words_counts_words(bert):
+    tagged = [("the unplayful cat", "D A N"), ("a dog ran", "D N V")] * 5
+    widget = FineTuning(bert, tagged, fine_tune, kind="word")
+    assert widget.count == 10 and widget.classes == [["A", 5], ["D", 10], ["N", 10], ["V", 5]]
+    widget.steps = 1
+    table = widget.finish()["frozen"]
+    cell = ["frozen", *next((true, said) for _, true, said in table.answers if true == "A")]
+    widget._on_message(None, {"do": "look", "cell": cell}, None)
+    assert set(widget.shown) == {"unplayful"}, "whole words, not their pieces"
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from tiny import attends, our_bert
 
 import workbench as wb
 from workbench.attention import ablate, head_effects, record_attention
@@ -134,6 +135,17 @@ def test_long_texts_stay_small_on_the_way(bert: Bert) -> None:
     widget = AttentionExplorer(bert, "a cat sat on the red mat and " * 63)
     assert len(widget.tokens) > 500
     assert len(widget.thumbnails) + len(widget.matrix) + len(widget.scales) < 1.7e6 / 2
+
+
+def test_small_maps_of_a_long_text_are_averaged() -> None:
+    bert = our_bert(max_position_embeddings=128)
+    maps = attends(bert, 96)
+    widget = AttentionExplorer(bert, "cat " * 94, layer=2, head=3)
+    assert widget.side == 48
+    shown = np.frombuffer(widget.thumbnails, np.uint8).reshape(5, 4, 48, 48) / 255
+    known = maps.reshape(5, 4, 48, 2, 48, 2).mean((3, 5))
+    np.testing.assert_allclose(shown, known / known.amax((2, 3), keepdim=True), atol=3e-3)
+    np.testing.assert_allclose(large(widget), maps[2, 3], atol=3e-3)
 
 
 def test_patches_are_tokens_as_well(vit: ViT, tmp_path) -> None:

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from tiny import close, our_bert
+from tiny import attends, close, our_bert
 
 import workbench as wb
-from workbench.attention import record_attention
+from workbench.attention import attention_between, record_attention
 from workbench.checkpoint import data_folder
 from workbench.text import place_cls
 from workbench.widgets import NextSentence, SentencePair
@@ -106,6 +106,20 @@ def test_pair_classes_and_lines_are_theirs(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("direction", ["hypothesis", "premise"])
+def test_lines_between_words_of_several_pieces(bert: wb.Bert, direction: str) -> None:
+    """All that is paid to a word's pieces, on average over the pieces that look."""
+    maps = attends(bert := our_bert(*HEADS), 12)[2, 1]
+    # [CLS] the mat ##x sat [SEP] a cat ##x ran on [SEP]
+    first, second = [[1], [2, 3], [4]], [[6], [7, 8], [9], [10]]
+    options = {"attention_layer": 2, "attention_head": 1, "direction": direction}
+    widget = pair(bert, "the matx sat", "a catx ran on", **options)
+    looking, looked_at = (second, first) if direction == "hypothesis" else (first, second)
+    known = [[maps[one][:, other].sum(-1).mean() for other in looked_at] for one in looking]
+    shown = np.frombuffer(widget.weights, np.float16).reshape(len(looking), -1)
+    np.testing.assert_allclose(shown, np.array(known), atol=1e-3)
+
+
 # --- NextSentence --------------------------------------------------------------------------------
 
 
@@ -159,6 +173,15 @@ def test_layers_heads_and_rollout(bert: wb.Bert) -> None:
     assert len(rows) == 4, "a layer that is not there is the last one"
     between = np.frombuffer(widget.between, np.float16).reshape(5, 3, 3).astype(float)
     np.testing.assert_allclose(between.sum(-1), 1, atol=2e-3)
+    encoding = bert.tokenizer.encode(FIRST, SECOND)  # with a word of two pieces
+    with record_attention(bert) as attention, torch.inference_mode():
+        bert(**encoding.tensors())
+    for head in (-1, 2):
+        widget.attention_head = head
+        between = np.frombuffer(widget.between, np.float16).reshape(5, 3, 3)
+        for layer in range(5):
+            known = attention_between(attention[layer][0], encoding)
+            np.testing.assert_allclose(between[layer], known.mean(0) if head < 0 else known[head], atol=1e-3)
 
 
 # --- SentencePair --------------------------------------------------------------------------------

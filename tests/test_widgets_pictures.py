@@ -246,6 +246,9 @@ def test_a_new_head_learns_and_the_old_model_stays(vit: ViT) -> None:
     )
     assert learned.log[-1]["held_out_accuracy"] == 1 and seen == [*learned.log, learned.log[-1]]
     assert learned.answers and all(true == said for _, true, said in learned.answers)
+    assert [image.getpixel((0, 0)) for image, *_ in learned.answers] == [
+        {"red": (255, 0, 0), "blue": (0, 0, 255)}[true] for _, true, _ in learned.answers
+    ]
     assert wb.classify_image(learned.model, plain[0][0])[0].label == "red"
     assert vit.labels == ("cat", "dog", "cup")
     assert all(torch.equal(value, before[name]) for name, value in vit.state_dict().items())

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from matplotlib.text import Text
 from tiny import close, our_bert
 
 import workbench as wb
@@ -105,6 +106,16 @@ def test_no_answer_and_its_threshold(bert: wb.Bert) -> None:
         assert widget.view["answered"] is answered and widget.error == ""
 
 
+def test_the_still_picture_adds_up_the_pieces_of_a_word(bert: wb.Bert) -> None:
+    (window,) = span_windows(bert, QUESTION, PASSAGE)
+    names = [token.text for token in window.encoding.tokens]
+    chances = window.probabilities[names.index("mat") : names.index("##y") + 1]
+    start, end = (100 * chances.sum(0)).round().int().tolist()
+    figure = SpanExtraction(bert, QUESTION, PASSAGE).figure()
+    texts = [text.get_text() for text in figure.findobj(Text)]
+    assert texts[texts.index("matxy") :].count(f"s {start} % · e {end} %") and len(chances) == 3
+
+
 # --- windows -------------------------------------------------------------------------------------
 
 
@@ -122,6 +133,22 @@ def test_long_passages_have_windows(bert: wb.Bert) -> None:
     widget.pinned = 2
     assert widget.view["window"] == widget.answers[2][4], "a pinned answer is shown in its own window"
     assert best_spans(windows, passage, 5)[2][0].text == widget.answers[2][0]
+
+
+def test_no_answer_is_that_of_the_window_where_it_scores_lowest(bert: wb.Bert) -> None:
+    passage = " ".join(f"word{index % 13}" for index in range(90))
+    widget = SpanExtraction(bert, "tea?", passage)
+    windows = span_windows(bert, "tea?", passage)
+    lowest = min(windows, key=lambda window: float(window.scores[0].sum()))
+    assert len({round(window.no_answer_score, 2) for window in windows}) > 1
+    for number in range(len(windows)):  # whichever is on the screen
+        widget.window = number
+        assert widget.view["no_answer"] == pytest.approx(float(lowest.scores[0].sum()), abs=1e-3)
+        assert widget.view["no_answer_probability"] == pytest.approx(lowest.no_answer, abs=1e-6)
+    lead = widget.view["best"] - widget.view["no_answer"]
+    for threshold, answered in [(lead - 0.01, True), (lead + 0.01, False)]:
+        widget.threshold = threshold
+        assert widget.view["answered"] is answered
 
 
 def test_the_map_of_a_long_window_is_cut_around_the_answer() -> None:

@@ -159,3 +159,12 @@ def patch_vit() -> ViT:
         for parameter in vit.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.2)
     return vit
+
+
+def attends(model: wb.Bert | ViT, tokens: int) -> torch.Tensor:
+    """From now on this is all its attention, (layers, heads, query, key): made by hand, no two alike."""
+    sizes = model.config.num_hidden_layers, model.config.num_attention_heads, tokens, tokens
+    maps = torch.randn(sizes, generator=torch.Generator().manual_seed(0)).mul(1.5).softmax(-1)
+    for layer, own in zip(model.encoder.layers, maps, strict=True):
+        layer.attention.watchers.append(lambda _, own=own: own[None])
+    return maps

@@ -95,7 +95,7 @@ class Faithfulness:
     map's order.
 
     `shares` (steps + 1) of the patches are hidden, or shown; `deletion` and `insertion` are its answers
-    at each. `random` is (orders, steps + 1): the same hidden in random orders; read backwards it is random
+    at each. `random` is (orders, steps + 1): the same hidden in random orders; at `1 - shares` it is random
     insertion, because an order read backwards is as random as forwards. All on the CPU.
     """
 
@@ -186,15 +186,14 @@ def delete_and_insert(
         raise ValueError(f"There is no class {target}: {vit.name} has {len(vit.labels)} classes.")
     draw = torch.Generator().manual_seed(seed)
     order = weights.float().cpu().argsort(descending=True, stable=True)
-    # Uncovering in an order is hiding in the opposite one, read backwards.
-    orders = [order, order.flip(0), *(torch.randperm(count, generator=draw) for _ in range(random_orders))]
-    hidden = hiding_steps(torch.stack(orders), steps)  # (orders, steps + 1, patches)
+    orders = [order, *(torch.randperm(count, generator=draw) for _ in range(random_orders))]
+    deleted, *random = hiding_steps(torch.stack(orders), steps)  # each (steps + 1, patches)
+    hidden = torch.stack([deleted, ~deleted, *random])  # uncovered is what was hidden, and the rest is not
     parts = hidden.flatten(0, 1).split(AT_ONCE)
     found = []
     for done, part in enumerate(parts, 1):
         found.append(vit.answers(hide_patches(vit, pixels, part))[:, target].cpu())
         if progress is not None:
             progress(done / len(parts))
-    curves = torch.cat(found).view(len(orders), steps + 1)
-    shares = hidden[0].sum(-1) / count
-    return Faithfulness(shares, curves[0], curves[1].flip(0), curves[2:])
+    curves = torch.cat(found).view(len(hidden), steps + 1)
+    return Faithfulness(deleted.sum(-1) / count, curves[0], curves[1], curves[2:])

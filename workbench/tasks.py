@@ -93,7 +93,8 @@ class Answer:
 
 @dataclass(frozen=True)
 class SpanAnswers:
-    """Answers, best first. `no_answer` is the probability that [CLS] is chosen, as start and as end.
+    """Answers, best first. `no_answer` is the probability that [CLS] is chosen, as start and as end (in
+    the window of `surest_window`).
 
     `start_probabilities` and `end_probabilities` go with `tokens` (of the passage), in the window of
     the best answer; they sum to one together with [CLS] and the question.
@@ -396,7 +397,7 @@ def answer_question(
     best = windows[found[0][1]]
     start, end = best.probabilities[best.inside.start : best.inside.stop].unbind(-1)
     answers = tuple(answer for answer, _ in found[:top_k])
-    return SpanAnswers(answers, best.no_answer, best.tokens, start, end)
+    return SpanAnswers(answers, surest_window(windows).no_answer, best.tokens, start, end)
 
 
 @torch.inference_mode()
@@ -424,6 +425,12 @@ def span_windows(
         if progress is not None:
             progress(len(windows), len(parts))
     return windows
+
+
+def surest_window(windows: Sequence[SpanWindow]) -> SpanWindow:
+    """The window in which no answer scores lowest, which counts for all: an answer that stands in one of them
+    is in none of the others (as SQuAD 2.0's own script has it)."""
+    return min(windows, key=lambda window: window.no_answer_score)
 
 
 def best_spans(

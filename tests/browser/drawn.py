@@ -5,7 +5,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from playwright.sync_api import Locator, Page
 
 from workbench.widgets.base import WorkbenchWidget
@@ -66,15 +65,6 @@ function rgb(name) {
     return [...pen.getImageData(0, 0, 1, 1).data].slice(0, 3);
 }
 </script>"""
-
-
-def attends(model: Any, tokens: int) -> torch.Tensor:
-    """From now on this is all its attention, (layers, heads, query, key): made by hand, no two alike."""
-    sizes = model.config.num_hidden_layers, model.config.num_attention_heads, tokens, tokens
-    maps = torch.randn(sizes, generator=torch.Generator().manual_seed(0)).mul(1.5).softmax(-1)
-    for layer, own in zip(model.encoder.layers, maps, strict=True):
-        layer.attention.watchers.append(lambda _, own=own: own[None])
-    return maps
 
 
 def cells(rows: int, columns: int, box: Sequence[float], share: float = 0.5) -> list[list[float]]:

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny import patch_vit
+from tiny import attends, patch_vit
 
 import workbench as wb
 from workbench.attention import attention_distance, attention_relevance
 from workbench.vit import split_patches
 from workbench.widgets import AttentionExplorer, PatchAttention, PatchHiding, PatchSplitter
 
-from .drawn import View, attends, cells, near, shares
+from .drawn import View, cells, near, shares
 
 pytestmark = pytest.mark.browser
 WHITE = Image.new("RGB", (48, 32), "white")  # 4 x 6 patches of 8 pixels
@@ -101,7 +101,7 @@ def test_patch_attention_for_two_classes(page):
             "label": "cup",
             "order": torch.randperm(24).tolist(),
             "areas": [0.31, 0.62, 0.205, 0.804, 0.513],
-            "shares": [0, 0.25, 0.5, 0.75, 1],
+            "shares": [0, 0.25, 0.46, 0.75, 1],
             "deletion": [0.9, 0.7, 0.4, 0.22, 0.1],
             "insertion": [0.1, 0.5, 0.6, 0.8, 0.9],
             "random": [0.9, 0.85, 0.5, 0.3, 0.1],
@@ -137,12 +137,12 @@ def test_patch_attention_for_two_classes(page):
     soft = np.array(view.page.evaluate("rgb", "--soft"))
     assert set(np.flatnonzero((colours == soft).all(-1))) == set(test["order"][:18])
     near(shares(hidden.get_attribute("aria-label")), [0.75, 0.22])
-    lines = (("deletion", test["random"]), ("insertion", test["random"][::-1]))
-    for at, (name, random) in enumerate(lines):
-        for kind, values in (("main", test[name]), ("base", random)):
+    shares_of = np.array(test["shares"])
+    for at, (name, places) in enumerate((("deletion", shares_of), ("insertion", 1 - shares_of))):
+        for kind, values, steps in (("main", test[name], shares_of), ("base", test["random"], places)):
             points = view.at(f".map-curves polyline.{kind}", at).get_attribute("points").split()
             x, y = np.array([point.split(",") for point in points], float).T
-            near((x - 52) / 320, test["shares"], 0.001)
+            near((x - 52) / 320, steps, 0.001)
             near((1 - (y - 10) / 152) * 0.9, values, 0.001)
     assert view.texts(".map-table td") == ["a map", "cup", "0.310", "0.620", "0.513 (0.205 to 0.804)"]
     assert "Only deletion speaks" in view.texts(".map-verdict")[0]

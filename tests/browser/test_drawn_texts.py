@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from tiny import our_bert, sentence_bert
+from tiny import attends, our_bert, sentence_bert
 
 import workbench as wb
 from workbench.attention import weight_steps
@@ -23,7 +23,7 @@ from workbench.widgets import (
 )
 from workbench.widgets.base import to_bytes
 
-from .drawn import View, attends, cells, near, shares
+from .drawn import View, cells, near, shares
 
 pytestmark = pytest.mark.browser
 TEXT = "the cat sat on a matx"  # [CLS] the cat sat on a mat ##x [SEP]

@@ -81,6 +81,16 @@ def test_a_new_vit_starts_mimetic_and_is_a_plain_one(tmp_path: Path) -> None:
         new_vit(LABELS, 96, 7)
 
 
+def test_pictures_are_classified_in_parts() -> None:
+    torch.manual_seed(0)
+    vit = new_vit(LABELS, 32, 8, 2, 32).eval()
+    pixels = torch.randint(256, (70, 3, 32, 32), dtype=torch.uint8)
+    logits = picture_learner.picture_logits(vit, pixels)
+    for at in (0, 63, 64, 69):
+        alone = vit.logits(vit(picture_learner.prepare_pixels(vit, pixels[at : at + 1]))[-1])[0].detach()
+        torch.testing.assert_close(logits[at], alone, atol=1e-5, rtol=1e-4)
+
+
 def test_a_new_head_knows_nothing() -> None:
     vit = picture_learner.new_head(new_vit(LABELS, 32, 8, 2, 32), ["cat", "dog"])
     assert vit.labels == ("cat", "dog")

@@ -48,10 +48,10 @@ export function mapTest({ get, message, root, picture }) {
   const title = element("p.group", element("b", "Is this map true?"), run, progress);
   const node = element("section.map-test", { "aria-label": "Is this map true?" }, title, results);
 
-  // The curve of a test (in the map's order), and that of random orders beside it.
-  function curve(name, what, values, base, area, baseArea, dots) {
+  // The curve of a test (in the map's order), and that of random orders beside it, at these places.
+  function curve(name, what, values, places, area, baseArea, dots) {
     const { shares, deletion, insertion, random } = last();
-    const points = (heights) => shares.map((share, at) => [share, heights[at]]);
+    const points = (all, at) => all.map((value, step) => [at[step], value]);
     const label = `${name} curve: area ${area} in the map's order, ${baseArea} in random orders`;
     const heights = [...deletion, ...insertion, ...random];
     const drawn = plot({
@@ -63,8 +63,8 @@ export function mapTest({ get, message, root, picture }) {
       show: (value) => (value ? write(value) : "0"),
       below: [[0, `share of patches ${what} →`, "start"]],
       lines: [
-        { kind: "base", points: points(base) },
-        { kind: "main", points: points(values) },
+        { kind: "base", points: points(random, places) },
+        { kind: "main", points: points(values, shares) },
       ],
       dots,
     });
@@ -74,12 +74,13 @@ export function mapTest({ get, message, root, picture }) {
 
   function drawCurves() {
     if (!last()) return;
-    const { shares, deletion, insertion, random, areas } = last();
+    const { shares, deletion, insertion, areas } = last();
+    const left = shares.map((share) => 1 - share); // in sight when so many are hidden
     const at = +step.control.value;
     const dot = [shares[at], deletion[at], "main", 6];
     curves.replaceChildren(
-      curve("deletion", "hidden", deletion, random, areas[0], areas[4], [dot]),
-      curve("insertion", "shown", insertion, [...random].reverse(), areas[1], areas[4], []),
+      curve("deletion", "hidden", deletion, shares, areas[0], areas[4], [dot]),
+      curve("insertion", "shown", insertion, left, areas[1], areas[4], []),
     );
   }
 

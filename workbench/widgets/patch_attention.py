@@ -221,9 +221,11 @@ class PatchAttention(PictureWidget):
         marks = []
         for test in self.tests[-1:]:
             deletion, insertion, _, _, random = (f"area {area:.2f}" for area in test["areas"])
-            for kind, area, order in (("deletion", deletion, 1), ("insertion", insertion, -1)):
-                ours = {f"map, {area}": [*zip(test["shares"], test[kind], strict=True)]}
-                other = {f"random, {random}": [*zip(test["shares"], test["random"][::order], strict=True)]}
+            shares = test["shares"]
+            left = [1 - share for share in shares]  # in sight when so many are hidden
+            for kind, area, places in (("deletion", deletion, shares), ("insertion", insertion, left)):
+                ours = {f"map, {area}": [*zip(shares, test[kind], strict=True)]}
+                other = {f"random, {random}": [*zip(places, test["random"], strict=True)]}
                 title, label = f"{kind}: “{test['label']}”", "share of patches hidden or shown"
                 marks.append(plots.curves(ours, other, title=title, label=label))
         return marks

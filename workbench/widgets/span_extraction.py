@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from workbench import plots
 from workbench.bert import Bert
-from workbench.tasks import best_spans, span_windows
+from workbench.tasks import best_spans, span_windows, surest_window
 from workbench.widgets.base import read_front, rounded, to_bytes
 from workbench.widgets.samples import PASSAGES
 from workbench.widgets.text import TextWidget
@@ -117,6 +117,7 @@ class SpanExtraction(TextWidget):
         ends = [tokens[0].start, *(token.end for token in tokens)]
         first = min(max(0, (span or [chosen])[0] - MAP // 2), max(0, len(tokens) - MAP))
         best = self._windows[found[0][1]]
+        none = surest_window(self._windows)
         score = best.score(best.span(found[0][0].start, found[0][0].end))
         at, head = window.inside[chosen], self.model.heads["span"]
         weight, bias = head.weight.detach().float().cpu(), head.bias.detach().float().cpu()
@@ -132,10 +133,10 @@ class SpanExtraction(TextWidget):
             "map": [first, min(first + MAP, len(tokens))],
             "window": number,
             "windows": len(self._windows),
-            "no_answer": round(best.no_answer_score, 3),
-            "no_answer_probability": round(best.no_answer, 6),
+            "no_answer": round(none.no_answer_score, 3),
+            "no_answer_probability": round(none.no_answer, 6),
             "best": round(score, 3),
-            "answered": score > best.no_answer_score + self.threshold,
+            "answered": score > none.no_answer_score + self.threshold,
             "asked": self.model.tokenizer.backend.decode(
                 [token.id for token in window.encoding.tokens[1 : window.inside.start - 1]]
             ),

@@ -1,0 +1,45 @@
+"""Training in a lesson: words of several pieces have one class, and answers stand beside what was asked."""
+
+import pytest
+from tiny import sentence_bert
+
+import workbench as wb
+from workbench.training.lessons import fine_tune, labelled_rows, split_by_class
+from workbench.training.text_learner import IGNORED
+
+ADJECTIVES, NOUNS, VERBS = ("unplayful", "playing", "playful"), ("cat", "dog"), ("sat", "ran")
+
+
+def examples(count: int) -> list[tuple[str, str]]:
+    """Words of one to three pieces, in sentences of three or four words."""
+    rows = []
+    for n in range(count):
+        words = ["the", ADJECTIVES[n % 3], NOUNS[n % 2], VERBS[n // 2 % 2]]
+        rows.append((" ".join(words[: 3 + n % 2]), " ".join("DANV"[: 3 + n % 2])))
+    return rows
+
+
+def test_a_word_has_its_class_at_its_first_piece() -> None:
+    rows = labelled_rows([("the unplayful cat", "D A N")], "ADN", "word", sentence_bert())
+    assert rows["words"][0] == [0, 1, 2, 2, 2, 3, 0]
+    assert rows["targets"][0] == [IGNORED, 1, 0, IGNORED, IGNORED, 2, IGNORED]
+
+
+@pytest.mark.parametrize("kind", ["word", "sentence"])
+def test_answers_are_those_of_the_task(kind: str) -> None:
+    """In the order of what was held out, more than is read at once: 40 sentences."""
+    table = examples(200)
+    if kind == "sentence":
+        table = [(text, text.split()[2]) for text, _ in table]
+    result = fine_tune(sentence_bert(), table, kind=kind, steps=3, looks=1, watch=lambda _: None)
+    classes = ["" if kind == "word" else label for _, label in table]
+    _, held_out = split_by_class(classes, 5)
+    assert len(held_out) == 40 and len({said for *_, said in result.answers}) > 1
+    known = []
+    for text, label in (table[number] for number in held_out):
+        if kind == "sentence":
+            known.append((text, label, wb.classify_sentence(result.model, text, head="lesson")[0].label))
+        else:
+            tags = wb.tag_words(result.model, text, head="lesson")
+            known += [(tag.word, true, tag.label) for tag, true in zip(tags, label.split(), strict=True)]
+    assert result.answers == known
