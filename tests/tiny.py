@@ -70,6 +70,22 @@ def hf_vit(form: str, **changes: Any) -> transformers.PreTrainedModel:
     return randomize(getattr(transformers, form)(config))
 
 
+def hf_distilbert(form: str, **changes: Any) -> transformers.PreTrainedModel:
+    """A DistilBERT of transformers."""
+    sizes = dict(vocab_size=99, dim=36, n_layers=5, n_heads=4, hidden_dim=37, max_position_embeddings=40)
+    config = transformers.DistilBertConfig(**sizes | changes, attn_implementation="eager")
+    return randomize(getattr(transformers, form)(config))
+
+
+def hf_dinov2(form: str, **changes: Any) -> transformers.PreTrainedModel:
+    """A DINOv2 of transformers, with or without registers."""
+    kind = "Dinov2WithRegisters" if form.startswith("Dinov2With") else "Dinov2"
+    sizes = dict(hidden_size=36, num_hidden_layers=3, num_attention_heads=4, mlp_ratio=2)
+    sizes |= dict(image_size=56, patch_size=14)
+    config = getattr(transformers, f"{kind}Config")(**sizes | changes, attn_implementation="eager")
+    return randomize(getattr(transformers, form)(config))
+
+
 def write_vocabulary(folder: Path, words: list[str] = VOCABULARY) -> None:
     (folder / "vocab.txt").write_text("".join(f"{word}\n" for word in words), encoding="utf-8")
 
@@ -78,7 +94,7 @@ def saved(model: transformers.PreTrainedModel, folder: Path, **options: Any) -> 
     """Saved as transformers does, with a vocabulary if it is a BERT."""
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder, **options)
-    if isinstance(model.config, transformers.BertConfig):
+    if isinstance(model.config, transformers.BertConfig | transformers.DistilBertConfig):
         write_vocabulary(folder)
     return folder
 

@@ -28,8 +28,9 @@ class BertConfig(EncoderConfig):
     attention_probs_dropout_prob: float = 0.1
     vocab_size: int = 30522
     max_position_embeddings: int = 512
-    type_vocab_size: int = 2
+    type_vocab_size: int = 2  # 0: no segments (DistilBERT)
     tie_word_embeddings: bool = True
+    pooler_act: str = "tanh"
 
 
 class BertEmbeddings(nn.Module):
@@ -39,7 +40,9 @@ class BertEmbeddings(nn.Module):
         super().__init__()
         self.word_embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
         self.position_embeddings = nn.Embedding(config.max_position_embeddings, config.hidden_size)
-        self.token_type_embeddings = nn.Embedding(config.type_vocab_size, config.hidden_size)
+        self.token_type_embeddings = None
+        if config.type_vocab_size:
+            self.token_type_embeddings = nn.Embedding(config.type_vocab_size, config.hidden_size)
         self.norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
@@ -52,8 +55,8 @@ class BertEmbeddings(nn.Module):
         """(batch, tokens) of ids -> (batch, tokens, hidden).
 
         Without `token_type_ids`, and if the checkpoint knows one segment only, all tokens are of the first
-        segment; without `position_ids` the positions are 0, 1, 2, ... Raises `ValueError` for more tokens
-        than there are positions.
+        segment; if it knows none, nothing is added for it. Without `position_ids` the positions are
+        0, 1, 2, ... Raises `ValueError` for more tokens than there are positions.
         """
         if position_ids is None:
             limit = self.position_embeddings.num_embeddings
@@ -62,21 +65,25 @@ class BertEmbeddings(nn.Module):
                     f"The text has {input_ids.shape[1]} word pieces; this checkpoint reads {limit} at once."
                 )
             position_ids = torch.arange(input_ids.shape[1], device=input_ids.device)
-        if token_type_ids is None or self.token_type_embeddings.num_embeddings == 1:
-            token_type_ids = torch.zeros_like(input_ids)
-        embeddings = self.word_embeddings(input_ids) + self.token_type_embeddings(token_type_ids)
+        embeddings = self.word_embeddings(input_ids)
+        if self.token_type_embeddings is not None:
+            if token_type_ids is None or self.token_type_embeddings.num_embeddings == 1:
+                token_type_ids = torch.zeros_like(input_ids)
+            embeddings = embeddings + self.token_type_embeddings(token_type_ids)
         return self.dropout(self.norm(embeddings + self.position_embeddings(position_ids)))
 
 
 class Pooler(nn.Module):
-    """The vector of [CLS] through a linear map and tanh: (batch, tokens, hidden) -> (batch, hidden)."""
+    """The vector of [CLS] through a linear map and `pooler_act`, tanh in BERT and ReLU in DistilBERT:
+    (batch, tokens, hidden) -> (batch, hidden)."""
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
         self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.activation = ACTIVATIONS[config.pooler_act]
 
     def forward(self, hidden_states: Tensor) -> Tensor:
-        return self.dense(hidden_states[:, 0]).tanh()
+        return self.activation(self.dense(hidden_states[:, 0]))
 
 
 class MaskedWordHead(nn.Module):

@@ -27,6 +27,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu_pytorch_tanh": lambda x: F.gelu(x, approximate="tanh"),
     "quick_gelu": lambda x: x * (1.702 * x).sigmoid(),  # CLIP's
     "relu": F.relu,
+    "tanh": torch.tanh,
 }
 
 

@@ -9,6 +9,8 @@ from workbench.checkpoint import names
 MODELS = {
     "HF_BERT": lambda: our_bert("mlm", "nsp", "span"),
     "HF_VIT": lambda: our_vit(distilled=True),
+    "DISTILBERT": lambda: our_bert("mlm", "span", type_vocab_size=0, pooler_act="relu"),
+    "DINOV2": lambda: our_vit(num_prefix_tokens=5),
     "TIMM": lambda: our_vit(distilled=True, heads=2),
     "GOOGLE": lambda: our_vit(representation_size=11),
 }
@@ -26,7 +28,7 @@ def test_each_table_is_whole(table: str) -> None:
     assert set(rows) - stems - {"heads.classifier"} == {name for name in rows if name.endswith(".scale")}
 
 
-@pytest.mark.parametrize("variant", ["HF_BERT_UNTIED", "HF_VIT_IN_MEMORY", "HF_TEACHER"])
+@pytest.mark.parametrize("variant", ["HF_BERT_UNTIED", "HF_VIT_IN_MEMORY", "HF_TEACHER", "DINOV2_IN_MEMORY"])
 def test_variants_change_rows_of_a_table(variant: str) -> None:
     rows = names.HF_BERT if variant.startswith("HF_BERT") else names.HF_VIT | {"heads.1": ""}
     assert all(ours in rows and rows[ours] != theirs for ours, theirs in getattr(names, variant).items())
@@ -68,6 +70,7 @@ def test_names(table: str, ours: str, theirs: list[str]) -> None:
 
 def test_the_name_in_front() -> None:
     assert names.prefix_of(["classifier.bias", "deit.layernorm.bias"]) == "deit."
+    assert names.prefix_of(["dinov2_with_registers.layernorm.bias"]) == "dinov2_with_registers."
     assert names.prefix_of(["embeddings.cls_token", "vitamin.x"]) == ""
 
 

@@ -181,7 +181,7 @@ def test_errors_of_our_own_are_not_put_down_to_the_file(
             "RobertaX; load_bert reads model_type 'bert'",
         ),
         ({"model_type": "gpt2"}, wb.load_bert, "RobertaX"),
-        ({"model_type": "dinov2"}, wb.load_vit, "RobertaX; load_vit reads model_type 'vit' and 'deit'"),
+        ({"model_type": "beit"}, wb.load_vit, "RobertaX; load_vit reads model_type 'vit' and 'deit'"),
         ({"model_type": "swin"}, wb.load_vit, "RobertaX"),
         ({"model_type": None}, wb.load_bert, "RobertaX"),
         ({"model_type": ["bert"]}, wb.load_bert, "RobertaX"),

@@ -39,7 +39,8 @@ TIMM_PRETRAINED = """url file state_dict hf_hub_id hf_hub_filename source archit
 
 
 def of_config(kind: type) -> set[str]:
-    return {*kind().to_dict(), *(field.name for field in dataclasses.fields(kind))} - {"_out_features"}
+    names = {*kind().to_dict(), *(field.name for field in dataclasses.fields(kind))}
+    return names - {"_out_features", "_out_indices"}
 
 
 def of_tokenizer() -> set[str]:
@@ -55,6 +56,12 @@ PEERS = {
     "BertConfig": (settings.BERT, lambda: of_config(transformers.BertConfig) | {*OLD_BERT.split()}),
     "ViTConfig": (settings.VIT, lambda: of_config(transformers.ViTConfig)),
     "DeiTConfig": (settings.VIT, lambda: of_config(transformers.DeiTConfig)),
+    "DistilBertConfig": (settings.DISTILBERT, lambda: of_config(transformers.DistilBertConfig)),
+    "Dinov2Config": (settings.DINOV2, lambda: of_config(transformers.Dinov2Config)),
+    "Dinov2WithRegistersConfig": (
+        settings.DINOV2,
+        lambda: of_config(transformers.Dinov2WithRegistersConfig),
+    ),
     "BertTokenizer": (settings.TOKENIZER, of_tokenizer),
     "ViTImageProcessor": (
         settings.PICTURES,

@@ -35,14 +35,45 @@ HF_BERT: Table = {
     "heads.classifier": "classifier",
 }
 HF_BERT_UNTIED: Table = {"heads.mlm.decoder.bias": "cls.predictions.decoder.bias"}
+DISTILBERT: Table = {  # of 2019, arXiv:1910.01108: no segments, and a pooler with ReLU before its classes
+    "embeddings.word_embeddings": "distilbert.embeddings.word_embeddings",
+    "embeddings.position_embeddings": "distilbert.embeddings.position_embeddings",
+    "embeddings.norm": "distilbert.embeddings.LayerNorm",
+    "encoder.layers.N.attention.query_key_value": (
+        "distilbert.transformer.layer.N.attention.{q_lin,k_lin,v_lin}"
+    ),
+    "encoder.layers.N.attention.output": "distilbert.transformer.layer.N.attention.out_lin",
+    "encoder.layers.N.attention_norm": "distilbert.transformer.layer.N.sa_layer_norm",
+    "encoder.layers.N.feed_forward.expand": "distilbert.transformer.layer.N.ffn.lin1",
+    "encoder.layers.N.feed_forward.contract": "distilbert.transformer.layer.N.ffn.lin2",
+    "encoder.layers.N.feed_forward_norm": "distilbert.transformer.layer.N.output_layer_norm",
+    "pooler.dense": "pre_classifier",
+    "heads.mlm.dense": "vocab_transform",
+    "heads.mlm.norm": "vocab_layer_norm",
+    "heads.mlm.decoder.weight": "vocab_projector.weight",
+    "heads.mlm.decoder.bias": "vocab_projector.bias",
+    "heads.span": "qa_outputs",
+    "heads.classifier": "classifier",
+}
+DISTILBERT_SETTINGS = {  # the same for config.json
+    "hidden_size": "dim",
+    "num_hidden_layers": "n_layers",
+    "num_attention_heads": "n_heads",
+    "intermediate_size": "hidden_dim",
+    "hidden_act": "activation",
+    "hidden_dropout_prob": "dropout",
+    "attention_probs_dropout_prob": "attention_dropout",
+}
 # Of what HF's one classifier is one, only the name of the class says.
 HF_CLASSIFIERS = {"BertForSequenceClassification": "sentence", "BertForTokenClassification": "word"}
+HF_CLASSIFIERS |= {f"Distil{name}": kind for name, kind in HF_CLASSIFIERS.items()}
 HF_BERT_CLASSES: dict[str, set[str]] = {  # and what each of them reads; the first that fits is named
     "BertForPreTraining": {"mlm", "nsp"},
     "BertForMaskedLM": {"mlm"},
     "BertForNextSentencePrediction": {"nsp"},
     "BertForQuestionAnswering": {"span"},
-    **{name: {kind} for name, kind in HF_CLASSIFIERS.items()},
+    "BertForSequenceClassification": {"sentence"},
+    "BertForTokenClassification": {"word"},
     "BertModel": set(),
 }
 
@@ -66,6 +97,19 @@ HF_VIT_IN_MEMORY: Table = {  # what transformers 5 calls the same
     "encoder.layers.N.feed_forward.expand": "vit.layers.N.mlp.fc1",
     "encoder.layers.N.feed_forward.contract": "vit.layers.N.mlp.fc2",
     "encoder.layers.N.feed_forward_norm": "vit.layers.N.layernorm_after",
+}
+DINOV2: Table = HF_VIT | {  # arXiv:2304.07193; registers: arXiv:2309.16588
+    "embeddings.prefix_tokens": "vit.embeddings.{cls_token,register_tokens}",
+    "encoder.layers.N.attention.output.scale": "vit.encoder.layer.N.layer_scale1.lambda1",
+    "encoder.layers.N.attention_norm": "vit.encoder.layer.N.norm1",
+    "encoder.layers.N.feed_forward.expand": "vit.encoder.layer.N.mlp.fc1",
+    "encoder.layers.N.feed_forward.contract": "vit.encoder.layer.N.mlp.fc2",
+    "encoder.layers.N.feed_forward.contract.scale": "vit.encoder.layer.N.layer_scale2.lambda1",
+    "encoder.layers.N.feed_forward_norm": "vit.encoder.layer.N.norm2",
+}
+DINOV2_IN_MEMORY: Table = {
+    "encoder.layers.N.attention.query_key_value": "vit.encoder.layer.N.attention.{q_proj,k_proj,v_proj}",
+    "encoder.layers.N.attention.output": "vit.encoder.layer.N.attention.o_proj",
 }
 HF_TEACHER: Table = {"heads.0": "cls_classifier", "heads.1": "distillation_classifier"}
 
@@ -126,7 +170,7 @@ DROPPED = {
     "pooler.dense.bias",
 }
 
-_PREFIX = re.compile(r"^(bert|vit|deit)\.")
+_PREFIX = re.compile(r"^(bert|distilbert|vit|deit|dinov2|dinov2_with_registers)\.")
 _LAYER = re.compile(r"(?<=^encoder\.layers\.)\d+")
 _N = re.compile(r"(?<![a-zA-Z])N(?![a-zA-Z])")
 _SEVERAL = re.compile(r"{(.+)}")
@@ -165,6 +209,7 @@ def count_layers(table: Table, theirs: Iterable[str], prefix: str = "") -> int:
 def bert_table(bert: Bert) -> Table:
     """HF's table with the heads of this model, under our own names where HF has none."""
     table = HF_BERT | ({} if bert.config.tie_word_embeddings else HF_BERT_UNTIED)
+    table = dict(DISTILBERT) if is_distilbert(bert) else table
     for name in own_heads(bert):
         table[f"heads.{name}"] = table["heads.classifier"] if is_classifier(bert, name) else f"heads.{name}"
     return table
@@ -172,7 +217,14 @@ def bert_table(bert: Bert) -> Table:
 
 def own_heads(bert: Bert) -> dict[str, nn.Module]:
     """The heads that are no row of HF's table."""
-    return {name: head for name, head in bert.heads.items() if name not in ("mlm", "nsp", "span")}
+    table = DISTILBERT if is_distilbert(bert) else HF_BERT
+    rows = {row.split(".")[1] for row in table if row.startswith("heads.")}
+    return {name: head for name, head in bert.heads.items() if name not in rows - {"classifier"}}
+
+
+def is_distilbert(bert: Bert) -> bool:
+    """Whether a BERT is of DistilBERT's form, and stored in its layout."""
+    return bert.config.pooler_act == "relu"
 
 
 def is_classifier(bert: Bert, head: str) -> bool:

@@ -2,7 +2,7 @@
 `names.py`.
 
 Reading is strict: each tensor is used, known to be of no use here, or an error; nothing is guessed.
-Formats: Hugging Face BERT, ViT and DeiT, timm ViT (safetensors), and Google's ViT (.npz).
+Formats: Hugging Face BERT, DistilBERT, ViT, DeiT and DINOv2, timm ViT (safetensors), and Google's ViT (.npz).
 """
 
 import json
@@ -305,6 +305,14 @@ def _size(settings: Settings, name: str, default: Any) -> tuple[int, int]:
     return sides[0], sides[1]
 
 
+def _patch_size(settings: Settings, default: int) -> int:
+    """The side of a patch from one number, or from two that are the same."""
+    height, width = _size(settings, "patch_size", default)
+    if height != width:
+        raise ValueError(f"patch_size cannot be {settings['patch_size']!r}: patches are squares here")
+    return height
+
+
 def _config(kind: type[EncoderConfig], settings: Settings, weights: Weights) -> Any:
     """A config from those of the settings that are its fields; numbers, words, yes and no are checked."""
     values = {}
@@ -339,6 +347,19 @@ def _check(known: rules.Rules, settings: Settings, weights: Weights, part: str =
 
 def _hf_bert(weights: Weights, settings: Settings, folder: Path) -> Bert:
     _check(rules.BERT, settings, weights)
+    return _bert(weights, settings, folder)
+
+
+def _distilbert(weights: Weights, settings: Settings, folder: Path) -> Bert:
+    _check(rules.DISTILBERT, settings, weights)
+    renamed = {
+        ours: settings[theirs] for ours, theirs in names.DISTILBERT_SETTINGS.items() if theirs in settings
+    }
+    fixed = {"type_vocab_size": 0, "pooler_act": "relu"}
+    return _bert(weights, {"num_hidden_layers": 6} | settings | renamed | fixed, folder)
+
+
+def _bert(weights: Weights, settings: Settings, folder: Path) -> Bert:
     tied = _settle_copies(weights, settings)
     config = _config(BertConfig, settings | {"tie_word_embeddings": tied}, weights)
     try:
@@ -363,6 +384,8 @@ def _settle_copies(weights: Weights, settings: Settings) -> bool:
         tied = bool(settings.get("tie_word_embeddings", True))
     if tied and words in tensors and "heads.mlm.dense.weight" in weights:
         tensors[decoder] = tensors[words]
+    if "heads.nsp" not in weights.table:  # a DistilBERT, which has one name for the bias
+        return tied
     # Only an untied model adds the decoder's own bias; else it is one more name for the other.
     biases = [table["heads.mlm.decoder.bias"] for table in (names.HF_BERT, names.HF_BERT_UNTIED)]
     kept, other = biases if tied else reversed(biases)
@@ -445,12 +468,27 @@ def _hf_vit(weights: Weights, settings: Settings, folder: Path) -> ViT:
     _check(rules.VIT, settings, weights)
     sizes = _sizes(weights)
     image_size = _size(settings, "image_size", 224)
-    patch = settings.get("patch_size")
     values = {"layer_norm_eps": 1e-12} | settings  # what HF takes when the file is silent
     values |= {name: sizes[name] for name in ("num_prefix_tokens", "num_head_tokens", "representation_size")}
     values |= {"image_size": image_size, "num_prefix_positions": sizes["num_prefix_tokens"]}
-    if isinstance(patch, list) and len(set(patch)) == 1 and len(patch) == 2:  # a square by its two sides
-        values["patch_size"] = patch[0]
+    values["patch_size"] = _patch_size(settings, 16)
+    return _vit(weights, values, _hf_preprocessing(weights, settings, folder, image_size))
+
+
+def _dinov2(weights: Weights, settings: Settings, folder: Path) -> ViT:
+    _check(rules.DINOV2, settings, weights)
+    if "heads.0.weight" in weights:
+        raise CheckpointError(
+            f"{weights.title} reads its classes from the class token and the average over all patches, which "
+            "is not read here: load the model without classes."
+        )
+    registers = settings["model_type"] == "dinov2_with_registers"
+    image_size = _size(settings, "image_size", 224)
+    sizes = _sizes(weights)
+    values = {"layer_norm_eps": 1e-6, "qkv_bias": True} | settings  # what HF takes when the file is silent
+    values |= {name: sizes[name] for name in ("num_prefix_tokens", "intermediate_size")}
+    values |= {"image_size": image_size, "patch_size": _patch_size(settings, 16 if registers else 14)}
+    values["position_interpolation"] = "bicubic-antialias" if registers else "bicubic"
     return _vit(weights, values, _hf_preprocessing(weights, settings, folder, image_size))
 
 
@@ -465,7 +503,7 @@ def _hf_preprocessing(
         recipe = {name: value for name, value in _read_json(file).items() if value is not None}
         known = {name: value for name, value in recipe.items() if not name.startswith("do_")}
         rules.PICTURES.check(known, file.name)
-        usual = {"vit": "ViT", "deit": "DeiT"}[settings["model_type"]]
+        usual = {"vit": "ViT", "deit": "DeiT"}.get(settings["model_type"], "Bit")
         kind = str(recipe.get("image_processor_type") or recipe.get("feature_extractor_type") or usual)
         kind = re.sub("(ImageProcessor|FeatureExtractor)(Fast|Pil)?$", "", kind)
         if kind not in rules.PROCESSORS:
@@ -544,6 +582,9 @@ FORMATS: dict[str, tuple[str, str, list[names.Table], Callable[[Weights, Setting
     "bert": ("load_bert", "Hugging Face", [names.HF_BERT], _hf_bert),
     "vit": ("load_vit", "Hugging Face", [names.HF_VIT, names.HF_VIT_IN_MEMORY], _hf_vit),
     "deit": ("load_vit", "Hugging Face", [names.HF_VIT, names.HF_VIT_IN_MEMORY, names.HF_TEACHER], _hf_vit),
+    "distilbert": ("load_bert", "Hugging Face", [names.DISTILBERT], _distilbert),
+    "dinov2": ("load_vit", "Hugging Face", [names.DINOV2, names.DINOV2_IN_MEMORY], _dinov2),
+    "dinov2_with_registers": ("load_vit", "Hugging Face", [names.DINOV2, names.DINOV2_IN_MEMORY], _dinov2),
     "timm": ("load_vit", "timm", [names.TIMM], _timm_vit),
     "google": ("load_vit", "Google's Flax", [names.GOOGLE], _google_vit),
 }
@@ -552,7 +593,7 @@ FORMATS: dict[str, tuple[str, str, list[names.Table], Callable[[Weights, Setting
 def load_bert(
     name: str | Path | None = None, *, device: Device | str = "auto", dtype: torch.dtype | None = None
 ) -> Bert:
-    """Loads a BERT with all the heads that its file holds.
+    """Loads a BERT or DistilBERT with all the heads that its file holds.
 
     Args:
         name: a folder, a .safetensors file beside its config.json, a Hub id, or the name of a shipped
@@ -575,7 +616,7 @@ def load_bert(
 def load_vit(
     name: str | Path | None = None, *, device: Device | str = "auto", dtype: torch.dtype | None = None
 ) -> ViT:
-    """Loads a ViT or DeiT; as `load_bert`, and also Google's .npz and timm's safetensors files."""
+    """Loads a ViT, DeiT, DINO or DINOv2; as `load_bert`, and also Google's .npz and timm's files."""
     return read_checkpoint(name or SHIPPED_VIT, device, dtype, "load_vit")[0]
 
 
@@ -591,7 +632,7 @@ def read_checkpoint(
     kind = str(settings.get("model_type") or ("bert" if "vocab_size" in settings else "timm"))
     right, source, tables, make = FORMATS.get(kind, ("", "", [], None))
     if right != (door or right) or make is None:
-        mine = [repr(kind) for kind in ("bert", "vit", "deit") if door in (None, FORMATS[kind][0])]
+        mine = [repr(kind) for kind in list(FORMATS)[:-2] if door in (None, FORMATS[kind][0])]
         hint = f"{door or 'the workbench'} reads model_type {' and '.join(mine)}"
         if right and settings.get("model_type"):
             hint = f"use {right} for it"

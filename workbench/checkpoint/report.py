@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from workbench.bert import Bert
+from workbench.checkpoint.names import is_distilbert
 from workbench.checkpoint.read import Weights, read_checkpoint
 from workbench.vit import ViT
 
@@ -41,7 +42,9 @@ def _facts(model: Bert | ViT, weights: Weights) -> dict[str, str]:
     config = model.config
     stored = {str(weights.tensors[name].dtype)[6:] for theirs in weights.used.values() for name in theirs}
     numbers = sum(parameter.numel() for parameter in model.parameters())
-    kind = "BERT, post-norm" if isinstance(model, Bert) else f"ViT, pre-norm ({weights.source})"
+    kind = f"ViT, pre-norm ({weights.source})"
+    if isinstance(model, Bert):
+        kind = "DistilBERT, post-norm" if is_distilbert(model) else "BERT, post-norm"
     return {
         "architecture": kind,
         "parameters": f"{numbers:,} ({', '.join(sorted(stored))})",

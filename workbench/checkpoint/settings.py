@@ -82,6 +82,19 @@ BERT = Rules(
         "pooler_num_fc_layers pooler_size_per_head pooler_type",
     },
 )
+DISTILBERT = Rules(
+    "model_type architectures id2label num_labels problem_type vocab_size max_position_embeddings "
+    "tie_word_embeddings tokenizer_class workbench_heads "
+    # and by the names of `names.DISTILBERT_SETTINGS`
+    "dim n_layers n_heads hidden_dim activation dropout attention_dropout",
+    ONE_WAY,
+    NOTES
+    | {
+        "padding is hidden, whatever its number": "pad_token_id",
+        "dropout of heads is for training in transformers": "qa_dropout seq_classif_dropout",
+        "the file holds the positions, however they were made": "sinusoidal_pos_embds",
+    },
+)
 VIT = Rules(
     ENCODER + "image_size patch_size num_channels num_prefix_tokens num_prefix_positions "
     "position_interpolation",
@@ -92,6 +105,17 @@ VIT = Rules(
         "no embeddings of words": "tie_word_embeddings",
         "the pooler is read by no head": "pooler_act pooler_output_size",
         "of the decoder that paints masked patches": "encoder_stride use_mask_token",
+    },
+)
+DINOV2 = Rules(
+    VIT.obeyed,
+    VIT.only | {"use_swiglu_ffn": False},
+    VIT.harmless
+    | {
+        "the tensors tell": "mlp_ratio num_register_tokens layerscale_value",
+        "stochastic depth is for training": "drop_path_rate",
+        "of the maps for detection and segmentation": "apply_layernorm reshape_hidden_states out_features "
+        "out_indices stage_names",
     },
 )
 

@@ -42,6 +42,8 @@ def save_checkpoint(model: Bert | ViT, folder: str | Path, dtype: torch.dtype = 
         if ours == "embeddings.projection.weight":  # HF keeps it as a convolution
             tensor = tensor.unflatten(1, (model.config.num_channels, *[model.config.patch_size] * 2))
         theirs = names.their_names(table, ours, prefix)
+        if not theirs:
+            raise CheckpointError(f"The HF layout has no place for {ours}; nothing was written.")
         if ours == "embeddings.prefix_tokens":
             theirs = theirs[: model.config.num_prefix_tokens]
         parts = tensor.chunk(len(theirs), dim=1 if ours == "embeddings.prefix_tokens" else 0)
@@ -95,6 +97,13 @@ def _hf_bert(bert: Bert) -> tuple[dict[str, Any], names.Table]:
     found = (bert.heads.keys() - own.keys()) | ({classifier.kind} if classifier is not None else set())
     architecture = next(name for name, heads in names.HF_BERT_CLASSES.items() if heads <= found)
     settings = _hf_config(bert.config, "bert", architecture)
+    del settings["pooler_act"]
+    if names.is_distilbert(bert):
+        settings |= {"model_type": "distilbert", "architectures": [f"Distil{architecture}"]}
+        for ours, theirs in names.DISTILBERT_SETTINGS.items():
+            settings[theirs] = settings.pop(ours)
+        for ours in ("type_vocab_size", "layer_norm_eps", "qkv_bias"):  # as they always are there
+            del settings[ours]
     if classifier is not None:
         settings |= _label_table(classifier.labels, classifier.problem_type)
     if own:
