@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from tiny import patch_vit
 
 import workbench as wb
-from workbench import patches
+from workbench import patches, plots
 from workbench.vit import ViT
 
 
@@ -94,5 +94,25 @@ def test_vectors_of_a_word() -> None:
     with pytest.raises(ValueError, match="does not hold the word 'bank'"):
         patches.word_vectors(bert, ["The banks"], "bank")
     points = torch.tensor([[3.0, 0, 0], [-3, 0, 0], [0, 1, 0], [0, -1, 0]])
-    flat = patches.two_dimensions(points)
+    flat = patches.principal_components(points)
     torch.testing.assert_close(flat.abs(), points[:, :2].abs(), atol=1e-5, rtol=0)
+    assert patches.principal_components(points, 3).shape == (4, 3)
+
+
+def test_patches_are_painted_by_their_vectors() -> None:
+    """The colours are an affine map of the vectors' three strongest components, and follow the patches."""
+    vit = patch_vit()
+    pixels = torch.randn(1, 3, 32, 48)
+    colors = patches.patch_colors(vit, pixels)
+    assert colors.shape == (4, 6, 3)
+    assert torch.equal(colors.amin((0, 1)), torch.zeros(3)) and torch.equal(
+        colors.amax((0, 1)), torch.ones(3)
+    )
+    with torch.no_grad():
+        vectors = vit.norm(vit(pixels)[-1])[0, 2:]
+    *_, directions = torch.linalg.svd(vectors - vectors.mean(0), full_matrices=False)
+    for color, direction in zip(colors.flatten(0, 1).T, directions[:3], strict=True):
+        found = torch.corrcoef(torch.stack([color, vectors @ direction]))[0, 1]
+        assert abs(found) > 0.9999
+    assert patches.patch_colors(vit, pixels[..., :8, :8]).shape == (1, 1, 3)  # one patch, no direction
+    assert plots.stack(plots.picture(colors.numpy()))

@@ -16,7 +16,7 @@ from tiny import our_bert, patch_vit
 from workbench import patches, plots, widgets
 from workbench.bert import Bert
 from workbench.encoder import Encoder
-from workbench.patches import similarity, two_dimensions, word_vectors
+from workbench.patches import principal_components, similarity, word_vectors
 from workbench.training.lessons import fine_tune
 from workbench.vit import ViT
 from workbench.widgets.base import WorkbenchWidget
@@ -236,7 +236,7 @@ def test_parts_stand_side_by_side_and_below_each_other() -> None:
 def test_senses_are_drawn(bert: Bert) -> None:
     sentences = ["the cat sat", "a cat ran", "cat"]
     vectors = word_vectors(bert, sentences, "cat")
-    figure = plots.word_senses(similarity(vectors).numpy(), two_dimensions(vectors).numpy(), sentences)
+    figure = plots.word_senses(similarity(vectors).numpy(), principal_components(vectors).numpy(), sentences)
     assert figure._repr_png_().startswith(b"\x89PNG")
     assert {"embeddings", "layer 5", "1", "3", "1  the cat sat\n2  a cat ran\n3  cat"} <= set(texts(figure))
 

@@ -173,14 +173,29 @@ def similarity(vectors: Tensor) -> Tensor:
     return directions @ directions.mT
 
 
-def two_dimensions(vectors: Tensor) -> Tensor:
-    """The two directions in which vectors differ most (principal components).
+def principal_components(vectors: Tensor, count: int = 2) -> Tensor:
+    """Where vectors lie along the directions in which they differ most.
 
-    (..., vectors, hidden) -> (..., vectors, 2).
+    (..., vectors, hidden) -> (..., vectors, count), or fewer where there are fewer directions.
     """
     centred = vectors.float() - vectors.float().mean(-2, keepdim=True)
     # Singular vectors have no sign of their own: the largest entry of each is made positive.
     left, sizes, _ = torch.linalg.svd(centred, full_matrices=False)
-    places = (left * sizes[..., None, :])[..., :2]
+    places = (left * sizes[..., None, :])[..., :count]
     largest = places.gather(-2, places.abs().argmax(-2, keepdim=True))
     return places * torch.where(largest < 0, -1.0, 1.0)
+
+
+@torch.inference_mode()
+def patch_colors(vit: ViT, pixel_values: Tensor) -> Tensor:
+    """Patches painted by their last vectors: the first three principal components as red, green and blue
+    (DINOv2, figure 1). What has one colour is alike to the model; show it with `plots.picture`.
+
+    (1, channels, height, width) -> (rows, columns, 3), each colour from 0 to 1, on the CPU.
+    """
+    size, prefix = vit.config.patch_size, vit.config.num_prefix_tokens
+    with MODEL_LOCK:
+        vectors = vit.norm(vit(pixel_values)[-1])[0, prefix:]
+    colors = principal_components(vectors.cpu(), 3)  # (patches, 3)
+    colors = F.pad(colors - colors.amin(0), (0, 3 - colors.shape[1]))
+    return (colors / colors.amax(0).clamp(min=1e-9)).unflatten(0, (pixel_values.shape[-2] // size, -1))
