@@ -28,22 +28,11 @@ FOLDER = Path(__file__).parent
 PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{title}</title><style>
-body {{ margin: 0; padding: 16px; background: #fff; }}
-[data-jp-theme-light="false"] {{
-  --jp-layout-color1: #171b21; --jp-layout-color2: #232932; --jp-border-color1: #4a525e;
-  --jp-ui-font-color1: #e8eaed; background: #111418;
-}}
+body {{ margin: 0; padding: 16px; background: light-dark(#fff, #111418); color-scheme: light dark; }}
 {css}</style>
 <body><main id="view"></main><script type="module">
 {script}
-{{
-  const dark = matchMedia("(prefers-color-scheme: dark)");
-  const dress = () => document.body.dataset.jpThemeLight = !dark.matches; // as JupyterLab tells its theme
-  dark.addEventListener("change", dress);
-  dress();
-  const model = shared_js.savedModel({state});
-  widget.render({{ model, el: document.getElementById("view") }});
-}}
+widget.render({{ model: shared_js.savedModel({state}), el: document.getElementById("view") }});
 </script></body></html>
 """
 OF_ALL = ("shared", "parts")  # their style is that of every widget

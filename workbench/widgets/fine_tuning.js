@@ -175,7 +175,8 @@ function exampleTable({ get, send, message }) {
   function draw() {
     const [rows, first, count] = ["rows", "first", "count"].map(get);
     const now = JSON.stringify(rows);
-    const typing = document.activeElement?.localName === "input" && body.contains(document.activeElement);
+    const focused = body.getRootNode().activeElement; // the host may keep the view in a shadow tree
+    const typing = focused?.localName === "input" && body.contains(focused);
     if (typing && now === written) return;
     written = now;
     refill(body, rows.map(rowOf));

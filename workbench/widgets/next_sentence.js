@@ -176,7 +176,7 @@ function render({ model, el }) {
 
   function drawGame() {
     const now = get("game");
-    const played = game.contains(document.activeElement);
+    const played = game.contains(game.getRootNode().activeElement);
     const sentences = () => [
       element("h4", `Pair ${now.round} of ${now.rounds}`),
       element("p.side.first", now.first),

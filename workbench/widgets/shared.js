@@ -87,6 +87,10 @@ export function frame(model, el, name) {
   // Otherwise the notebook takes typed letters as commands ("dd" deletes the cell).
   root.addEventListener("keydown", (event) => event.stopPropagation());
   el.replaceChildren(root);
+  const dress = () => {
+    root.classList.remove("light", "dark");
+    root.classList.add(isDark(root) ? "dark" : "light");
+  };
   const get = (trait) => model.get(trait);
   let waiting = 0;
 
@@ -141,15 +145,22 @@ export function frame(model, el, name) {
     const watch = new ResizeObserver(() => {
       if (root.clientWidth === width) return;
       width = root.clientWidth;
+      dress(); // only on the page it is known what is behind it
       resized();
+    });
+    const undress = onTheme(() => {
+      dress();
+      drawAll(); // canvases keep the old colours
     });
     const forget = listen(model, ["revision", ...traits], drawAll);
     model.on("msg:custom", heard);
     watch.observe(root);
+    dress();
     drawAll();
     return () => {
       stop();
       forget();
+      undress();
       model.off("msg:custom", heard);
       watch.disconnect();
       end();
@@ -158,8 +169,33 @@ export function frame(model, el, name) {
   return { root, content, get, set, send, message, ask, show };
 }
 
-// Calls `draw` once after any of these traits changed, and after the theme did, as canvases keep its colours;
-// returns what undoes it.
+// Whether a node's background is dark: told by the colour, for every host has names of its own for themes.
+function isDark(node) {
+  for (let at = node; at && !matchMedia("(forced-colors: active)").matches; ) {
+    const [red, green, blue, opacity = 1] = getComputedStyle(at).backgroundColor.match(/[\d.]+/g) ?? [
+      0, 0, 0, 0,
+    ];
+    if (opacity > 0.5) return 0.3 * red + 0.59 * green + 0.11 * blue < 128;
+    at = at.parentElement ?? at.getRootNode().host;
+  }
+  return matchMedia("(prefers-color-scheme: dark)").matches;
+}
+
+// Calls `then` after the theme of the host or of the system has changed; returns what undoes it.
+function onTheme(then) {
+  // The theme's colours are loaded after its name is set.
+  const soon = () => setTimeout(then, 300);
+  const names = new MutationObserver(soon);
+  for (const node of [document.documentElement, document.body]) names.observe(node, { attributes: true });
+  const system = matchMedia("(prefers-color-scheme: dark)");
+  system.addEventListener("change", soon);
+  return () => {
+    names.disconnect();
+    system.removeEventListener("change", soon);
+  };
+}
+
+// Calls `draw` once after any of these traits changed; returns what undoes it.
 function listen(model, names, draw) {
   let planned = false;
   const plan = () => {
@@ -171,11 +207,7 @@ function listen(model, names, draw) {
     });
   };
   for (const name of names) model.on(`change:${name}`, plan);
-  // The theme's colours are loaded after its name is set.
-  const theme = new MutationObserver(() => setTimeout(plan, 300));
-  theme.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light"] });
   return () => {
-    theme.disconnect();
     for (const name of names) model.off(`change:${name}`, plan);
   };
 }
