@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -13,6 +14,7 @@ from test_vit import compare as compare_pictures
 from tiny import close, hf_dinov2, hf_distilbert, our_bert, randomize, refuses, same_model, saved
 
 import workbench as wb
+from workbench import widgets
 
 DISTILBERT = {  # form -> its head
     "DistilBertModel": None,
@@ -196,3 +198,33 @@ def test_dino_is_a_vit_without_pooler(tmp_path: Path) -> None:
     theirs = randomize(transformers.ViTModel(config, add_pooling_layer=False))
     theirs.set_attn_implementation("eager")
     compare_pictures(wb.load_vit(saved(theirs, tmp_path), device="cpu"), theirs, (48, 32))
+
+
+@pytest.mark.parametrize("form", DINOV2)
+def test_attention_of_a_dinov2_is_shown(form: str, tmp_path: Path) -> None:
+    folder = saved(hf_dinov2(form), tmp_path)
+    recipe = {"size": {"shortest_edge": 60}, "crop_size": {"height": 56, "width": 56}}
+    (folder / "preprocessor_config.json").write_text(json.dumps(recipe))
+    vit = wb.load_vit(folder, device="cpu")
+    picture = np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8)
+    assert widgets.PatchAttention(vit, picture).error == ""
+    explorer = widgets.AttentionExplorer(vit, image=picture)
+    assert explorer.error == ""
+    refuses(lambda: wb.classify_image(vit, picture), "no head for classes", ValueError)
+
+
+@pytest.mark.parametrize(
+    ("form", "widget"),
+    [
+        ("DistilBertForMaskedLM", "MaskedFilling"),
+        ("DistilBertForSequenceClassification", "SentenceClassifier"),
+        ("DistilBertForSequenceClassification", "SentencePair"),
+        ("DistilBertForTokenClassification", "TokenTagger"),
+        ("DistilBertForQuestionAnswering", "SpanExtraction"),
+        ("DistilBertModel", "AttentionExplorer"),
+    ],
+)
+def test_widgets_of_a_distilbert(form: str, widget: str, tmp_path: Path) -> None:
+    bert = wb.load_bert(saved(hf_distilbert(form), tmp_path), device="cpu")
+    texts = ["the cat sat", "on the mat"] if widget in ("SentencePair", "SpanExtraction") else ["the cat sat"]
+    assert getattr(widgets, widget)(bert, *texts).error == ""

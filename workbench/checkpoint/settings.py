@@ -54,7 +54,7 @@ ONE_WAY = {  # of config.json
 NOTES = {
     "says where the file comes from": "_name_or_path name_or_path transformers_version _commit_hash "
     "_auto_class finetuning_task language directionality license",
-    "id2label says it": "label2id",
+    "id2label and the tensors say it": "label2id _num_labels tie_weights_",
     "start weights are for training from nothing": "initializer_range initializer_factor",
     "how transformers runs and what it returns; the numbers are the same": "use_cache output_attentions "
     "output_hidden_states return_dict torchscript chunk_size_feed_forward attn_implementation "
