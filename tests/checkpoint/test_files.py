@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -179,3 +180,35 @@ def test_a_pickle_by_its_name(load: Callable, tmp_path: Path) -> None:
 def test_a_page_in_place_of_a_google_file(tmp_path: Path) -> None:
     (tmp_path / "ViT.npz").write_text("<!DOCTYPE html><html><body>Please log in.</body></html>")
     refuses(lambda: wb.load_vit(tmp_path / "ViT.npz"), r"no .npz file of plain arrays \(File is not a zip")
+
+
+@pytest.mark.parametrize("load", [wb.load_bert, wb.load_vit, wb.inspect_checkpoint])
+def test_weights_alone(load: Callable, good: Path, tmp_path: Path) -> None:
+    for kind in ("bert", "vit"):
+        shutil.copy(good / kind / "model.safetensors", tmp_path / f"{kind}.safetensors")
+        refuses(
+            lambda: load(tmp_path / f"{kind}.safetensors"),  # noqa: B023
+            f"^{kind}.safetensors comes without its config.json, .* put config.json beside it",
+        )
+
+
+def test_a_pointer_of_git_lfs(broken: tuple[Path, Callable], tmp_path: Path) -> None:
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
+    (broken[0] / "model.safetensors").write_text(pointer)
+    refuses(lambda: broken[1](broken[0]), "model.safetensors of mine is only git-lfs' note .* `git lfs pull`")
+    (tmp_path / "ViT.npz").write_text(pointer)
+    refuses(lambda: wb.load_vit(tmp_path / "ViT.npz"), "is only git-lfs' note")
+
+
+def test_every_file_that_is_read_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched: list[str] = []
+
+    def fetch(name: str, allow_patterns: list[str]) -> str:
+        fetched.extend(allow_patterns)
+        raise OSError
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
+    refuses(lambda: wb.load_bert("some/bert"), "fetched from the Hub")
+    sources = [Path(wb.__file__).parent / "checkpoint" / name for name in ("read.py", "tokenizer.py")]
+    named = {file for source in sources for file in re.findall(r"[a-z_]+\.(?:json|txt)", source.read_text())}
+    assert named - {*fetched} == {"index.json"}  # of shards: model.safetensors.index.json

@@ -315,7 +315,7 @@ def test_timm_s_weights_without_their_config(tmp_path: Path) -> None:
     (write(tmp_path) / "config.json").unlink()
     refuses(
         lambda: wb.load_vit(tmp_path / "model.safetensors"),
-        "comes without timm's config.json, so .* beside it",
+        "comes without its config.json, so .* beside it",
     )
 
 

@@ -128,7 +128,12 @@ def _read_config(path: Path) -> Settings:
     if below and not file.exists():
         title = title_of(path)
         raise CheckpointError(f"{title} has no config.json, but {', '.join(below[:5])} in it has: load that.")
-    return _read_json(file) if path.is_dir() or file.exists() else {}
+    if path.is_file() and not file.exists():
+        raise CheckpointError(
+            f"{path.name} comes without its config.json, so it does not say how many attention heads there "
+            "are and how its input is prepared: put config.json beside it."
+        )
+    return _read_json(file)
 
 
 def _weight_files(path: Path) -> list[Path]:
@@ -151,19 +156,31 @@ def _weight_files(path: Path) -> list[Path]:
     raise CheckpointError(f"{title} has no {whole.name}{but}; weights are read from safetensors only.")
 
 
+def _refuse_pointer(file: Path) -> None:
+    with file.open("rb") as content:
+        if content.read(23) == b"version https://git-lfs":
+            raise CheckpointError(
+                f"{file.name} of {title_of(file.parent)} is only git-lfs' note of where the file is: "
+                "`git lfs pull` fetches it."
+            )
+
+
 def _read_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a file, or of all shards in a folder, by name; nothing is unpickled."""
     title = title_of(path)
     if path.suffix == ".npz":  # damage shows itself in errors of numpy, zipfile, zlib and torch
         damaged = f"{title} is damaged or no .npz file of plain arrays"
         # What is no zip file numpy would take for a pickle, and say how to open it.
-        with _or_say(damaged, Exception), zipfile.ZipFile(path), np.load(path) as arrays:
-            return {name: torch.from_numpy(array) for name, array in arrays.items()}
+        with _or_say(damaged, Exception):
+            _refuse_pointer(path)
+            with zipfile.ZipFile(path), np.load(path) as arrays:
+                return {name: torch.from_numpy(array) for name, array in arrays.items()}
     tensors: dict[str, Tensor] = {}
     for file in _weight_files(path):
         if not file.exists():
             raise CheckpointError(f"{title} lacks the file {file.name}.")
         with _or_say(f"{file.name} of {title} is damaged or no safetensors file", Exception):
+            _refuse_pointer(file)
             tensors |= load_file(file)
     for wrapper in names.WRAPPERS * 2:  # in any order
         if all(name.startswith(wrapper) for name in tensors):
@@ -515,11 +532,6 @@ def _hf_preprocessing(
 
 
 def _timm_vit(weights: Weights, settings: Settings, folder: Path) -> ViT:
-    if not settings:
-        raise CheckpointError(
-            f"{weights.title} comes without timm's config.json, so it does not say how many attention heads "
-            "there are and how pictures are prepared: put config.json beside it."
-        )
     sizes = _sizes(weights)
     for part, meaning in names.TIMM_REFUSED.items():
         name = next((name for name in weights.tensors if part in name), None)
