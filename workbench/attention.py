@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from workbench.bert import Bert
+from workbench.checks import check_model, check_place, check_tuples, check_whole, whole
 from workbench.encoder import MODEL_LOCK, SelfAttention
 from workbench.text import Encoding
 from workbench.vit import ViT
@@ -22,12 +23,14 @@ Edge = tuple[int, int, int, int]  # layer, head, query, key
 
 
 def _attention_layers(model: Bert | ViT, layers: Iterable[int] | None = None) -> dict[int, SelfAttention]:
-    """The attention of some layers (None: all); raises `ValueError` for a layer that is not there."""
+    """The attention of some layers (None: all); raises `TypeError` or `ValueError` for what is no layer."""
+    check_model(model, Bert, ViT)
     count = len(model.encoder.layers)
-    chosen = range(count) if layers is None else layers
+    if not hasattr(layers, "__iter__") and layers is not None:
+        raise TypeError(f"layers is a list of layers, such as [0, 1], not {layers!r}.")
+    chosen = range(count) if layers is None else list(layers)
     for layer in chosen:
-        if not 0 <= layer < count:
-            raise ValueError(f"There is no layer {layer}: {model.name} has layers 0 to {count - 1}.")
+        check_place("layer", layer, count, model.name)
     return {layer: model.encoder.layers[layer].attention for layer in chosen}
 
 
@@ -96,11 +99,13 @@ def ablate(model: Bert | ViT, heads: Iterable[Head] = (), edges: Iterable[Edge] 
     Raises:
         ValueError: a layer, head or token that is not there.
     """
-    heads, edges = list(heads), list(edges)
-    count = model.config.num_attention_heads
-    for head in [head for _, head in heads] + [edge[1] for edge in edges]:
-        if not 0 <= head < count:
-            raise ValueError(f"There is no head {head}: {model.name} has heads 0 to {count - 1}.")
+    check_model(model, Bert, ViT)
+    heads = check_tuples("heads", heads, "layer, head")
+    edges = check_tuples("edges", edges, "layer, head, query, key")
+    for _, head, *tokens in heads + edges:
+        check_place("head", head, model.config.num_attention_heads, model.name)
+        for token in tokens:
+            whole("The number of a token", token)
 
     def change(layer: int) -> Callable[[Tensor], Tensor]:
         off = [head for at, head in heads if at == layer]
@@ -162,6 +167,7 @@ def query_and_key(model: Bert | ViT, hidden_states: Tensor, layer: int, head: in
         Both (batch, tokens, head_size); softmax(query @ key.mT / sqrt(head_size)) is the head's map.
     """
     _attention_layers(model, [layer])
+    check_place("head", head, model.config.num_attention_heads, model.name)
     module = model.encoder.layers[layer]
     inputs = module.attention_norm(hidden_states) if module.norm_first else hidden_states
     vectors = module.attention.query_key_value(inputs).unflatten(-1, (3, module.attention.num_heads, -1))
@@ -182,6 +188,8 @@ def weight_steps(
         of the products; "scaled" by sqrt(head_size); its "exponential"; the "total" of the exponentials of
         all keys; and "probability", the weight.
     """
+    for token in (query, key):
+        check_place("token", token, hidden_states.shape[1], "this input")
     queries, keys = (vectors[0].float() for vectors in query_and_key(model, hidden_states, layer, head))
     scores = keys @ queries[query]  # (key)
     scaled = scores / queries.shape[-1] ** 0.5
@@ -273,6 +281,7 @@ def attention_relevance(model: Bert | ViT, score: Callable[[], Tensor]) -> Tenso
     Example:
         >>> relevance = attention_relevance(vit, lambda: vit.logits(vit(pixels)[-1])[:, 3])  # doctest: +SKIP
     """
+    check_model(model, Bert, ViT)
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     with (
         torch.inference_mode(False),
@@ -355,6 +364,8 @@ def top_attended(maps: Tensor, query: int, top_k: int = 5) -> tuple[Tensor, Tens
 
     (batch, heads, query, key) -> weights and indices, both (batch, heads, top_k), the largest first.
     """
+    check_place("token", query, maps.shape[-2], "this map")
+    check_whole("top_k", top_k)
     return tuple(maps[:, :, query].topk(min(top_k, maps.shape[-1]), dim=-1))
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from workbench.attention import attention_relevance, sum_over_words
 from workbench.bert import Bert
+from workbench.checks import check_model, check_place, check_whole
 from workbench.encoder import MODEL_LOCK
 from workbench.text import Encoding
 from workbench.vit import ViT
@@ -27,6 +28,7 @@ def hide_words(encoding: Encoding, hidden: Sequence[Sequence[int]]) -> Tensor:
     visible = torch.ones(len(hidden), len(encoding), dtype=torch.bool)
     for row, numbers in enumerate(hidden):
         for number in numbers:
+            check_place("word", number, len(words), "this text")
             visible[row, list(words[number].tokens)] = False
     return visible
 
@@ -40,6 +42,7 @@ def head_answers(
     Args:
         hidden: numbers of words in `encoding.words`. No token sees a hidden one; places stay the same.
     """
+    check_model(bert, Bert)
     visible = hide_words(encoding, hidden).to(bert.device)
     inputs = {name: ids.expand(len(visible), -1) for name, ids in encoding.tensors(bert.device).items()}
     with MODEL_LOCK:
@@ -65,8 +68,9 @@ def leave_one_out(
         (words,), of probabilities between -1 and 1.
     """
     sets = [tuple(hidden), *((*hidden, word) for word in words)]
-    answers = head_answers(bert, head, encoding, sets)[:, label]
-    return answers[0] - answers[1:]
+    answers = head_answers(bert, head, encoding, sets)
+    check_place("class", label, answers.shape[1], f"the head {head!r}")
+    return answers[0, label] - answers[1:, label]
 
 
 def gradient_relevance(
@@ -77,11 +81,14 @@ def gradient_relevance(
     Attention weighted by its gradient, through all layers (Chefer et al. 2021, see `attention_relevance`);
     [CLS] and [SEP] get 0. It is never below 0: words against the class are not told from idle ones.
     """
+    check_model(bert, Bert)
     visible = hide_words(encoding, [hidden]).to(bert.device)
 
     def logit() -> Tensor:
         states = bert(**encoding.tensors(bert.device), attention_mask=visible)
-        return bert.logits(head, states[-1])[:, label]
+        logits = bert.logits(head, states[-1])
+        check_place("class", label, logits.shape[1], f"the head {head!r}")
+        return logits[:, label]
 
     row = attention_relevance(bert, logit)[0, 0].cpu()  # [CLS] looks at all tokens
     shares = sum_over_words(row, encoding.word_numbers)
@@ -177,13 +184,13 @@ def delete_and_insert(
     Raises:
         ValueError: a map of another size, or a checkpoint without classes.
     """
+    check_model(vit, ViT)
     count = vit.embeddings(pixels).shape[1] - vit.config.num_prefix_tokens
     if weights.shape != (count,):
         raise ValueError(f"A map of {tuple(weights.shape)} weights for a picture of {count} patches.")
-    if steps < 1 or random_orders < 1:
-        raise ValueError("At least one step and one random order are needed.")
-    if not 0 <= target < len(vit.labels):
-        raise ValueError(f"There is no class {target}: {vit.name} has {len(vit.labels)} classes.")
+    check_whole("steps", steps, most=1000)
+    check_whole("random_orders", random_orders, most=1000)
+    check_place("class", target, len(vit.labels), vit.name)
     draw = torch.Generator().manual_seed(seed)
     order = weights.float().cpu().argsort(descending=True, stable=True)
     orders = [order, *(torch.randperm(count, generator=draw) for _ in range(random_orders))]

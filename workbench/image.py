@@ -17,6 +17,8 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from workbench.checks import check_size
+
 MAX_PIXELS = 64_000_000  # larger pictures are refused before they are unpacked
 RESAMPLE = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3}  # the codes of PIL and of HF
 KNOWN_STEPS = {"do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_convert_rgb"}
@@ -298,6 +300,8 @@ def prepare_image(
     Returns:
         (1, 3, height, width), normalised; (1, 1, height, width) for a model of grey pictures.
     """
+    if size is not None:
+        check_size(size)
     image = load_image(source).convert("L" if len(preprocessing.mean) == 1 else "RGB")
     height, width = size or preprocessing.size
     tall, wide = _scaled((height, width), preprocessing.crop_share)  # before the crop

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from workbench.bert import Bert
+from workbench.checks import MOST_PATCHES, check_model, check_place, check_size, check_text, check_whole
 from workbench.encoder import MODEL_LOCK
 from workbench.vit import ViT, split_patches
 
@@ -43,13 +44,16 @@ def projection_steps(vit: ViT, pixel_values: Tensor, patch: int) -> dict[str, Te
         "values", the flattened pixels (channels * patch_size ** 2,), not for the class token; then
         "projected", "position" and their sum "token", all (hidden,).
     """
+    check_model(vit, ViT)
     front, size = vit.embeddings, vit.config.patch_size
     if patch < 0:
         token = front.prefix_tokens[0, 0]
         with_position = vit.config.num_prefix_positions > 0
         position = front.position_embeddings[0, 0] if with_position else torch.zeros_like(token)
         return {"projected": token, "position": position, "token": token + position}
-    values = split_patches(pixel_values, size)[0, patch]
+    patches = split_patches(pixel_values, size)[0]
+    check_place("patch", patch, len(patches), "this picture")
+    values = patches[patch]
     grid = (pixel_values.shape[-2] // size, pixel_values.shape[-1] // size)
     position = front.positions(grid)[0, vit.config.num_prefix_positions + patch]
     projected = front.project(values)
@@ -63,6 +67,8 @@ def filter_components(vit: ViT, count: int = 28) -> Tensor:
         (components, channels, patch_size, patch_size), the strongest first, each of length 1; fewer than
         `count` if the projection has fewer. The largest number of each is positive.
     """
+    check_model(vit, ViT)
+    check_whole("count", count)
     filters = vit.embeddings.projection.weight.detach().float().cpu()  # (hidden, channels * patch * patch)
     *_, directions = torch.linalg.svd(filters - filters.mean(0), full_matrices=False)
     directions = directions[:count]
@@ -80,7 +86,9 @@ def position_similarity(vit: ViT, grid: tuple[int, int] | None = None) -> Tensor
     Returns:
         (rows, columns, rows, columns): of the patch at the first two to that at the others.
     """
-    grid = grid or vit.config.grid
+    check_model(vit, ViT)
+    grid = vit.config.grid if grid is None else tuple(grid)
+    check_size(grid, most=MOST_PATCHES)
     positions = vit.embeddings.positions(grid).detach()[0, vit.config.num_prefix_positions :].cpu()
     return similarity(positions).unflatten(1, grid).unflatten(0, grid)
 
@@ -107,6 +115,7 @@ def rearranged(
     Raises:
         ValueError: an order that is none, or a patch that is not there.
     """
+    check_model(vit, ViT)
     size, prefix = vit.config.patch_size, vit.config.num_prefix_tokens
     grid = (pixel_values.shape[-2] // size, pixel_values.shape[-1] // size)
     count, hidden = grid[0] * grid[1], set(hidden)
@@ -114,7 +123,7 @@ def rearranged(
     if sorted(order) != list(range(count)):
         raise ValueError(f"An order of {count} patches holds each number from 0 to {count - 1} once.")
     if not hidden <= set(order):
-        raise ValueError(f"There are patches 0 to {count - 1}; {max(hidden)} cannot be hidden.")
+        raise ValueError(f"There are patches 0 to {count - 1}; {max(hidden - set(order))} cannot be hidden.")
     front, patches = vit.embeddings(pixel_values).tensor_split([prefix], dim=1)
     learned = vit.embeddings.positions(grid)[:, vit.config.num_prefix_positions :]
     visible = torch.tensor([patch not in hidden for patch in order], device=patches.device)
@@ -133,6 +142,7 @@ def class_by_layer(vit: ViT, states: Sequence[Tensor]) -> Tensor:
 
     The head was trained on the last layer alone; on the others this is a lens, not a promise.
     """
+    check_model(vit, ViT)
     return torch.stack([vit.answers(state)[0] for state in states])
 
 
@@ -150,8 +160,14 @@ def word_vectors(bert: Bert, sentences: Sequence[str], word: str) -> Tensor:
         >>> word_vectors(bert, ["The bank was closed.", "The river bank."], "bank").shape  # doctest: +SKIP
         torch.Size([7, 2, 384])
     """
+    check_model(bert, Bert)
+    check_text(word, "word")
+    sentences = [sentences] if isinstance(sentences, str) else list(sentences)
+    if not sentences:
+        raise ValueError("There is no sentence to look into.")
     found = []
     for sentence in sentences:
+        check_text(sentence, "sentence")
         place = re.search(rf"\b{re.escape(word)}\b", sentence, flags=re.IGNORECASE)
         if place is None:
             raise ValueError(f"The sentence {sentence!r} does not hold the word {word!r}.")

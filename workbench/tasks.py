@@ -7,12 +7,15 @@ import torch
 from torch import Tensor
 
 from workbench.bert import Bert
+from workbench.checks import MOST_PATCHES, check_model, check_size, check_text, check_whole
 from workbench.encoder import MODEL_LOCK
 from workbench.image import ImageSource, prepare_image
-from workbench.text import Encoding, Token, check_text
+from workbench.text import Encoding, Token
 from workbench.vit import ViT
 
 STRIDE = 128  # tokens that neighbouring windows of a long text share
+LONGEST_PASSAGE = 50_000  # characters
+MOST_TOKENS = 30_000  # that are read for one question, in all windows
 
 
 @dataclass(frozen=True)
@@ -164,6 +167,7 @@ class SpanWindow:
 
 def describe(model: Bert | ViT) -> str:
     """One line about a model: name, kind, size, and the device it is on."""
+    check_model(model, Bert, ViT)
     kind = "BERT" if isinstance(model, Bert) else "ViT"
     config = model.config
     millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
@@ -182,6 +186,7 @@ def device_name(device: torch.device) -> str:
 
 
 def _require_tokenizer(bert: Bert) -> None:
+    check_model(bert, Bert)
     if bert.tokenizer is None:
         raise ValueError(f"{bert.name} came without a tokenizer, so it cannot read text.")
 
@@ -191,6 +196,7 @@ def find_head(bert: Bert, name: str | None, kind: str, usual: str) -> str:
 
     Raises `ValueError` if there is none, and names those that are there.
     """
+    check_model(bert, Bert)
     fitting = [head for head, module in bert.heads.items() if module.kind == kind]
     others = [head for head in fitting if head != "nsp"]  # which is asked for by its name only
     name = name or (others[0] if usual not in fitting and len(others) == 1 else usual)
@@ -248,6 +254,7 @@ def mask_guesses(
     positions: Sequence[int] | None = None,
 ) -> list[MaskGuess]:
     """Reads guesses from one layer's output (1, tokens, hidden), for all masks or those at `positions`."""
+    check_whole("top_k", top_k)
     positions = encoding.masks if positions is None else list(positions)
     head = find_head(bert, None, "mlm", "mlm")
     probabilities = bert.answers(head, hidden_states[0, positions])  # (masks, vocab_size)
@@ -301,6 +308,7 @@ def fill_mask(
         'tea'
     """
     find_head(bert, None, "mlm", "mlm")
+    check_whole("top_k", top_k)
     tokenizer = bert.tokenizer
     tokens = tokenizer.mask_spans(tokenizer.pieces(text), masks)
     if not any(token.masked for token in tokens):
@@ -379,7 +387,7 @@ def tag_words(bert: Bert, text: str, head: str | None = None) -> list[WordTag] |
 
 @torch.inference_mode()
 def answer_question(
-    bert: Bert, question: str, passage: str, top_k: int = 5, *, longest: int = 30
+    bert: Bert, question: str, passage: str, top_k: int = 5, *, longest: int = 30, head: str | None = None
 ) -> SpanAnswers:
     """Finds the answer in a passage (BERT, sections 4.2 and 4.3): score(i, j) = S.T_i + E.T_j, j >= i.
 
@@ -388,11 +396,14 @@ def answer_question(
     Args:
         top_k: how many answers.
         longest: most word pieces in an answer.
+        head: a name in `bert.heads`; None is "span", or the only head for spans.
 
     Raises:
-        ValueError: empty question or passage, or no head "span".
+        ValueError: empty or too long question or passage, or no such head.
     """
-    windows = span_windows(bert, question, passage)
+    check_whole("top_k", top_k)
+    check_whole("longest", longest)
+    windows = span_windows(bert, question, passage, head=head)
     found = best_spans(windows, passage, top_k, longest)
     best = windows[found[0][1]]
     start, end = best.probabilities[best.inside.start : best.inside.stop].unbind(-1)
@@ -402,21 +413,37 @@ def answer_question(
 
 @torch.inference_mode()
 def span_windows(
-    bert: Bert, question: str, passage: str, progress: Callable[[int, int], None] | None = None
+    bert: Bert,
+    question: str,
+    passage: str,
+    progress: Callable[[int, int], None] | None = None,
+    head: str | None = None,
 ) -> list[SpanWindow]:
     """Reads a passage, in overlapping windows if it is long, with the head for spans.
 
     Args:
         progress: called after each window with how many are done, and how many there are.
+        head: a name in `bert.heads`; None is "span", or the only head for spans.
 
     Raises:
-        ValueError: empty question or passage, or no head "span".
+        ValueError: empty or too long question or passage, or no such head.
     """
-    head = find_head(bert, None, "span", "span")
-    check_text(question, "question")
-    check_text(passage, "passage")
+    head = find_head(bert, head, "span", "span")
+    for what, typed in {"question": question, "passage": passage}.items():
+        check_text(typed, what)
+        if len(typed) > LONGEST_PASSAGE:
+            raise ValueError(
+                f"The {what} has {len(typed):,} characters; up to {LONGEST_PASSAGE:,} are read: please "
+                "shorten it."
+            )
     text = bert.tokenizer.pieces(passage, segment=1)
     parts = _windows(bert, text, bert.tokenizer.pieces(question))
+    count = sum(len(window) for window, *_ in parts)
+    if count > MOST_TOKENS:  # a long question leaves little room for the passage in each window
+        raise ValueError(
+            f"With so long a question the passage is read in {len(parts):,} parts, {count:,} word pieces in "
+            f"all; up to {MOST_TOKENS:,} are read: please shorten the question or the passage."
+        )
     windows = []
     for window, *_ in parts:
         last = _hidden_states(bert, window)[-1]
@@ -464,10 +491,14 @@ def classify_image(
         size: another (height, width) in pixels than the checkpoint's, multiples of its patch size.
 
     Raises:
-        ValueError: no picture, or a checkpoint without a head.
+        ValueError: no picture, a size of too many patches, or a checkpoint without a head.
     """
+    check_model(vit, ViT)
+    check_whole("top_k", top_k)
     if vit.preprocessing is None:
         raise ValueError(f"{vit.name} came without a preprocessing, so it cannot read pictures.")
+    if size is not None:
+        check_size(size, vit.config.patch_size, MOST_PATCHES)
     pixels = prepare_image(image, vit.preprocessing, size).to(vit.device)
     with MODEL_LOCK:
         answers = vit.answers(vit(pixels)[-1])[0]

@@ -15,6 +15,8 @@ import tokenizers
 import torch
 from torch import Tensor
 
+from workbench.checks import check_text, check_tuples
+
 
 @dataclass(frozen=True)
 class Token:
@@ -91,20 +93,6 @@ class Encoding:
         ids = torch.tensor([[token.id for token in self.tokens]], device=device)
         segments = torch.tensor([[token.segment for token in self.tokens]], device=device)
         return {"input_ids": ids, "token_type_ids": segments}
-
-
-def check_text(text: str, what: str = "text") -> None:
-    """Raises `ValueError`, one sentence, for a text that no tokenizer can read."""
-    if not isinstance(text, str):
-        raise ValueError(f"The {what} must be a string, not {type(text).__name__}.")
-    if not text.strip():
-        raise ValueError(f"The {what} is empty: type at least one word.")
-    broken = re.search("[\ud800-\udfff]", text)
-    if broken:
-        raise ValueError(
-            f"The {what} holds half a character (a lone surrogate) at position {broken.start()}; "
-            "delete it and type it again."
-        )
 
 
 SPECIAL_TOKENS = {f"{name.lower()}_token": f"[{name}]" for name in ("CLS", "SEP", "MASK", "PAD", "UNK")}
@@ -211,7 +199,7 @@ class Tokenizer:
         Raises:
             ValueError: another action.
         """
-        spans = [(*span, "mask")[:3] for span in spans]
+        spans = [(*span, "mask")[:3] for span in check_tuples("masks", spans, "start, end[, action]")]
         for *_, action in spans:
             if action not in ("mask", "random", "keep"):
                 raise ValueError(f"What is done to a word is 'mask', 'random' or 'keep', not {action!r}.")

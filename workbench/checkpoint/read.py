@@ -33,6 +33,7 @@ SHIPPED_BERT = "workbench-bert"
 SHIPPED_VIT = "workbench-vit"
 NSP_LABELS = ("is next", "not next")  # the order of Google's and HF's checkpoints
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+FLOATING = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Settings = dict[str, Any]
 
@@ -283,7 +284,7 @@ class Weights:
 
     def _check_numbers(self, name: str) -> None:
         values = self.tensors[name]
-        if values.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        if values.dtype not in FLOATING:
             wrong = f"is of type {str(values.dtype).removeprefix('torch.')}, not floating point"
         elif not values.numel() or not all(map(math.isfinite, values.aminmax())):  # NaN is the least, too
             wrong = "holds NaN or infinite numbers, or none"
@@ -611,7 +612,7 @@ def load_bert(
         name: a folder, a .safetensors file beside its config.json, a Hub id, or the name of a shipped
             checkpoint; None for the shipped one.
         device: "auto" takes a GPU where there is one.
-        dtype: of the weights; None is float32.
+        dtype: of the weights: torch.float16 or torch.bfloat16 need half the memory; None is float32.
 
     Returns:
         The model in evaluation mode, with `bert.tokenizer`, `bert.config` and `bert.heads`.
@@ -673,6 +674,8 @@ def make_ready(
     """Moves a model to where it is to run, with memory laid out for it, in evaluation mode."""
     model.name = Path(name).name if Path(name).exists() else str(name)
     device = pick_device(device)
+    if dtype not in (None, *FLOATING):
+        raise ValueError(f"dtype is one of {', '.join(map(str, FLOATING))}, not {dtype!r}.")
     model.to(device, dtype or torch.float32)
     if device.type == "cpu":
         model.encoder.apply(lay_out_for_cpu)

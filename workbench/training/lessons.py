@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from workbench.bert import Bert, Pooler
 from workbench.checkpoint import data_folder
+from workbench.checks import check_characters
 from workbench.encoder import MODEL_LOCK, SelfAttention
 from workbench.training import loop
 from workbench.training.text_learner import (
@@ -94,6 +95,9 @@ def label_names(examples: Sequence[Labelled], kind: str) -> tuple[str, ...]:
     Raises:
         ValueError: examples that nothing can be learned from; the sentence says why.
     """
+    for number, example in enumerate(examples, 1):
+        for part in example:
+            check_characters(part, f"example {number}")
     if len(examples) < FEWEST:
         raise ValueError(f"There are {len(examples)} examples; give at least {FEWEST} to learn from.")
     for number, example in enumerate(examples, 1):

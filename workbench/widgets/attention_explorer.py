@@ -1,6 +1,7 @@
 """AttentionExplorer: one viewer for the attention of any head, between words or between patches."""
 
 from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 import torch
@@ -41,6 +42,7 @@ class AttentionExplorer(WorkbenchWidget):
     """
 
     _esm, _css = read_front("attention_explorer")
+    fields = ("text", "second")
 
     text = traitlets.Unicode(help="The text, as it was typed.")
     second = traitlets.Unicode(help="The second text, or empty.")
@@ -48,7 +50,9 @@ class AttentionExplorer(WorkbenchWidget):
     layer = traitlets.Int(0, help="The layer shown large, counted from 0 (the view counts from 1).")
     head = traitlets.Int(0, help="The head shown large; -1: the mean of `chosen`.")
     chosen = traitlets.List(traitlets.Int(), help="Heads whose mean is shown; empty: all.")
-    off = traitlets.List(help="(layer, head) pairs that are switched off.")
+    off = traitlets.List(
+        traitlets.Tuple(traitlets.Int(), traitlets.Int()), help="(layer, head) pairs that are switched off."
+    )
     mass = traitlets.Float(1.0, min=0, max=1, help="Show the fewest weights of each row that make this up.")
     hide_special = traitlets.Bool(False, help="Leave out [CLS], [SEP] and the class token.")
     pair = traitlets.Enum(
@@ -82,6 +86,10 @@ class AttentionExplorer(WorkbenchWidget):
         image: ImageSource | None = None,
         **options: Any,
     ) -> None:
+        if isinstance(model, Bert) and image is not None:
+            raise TypeError(f"{model.name} is a BERT, which reads text, no picture: load_vit() loads a ViT.")
+        if isinstance(model, ViT) and image is None:
+            raise TypeError(f"{model.name} is a ViT, which reads a picture: give it as image=...")
         texts = {"text": text, "second": second} if isinstance(model, Bert) else {}
         super().__init__(model, **texts | options)
         self._image = image
@@ -160,7 +168,8 @@ class AttentionExplorer(WorkbenchWidget):
         """Runs the model with the heads that are on; `_look` shows what came of it."""
         tasks = self._possible()
         task = self.task if self.task in tasks else next(iter(tasks), "")
-        off = [(layer, head) for layer, head in self.off if layer < self.layers and head < self.heads]
+        there = set(product(range(self.layers), range(self.heads)))
+        off = [pair for pair in self.off if pair in there]
         answering = self.model if isinstance(self.model, ViT) or not task else self.model.heads[task]
         problem_type = getattr(answering, "problem_type", PROBLEM_TYPES[0])
         self._settle(tasks=tasks, task=task, off=off, problem_type=problem_type)

@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from workbench.bert import Bert
+from workbench.checks import check_model
 from workbench.encoder import PROBLEM_TYPES
 from workbench.tasks import device_name
 from workbench.vit import ViT
@@ -113,7 +114,7 @@ def now_and_before(labels: Sequence[str], now: Tensor, before: Tensor, order: Se
 
 def sentence(error: Exception) -> str:
     """What a user is told about an error: those of bad input are sentences already."""
-    if isinstance(error, ValueError):
+    if isinstance(error, ValueError) or (isinstance(error, TypeError) and str(error).endswith(".")):
         return str(error)
     return f"Something went wrong inside the workbench ({type(error).__name__}: {error})."
 
@@ -134,6 +135,11 @@ def guarded(method: Callable) -> Callable:
     return call
 
 
+def _sendable(value: Any) -> Any:
+    """A text without half characters (lone surrogates), which no message can carry."""
+    return re.sub("[\ud800-\udfff]", "\ufffd", value) if isinstance(value, str) else value
+
+
 class WorkbenchWidget(anywidget.AnyWidget):
     """Base of the widgets. `status` and `error` are lines of text under each of them.
 
@@ -145,7 +151,11 @@ class WorkbenchWidget(anywidget.AnyWidget):
 
     Raises:
         TypeError: an option that the widget does not have.
+        ValueError: a value that an option cannot have, also when it is set later.
     """
+
+    reads: tuple[type, ...] = (Bert, ViT)  # the models that it looks into
+    fields: tuple[str, ...] = ()  # the traits that hold typed texts, first segment first
 
     status = traitlets.Unicode(help="Checkpoint, device, time of the last forward pass.").tag(sync=True)
     error = traitlets.Unicode(help="One sentence about the last input, or empty.").tag(sync=True)
@@ -163,6 +173,12 @@ class WorkbenchWidget(anywidget.AnyWidget):
             if isinstance(trait, traitlets.TraitType) and not name.startswith("_"):
                 trait.tag(sync=True)
 
+    def __new__(cls, *arguments: Any, **options: Any) -> "WorkbenchWidget":
+        names = [name for name in ("model", "bert", "vit") if name in options]
+        if arguments or names:  # else Python says what is missing
+            check_model(arguments[0] if arguments else options[names[0]], *cls.reads)
+        return super().__new__(cls, *arguments, **options)
+
     def __init__(self, model: Bert | ViT, **options: Any) -> None:
         unknown = [name for name in options if not self.has_trait(name)]
         if unknown:
@@ -175,6 +191,27 @@ class WorkbenchWidget(anywidget.AnyWidget):
         sizes = {"layers": config.num_hidden_layers, "heads": config.num_attention_heads}
         super().__init__(**sizes | options)
         self.on_msg(self._on_message)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        try:
+            super().__setattr__(name, value)
+        except traitlets.TraitError as error:
+            raise ValueError(str(error)) from error
+
+    def set_state(self, sync_data: dict) -> None:
+        """What the browser sends; what a trait cannot be gets a sentence, and what was there before stays."""
+        values = {name: _sendable(value) for name, value in sync_data.items()}
+        try:
+            super().set_state(values)
+        except (traitlets.TraitError, TypeError, ValueError) as error:
+            with self.hold_sync():
+                self.revision += 1
+                self.error = str(error)
+                self.send_state([name for name in values if self.has_trait(name)])
+
+    @staticmethod
+    def _trait_to_json(value: Any, widget: "WorkbenchWidget") -> Any:
+        return _sendable(value)
 
     def _show(self) -> None:
         """To override: runs the model on the input; nothing is changed if that cannot be read."""
@@ -206,7 +243,13 @@ class WorkbenchWidget(anywidget.AnyWidget):
 
     @guarded
     def _guarded(self, answer: Callable[[dict], None], change: dict) -> None:
-        answer(change)
+        """What cannot be answered is taken back, but for a text that somebody may be typing."""
+        try:
+            answer(change)
+        except Exception:
+            if change["name"] not in self.fields:
+                self._settle(**{change["name"]: change["old"]})
+            raise
 
     @guarded
     def _on_message(self, _: Any, content: dict, __: Any) -> None:

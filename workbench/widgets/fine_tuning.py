@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from workbench import plots
 from workbench.bert import Bert
+from workbench.checks import check_characters
 from workbench.widgets.base import WorkbenchWidget, read_front, sentence, to_bytes
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ class FineTuning(WorkbenchWidget):
     """
 
     _esm, _css = read_front("fine_tuning")
+
+    reads = (Bert,)
 
     kind = traitlets.Enum(list(COLUMNS), "sentence", help="What has a class, or an answer.")
     columns = traitlets.List(help="Names of the columns of the table.")
@@ -140,6 +143,8 @@ class FineTuning(WorkbenchWidget):
             examples = list(self._shipped) if do == "restore" else [self._whole([])] * PAGE
         if len(examples) > MOST:
             raise ValueError(f"These would be {len(examples):,} examples; {MOST:,} are the most.")
+        for part in (part for fields in rows for part in fields):
+            check_characters(part)
         if any(len(part) > 2000 for fields in rows for part in fields):
             raise ValueError("A text is longer than 2,000 characters: cut it into sentences, one a row.")
         self._examples = examples

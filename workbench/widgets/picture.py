@@ -42,6 +42,8 @@ class PictureWidget(WorkbenchWidget):
         ValueError: a picture or a sample that cannot be read, or a checkpoint that reads no pictures.
     """
 
+    reads = (ViT,)
+
     upload = traitlets.Bytes(help="A file from the browser; emptied as soon as it is read.").tag(
         from_json=lambda value, _: bytes(value), echo_update=False
     )
@@ -59,7 +61,7 @@ class PictureWidget(WorkbenchWidget):
         super().__init__(vit, **options)
         self._image = shrunk(sample_image(self.sample) if image is None else load_image(image))
         self._on_picture()
-        self._good, self._name = self.sample, self.sample or "picture"
+        self._name = self.sample or "picture"
         self._when(["upload"], self._on_upload)
         self._when(["sample"], self._on_sample)
 
@@ -71,13 +73,6 @@ class PictureWidget(WorkbenchWidget):
         """Shows another picture, `self._image`. What this raises is told to the user, and the picture before
         stays."""
         self._show()
-
-    def _on_show(self, change: dict) -> None:
-        try:
-            self._show()
-        except ValueError:
-            self._settle(**{change["name"]: change["old"]})
-            raise
 
     def _see(self, size: tuple[int, int] | None = None, patch: int | None = None) -> Tensor:
         """What the model is given, (1, 3, height, width); sets `picture` and `grid`, by default for the
@@ -100,11 +95,7 @@ class PictureWidget(WorkbenchWidget):
     def _on_sample(self, _: dict) -> None:
         if not self.sample:
             return
-        try:
-            self._show_other(sample_image(self.sample), self.sample, self.sample)
-        except ValueError:
-            self._settle(sample=self._good)
-            raise
+        self._show_other(sample_image(self.sample), self.sample, self.sample)
 
     def _show_other(self, image: Image.Image, sample: str, name: str) -> None:
         before = self._image
@@ -115,5 +106,5 @@ class PictureWidget(WorkbenchWidget):
             self._image = before
             self._on_picture()
             raise
-        self._good, self._name = sample, name
+        self._name = name
         self._settle(sample=sample)

@@ -36,7 +36,10 @@ class SentenceClassifier(TextWidget):
 
     text = traitlets.Unicode(help="The sentence, as it was typed.")
     target = traitlets.Unicode(help="The class whose reasons are shown; empty: the most probable one.")
-    hidden = traitlets.List(help="Spans of characters (start, end) of words that the model must not see.")
+    hidden = traitlets.List(
+        traitlets.Tuple(traitlets.Int(), traitlets.Int()),
+        help="Spans of characters (start, end) of words that the model must not see.",
+    )
 
     bars = traitlets.List(help="[class, its answer, the same with all words in sight].")
     words = traitlets.List(help="{text, start, end, special, hidden, pieces} for each word.")

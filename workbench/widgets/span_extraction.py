@@ -14,7 +14,6 @@ from workbench.widgets.base import read_front, rounded, to_bytes
 from workbench.widgets.samples import PASSAGES
 from workbench.widgets.text import TextWidget
 
-LONGEST_PASSAGE = 50_000  # characters
 MAP = 64  # most tokens on a side of the start x end map
 
 
@@ -68,7 +67,8 @@ class SpanExtraction(TextWidget):
         super().__init__(bert, "span", "span", question=question, passage=passage, **options)
         self._text: str | None = None  # the passage that was read
         self._show()
-        self._watch(["question", "passage"], ["top_k", "longest", "threshold", "pinned", "window", "chosen"])
+        look = ["top_k", "longest", "threshold", "pinned", "window", "chosen"]
+        self._watch(["question", "passage", "head"], look)
 
     def _on_look(self, change: dict) -> None:
         if change["name"] in ("pinned", "window"):
@@ -78,13 +78,8 @@ class SpanExtraction(TextWidget):
         super()._on_look(change)
 
     def _show(self) -> None:
-        if len(self.passage) > LONGEST_PASSAGE:
-            raise ValueError(
-                f"The passage has {len(self.passage):,} characters; this widget reads up to "
-                f"{LONGEST_PASSAGE:,}: please shorten it."
-            )
         with self.timed():
-            windows = span_windows(self.model, self.question, self.passage, self._progress)
+            windows = span_windows(self.model, self.question, self.passage, self._progress, self.head)
         if self._text is not None:  # not what was asked for at the beginning
             self._settle(pinned=0, window=-1)
             if self._text != self.passage:
@@ -119,7 +114,7 @@ class SpanExtraction(TextWidget):
         best = self._windows[found[0][1]]
         none = surest_window(self._windows)
         score = best.score(best.span(found[0][0].start, found[0][0].end))
-        at, head = window.inside[chosen], self.model.heads["span"]
+        at, head = window.inside[chosen], self.model.heads[self.head]
         weight, bias = head.weight.detach().float().cpu(), head.bias.detach().float().cpu()
         self.view = {
             "tokens": [

@@ -32,7 +32,8 @@ class TextWidget(WorkbenchWidget):
     examples = traitlets.List(help="What the texts of `pairs` are called in a menu.")
     note = traitlets.Unicode(help="A remark about texts that can be read, but should be read with care.")
 
-    fields = ("text",)  # the traits that hold the texts, first segment first
+    reads = (Bert,)
+    fields = ("text",)
     pairs: Sequence[tuple] = ()  # examples to pick, a text for each field
 
     def __init__(self, bert: Bert, kind: str, usual: str, **options: Any) -> None:

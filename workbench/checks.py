@@ -1,0 +1,87 @@
+"""Arguments are checked before a model runs: a wrong one gets a sentence in the user's words."""
+
+import operator
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+MOST_PATCHES = 4096  # of a picture that is read: 64 x 64
+
+
+def check_model(model: Any, *kinds: type) -> None:
+    """Raises `TypeError` for anything but a loaded model of these kinds (`Bert`, `ViT`)."""
+    if isinstance(model, kinds):
+        return
+    wanted = " or a ".join({"Bert": "BERT"}.get(kind.__name__, kind.__name__) for kind in kinds)
+    door = f"load_{kinds[0].__name__.lower()}"
+    if isinstance(model, str | Path):
+        raise TypeError(f"A {wanted} is needed here, not a name: {door}({str(model)!r}) loads it.")
+    raise TypeError(f"A {wanted} is needed here, not a {type(model).__name__}: {door}() loads one.")
+
+
+def whole(name: str, value: Any) -> int:
+    """A whole number of any kind as an int; raises `TypeError` for anything else."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} is a whole number, not {value!r}.") from None
+
+
+def check_whole(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
+    """A whole number within these bounds; raises `TypeError` or `ValueError` for any other."""
+    number = whole(name, value)
+    if number < least or (most is not None and number > most):
+        bounds = f"{least} or more" if most is None else f"between {least} and {most:,}"
+        raise ValueError(f"{name} is {bounds}, not {number}.")
+    return number
+
+
+def check_place(what: str, number: Any, count: int, whose: str) -> None:
+    """Raises as `check_whole` for what is none of `count` things ("layer", "head"), counted from 0."""
+    if not 0 <= whole(f"The number of a {what}", number) < count:
+        several = what + ("es" if what.endswith(("s", "h")) else "s")
+        have = f"{several} 0 to {count - 1}" if count else "none"
+        raise ValueError(f"There is no {what} {number}: {whose} has {have}.")
+
+
+def check_tuples(name: str, given: Any, parts: str) -> list[tuple]:
+    """What is given as a list of tuples of these parts, such as "layer, head"; a part in brackets may be
+    missing. Raises `TypeError` for anything else."""
+    most, least = (part.count(",") + 1 for part in (parts, parts.split("[")[0]))
+    if isinstance(given, str) or not hasattr(given, "__iter__"):
+        raise TypeError(f"{name} is a list of ({parts}), not {given!r}.")
+    found = list(given)
+    for one in found:
+        if isinstance(one, str) or not isinstance(one, Sequence) or not least <= len(one) <= most:
+            raise TypeError(f"{name} is a list of ({parts}); {one!r} is none.")
+    return [tuple(one) for one in found]
+
+
+def check_size(size: Any, patch_size: int = 1, most: int = MOST_PATCHES**2) -> None:
+    """Raises `TypeError` or `ValueError` for what is no (height, width) of at most so many patches."""
+    if not isinstance(size, Sequence) or isinstance(size, str) or len(size) != 2:
+        raise TypeError(f"A size is (height, width), not {size!r}.")
+    height, width = (check_whole("A height or width", side) for side in size)
+    count = (height // patch_size) * (width // patch_size)
+    if count > most:
+        raise ValueError(f"A size of {height} x {width} is {count:,} patches; at most {most:,} are read.")
+
+
+def check_characters(text: str, what: str = "text") -> None:
+    """Raises `ValueError` for half a character (a lone surrogate), which no tokenizer and no file takes."""
+    broken = re.search("[\ud800-\udfff]", text)
+    if broken:
+        raise ValueError(
+            f"The {what} holds half a character (a lone surrogate) at position {broken.start()}; "
+            "delete it and type it again."
+        )
+
+
+def check_text(text: Any, what: str = "text") -> None:
+    """Raises `ValueError`, one sentence, for a text that no tokenizer can read."""
+    if not isinstance(text, str):
+        raise ValueError(f"The {what} must be a string, not {type(text).__name__}.")
+    if not text.strip():
+        raise ValueError(f"The {what} is empty: type at least one word.")
+    check_characters(text, what)
