@@ -122,6 +122,8 @@ def test_heads_beside_each_other_keep_what_they_are(tmp_path: Path) -> None:
     read = reread(bert, tmp_path)
     kinds = {name: head.problem_type for name, head in read.heads.items()}
     assert kinds == {"mlm": SINGLE, "sentiment": SINGLE, "topics": MULTI, "length": REGRESSION}
+    report = wb.inspect_checkpoint(tmp_path / "ours").facts["heads"]
+    assert report == "mlm, sentiment (3 classes), topics (2 classes, each for itself), length (1 number)"
     topics = wb.classify_sentence(read, FIRST, "topics")
     assert sum(topic.probability for topic in topics) != pytest.approx(1, abs=1e-3)
 

@@ -210,8 +210,13 @@ def test_half_characters_reach_no_message() -> None:
     widget.text = HALF
     assert "half a character" in widget.error and widget.get_state("text") == {"text": "half \ufffd"}
     table = widgets.FineTuning(BERT, [("a", "b")], fine_tune)
-    table._on_message(None, {"do": "write", "row": 0, "pairs": [[HALF, "b"]]}, None)
+    table._on_message(None, {"do": "write", "row": 0, "rows": [[HALF, "b"]]}, None)
     assert "half a character" in table.error and table.examples == [("a", "b")]
+    says(lambda: widgets.FineTuning(BERT, [(HALF, "b")], fine_tune), "half a character")
+    span = WIDGETS["SpanExtraction"]()
+    span.question = HALF
+    assert "half a character" in span.error
+    span.figure()  # of the question that was read
 
 
 # --- heads by other names than those that ship

@@ -1,6 +1,7 @@
 """What `workbench info` and `inspect_checkpoint` tell about a checkpoint."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,8 +58,9 @@ def _facts(model: Bert | ViT, weights: Weights) -> dict[str, str]:
 
 
 def _bert_facts(bert: Bert) -> dict[str, str]:
-    config, classes = bert.config, {name: len(head.labels) for name, head in bert.heads.items()}
-    heads = [f"{name} ({count} classes)" if count else name for name, count in classes.items()]
+    config, heads = bert.config, []
+    for name, head in bert.heads.items():
+        heads.append(f"{name} ({_answers(head.labels, head.problem_type)})" if head.labels else name)
     return {
         "vocabulary": f"{config.vocab_size} word pieces, {config.max_position_embeddings} positions",
         "word embeddings tied": "yes" if config.tie_word_embeddings else "no",
@@ -74,8 +76,15 @@ def _vit_facts(vit: ViT) -> dict[str, str]:
         "prefix tokens": f"{config.num_prefix_tokens}, {config.num_prefix_positions} with a position",
         "position interpolation": config.position_interpolation,
         "preprocessing": str(vit.preprocessing),
-        "heads": f"{len(vit.heads)} ({len(vit.labels)} classes)" if vit.heads else "none",
+        "heads": f"{len(vit.heads)} ({_answers(vit.labels, vit.problem_type)})" if vit.heads else "none",
     }
+
+
+def _answers(labels: Sequence[str], problem_type: str) -> str:
+    """How many classes, or numbers."""
+    what = "number" if problem_type == "regression" else "class"
+    several = f"{len(labels)} {what}{'es' if what == 'class' else 's'}" if len(labels) > 1 else f"1 {what}"
+    return several + ", each for itself" * problem_type.startswith("multi")
 
 
 def _summary(used: dict[str, list[str]]) -> dict[str, str]:

@@ -84,6 +84,7 @@ class FineTuning(WorkbenchWidget):
         super().__init__(bert, **options)
         self.columns = COLUMNS[self.kind]
         self._shipped = [tuple(example) for example in examples]
+        self._check(self._shipped)
         self._examples = list(self._shipped)
         self._say("nothing trained yet")
         self._turn()
@@ -143,14 +144,18 @@ class FineTuning(WorkbenchWidget):
             examples = list(self._shipped) if do == "restore" else [self._whole([])] * PAGE
         if len(examples) > MOST:
             raise ValueError(f"These would be {len(examples):,} examples; {MOST:,} are the most.")
-        for part in (part for fields in rows for part in fields):
-            check_characters(part)
-        if any(len(part) > 2000 for fields in rows for part in fields):
-            raise ValueError("A text is longer than 2,000 characters: cut it into sentences, one a row.")
+        self._check(rows)
         self._examples = examples
         if do == "add":
             self.first = len(examples) - 1
         self._turn()
+
+    @staticmethod
+    def _check(rows: Sequence[Sequence[str]]) -> None:
+        for part in (part for fields in rows for part in fields):
+            check_characters(part)
+            if len(part) > 2000:
+                raise ValueError("A text is longer than 2,000 characters: cut it into sentences, one a row.")
 
     # --- training
 

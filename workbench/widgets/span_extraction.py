@@ -84,7 +84,7 @@ class SpanExtraction(TextWidget):
             self._settle(pinned=0, window=-1)
             if self._text != self.passage:
                 self._settle(chosen=-1)
-        self._windows, self._text = windows, self.passage
+        self._windows, self._text, self._asked = windows, self.passage, self.question
         self._look()
         self.note = self._remark(windows[self.view["window"]].encoding)
 
@@ -163,7 +163,7 @@ class SpanExtraction(TextWidget):
             found = self.view["answered"] and answer.intersection(word.tokens)
             text = self._text[word.start : word.end]
             chips.append(plots.Chip(text, note, plots.FIRST if found else "none"))
-        question = plots.words([plots.Chip(word) for word in self.question.split()], title="question")
+        question = plots.words([plots.Chip(word) for word in self._asked.split()], title="question")
         passage = plots.words(chips, title="passage, and how likely the answer starts (s) or ends (e) there")
         names = [*(answer[0] for answer in self.answers), "no answer"]
         values = [*(answer[3] for answer in self.answers), self.view["no_answer_probability"]]

@@ -81,8 +81,9 @@ class TokenTagger(TextWidget):
         words = [word for word in self._words(encoding) if not word["special"]]
         for word, label, answer in zip(words, best.indices.tolist(), rounded(best.values), strict=True):
             word |= {"label": label, "answer": answer}
-        pinned = min(max(self.pinned, 0), max(0, len(self.words) - 1))
+        pinned = self.pinned
         if self.words:  # the pinned word stays pinned where the text around it stayed the same
+            pinned = min(max(pinned, 0), len(self.words) - 1)
             before = self.words[pinned]
             kept = moved_spans([(before["start"], before["end"])], self._good, self.text)
             spans = [(word["start"], word["end"]) for word in words]
