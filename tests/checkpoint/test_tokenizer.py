@@ -10,6 +10,7 @@ import tokenizers
 import transformers
 from tiny import SPECIAL, VOCABULARY, refuses, write_vocabulary
 
+from workbench.checkpoint import settings
 from workbench.checkpoint.tokenizer import read_tokenizer, save_tokenizer
 from workbench.text import Tokenizer
 
@@ -223,3 +224,32 @@ def test_added_tokens_are_words_of_their_own_and_special_ones_stay_text(tmp_path
     ]
     assert 3 not in [token.id for token in tokens]
     assert 99 not in read_tokenizer(folder).random_ids()
+
+
+def test_a_setting_that_changes_ids_is_obeyed_or_refused(tmp_path: Path) -> None:
+    """With each setting of tokenizer_config.json changed: the ids of transformers, or a sentence."""
+    usual, changing = all_ids(transformers.AutoTokenizer, write(tmp_path)), set()
+    for name in sorted(settings.TOKENIZER.names() - {"tokenizer_class"}):
+        for value in (True, False, 3, "left", "[CLS]", {"extra": "<ent>"}, ["<ent>"]):
+            write(tmp_path, tokenizer_config={name: value})
+            try:
+                theirs = all_ids(transformers.AutoTokenizer, tmp_path)
+            except Exception:  # they refuse it
+                continue
+            if theirs != usual:
+                changing.add(name)
+            try:
+                ours = read_tokenizer(tmp_path)
+            except ValueError as error:
+                assert str(error).endswith(".") and "\n" not in str(error)
+                continue
+            assert [[token.id for token in ours.encode(text).tokens] for text in TEXTS] == theirs, (
+                name,
+                value,
+            )
+    assert {"do_lower_case", "extra_special_tokens", "tokenize_chinese_chars"} <= changing  # it can fail
+
+
+def all_ids(kind: type, folder: Path) -> list[list[int]]:
+    tokenizer = kind.from_pretrained(folder)
+    return [tokenizer(text)["input_ids"] for text in TEXTS]

@@ -192,7 +192,7 @@ PROCESSORS: dict[str, Settings] = {
     "CLIP": CLIP,
 }
 
-SPECIAL = "added_tokens_decoder additional_special_tokens extra_special_tokens "
+SPECIAL = "added_tokens_decoder additional_special_tokens extra_special_tokens model_specific_special_tokens "
 SPECIAL += "cls_token sep_token mask_token pad_token unk_token bos_token eos_token "
 TOKENIZER = Rules(  # tokenizer_config.json; any other "..._token" is one more added token
     SPECIAL + "tokenizer_class do_lower_case strip_accents tokenize_chinese_chars",
@@ -211,6 +211,8 @@ TOKENIZER = Rules(  # tokenizer_config.json; any other "..._token" is one more a
         "add_bos_token": False,
         "add_eos_token": False,
         "auto_map": None,
+        "init_inputs": [],
+        "vocab": None,
     },
     {
         "texts are cut or refused by the model's positions": "model_max_length max_len max_length stride "
@@ -219,8 +221,7 @@ TOKENIZER = Rules(  # tokenizer_config.json; any other "..._token" is one more a
         "of transformers' slow tokenizers, which this is not": "never_split use_fast",
         "how transformers finds files and what it returns": "backend name_or_path is_local local_files_only "
         "special_tokens_map_file tokenizer_file full_tokenizer_file vocab_file model_input_names "
-        "return_token_type_ids processor_class init_inputs from_slow files_loaded "
-        "model_specific_special_tokens vocab",
+        "return_token_type_ids processor_class from_slow files_loaded",
         "of decoded text": "clean_up_tokenization_spaces "
         "clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output",
         "of chats": "chat_template response_template response_schema chat_control_tokens verbose",

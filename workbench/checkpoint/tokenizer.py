@@ -128,6 +128,7 @@ def _added_tokens(
     extra = config.get("extra_special_tokens") or config.get("additional_special_tokens") or []
     named = {name: token for name, token in (config | late).items() if name.endswith("_token") and token}
     named = {name: named[name] for name in ("bos_token", "eos_token", *named) if name in named}
+    named |= config.get("model_specific_special_tokens") or {}
     if isinstance(extra, dict):
         named, extra = named | extra, []
     special = {_content(token): token for token in [*named.values(), *extra] if not isinstance(token, bool)}
