@@ -228,3 +228,19 @@ def test_widgets_of_a_distilbert(form: str, widget: str, tmp_path: Path) -> None
     bert = wb.load_bert(saved(hf_distilbert(form), tmp_path), device="cpu")
     texts = ["the cat sat", "on the mat"] if widget in ("SentencePair", "SpanExtraction") else ["the cat sat"]
     assert getattr(widgets, widget)(bert, *texts).error == ""
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-3), (torch.bfloat16, 0.1)], ids=str)
+def test_a_gpu_agrees(dtype: torch.dtype, tolerance: float, tmp_path: Path) -> None:
+    """float32 to 1e-3 (TF32 in transformers' convolution); bfloat16 to 0.1 (8 bits of mantissa)."""
+    words = hf_distilbert("DistilBertModel")
+    bert = wb.load_bert(saved(words, tmp_path / "words"), device="cuda", dtype=dtype)
+    ids = torch.randint(5, 99, (2, 7), device="cuda")
+    pictures = hf_dinov2("Dinov2WithRegistersModel")
+    vit = wb.load_vit(saved(pictures, tmp_path / "pictures"), device="cuda", dtype=dtype)
+    pixels = torch.randn(2, 3, 42, 84, device="cuda")
+    with torch.no_grad():
+        close(bert(ids)[-1], words.cuda()(ids).last_hidden_state, tolerance)
+        close(vit.norm(vit(pixels)[-1]), pictures.cuda()(pixels).last_hidden_state, tolerance)
