@@ -174,6 +174,8 @@ class Tokenizer:
         for (start, end), part in zip(spans, parts, strict=True):
             pieces = zip(part.ids, part.tokens, part.offsets, part.word_ids, strict=True)
             for token_id, piece, offset, word in pieces:
+                if token_id in (self.cls_id, self.sep_id, self.mask_id, self.pad_id):
+                    token_id, piece = self.unk_id, "[UNK]"  # of a tokenizer that keeps "[SEP]" one word
                 tokens.append(
                     Token(token_id, piece, start + offset[0], start + offset[1], segment, words + word)
                 )

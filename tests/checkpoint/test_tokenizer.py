@@ -226,6 +226,16 @@ def test_added_tokens_are_words_of_their_own_and_special_ones_stay_text(tmp_path
     assert 99 not in read_tokenizer(folder).random_ids()
 
 
+def test_typed_special_tokens_are_text_for_any_splitter(tmp_path: Path) -> None:
+    """One that splits at blanks alone finds "[SEP]" among its word pieces."""
+    config = {"tokenizer_class": "PreTrainedTokenizerFast"}
+    folder = write(tmp_path, tokenizer=whole(pre_tokenizer={"type": "WhitespaceSplit"}, normalizer=None))
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    tokens = read_tokenizer(folder).pieces("cat [SEP] sat [MASK]")
+    assert [token.text for token in tokens] == ["cat", "[UNK]", "sat", "[MASK]"]
+    assert [token.masked for token in tokens] == [False, False, False, True]
+
+
 def test_a_setting_that_changes_ids_is_obeyed_or_refused(tmp_path: Path) -> None:
     """With each setting of tokenizer_config.json changed: the ids of transformers, or a sentence."""
     usual, changing = all_ids(transformers.AutoTokenizer, write(tmp_path)), set()
