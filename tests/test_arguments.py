@@ -61,6 +61,7 @@ PICTURE_TASKS = {
     "position_similarity": patches.position_similarity,
     "rearranged": lambda vit: patches.rearranged(vit, PIXELS),
     "class_by_layer": lambda vit: patches.class_by_layer(vit, []),
+    "patch_colors": lambda vit: patches.patch_colors(vit, PIXELS),
     **{name: getattr(widgets, name) for name in ("PatchSplitter", "PatchHiding", "PatchAttention")},
 }
 ANY_TASKS = {

@@ -95,6 +95,7 @@ PICTURES: dict[str, Callable] = {
     "relevance": lambda vit: wb.attention_relevance(
         vit, lambda: vit.logits(vit(to(vit))[-1])[:, 2]),
     "distance": lambda vit: wb.attention_distance(recorded(vit)[0][1], grid=(4, 6)) / 10,
+    "patch_colors": lambda vit: patches.patch_colors(vit, to(vit)),
     "similarity": lambda vit: patches.similarity(recorded(vit)[1][-1][0]),
 }  # fmt: skip
 BOTH: dict[str, Callable] = {
@@ -109,7 +110,7 @@ BOTH: dict[str, Callable] = {
     "mass_mask": lambda model: wb.mass_mask(recorded(model)[0][0], 0.5).float().mean((-1, -2)) / 4,
     "top_attended": lambda model: wb.top_attended(recorded(model)[0][0], 1)[0],
     "outliers": lambda model: attention.outlier_patches(recorded(model)[1][-1][0].norm(dim=-1), 100).float(),
-    "flat": lambda model: patches.two_dimensions(patches.similarity(recorded(model)[1][-1][0])).norm(dim=0),
+    "flat": lambda model: patches.principal_components(recorded(model)[1][-1][0]).norm(dim=0),
 }  # fmt: skip
 MODELS: dict[tuple, Any] = {}
 

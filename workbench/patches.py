@@ -194,6 +194,7 @@ def principal_components(vectors: Tensor, count: int = 2) -> Tensor:
 
     (..., vectors, hidden) -> (..., vectors, count), or fewer where there are fewer directions.
     """
+    check_whole("count", count)
     centred = vectors.float() - vectors.float().mean(-2, keepdim=True)
     # Singular vectors have no sign of their own: the largest entry of each is made positive.
     left, sizes, _ = torch.linalg.svd(centred, full_matrices=False)
@@ -209,6 +210,7 @@ def patch_colors(vit: ViT, pixel_values: Tensor) -> Tensor:
 
     (1, channels, height, width) -> (rows, columns, 3), each colour from 0 to 1, on the CPU.
     """
+    check_model(vit, ViT)
     size, prefix = vit.config.patch_size, vit.config.num_prefix_tokens
     with MODEL_LOCK:
         vectors = vit.norm(vit(pixel_values)[-1])[0, prefix:]
