@@ -435,7 +435,7 @@ def try_one(copy: Path, fault: Fault) -> bool:
     else:
         whole = (copy / fault.path).read_text(encoding="utf-8")
         (copy / fault.path).write_text(whole.replace(fault.old, fault.new), encoding="utf-8")
-        said = {0: "SURVIVED", 1: "noticed"}.get(run(copy, fault.tests), "CANNOT BE TRIED: its tests do not run")
+        said = {0: "SURVIVED", 1: "noticed"}.get(run(copy, fault.tests), "CANNOT BE TRIED: no tests")
         (copy / fault.path).write_text(whole, encoding="utf-8")
     print(f"{said} ({time.monotonic() - started:.0f} s): {fault}", flush=True)
     return said == "noticed"

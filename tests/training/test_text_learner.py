@@ -212,3 +212,10 @@ def test_figures_are_how_often_a_head_is_right(tokenizer: Tokenizer) -> None:
     pieces = [5, 6, 7], [0, 1, 2]
     spans = pack_rows(tokenizer, [(pieces, pieces, (5, 7))] * 3)
     assert head_figures(bert, spans, "span")["span_count"] == 3  # start and end count as one
+    batch = padded_batch(spans, np.array([0]), tokenizer.pad_id)
+    with torch.inference_mode():
+        said = bert.logits("span", bert(*(batch[name] for name in INPUTS))[-1])[0].argmax(0)
+    start, end = said.tolist()
+    targets = [(start, end), (start, (end + 1) % 9), ((start + 1) % 9, end), (start, end)]
+    spans = pack_rows(tokenizer, [(pieces, pieces, target) for target in targets])
+    assert head_figures(bert, spans, "span")["span_accuracy"] == 0.5  # and both have to be right
