@@ -15,10 +15,30 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported; chi
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, Phase, settings
 
 torch.set_num_threads(1)  # tiny models gain nothing from two, and wait for each other on a busy machine
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"  # kernels and commands that a test starts: others run beside them
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fuzz", type=int, default=0, help="so many new examples in each test of test_fuzz.py")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Without --fuzz a few examples, the same each time."""
+    count = config.getoption("fuzz")
+    settings.register_profile(
+        "fuzz",
+        max_examples=count or 25,
+        derandomize=not count,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate, Phase.shrink],
+        suppress_health_check=list(HealthCheck),
+    )
+    settings.load_profile("fuzz")
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

@@ -7,6 +7,7 @@ Works on `Bert` and `ViT` alike, because both hold the same encoder. Attention m
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from numbers import Real
 from typing import Literal
 
 import torch
@@ -245,7 +246,8 @@ def attention_rollout(
     Returns:
         (batch, tokens, tokens); rows sum to one.
     """
-    if head_fusion not in ("mean", "max", "min") or not 0 <= discard_ratio <= 1:
+    is_share = isinstance(discard_ratio, Real) and 0 <= discard_ratio <= 1
+    if head_fusion not in ("mean", "max", "min") or not is_share:
         raise ValueError("head_fusion is mean, max or min; discard_ratio lies between 0 and 1.")
     result = None
     for heads in _stack(attention):

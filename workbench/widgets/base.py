@@ -6,6 +6,7 @@ import html
 import io
 import json
 import re
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -114,7 +115,7 @@ def now_and_before(labels: Sequence[str], now: Tensor, before: Tensor, order: Se
 
 def sentence(error: Exception) -> str:
     """What a user is told about an error: those of bad input are sentences already."""
-    if isinstance(error, ValueError) or (isinstance(error, TypeError) and str(error).endswith(".")):
+    if isinstance(error, ValueError | TypeError) and str(error).endswith("."):
         return str(error)
     return f"Something went wrong inside the workbench ({type(error).__name__}: {error})."
 
@@ -206,7 +207,7 @@ class WorkbenchWidget(anywidget.AnyWidget):
         except (traitlets.TraitError, TypeError, ValueError) as error:
             with self.hold_sync():
                 self.revision += 1
-                self.error = str(error)
+                self.error = str(error).rstrip(".") + "."
                 self.send_state([name for name in values if self.has_trait(name)])
 
     @staticmethod
@@ -253,7 +254,13 @@ class WorkbenchWidget(anywidget.AnyWidget):
 
     @guarded
     def _on_message(self, _: Any, content: dict, __: Any) -> None:
-        self._act(content)
+        try:
+            self._act(content)
+        except Exception as error:
+            if sentence(error) == str(error):
+                raise
+            asked = textwrap.shorten(str(content), 100, placeholder=" ...")
+            raise ValueError(f"The view asked for {asked}, which cannot be answered ({error!r}).") from error
 
     def _act(self, content: dict) -> None:
         """To override: does what a button of the view asks for, {"do": ...}."""

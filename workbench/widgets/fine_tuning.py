@@ -139,7 +139,7 @@ class FineTuning(WorkbenchWidget):
         elif do == "add":
             examples.append(self._whole([]))
         elif do == "remove":
-            del examples[row]
+            del examples[row : row + 1]
         else:
             examples = list(self._shipped) if do == "restore" else [self._whole([])] * PAGE
         if len(examples) > MOST:

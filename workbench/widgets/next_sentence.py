@@ -88,9 +88,9 @@ class NextSentence(TextWidget):
                 self.play(self.seed + 1)
             case "guess":
                 self.guess(bool(content["is_next"]))
-            case "next round":
+            case "next round" if self.game:
                 self._ask()
-            case "look inside":
+            case "look inside" if self.game:
                 self._change(first=self.game["first"], second=self.game["second"])
             case "stop":
                 self.game = {}

@@ -45,7 +45,7 @@ class PictureWidget(WorkbenchWidget):
     reads = (ViT,)
 
     upload = traitlets.Bytes(help="A file from the browser; emptied as soon as it is read.").tag(
-        from_json=lambda value, _: bytes(value), echo_update=False
+        from_json=lambda value, _: bytes(memoryview(value)), echo_update=False
     )
     upload_name = traitlets.Unicode(help="What the uploaded file is called.")
     sample = traitlets.Unicode(help="The sample shown; empty for a picture of one's own.")
