@@ -216,6 +216,8 @@ Maps = Mapping[int, Tensor] | Sequence[Tensor]
 
 def _stack(attention: Maps) -> list[Tensor]:
     """Maps from the first layer to the last, whatever order a dict was filled in."""
+    if not isinstance(attention, Mapping | Sequence | Tensor) or isinstance(attention, str):
+        raise TypeError(f"Attention is what record_attention gave, not a {type(attention).__name__}.")
     maps = (
         [attention[layer] for layer in sorted(attention)]
         if isinstance(attention, Mapping)

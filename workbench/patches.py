@@ -3,7 +3,7 @@ rearranged, and the vectors of one word in several sentences, layer by layer."""
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -124,6 +124,8 @@ def rearranged(
         raise ValueError(f"An order of {count} patches holds each number from 0 to {count - 1} once.")
     if not hidden <= set(order):
         raise ValueError(f"There are patches 0 to {count - 1}; {max(hidden - set(order))} cannot be hidden.")
+    if positions not in get_args(Positions):
+        raise ValueError(f"positions is own, place or none, not {positions!r}.")
     front, patches = vit.embeddings(pixel_values).tensor_split([prefix], dim=1)
     learned = vit.embeddings.positions(grid)[:, vit.config.num_prefix_positions :]
     visible = torch.tensor([patch not in hidden for patch in order], device=patches.device)

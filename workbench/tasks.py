@@ -216,6 +216,8 @@ def _hidden_states(bert: Bert, encoding: Encoding, visible: Tensor | None = None
 
 
 def _sentence_answers(bert: Bert, head: str, *texts: str) -> Tensor:
+    for what, text in zip(("text", "second text"), texts, strict=False):
+        check_text(text, what)
     encoding = bert.tokenizer.encode(*texts, max_length=bert.config.max_position_embeddings)
     return bert.answers(head, _hidden_states(bert, encoding)[-1])[0]  # (classes)
 

@@ -225,7 +225,7 @@ def test_sentence_pair(page, direction):
             };
             return all.map((chip) => {
                 point(chip, "mouseover", [3, 3]);
-                const says = [...document.querySelectorAll("p.note")].at(-1).textContent;
+                const says = [...document.querySelectorAll(".content p.note")].at(-1).textContent;
                 const shades = all.map((one) => parseInt(one.style.getPropertyValue("--shade")));
                 return [chip.textContent, says, shades, all.map(inkAt)];
             });
@@ -459,7 +459,7 @@ def test_sentence_classifier(page):
     label = names.index(widget.bars[0][0])
     relevance = gradient_relevance(bert, "sentiment", encoding, label, [3])
     falls = leave_one_out(bert, "sentiment", encoding, label, range(1, 10), [3])
-    view.bars(view.at("[aria-label^='Classes']"), widget.bars)
+    view.bars(view.at("[aria-label^='Answers']"), widget.bars)
     everything = {one.label: one.probability for one in wb.classify_sentence(bert, text)}
     assert {name: before for name, _, before in widget.bars} == pytest.approx(everything, abs=1e-4)
     shown = view.read(
