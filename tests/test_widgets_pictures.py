@@ -173,6 +173,10 @@ def test_hiding_gives_the_models_own_classes(vit: ViT) -> None:
         assert before == pytest.approx(whole[label], abs=1e-4)
     shown.layer = 1
     assert shown.bars[0][1] == pytest.approx(float(right[1].max()), abs=1e-4)
+    with torch.inference_mode():
+        before = patches.class_by_layer(vit, vit(pixels))[1]
+    for label, _, was in shown.bars:
+        assert was == pytest.approx(float(before[vit.labels.index(label)]), abs=1e-4)
     assert [part for _, part in shown.by_layer] == pytest.approx(right.amax(-1).tolist(), abs=1e-4)
     shown.hidden = [99]
     assert "cannot be hidden" in shown.error and shown.hidden == [0, 5, 7]
