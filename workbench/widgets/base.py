@@ -294,7 +294,7 @@ class WorkbenchWidget(anywidget.AnyWidget):
 
     def _of_head(self, maps: Tensor, head: int, axis: int = 0) -> Tensor:
         """One head of maps with an axis of heads, or the mean of all for a number that is no head's."""
-        return maps.select(axis, head) if 0 <= head < self.heads else maps.mean(axis)
+        return maps.select(axis, int(head)) if 0 <= head < self.heads else maps.mean(axis)
 
     @contextmanager
     def timed(self) -> Iterator[None]:
