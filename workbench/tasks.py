@@ -256,7 +256,7 @@ def mask_guesses(
     positions: Sequence[int] | None = None,
 ) -> list[MaskGuess]:
     """Reads guesses from one layer's output (1, tokens, hidden), for all masks or those at `positions`."""
-    check_whole("top_k", top_k)
+    top_k = check_whole("top_k", top_k)
     positions = encoding.masks if positions is None else list(positions)
     head = find_head(bert, None, "mlm", "mlm")
     probabilities = bert.answers(head, hidden_states[0, positions])  # (masks, vocab_size)
