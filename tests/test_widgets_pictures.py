@@ -18,7 +18,7 @@ from workbench import patches
 from workbench.image import Preprocessing
 from workbench.training import picture_lesson
 from workbench.vit import ViT, ViTConfig
-from workbench.widgets import PatchHiding, PatchSplitter
+from workbench.widgets import PatchHiding, PatchSplitter, patch_hiding
 from workbench.widgets.samples import PICTURES, sample_image
 
 WIDGETS = [PatchSplitter, PatchHiding]
@@ -29,8 +29,8 @@ def vit() -> ViT:
     return patch_vit()
 
 
-def noise(width: int = 40, height: int = 30) -> Image.Image:
-    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
+def noise(width: int = 40, height: int = 30, seed: int = 0) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 
 def png(image: Image.Image, kind: str = "png", **options: object) -> bytes:
@@ -212,6 +212,37 @@ def test_hiding_answers_its_buttons(vit: ViT) -> None:
     assert "forget" in shown.error
     press(do="forget")
     assert shown.kept == []
+
+
+def test_judging_on_held_out_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same patches are hidden, shuffled or stripped in every picture, whatever is on the screen."""
+    vit = patch_vit()
+    said = [wb.classify_image(vit, noise(seed=seed))[0].label for seed in range(25)]
+    wrong = {0, 7, 24}  # the answer that is asked for there is another one than the model's
+    others = [vit.labels[(vit.labels.index(label) + 1) % 3] for label in said]
+    asked = [others[i] if i in wrong else label for i, label in enumerate(said)]
+    pictures = tuple((noise(seed=seed), label) for seed, label in enumerate(asked))
+    monkeypatch.setattr(patch_hiding, "held_out_pictures", lambda: pictures)
+    shown = PatchHiding(vit, noise())
+    assert shown.judges and shown.judged == []
+    steps: list[list[int]] = []
+    shown.observe(lambda change: steps.append(change["new"]), "judged")
+    shown.judge()
+    assert steps == [[10, 25, 8, 8], [20, 25, 18, 18], [25, 25, 22, 22]]
+    shown.hidden, shown.positions = list(range(4, 24)), "place"
+    assert shown.judged == []  # it was of another arrangement
+    shown._on_message(shown, {"do": "judge"}, [])
+    right = 0
+    for image, label in pictures:
+        pixels = wb.prepare_image(image, vit.preprocessing)
+        with torch.inference_mode():
+            states = vit.encoder(*patches.rearranged(vit, pixels, range(4, 24), None, "place"))
+            right += vit.labels[int(vit.logits(states[-1]).argmax())] == label
+    assert shown.judged == [25, 25, 22, right]
+    monkeypatch.setattr(patch_hiding, "held_out_pictures", lambda: ((noise(), "owl"),))
+    stranger = PatchHiding(vit, noise())
+    stranger._on_message(stranger, {"do": "judge"}, [])
+    assert not stranger.judges and "other classes" in stranger.error
 
 
 def test_a_vit_without_head_or_preprocessing_is_refused_with_a_sentence() -> None:

@@ -103,14 +103,14 @@ def rearranged(
     """What the encoder gets when patches are hidden or shuffled: `vit.encoder(*rearranged(...))`.
 
     Args:
-        pixel_values: (1, channels, height, width).
+        pixel_values: (batch, channels, height, width).
         hidden: patches that nobody may look at, row by row.
         order: which patch comes at each place of the sequence; None as in the picture.
         positions: "own": each patch brings the position along that it has in the picture; "place": the
             first one in sight gets the first position, and so on, whichever it is; "none": no patch has one.
 
     Returns:
-        Embeddings (1, prefix + patches, hidden) and the mask (1, prefix + patches), 0 where hidden.
+        Embeddings (batch, prefix + patches, hidden) and the mask (1, prefix + patches), 0 where hidden.
 
     Raises:
         ValueError: an order that is none, or a patch that is not there.

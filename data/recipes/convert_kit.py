@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import lzma
+import random
 import zipfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -230,6 +231,12 @@ WORN = ["n02669723", "n02730930", "n03617480", "n03980874", "n04532106"]
 # Barrel, binoculars, cannon, frying pan, parking meter, sewing machine, torch.
 THINGS = ["n02795169", "n02841315", "n02950826", "n03400231", "n03891332", "n04179913", "n04456115"]
 HELD_OUT_KINDS = ["caltech101_gramophone", *WORN, *THINGS]
+# Of these classes, and the sources that may be passed on, a few pictures come with the project: lesson 08
+# judges on them.
+SHARED = {"flower": "flower_photos", "cat": "oxford", "dog": "oxford", "fruit": "grocery"} | dict.fromkeys(
+    ["bird", "boat", "butterfly", "chair", "elephant", "sea animal"], "caltech101"
+)
+SHARED_EACH = 5
 ZIPS = ("everyday", "imagenette", "pets", "tiny_imagenet", "tiny_other", "flower_photos")
 
 
@@ -247,7 +254,8 @@ class Picture:
 
 def convert_pictures(kit: Path, out: Path) -> None:
     """Writes `out`/pictures/PART/CLASS/FILE with metadata.jsonl (source, and the thing's box where there is
-    one), and `out`/masks/PART with a column of masks. Near copies between parts are left out.
+    one), and `out`/masks/PART with a column of masks, and `out`/held_out_pictures.zip. Near copies between
+    parts are left out.
 
     Raises:
         FileNotFoundError: a file of the kit is not there.
@@ -272,7 +280,19 @@ def convert_pictures(kit: Path, out: Path) -> None:
         rows[folder].append({"file_name": picture.name, "mask_file_name": name})
     for folder, lines in rows.items():
         write_lines(folder / "metadata.jsonl", lines)
+    write_shared(kept, out / "held_out_pictures.zip")
     print(f"{len(kept):,} pictures; {len(pictures) - len(kept):,} near copies were left out.")
+
+
+def write_shared(pictures: list[Picture], file: Path) -> None:
+    """Writes CLASS/FILE of some pictures that nothing is learned from, chosen by chance, to a zip."""
+    held_out = [picture for picture in pictures if picture.part != TRAIN]
+    with zipfile.ZipFile(file, "w") as archive:
+        for label, source in sorted(SHARED.items()):
+            fit = sorted((p.name, p.data) for p in held_out if (p.label, p.source) == (label, source))
+            for name, data in random.Random(0).sample(fit, min(SHARED_EACH, len(fit))):
+                # A fixed date, so that the same pictures make the same file.
+                archive.writestr(zipfile.ZipInfo(f"{label}/{name}"), data)
 
 
 def read_zip(file: Path) -> Iterator[Picture]:

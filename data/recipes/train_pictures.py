@@ -62,12 +62,12 @@ from workbench.vit import ViT
 ELSE = "something else"
 SIDE = 96  # pixels of the pictures that are learned from
 MIRRORED = 4  # the one of a crop's random numbers that the teacher does not mind
-TEACHER_SIDE = 128  # pixels
+TEACHER_SIDE = 192  # pixels
 TEACHER_WEIGHT = 0.6  # what its answers count beside the labels
 SMOOTHING = 0.1  # of the labels (arXiv:1512.00567, section 7)
 RESHAPED = 0.2  # share of the steps at another size and shape, so that other maps are no surprise
 BLURRED = 0.4  # share of the pictures made coarse: what is sharp shall not tell the class
-FRESH = 0.25  # share of the pictures that are cropped anew, not as the teacher saw them
+FRESH = 0.5  # share of the pictures that are cropped anew, not as the teacher saw them
 IMAGENET = 1000  # classes
 COARSE = 64  # pixels, as most pictures of ImageNet come here
 HIDDEN = 64  # pictures whose patches are hidden for deletion and insertion

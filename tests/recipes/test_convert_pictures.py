@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import convert_kit
@@ -120,6 +121,25 @@ def test_a_kit_becomes_folders_of_classes(kit: Path, tmp_path: Path) -> None:
     assert not [name for rows in parts.values() for name in rows if "n04275548" in name]  # a spider web
     boxes = {name: row["box"] for name, row in parts["validation"].items() if row["box"] != convert_kit.WHOLE}
     assert boxes == {"bird/caltech101-caltech101_ibis_image_0001.webp": [0.0, 0.25, 0.5, 1.0]}
+
+
+def test_a_few_held_out_pictures_are_packed(kit: Path, tmp_path: Path) -> None:
+    convert_pictures(kit, tmp_path / "out")
+    file = tmp_path / "out" / "held_out_pictures.zip"
+    held_out = {}
+    for part in ("validation", "test"):
+        folder = tmp_path / "out" / "pictures" / part
+        for name, row in rows_of(folder).items():
+            if convert_kit.SHARED.get(row["label"]) == row["source"]:
+                held_out[name.replace(f"/{row['source']}-", "/")] = (folder / name).read_bytes()
+    with zipfile.ZipFile(file) as archive:
+        packed = {name: archive.read(name) for name in archive.namelist()}
+    assert packed.items() <= held_out.items()
+    counts = Counter(name.split("/")[0] for name in packed)
+    assert counts == {"bird": 4, "cat": 4, "chair": 5, "elephant": 5, "flower": 4}
+    first = file.read_bytes()
+    convert_pictures(kit, tmp_path / "out")
+    assert file.read_bytes() == first
 
 
 def test_near_copies_are_left_out(kit: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -50,6 +50,10 @@ function render({ model, el }) {
   classes.append(tick);
   const layers = layerList("Best class after each layer", "Class after layer", (layer) => send({ layer }));
 
+  // --- fifty others
+  const judge = button("Judge on 50 held-out pictures", () => message({ do: "judge" }));
+  const verdict = element("p.note", { "aria-live": "polite" });
+
   // --- pictures kept
   const keep = button("Keep beside", () => message({ do: "keep" }));
   const forget = button("Forget all kept", () => message({ do: "forget" }));
@@ -68,7 +72,7 @@ function render({ model, el }) {
         element("p.group", random, share.node, invert),
         element("p.group", shuffle, positionField, reset),
       ),
-      element("div", classes, layers.node),
+      element("div", classes, layers.node, element("p", judge), verdict),
     ),
     element("p.group", keep, forget),
     kept,
@@ -132,6 +136,17 @@ function render({ model, el }) {
     );
   }
 
+  function drawVerdict([done, total, whole, now]) {
+    verdict.replaceChildren();
+    if (!done) return;
+    const asked = done < total ? `The first ${done} of ${total}` : `${total} pictures`;
+    verdict.append(
+      `${asked}, all that nothing was learned from: ${whole} right with all patches in place, `,
+      element("b", `${now} right`),
+      " with the same patches hidden or moved.",
+    );
+  }
+
   function draw() {
     const last = get("by_layer").length - 1;
     const layer = get("layer") < 0 ? last : Math.min(get("layer"), last);
@@ -151,6 +166,8 @@ function render({ model, el }) {
     );
     tick.classList.toggle("away", !changed || problemType === "regression");
     layers.draw(get("by_layer"), layer, problemType);
+    judge.hidden = !get("judges");
+    drawVerdict(get("judged"));
     forget.hidden = !get("kept").length;
     kept.hidden = !get("kept").length;
     kept.replaceChildren(...get("kept").map(keptPicture));

@@ -1,24 +1,28 @@
 """PatchHiding: hide, shuffle or strip patches of a picture and see its classes change."""
 
 import base64
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 import traitlets
 from matplotlib.figure import Figure
+from PIL import Image
 from torch import Tensor
 
 from workbench import plots
 from workbench.encoder import MODEL_LOCK
-from workbench.image import ImageSource
+from workbench.image import ImageSource, prepare_image
 from workbench.patches import class_by_layer, rearranged
 from workbench.vit import ViT, join_patches, split_patches
 from workbench.widgets.base import now_and_before, read_front
 from workbench.widgets.picture import PictureWidget, to_png
+from workbench.widgets.samples import held_out_pictures
 
 MOST_KEPT = 6  # pictures side by side
 GREY = 150  # of what is hidden
+PORTION = 10  # pictures that are judged at once
 
 
 class PatchHiding(PictureWidget):
@@ -51,10 +55,17 @@ class PatchHiding(PictureWidget):
     bars = traitlets.List(help="[class, its answer now, with all patches in place], best first.")
     by_layer = traitlets.List(help="[best class, its answer] after each layer, 0 first.")
     kept = traitlets.List(help="Pictures kept to compare: name, base64 PNG, bars.")
+    judges = traitlets.Bool(help="Whether the checkpoint knows the classes of the held-out pictures.")
+    judged = traitlets.List(
+        help="Of held-out pictures: how many were judged so far, of how many, right as they are, and right "
+        "arranged like this one. Empty: not asked for."
+    )
 
     def __init__(self, vit: ViT, image: ImageSource | None = None, **options: Any) -> None:
         self._pixels = None
         self._kept: list[np.ndarray] = []  # the pictures of `kept`
+        self._right: list[bool] = []  # whether each held-out picture is right with all patches in place
+        options["judges"] = {label for _, label in held_out_pictures()} <= set(vit.labels)
         super().__init__(vit, image, **{"problem_type": vit.problem_type} | options)
         self._watch(["hidden", "order", "positions", "layer", "top_k"])
 
@@ -70,6 +81,8 @@ class PatchHiding(PictureWidget):
                 self._change(hidden=[], order=[], positions="own")
             case "keep":
                 self.keep()
+            case "judge":
+                self.judge()
             case "forget":
                 self._kept, self.kept = [], []
 
@@ -81,6 +94,34 @@ class PatchHiding(PictureWidget):
     def shuffle(self, seed: int | None = None) -> None:
         """Puts the patches into another order."""
         self._change(order=np.random.default_rng(seed).permutation(self._patches).tolist())
+
+    def judge(self) -> None:
+        """Hides, shuffles or strips the same patches of fifty held-out pictures: how many are right still?
+        What was judged so far is shown after each few.
+
+        Raises:
+            ValueError: a checkpoint that does not know the classes of these pictures.
+        """
+        if not self.judges:
+            raise ValueError(f"{self.model.name} has other classes than the held-out pictures.")
+        pictures, like_this = held_out_pictures(), []
+        for start in range(0, len(pictures), PORTION):
+            part = pictures[start : start + PORTION]
+            if len(self._right) < len(pictures):
+                self._right += self._are_right(part)
+            like_this += self._are_right(part, self.hidden, self.order or None, self.positions)
+            done = len(like_this)
+            self.judged = [done, len(pictures), sum(self._right[:done]), sum(like_this)]
+
+    @torch.inference_mode()
+    def _are_right(self, pictures: Sequence[tuple[Image.Image, str]], *arrangement: Any) -> list[bool]:
+        """Whether each picture is given its class; see `rearranged`."""
+        vit, size = self.model, tuple(self._pixels.shape[-2:])
+        pixels = torch.cat([prepare_image(image, vit.preprocessing, size) for image, _ in pictures])
+        with MODEL_LOCK:
+            states = vit.encoder(*rearranged(vit, pixels.to(self._pixels), *arrangement))
+            best = vit.logits(states[-1]).argmax(-1).tolist()
+        return [vit.labels[number] == label for number, (_, label) in zip(best, pictures, strict=True)]
 
     def keep(self) -> None:
         """Keeps the picture, as it is shown now, with its classes in a row below."""
@@ -110,6 +151,7 @@ class PatchHiding(PictureWidget):
 
     def _show(self) -> None:
         """Runs the encoder on what is in sight; nothing is changed if that cannot be done."""
+        self.judged = []  # it was of another arrangement
         with self.timed():
             now = self._by_layer(self.hidden, self.order or None, self.positions)
         layer = self.layer if 0 <= self.layer < self.layers else self.layers

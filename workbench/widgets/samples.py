@@ -1,6 +1,9 @@
-"""What the widgets begin with: texts written for the lessons (data/*.jsonl) and pictures (data/pictures)."""
+"""What the widgets begin with: texts written for the lessons (data/*.jsonl) and pictures (data/pictures,
+data/held_out_pictures.zip)."""
 
+import functools
 import json
+import zipfile
 
 from PIL import Image
 
@@ -32,3 +35,10 @@ def sample_image(name: str) -> Image.Image:
     if name not in PICTURES:
         raise ValueError(f"There is no sample picture {name!r}; there are: {', '.join(PICTURES)}.")
     return load_image(PICTURES[name])
+
+
+@functools.cache
+def held_out_pictures() -> tuple[tuple[Image.Image, str], ...]:
+    """Fifty pictures that the shipped ViT did not learn from, each with its class."""
+    with zipfile.ZipFile(data_folder() / "held_out_pictures.zip") as archive:
+        return tuple((load_image(archive.read(name)), name.split("/")[0]) for name in archive.namelist())
