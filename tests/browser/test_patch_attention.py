@@ -87,7 +87,7 @@ def test_a_map_is_tested_and_errors_keep_what_was_there(attention):
     attention.after(lambda: attention.root.locator("input[type=file]").set_input_files(junk))
     assert "no picture" in attention.root.locator(".error").last.text_content()
     assert pixels(attention) == shown and attention.root.locator(".map-table tbody tr").count() == 1
-    attention.after(lambda: attention.root.get_by_label("or a sample").select_option("rocket"))
+    attention.after(lambda: attention.root.get_by_label("or a sample").select_option("boat"))
     attention.lesson.wait(lambda: pixels(attention) != shown, "another picture")
 
 
