@@ -9,7 +9,7 @@ import transformers
 from PIL import Image
 
 import workbench as wb
-from workbench.attention import attention_rollout, record_attention
+from workbench.attention import attention_relevance, attention_rollout, record_attention
 from workbench.checkpoint import SHIPPED_VIT, shipped_checkpoints
 from workbench.vit import ViT
 from workbench.widgets.samples import held_out_pictures, sample_image
@@ -76,13 +76,22 @@ def test_what_is_in_no_class_is_not_taken_for_sure(vit: ViT) -> None:
         assert wb.classify_image(vit, picture)[0].probability < 0.9
 
 
-def test_it_looks_at_the_cat(vit: ViT) -> None:
-    """The cat's head fills the middle of the picture; its face is right of the middle."""
-    pixels = wb.prepare_image(sample_image("cat"), vit.preprocessing)
-    with torch.inference_mode(), record_attention(vit) as attention:
-        vit(pixels)
-    rollout = attention_rollout(attention)[0, 0, 1:].view(vit.config.grid)
-    assert rollout[2:10, 2:10].sum() / rollout.sum() > 1.1 * 64 / 144
+def test_it_looks_at_the_thing(vit: ViT) -> None:
+    """Things fill the middle of these pictures: it gets more than its share of the patches."""
+    middle = {"rollout": [], "relevance": []}
+    for sample in ("bird", "butterfly", "cat", "chair", "dog", "elephant", "flower", "turtle"):
+        pixels = wb.prepare_image(sample_image(sample), vit.preprocessing)
+        with torch.no_grad(), record_attention(vit) as attention:
+            best = vit.logits(vit(pixels)[-1]).argmax(-1)
+        maps = {
+            "rollout": attention_rollout(attention),
+            "relevance": attention_relevance(vit, lambda x=pixels, c=best: vit.logits(vit(x)[-1])[:, c]),
+        }
+        for name, tokens in maps.items():
+            patches = tokens[0, 0, 1:].view(vit.config.grid)
+            middle[name].append(float(patches[2:10, 2:10].sum() / patches.sum() / (64 / 144)))
+    assert np.mean(middle["rollout"]) > 1.05 and np.mean(middle["relevance"]) > 1.15, middle
+    assert min(middle["relevance"]) > 1.0, middle
 
 
 def test_transformers_opens_it_and_agrees(vit: ViT) -> None:

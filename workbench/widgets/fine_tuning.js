@@ -98,7 +98,10 @@ function answered({ answers }) {
     element("thead", element("tr", ...heads)),
     element("tbody", ...answers.map(row)),
   );
-  return [note("Held-out questions, to passages that were never read before."), element("div.long", { tabindex: "0" }, table)];
+  return [
+    note("Held-out questions, to passages that were never read before."),
+    element("div.long", { tabindex: "0" }, table),
+  ];
 }
 
 function training(view, run) {
