@@ -139,9 +139,9 @@ function render({ model, el }) {
   function drawVerdict([done, total, whole, now]) {
     verdict.replaceChildren();
     if (!done) return;
-    const asked = done < total ? `The first ${done} of ${total}` : `${total} pictures`;
+    const asked = done < total ? `The first ${done} of ${total} pictures` : `${total} pictures`;
     verdict.append(
-      `${asked}, all that nothing was learned from: ${whole} right with all patches in place, `,
+      `${asked} that nothing was learned from: ${whole} right with all patches in place, `,
       element("b", `${now} right`),
       " with the same patches hidden or moved.",
     );
