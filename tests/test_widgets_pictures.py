@@ -16,7 +16,7 @@ from tiny import VIT_SIZES, patch_vit
 import workbench as wb
 from workbench import patches
 from workbench.image import Preprocessing
-from workbench.training import picture_lesson
+from workbench.training import lessons
 from workbench.vit import ViT, ViTConfig
 from workbench.widgets import PatchHiding, PatchSplitter, patch_hiding
 from workbench.widgets.samples import PICTURES, sample_image
@@ -276,8 +276,8 @@ def test_a_new_head_learns_and_the_old_model_stays(vit: ViT) -> None:
     plain = [(Image.new("RGB", (9, 9), tone), tone) for tone in ("red", "blue")] * 6
     before = {name: value.clone() for name, value in vit.state_dict().items()}
     seen: list[dict[str, float]] = []
-    learned = picture_lesson.fine_tune_pictures(
-        vit, plain, steps=20, looks=2, watch=lambda result: seen.append(result.log[-1])
+    learned = lessons.fine_tune(
+        vit, plain, kind="picture", steps=20, looks=2, watch=lambda result: seen.append(result.log[-1])
     )
     assert learned.log[-1]["held_out_accuracy"] == 1 and seen == [*learned.log, learned.log[-1]]
     assert learned.answers and all(true == said for _, true, said in learned.answers)
@@ -287,7 +287,7 @@ def test_a_new_head_learns_and_the_old_model_stays(vit: ViT) -> None:
     assert wb.classify_image(learned.model, plain[0][0])[0].label == "red"
     assert vit.labels == ("cat", "dog", "cup")
     assert all(torch.equal(value, before[name]) for name, value in vit.state_dict().items())
-    frozen = picture_lesson.fine_tune_pictures(vit, plain, frozen=True, steps=2)
+    frozen = lessons.fine_tune(vit, plain, kind="picture", frozen=True, steps=2)
     changed = [
         name
         for name, value in frozen.model.state_dict().items()
@@ -297,18 +297,15 @@ def test_a_new_head_learns_and_the_old_model_stays(vit: ViT) -> None:
 
 
 def test_pictures_that_nothing_can_be_learned_from(vit: ViT, tmp_path) -> None:
-    shapes = picture_lesson.draw_shapes(8, side=32)
+    shapes = lessons.draw_shapes(8, side=32)
     assert [label for _, label in shapes[:3]] == ["triangle", "cross", "triangle"]
     for few, said in ((shapes[::2], "1 class"), (shapes[:5], "at least 3"), ([], "no class")):
         with pytest.raises(ValueError, match=said):
-            picture_lesson.fine_tune_pictures(vit, few)
+            lessons.fine_tune(vit, few, kind="picture")
     with pytest.raises(ValueError, match="no pictures in folders"):
-        picture_lesson.read_folders(tmp_path)
+        lessons.read_folders(tmp_path)
     for name, (image, label) in enumerate(shapes):
         (tmp_path / label).mkdir(exist_ok=True)
         image.save(tmp_path / label / f"{name}.png")
-    assert (
-        sorted(label for _, label in picture_lesson.read_folders(tmp_path))
-        == ["cross"] * 4 + ["triangle"] * 4
-    )
-    assert picture_lesson.contact_sheet(shapes).size == (8 * 76, 76)
+    assert sorted(label for _, label in lessons.read_folders(tmp_path)) == ["cross"] * 4 + ["triangle"] * 4
+    assert lessons.contact_sheet(shapes).size == (8 * 76, 76)

@@ -25,6 +25,18 @@ def test_a_word_has_its_class_at_its_first_piece() -> None:
     assert rows["targets"][0] == [IGNORED, 1, 0, IGNORED, IGNORED, 2, IGNORED]
 
 
+def test_an_example_is_cut_to_what_the_checkpoint_reads() -> None:
+    bert, long = sentence_bert(), "the cat sat " * 30
+    for kind, texts, label in (
+        ("sentence", [long], "A"),
+        ("word", [long], "A B A " * 30),
+        ("pair", [long, long], "B"),
+        ("span", [long, long], "sat"),
+    ):
+        rows = labelled_rows([(*texts, label)], "AB", kind, bert)
+        assert bert.config.max_position_embeddings - 3 <= len(rows["input_ids"][0]) <= 40
+
+
 @pytest.mark.parametrize("kind", ["word", "sentence"])
 def test_answers_are_those_of_the_task(kind: str) -> None:
     """In the order of what was held out, more than is read at once: 40 sentences."""

@@ -1,18 +1,19 @@
 """Fine-tuning live, in a lesson: a new linear layer, on an encoder that is frozen or learns too."""
 
 import copy
-import csv
 import json
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from threading import Event
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from datasets import Dataset
+from PIL import Image
 from tokenizers import Encoding
 from torch import Tensor, nn
 
@@ -20,30 +21,38 @@ from workbench.bert import Bert, Pooler
 from workbench.checkpoint import data_folder
 from workbench.checks import check_characters
 from workbench.encoder import MODEL_LOCK, SelfAttention
+from workbench.image import load_image, prepare_image
 from workbench.training import loop
+from workbench.training.picture_learner import DRAWS, PictureLearner, new_head, points
 from workbench.training.text_learner import (
     IGNORED,
+    Pieces,
     TextBatches,
     TextLearner,
     pack_rows,
     predictions,
 )
+from workbench.training.toy_pictures import LABELS, draw_pictures
 from workbench.vit import ViT
 
 Model = TypeVar("Model", Bert, ViT)
-Answers = Callable[[], tuple[Tensor, Tensor]]  # logits, (answers, classes), and targets, (answers,)
-Labelled = tuple[str, ...]  # the fields of a kind of example, see FIELDS
+Example = tuple[Any, ...]  # a text, or more than one, or a picture, and what is to be learned; see FIELDS
 FIELDS = {
     "sentence": ("text", "class"),
     "word": ("text", "classes"),  # its words and as many classes, between spaces
     "pair": ("first text", "second text", "class"),
     "span": ("passage", "question", "answer"),  # the answer stands in the passage, there as it is first found
+    "picture": ("picture", "class"),
 }
 # What a new linear map needs to get anywhere in few steps, and what a trained encoder can take.
-RATES = {"frozen": 2e-2, "fine-tuned": 3e-4}
-TOKENS = 192  # in a batch, padding counted
-FEWEST = 8  # examples
-LONGEST = 126  # word pieces of an example that are read
+# By whether these are pictures, and whether the encoder is frozen.
+RATES = {(False, True): 2e-2, (False, False): 3e-4, (True, True): 1e-2, (True, False): 4e-4}
+TOKENS = 192  # in a batch of texts, padding counted
+PICTURES = 16  # in a batch
+FEWEST = 8  # texts
+FEWEST_PICTURES = 3  # of each class: two to learn from, one held out
+DRAWN = ("triangle", "cross")
+LONGEST = 128  # tokens of an example that are read
 
 
 @dataclass
@@ -75,13 +84,29 @@ class FineTuned(Generic[Model]):
         return counts
 
 
-def read_labelled(name: str) -> list[Labelled]:
+class Exercise(NamedTuple):
+    """What is trained, on what, and how what it says is read.
+
+    `answers` gives, of what was held out (True) or of some of what is learned from (False), the logits,
+    (answers, classes), and what is right, (answers,); of spans (answers, 2, tokens) and (answers, 2). `asked`
+    is what was held out, as `FineTuned.answers` has it; `read(which, answer)` puts an answer to it in words.
+    """
+
+    model: Bert | ViT
+    labels: tuple[str, ...]
+    learner: loop.Learner
+    batch_at: Callable[..., loop.Batch]
+    answers: Callable[[bool], tuple[Tensor, Tensor]]
+    asked: Sequence[Any]
+    read: Callable[[int, Any], str]
+
+
+# --- examples ------------------------------------------------------------------------------------
+
+
+def read_labelled(name: str) -> list[Example]:
     """Examples that came with the workbench: "sentences_intents" (classes of sentences),
     "names" (of words), "pairs" (of pairs of sentences) or "questions" (answers in passages)."""
-    table = data_folder() / f"{name}.csv"
-    if table.exists():
-        with table.open(newline="", encoding="utf-8") as file:
-            return [(row["text"], row["label"]) for row in csv.DictReader(file)]
     with (data_folder() / f"{name}.jsonl").open(encoding="utf-8") as file:
         rows = [json.loads(line) for line in file]
     if "answers" in rows[0]:  # in SQuAD's form
@@ -89,7 +114,38 @@ def read_labelled(name: str) -> list[Labelled]:
     return [tuple(" ".join(v) if isinstance(v, list) else v for v in row.values()) for row in rows]
 
 
-def label_names(examples: Sequence[Labelled], kind: str) -> tuple[str, ...]:
+def read_folders(folder: str | Path) -> list[Example]:
+    """Pictures in folders that are named after their classes; `ValueError` if there are none."""
+    kinds = Image.registered_extensions()
+    files = [file for file in sorted(Path(folder).rglob("*")) if file.suffix.lower() in kinds]
+    found = [file for file in files if file.parent != Path(folder) and not file.name.startswith(".")]
+    if not found:
+        raise ValueError(f"{folder} holds no pictures in folders named after their classes.")
+    return [(load_image(file), file.parent.name) for file in found]
+
+
+def draw_shapes(count: int = 48, seed: int = 0, side: int = 96) -> list[Example]:
+    """Pictures of triangles and of crosses, drawn by code, in turn; colours and textures tell nothing."""
+    pixels, classes = draw_pictures(6 * count, seed, side)
+    shapes = [LABELS[number].split()[-1] for number in classes.tolist()]
+    images = [Image.fromarray(picture.permute(1, 2, 0).numpy()) for picture in pixels]
+    drawn = {name: [i for i, shape in zip(images, shapes, strict=True) if shape == name] for name in DRAWN}
+    return [(drawn[DRAWN[number % 2]][number // 2], DRAWN[number % 2]) for number in range(count)]
+
+
+def contact_sheet(pictures: Sequence[Example], most: int = 16, side: int = 72) -> Image.Image:
+    """The first pictures in one, eight in a row."""
+    shown = [load_image(image).resize((side, side)) for image, _ in pictures[:most]]
+    sheet = Image.new("RGB", (8 * (side + 4), -(-len(shown) // 8) * (side + 4)), "white")
+    for number, image in enumerate(shown):
+        sheet.paste(image, (number % 8 * (side + 4), number // 8 * (side + 4)))
+    return sheet
+
+
+# --- what is learned from ------------------------------------------------------------------------
+
+
+def label_names(examples: Sequence[Example], kind: str) -> tuple[str, ...]:
     """The classes, by the alphabet; spans have none.
 
     Raises:
@@ -98,9 +154,6 @@ def label_names(examples: Sequence[Labelled], kind: str) -> tuple[str, ...]:
     for number, example in enumerate(examples, 1):
         for part in example:
             check_characters(part, f"example {number}")
-    if len(examples) < FEWEST:
-        raise ValueError(f"There are {len(examples)} examples; give at least {FEWEST} to learn from.")
-    for number, example in enumerate(examples, 1):
         if len(example) != len(FIELDS[kind]):
             raise ValueError(f"Row {number} has {len(example)} fields, not these: {', '.join(FIELDS[kind])}.")
         for name, value in zip(FIELDS[kind], example, strict=True):
@@ -111,19 +164,17 @@ def label_names(examples: Sequence[Labelled], kind: str) -> tuple[str, ...]:
             raise ValueError(f"Row {number} has {words} words but {classes} classes: one for each is needed.")
         if kind == "span" and example[-1].strip() not in example[0]:
             raise ValueError(f"Row {number}: the passage does not hold the answer {example[-1].strip()!r}.")
+    if len(examples) < FEWEST:
+        raise ValueError(f"There are {len(examples)} examples; give at least {FEWEST} to learn from.")
     if kind == "span":
         return ()
-    labels = sorted({name for *_, label in examples for name in classes_of(label, kind)})
+    split = str.split if kind == "word" else lambda label: [label.strip()]
+    labels = sorted({name for *_, label in examples for name in split(label)})
     if len(labels) < 2:
         raise ValueError(f"All examples are of one class, {labels[0]!r}: at least two are needed.")
     if len(labels) > 40:
         raise ValueError(f"There are {len(labels)} different classes; 40 are the most that fit here.")
     return tuple(labels)
-
-
-def classes_of(label: str, kind: str) -> list[str]:
-    """The classes that one label names: one for a sentence, one for each word."""
-    return label.split() if kind == "word" else [label.strip()]
 
 
 def split_by_class(classes: Sequence[str], share: int, seed: int = 0) -> tuple[list[int], list[int]]:
@@ -139,7 +190,7 @@ def split_by_class(classes: Sequence[str], share: int, seed: int = 0) -> tuple[l
     return sorted(set(range(len(classes))) - set(held_out)), sorted(held_out)
 
 
-def split_examples(examples: Sequence[Labelled], kind: str, seed: int = 0) -> list[list[Labelled]]:
+def split_examples(examples: Sequence[Example], kind: str, seed: int = 0) -> list[list[Example]]:
     """Examples to learn from, and those held out: one in five of each class. Of spans it is one passage in
     five with all its questions, so that no held-out passage was read before."""
     if kind == "span":
@@ -150,47 +201,46 @@ def split_examples(examples: Sequence[Labelled], kind: str, seed: int = 0) -> li
     return [[examples[number] for number in part] for part in split_by_class(classes, 5, seed)]
 
 
-def labelled_rows(examples: Sequence[Labelled], labels: Sequence[str], kind: str, bert: Bert) -> Dataset:
+def labelled_rows(examples: Sequence[Example], labels: Sequence[str], kind: str, bert: Bert) -> Dataset:
     """Examples as rows, packed as BERT's section 4 has them: a word's class is the target of its first word
     piece; a question comes before its passage, and the target is where the answer starts and ends."""
-    number = {label: index for index, label in enumerate(labels)}
+    room = min(LONGEST, bert.config.max_position_embeddings) - 3  # [CLS], [SEP] and another [SEP]
 
-    def pieces(text: str, room: int = LONGEST) -> Encoding:
+    def pieces(text: str, share: float = 1.0) -> Encoding:
         words = text.split() if kind == "word" else text
         part = bert.tokenizer.backend.encode(words, is_pretokenized=kind == "word", add_special_tokens=False)
         if not part.ids:
             raise ValueError(f"The tokenizer can read no word of the example {text!r}.")
-        part.truncate(room)
+        part.truncate(int(room * share))
         return part
 
-    def row(*example: str) -> tuple:
-        *texts, label = example
-        if kind == "span":
-            passage, question = pieces(texts[0], LONGEST * 3 // 4), pieces(texts[1], LONGEST // 4)
-            start = texts[0].index(label.strip())
-            end = start + len(label.strip())
-            inside = [at for at, (left, right) in enumerate(passage.offsets) if left < end and start < right]
-            if not inside or passage.offsets[inside[-1]][1] < end:
-                raise ValueError(f"The answer {label!r} stands too far down in its passage: shorten it.")
-            first = len(question.ids) + 2  # [CLS] question [SEP]
-            return pair(question), pair(passage), (first + inside[0], first + inside[-1])
-        if kind == "pair":
-            first, second = (pair(pieces(text, LONGEST // 2)) for text in texts)
-            return first, second, number[label.strip()]
-        part = pieces(texts[0])
+    def row(first: str, *others: str) -> tuple[Encoding, Encoding | None, Any]:
+        *others, label = others
         if kind == "sentence":
-            return pair(part), None, number[label.strip()]
-        classes, owners = label.split(), part.word_ids
-        target = np.full(len(part.ids), IGNORED)
-        for index, owner in enumerate(owners):
-            if index == 0 or owner != owners[index - 1]:
-                target[index] = number[classes[owner]]
-        return pair(part), None, target
+            return pieces(first), None, labels.index(label.strip())
+        if kind == "pair":
+            return pieces(first, 0.5), pieces(*others, 0.5), labels.index(label.strip())
+        if kind == "word":
+            part, classes = pieces(first), label.split()
+            new = [at == 0 or part.word_ids[at - 1] != word for at, word in enumerate(part.word_ids)]
+            targets = [labels.index(classes[word]) for word in part.word_ids]
+            return part, None, np.where(new, targets, IGNORED)
+        passage, question = pieces(first, 0.75), pieces(*others, 0.25)
+        start = first.index(label.strip())
+        end = start + len(label.strip())
+        inside = [at for at, (left, right) in enumerate(passage.offsets) if left < end and start < right]
+        if not inside or passage.offsets[inside[-1]][1] < end:
+            raise ValueError(f"The answer {label!r} stands too far down in its passage: shorten it.")
+        before = len(question) + 2  # [CLS] question [SEP]
+        return question, passage, (before + inside[0], before + inside[-1])
 
-    def pair(part: Encoding) -> tuple[list[int], list[int]]:
+    def numbered(part: Encoding) -> Pieces:
         return part.ids, part.word_ids
 
-    return pack_rows(bert.tokenizer, (row(*example) for example in examples))
+    parts = (row(*example) for example in examples)
+    return pack_rows(
+        bert.tokenizer, ((numbered(one), other and numbered(other), target) for one, other, target in parts)
+    )
 
 
 def copy_without_heads(model: Model, frozen: bool) -> Model:
@@ -211,88 +261,6 @@ def copy_without_heads(model: Model, frozen: bool) -> Model:
     return fresh
 
 
-def train_and_look(
-    result: FineTuned,
-    learner: loop.Learner,
-    batch_at: Callable[..., loop.Batch],
-    asked: Sequence[Any],
-    seen: Answers,
-    held_out: Answers,
-    *,
-    learning_rate: float,
-    steps: int,
-    looks: int,
-    seed: int,
-    watch: Callable[[FineTuned], None] | None,
-    stop: Event | None,
-    read: Callable[..., str] | None = None,
-    numbers: int = 1,
-) -> None:
-    """`loop.train` in a lesson, which fills in `result`.
-
-    Args:
-        result: has the model.
-        learner, batch_at, learning_rate, steps, seed: as the loop takes them.
-        asked: what was held out, as `FineTuned.answers` has it.
-        seen: answers to some of what is learned from, and to what those should be.
-        held_out: the same for `asked`.
-        looks: about how often it looks on the way; it does before the first step and after the last, too.
-        watch: is called after each look, and at the end with `answers`; None prints a line for each look.
-        stop: ends the training after the step at which it is set; what was learned is kept.
-        read: an answer in words: `read(which, *numbers)`, where `which` counts those in `asked`; a label
-            if not given.
-        numbers: of an answer: 1 for a class, 2 for the start and the end of a span.
-    """
-
-    def look(step: int) -> None:
-        line: loop.Figures = {"step": step}
-        with MODEL_LOCK:
-            learner.eval()
-            for start, answers in (("", seen), ("held_out_", held_out)):
-                logits, targets = answers()
-                right = (logits.argmax(-1) == targets).view(-1, numbers).all(-1)
-                line[f"{start}loss"] = float(F.cross_entropy(logits, targets))
-                line[f"{start}accuracy"] = float(right.float().mean())
-        result.log.append(line)
-        (watch or print_look)(result)
-
-    def until_stopped(*step: int) -> loop.Batch:
-        if stop is not None and stop.is_set():
-            raise KeyboardInterrupt  # the loop keeps what was learned
-        return batch_at(*step)
-
-    settings = loop.Settings(
-        learning_rate=learning_rate,
-        steps=steps,
-        warmup=max(1, steps // 10),
-        seed=seed,
-        log_every=max(1, steps // looks),
-    )
-    look(0)
-    progress = loop.train(learner, until_stopped, settings, None, watch=lambda line: look(line["step"]))
-    if progress.step % settings.log_every:
-        look(progress.step)
-    for parameter in learner.parameters():
-        parameter.requires_grad_(True)  # as in every other model
-    with MODEL_LOCK:
-        logits, targets = held_out()
-    read = read or (lambda _, number: result.labels[number])
-    both = (each.view(-1, numbers).tolist() for each in (targets, logits.argmax(-1)))
-    for which, (one, true, said) in enumerate(zip(asked, *both, strict=True)):
-        result.answers.append((one, read(which, *true), read(which, *said)))
-    if watch is not None:
-        watch(result)
-
-
-def print_look(result: FineTuned) -> None:
-    """Prints the last line of the log of a training."""
-    look = result.log[-1]
-    print(
-        f"step {look['step']:>4}: loss {look['loss']:.3f}, of what is held out {look['held_out_loss']:.3f}; "
-        f"{look['held_out_accuracy']:.0%} of it is right"
-    )
-
-
 def new_classifier(bert: Bert, head: str, kind: str, labels: Sequence[str], frozen: bool) -> Bert:
     """A copy of a BERT with one untrained head and no other."""
     fresh = copy_without_heads(bert, frozen)
@@ -306,9 +274,99 @@ def new_classifier(bert: Bert, head: str, kind: str, labels: Sequence[str], froz
     return fresh
 
 
+def text_exercise(
+    bert: Bert, examples: Sequence[Example], kind: str, head: str, frozen: bool, seed: int
+) -> Exercise:
+    """Texts to learn from, for a new head on a copy of a BERT; see `fine_tune`."""
+    if bert.tokenizer is None:
+        raise ValueError(f"{bert.name} came without a tokenizer, so it cannot read text.")
+    labels, head = label_names(examples, kind), head or ("span" if kind == "span" else "lesson")
+    train, held_out = split_examples(examples, kind, seed)
+    rows, held_out_rows = (labelled_rows(part, labels, kind, bert) for part in (train, held_out))
+    if kind == "span":
+        asked = [question for _, question, _ in held_out]
+    elif kind == "word":  # those that have a target
+        asked = [
+            text.split()[word - 1]
+            for (text, _), row in zip(held_out, held_out_rows, strict=True)
+            for word, target in zip(row["words"], row["targets"], strict=True)
+            if target != IGNORED
+        ]
+    else:
+        asked = [" / ".join(texts) for *texts, _ in held_out]
+    drawn = np.random.default_rng(seed).permutation(len(rows))[: len(held_out)]
+    with MODEL_LOCK:
+        torch.manual_seed(seed)  # of the new head
+    fresh = new_classifier(bert, head, kind, labels, frozen)
+
+    def answers(held_out: bool) -> tuple[Tensor, Tensor]:
+        which = (held_out_rows, np.arange(len(held_out_rows))) if held_out else (rows, drawn)
+        logits, targets = zip(*predictions(fresh, head, *which), strict=True)
+        widest = max(part.shape[1] for part in logits)  # of spans, whose classes are the tokens
+        logits = torch.cat([F.pad(part, (0, widest - part.shape[1]), value=-1e9) for part in logits])
+        ends = (-1, 2) if kind == "span" else (-1,)
+        return logits.unflatten(0, ends), torch.cat(targets).view(ends)
+
+    def read(which: int, answer: Any) -> str:
+        if kind != "span":
+            return labels[answer]
+        (start, end), first = answer, held_out_rows[which]["token_type_ids"].index(1)
+        passage = held_out[which][0]
+        offsets = bert.tokenizer.backend.encode(passage, add_special_tokens=False).offsets
+        places = offsets[start - first : end - first + 1] if first <= start <= end else []
+        return passage[places[0][0] : places[-1][1]] if places else "(no place in the passage)"
+
+    batches = TextBatches(rows, bert.tokenizer, head, TOKENS, seed)
+    return Exercise(fresh, labels, TextLearner(fresh), batches, answers, asked, read)
+
+
+def picture_exercise(vit: ViT, pictures: Sequence[Example], frozen: bool, seed: int) -> Exercise:
+    """Pictures to learn from, for a new head on a copy of a ViT; see `fine_tune`."""
+    if vit.preprocessing is None:
+        raise ValueError(f"{vit.name} came without a preprocessing, so it cannot read pictures.")
+    classes = [label for _, label in pictures]
+    labels = tuple(sorted(set(classes)))
+    if len(labels) < 2:
+        raise ValueError(f"There is {len(labels) or 'no'} class in these pictures: at least two are needed.")
+    small = min(labels, key=classes.count)
+    if classes.count(small) < FEWEST_PICTURES:
+        raise ValueError(
+            f"The class {small!r} has {classes.count(small)} pictures; give each at least {FEWEST_PICTURES}."
+        )
+    train, held_out = split_by_class(classes, 4, seed)
+    targets = torch.tensor([labels.index(label) for label in classes])
+    images = [load_image(image) for image, _ in pictures]
+    height, width = vit.preprocessing.size
+    resized = [np.asarray(image.resize((width, height), Image.Resampling.BILINEAR)) for image in images]
+    pixels = torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2)
+    prepared = torch.cat([prepare_image(image, vit.preprocessing) for image in images])
+    with MODEL_LOCK:
+        fresh = new_head(copy_without_heads(vit, frozen), labels)
+        fresh.name = f"{vit.name} with a new head"
+
+    def batch_at(step: int, *_: int) -> loop.Batch:
+        drawn = np.random.default_rng((seed, step))
+        rows = torch.from_numpy(drawn.choice(train, PICTURES))
+        draws = torch.from_numpy(drawn.random((PICTURES, DRAWS), dtype=np.float32))
+        batch = {"pixels": pixels[rows], "targets": targets[rows], "draws": draws}
+        return batch | {"points": points(height, width)}
+
+    @torch.inference_mode()
+    def answers(of_held_out: bool) -> tuple[Tensor, Tensor]:
+        rows = held_out if of_held_out else train[: 3 * PICTURES]
+        parts = prepared[rows].to(fresh.device).split(PICTURES)
+        return torch.cat([fresh.logits(fresh(part)[-1]).float().cpu() for part in parts]), targets[rows]
+
+    asked = [images[number] for number in held_out]
+    return Exercise(fresh, labels, PictureLearner(fresh), batch_at, answers, asked, lambda _, n: labels[n])
+
+
+# --- training ------------------------------------------------------------------------------------
+
+
 def fine_tune(
-    bert: Bert,
-    examples: Sequence[Labelled],
+    model: Model,
+    examples: Sequence[Example],
     *,
     kind: str = "sentence",
     head: str = "",
@@ -318,71 +376,77 @@ def fine_tune(
     seed: int = 0,
     watch: Callable[[FineTuned], None] | None = None,
     stop: Event | None = None,
-) -> FineTuned[Bert]:
-    """Trains a new linear layer on a copy of a BERT (BERT, section 4).
+) -> FineTuned[Model]:
+    """Trains a new linear layer on a copy of a BERT (BERT, section 4) or of a ViT (ViT, section 3.2).
 
     Args:
+        model: stays as it is.
         examples: each has the fields that `FIELDS` names. One in five is held out; of spans, one passage
-            in five.
-        kind: "sentence" or "pair" (a class, read from [CLS]), "word" (a class for each word) or "span" (where
-            the answer to a question starts and ends).
-        head: what the new head is called; "lesson" if not given, and of spans "span", which
+            in five; of pictures, one in four.
+        kind: "sentence" or "pair" (a class, read from [CLS]), "word" (a class for each word), "span" (where
+            the answer to a question starts and ends) or "picture".
+        head: what the new head of a BERT is called; "lesson" if not given, and of spans "span", which
             `answer_question` asks.
         frozen: the encoder stays as it is, and only the linear map learns.
-        steps: how long; a step takes about 15 sentences.
-        looks: how often the curves grow.
-        watch, stop: as of `train_and_look`.
+        steps: how long; a step takes about 15 sentences, or 16 pictures.
+        looks: about how often it looks on the way; it does before the first step and after the last, too.
+        seed: of the new layer, of what is held out, and of the order.
+        watch: is called after each look, and at the end with `answers`; None prints a line for each look.
+        stop: ends the training after the step at which it is set; what was learned is kept.
 
     Raises:
         ValueError: examples that nothing can be learned from.
     """
-    if bert.tokenizer is None:
-        raise ValueError(f"{bert.name} came without a tokenizer, so it cannot read text.")
-    labels, head = label_names(examples, kind), head or ("span" if kind == "span" else "lesson")
-    train, held_out = split_examples(examples, kind, seed)
-    rows, held_out_rows = (labelled_rows(part, labels, kind, bert) for part in (train, held_out))
-    asked = [" / ".join(texts) for *texts, _ in held_out]
-    if kind == "span":
-        asked = [question for _, question, _ in held_out]
-    elif kind == "word":  # those that have a target
-        asked = [
-            text.split()[word - 1]
-            for text, row in zip(asked, held_out_rows, strict=True)
-            for word, target in zip(row["words"], row["targets"], strict=True)
-            if target != IGNORED
-        ]
-    drawn = np.random.default_rng(seed).permutation(len(rows))[: len(held_out)]
-    with MODEL_LOCK:
-        torch.manual_seed(seed)  # of the new head
-    fresh = new_classifier(bert, head, kind, labels, frozen)
+    if kind == "picture":
+        exercise = picture_exercise(model, examples, frozen, seed)
+    else:
+        exercise = text_exercise(model, examples, kind, head, frozen, seed)
+    result, learner = FineTuned(exercise.model, exercise.labels), exercise.learner
+    last: tuple[list, list] = [], []  # of what is held out: what is right, and what is said
 
-    def answers(rows: Dataset, indices: np.ndarray) -> tuple[Tensor, Tensor]:
-        logits, targets = zip(*predictions(fresh, head, rows, indices), strict=True)
-        widest = max(part.shape[1] for part in logits)  # of spans, whose classes are the tokens
-        logits = [F.pad(part, (0, widest - part.shape[1]), value=-1e9) for part in logits]
-        return torch.cat(logits), torch.cat([target.flatten() for target in targets])
+    def look(step: int) -> None:
+        nonlocal last
+        line: loop.Figures = {"step": step}
+        with MODEL_LOCK:
+            learner.eval()
+            for start, held_out in (("", False), ("held_out_", True)):
+                logits, targets = exercise.answers(held_out)
+                said = logits.argmax(-1)
+                line[f"{start}loss"] = float(F.cross_entropy(logits.flatten(0, -2), targets.flatten()))
+                line[f"{start}accuracy"] = float((said == targets).view(len(said), -1).all(-1).float().mean())
+        last = targets.tolist(), said.tolist()
+        result.log.append(line)
+        (watch or print_look)(result)
 
-    def read_span(which: int, start: int, end: int) -> str:
-        passage, first = held_out[which][0], held_out_rows[which]["token_type_ids"].index(1)
-        offsets = bert.tokenizer.backend.encode(passage, add_special_tokens=False).offsets
-        places = offsets[start - first : end - first + 1] if first <= start <= end else []
-        return passage[places[0][0] : places[-1][1]] if places else "(no place in the passage)"
+    def until_stopped(*step: int) -> loop.Batch:
+        if stop is not None and stop.is_set():
+            raise KeyboardInterrupt  # the loop keeps what was learned
+        return exercise.batch_at(*step)
 
-    result = FineTuned(fresh, labels)
-    train_and_look(
-        result,
-        TextLearner(fresh),
-        TextBatches(rows, bert.tokenizer, head, TOKENS, seed),
-        asked,
-        lambda: answers(rows, drawn),
-        lambda: answers(held_out_rows, np.arange(len(held_out_rows))),
-        learning_rate=RATES["frozen" if frozen else "fine-tuned"],
+    settings = loop.Settings(
+        learning_rate=RATES[kind == "picture", frozen],
         steps=steps,
-        looks=looks,
+        warmup=max(1, steps // 10),
         seed=seed,
-        watch=watch,
-        stop=stop,
-        read=read_span if kind == "span" else None,
-        numbers=2 if kind == "span" else 1,
+        log_every=max(1, steps // looks),
     )
+    look(0)
+    progress = loop.train(learner, until_stopped, settings, None, watch=lambda line: look(line["step"]))
+    if progress.step % settings.log_every:
+        look(progress.step)
+    for parameter in learner.parameters():
+        parameter.requires_grad_(True)  # as in every other model
+    for which, (one, true, said) in enumerate(zip(exercise.asked, *last, strict=True)):
+        result.answers.append((one, exercise.read(which, true), exercise.read(which, said)))
+    if watch is not None:
+        watch(result)
     return result
+
+
+def print_look(result: FineTuned) -> None:
+    """Prints the last line of the log of a training."""
+    look = result.log[-1]
+    print(
+        f"step {look['step']:>4}: loss {look['loss']:.3f}, of what is held out {look['held_out_loss']:.3f}; "
+        f"{look['held_out_accuracy']:.0%} of it is right"
+    )

@@ -167,6 +167,7 @@ def save_state(accelerator: Accelerator, progress: Progress, folder: Path) -> Pa
     except OSError:
         shutil.rmtree(new, ignore_errors=True)  # makes room again
         raise
+    accelerator.wait_for_everyone()  # nobody goes on before the state has its name
     return state
 
 

@@ -291,10 +291,9 @@ class TextLearner(nn.Module):
         none = last.new_zeros((), dtype=torch.float32)
         losses, counts = dict.fromkeys(self.names, none), dict.fromkeys(self.names, none)
         for name, target in targets.items():
-            where = target != IGNORED
-            logits, target = head_logits(self.bert, name, last, attention_mask, where), target[where]
+            logits, target = answers_of(self.bert, name, last, attention_mask, target)
             losses[name] = F.cross_entropy(logits, target, reduction="sum")
-            counts[name] = none + len(target)
+            counts[name] = none + target.numel()
         return torch.stack(list(losses.values())), torch.stack(list(counts.values()))
 
     def size(self, batch: Batch) -> int:
@@ -302,26 +301,29 @@ class TextLearner(nn.Module):
         return batch["input_ids"].numel()
 
 
-def head_logits(
-    bert: Bert, head: str, hidden_states: Tensor, attention_mask: Tensor, where: Tensor
-) -> Tensor:
-    """Logits of what is asked for: (answers, classes). `where` is (batch,) for sentences, (batch, tokens)
-    for words; of a span, whose classes are the tokens, there are a start and an end for each row."""
+def answers_of(
+    bert: Bert, head: str, hidden_states: Tensor, attention_mask: Tensor, targets: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Logits where a target is not `IGNORED`, (answers, classes), and these targets, (answers,).
+
+    `targets` are (batch,) for sentences, (batch, tokens) for words, and (batch, 2) for spans: of these, whose
+    classes are the tokens, both ends are an answer of a row: (2 * batch, tokens) and (2 * batch,).
+    """
+    where = targets != IGNORED
     kind = bert.heads[head].kind
+    if kind in ("mlm", "word"):
+        return bert.logits(head, hidden_states[where]).float(), targets[where]  # the vocabulary is large
+    logits = bert.logits(head, hidden_states).float()
     if kind == "span":
-        logits = bert.logits(head, hidden_states).float().masked_fill(~attention_mask[..., None].bool(), -1e9)
-        return logits.mT.flatten(0, 1)
-    if kind == "sentence":
-        return bert.logits(head, hidden_states).float()[where]
-    return bert.logits(head, hidden_states[where]).float()  # the vocabulary is large
+        logits = logits.masked_fill(~attention_mask[..., None].bool(), -1e9).mT
+    return logits[where], targets[where]
 
 
 @torch.inference_mode()
 def predictions(
     bert: Bert, head: str, rows: Dataset, indices: np.ndarray, seed: int = 0
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Goes through rows, 32 at a time: logits, (answers, classes), and the targets that are not `IGNORED`,
-    (answers,). For "mlm" words are masked by `seed`, and are the targets."""
+    """What `answers_of` gives, 32 rows at a time; for "mlm" words are masked by `seed`, and are targets."""
     random_ids = bert.tokenizer.random_ids()
     for start in range(0, len(indices), 32):
         batch = padded_batch(rows, indices[start : start + 32], bert.tokenizer.pad_id)
@@ -330,8 +332,7 @@ def predictions(
             batch |= {"input_ids": masked["input_ids"], "targets": masked["mlm"]}
         batch = {name: tensor.to(bert.device) for name, tensor in batch.items()}
         last = bert(*(batch[name] for name in INPUTS))[-1]
-        where = batch["targets"] != IGNORED
-        yield head_logits(bert, head, last, batch["attention_mask"], where), batch["targets"][where]
+        yield answers_of(bert, head, last, batch["attention_mask"], batch["targets"])
 
 
 def head_figures(bert: Bert, rows: Dataset, head: str, most: int = 512, seed: int = 0) -> Figures:

@@ -99,15 +99,14 @@ def toy_vit(hidden_size: int = 64, layers: int = 3, size: int = 24, patch: int =
     return vit
 
 
-class MaskedPatches(nn.Module):
+class MaskedPatches(PictureLearner):
     """Half of the patches are chosen, and the mean colour of each is guessed (ViT, appendix B.1.2). Of these,
     80 % become a learned mask, 10 % another patch of the picture, and 10 % stay: BERT's rule."""
 
-    unit, names, weights = "pictures", ("patch",), (1.0,)
+    names = ("patch",)
 
     def __init__(self, vit: ViT) -> None:
-        super().__init__()
-        self.vit = vit
+        super().__init__(vit)
         self.mask = nn.Parameter(torch.zeros(vit.config.hidden_size))
         self.head = nn.Linear(vit.config.hidden_size, CODES)
 
@@ -138,10 +137,6 @@ class MaskedPatches(nn.Module):
         logits = self.logits(pixels, chosen, kinds, others)[chosen]
         loss = F.cross_entropy(logits, codes[chosen], reduction="sum")
         return loss[None], chosen.sum()[None].to(loss.dtype)
-
-    def size(self, batch: loop.Batch) -> int:
-        """Pictures in a batch."""
-        return len(batch["pixels"])
 
 
 def hidden_batch(vit: ViT, count: int, seed: int | tuple[int, ...] = 0) -> loop.Batch:
@@ -198,7 +193,7 @@ def looked_at(vit: ViT, pixels: Tensor) -> np.ndarray:
 
 
 def toy_training(
-    learner: PictureLearner | MaskedPatches,
+    learner: PictureLearner,
     folder: Path,
     *,
     steps: int = 300,
