@@ -371,6 +371,19 @@ def test_timms_recipe() -> None:
     assert not Preprocessing.from_timm({"crop_pct": 1.0, "crop_mode": "squash"}, (224, 224)).crops
 
 
+def test_timms_recipe_where_the_file_is_silent() -> None:
+    """ImageNet's mean and deviation; and a size that is no square, `ResizeKeepRatio` rounds."""
+    ours = Preprocessing.from_timm({"crop_pct": 1.0, "std": None}, (32, 48))
+    assert (ours.mean, ours.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    photo = sample_image("coffee").crop((0, 0, 86, 91))  # 91 / (86 / 48) = 50.8
+    wanted = photo.resize((48, 51), Image.Resampling.BICUBIC).crop((0, 10, 48, 42))
+    close(wb.prepare_image(photo, ours), normalize(np.asarray(wanted), ours.mean, ours.std), 1e-6)
+    again = Preprocessing.from_hf(ours.to_hf(), (1, 1))
+    close(wb.prepare_image(photo, again), wb.prepare_image(photo, ours), 1e-6)
+    with pytest.raises(ValueError, match="a mean of .* for 1 channels"):
+        Preprocessing.from_timm({}, (32, 48), channels=1)
+
+
 @pytest.mark.parametrize(("crop", "margin", "offset"), [(0.95, 11, 6), (0.945, 13, 6), (0.94, 14, 7)])
 def test_timm_rounds_the_crop_as_torchvision_does(crop: float, margin: int, offset: int) -> None:
     """`int(round((height - crop_height) / 2.0))`, where 5.5 and 6.5 become 6; HF cuts off: 5 and 6."""

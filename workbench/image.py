@@ -22,6 +22,7 @@ from workbench.checks import check_size
 MAX_PIXELS = 64_000_000  # larger pictures are refused before they are unpacked
 RESAMPLE = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3}  # the codes of PIL and of HF
 KNOWN_STEPS = {"do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_convert_rgb"}
+IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]  # timm's, where a file is silent
 LARGEST = 2**20  # a mean, deviation or factor of more than this no file has
 TOO_LARGE = f"The picture is too large: at most {MAX_PIXELS // 1_000_000} million pixels are accepted."
 ImageSource = (
@@ -82,8 +83,7 @@ class Preprocessing:
         Raises `ValueError` for a recipe that is not known here; steps of other names are refused if they
         are on.
         """
-        settings = {name: value for name, value in settings.items() if value is not None}
-        for name, value in settings.items():
+        for name, value in settings.items():  # null is an answer, too: a step that is not taken
             if name.startswith("do_") and (name not in KNOWN_STEPS if value else name == "do_resize"):
                 raise ValueError(f"a {name} of {value}")
 
@@ -91,8 +91,8 @@ class Preprocessing:
             """(height, width), or only the short side."""
             size = settings.get(name, default)
             if isinstance(size, dict):
-                keys = ["shortest_edge"] if "shortest_edge" in size else ["height", "width"]
-                found = [size.get(key) for key in keys]
+                keys = ["shortest_edge"] if len(size) == 1 else ["height", "width"]
+                found = [size[key] if size.keys() == {*keys} else None for key in keys]
             else:
                 found = size if isinstance(size, list | tuple) and len(size) == 2 else [size, size]
             if not all(type(side) is int and side > 0 for side in found):
@@ -105,33 +105,36 @@ class Preprocessing:
         keep_shape = len(size) == 1
         if len(target) == 1:
             raise ValueError(f"a size of {size} without a crop in both directions")
+        round_crop = bool(settings.get("workbench_round_crop", False))
+        if keep_shape and target[0] != target[1] and not round_crop:
+            raise ValueError(f"a crop_size of {target} from the shortest edge: {size} is read with a square")
         share = min(target) / size[0] if keep_shape else target[0] / size[0]
         if not keep_shape and _scaled(target, share) != size:
             raise ValueError(f"a size of {size} with a crop of another shape")
         if settings.get("do_normalize", True):
-            mean = _channels(settings, "image_mean", 0.5, channels)
-            std = _channels(settings, "image_std", 0.5, channels)
+            mean = _channels(settings, "image_mean", [0.5] * channels, channels)
+            std = _channels(settings, "image_std", [0.5] * channels, channels)
         else:
             mean, std = (0.0,) * channels, (1.0,) * channels
         factor = settings.get("rescale_factor", 1 / 255) if settings.get("do_rescale", True) else 1
         if type(factor) not in (int, float) or not 0 < factor < LARGEST:
             raise ValueError(f"a rescale_factor of {factor}")
+        resample = settings.get("resample", 2)
         scale = 255 * factor  # (v * factor - mean) / std = (v / 255 - mean / scale) / (std / scale)
         return cls(
             size=target,
             crop_share=share,
             keep_shape=keep_shape,
-            resample=next(
-                (name for name, code in RESAMPLE.items() if code == settings.get("resample", 2)), ""
-            ),
+            resample=next((name for name, code in RESAMPLE.items() if code == resample), resample),
             mean=tuple(value / scale for value in mean),
             std=tuple(value / scale for value in std),
-            round_crop=bool(settings.get("workbench_round_crop", False)),
+            round_crop=round_crop,
         )
 
     @classmethod
     def from_timm(cls, settings: dict[str, Any], size: tuple[int, int], channels: int = 3) -> "Preprocessing":
         """From timm's `pretrained_cfg`; `size` is (height, width). Raises `ValueError` as `from_hf`."""
+        settings = {name: value for name, value in settings.items() if value is not None}
         if settings.get("crop_mode") not in (None, "center", "squash"):
             raise ValueError(f"a crop_mode of {settings['crop_mode']!r}")
         return cls(
@@ -139,8 +142,8 @@ class Preprocessing:
             crop_share=settings.get("crop_pct") or 0.875,
             keep_shape=settings.get("crop_mode") != "squash",
             resample=settings.get("interpolation") or "bicubic",
-            mean=_channels(settings, "mean", 0.5, channels),
-            std=_channels(settings, "std", 0.5, channels),
+            mean=_channels(settings, "mean", IMAGENET_MEAN, channels),
+            std=_channels(settings, "std", IMAGENET_STD, channels),
             round_crop=True,
         )
 
@@ -168,11 +171,9 @@ class Preprocessing:
         return settings
 
 
-def _channels(settings: dict[str, Any], name: str, default: float, count: int) -> tuple[float, ...]:
-    """One number a channel, the default where a file is silent or says null; a deviation is above 0."""
-    values = settings.get(name)
-    if values is None:
-        return (default,) * count
+def _channels(settings: dict[str, Any], name: str, default: list[float], count: int) -> tuple[float, ...]:
+    """One number a channel, the default where a file is silent; a deviation is above 0."""
+    values = settings.get(name, default)
     least = -LARGEST if name.endswith("mean") else 1e-9
     if not isinstance(values, list | tuple) or len(values) != count:
         raise ValueError(f"a {name} of {values} for {count} channels")
@@ -306,8 +307,10 @@ def prepare_image(
     height, width = size or preprocessing.size
     tall, wide = _scaled((height, width), preprocessing.crop_share)  # before the crop
     if preprocessing.keep_shape:
-        scale = max(tall / image.height, wide / image.width) + 1e-9
-        tall, wide = max(tall, int(image.height * scale)), max(wide, int(image.width * scale))
+        ratio = min(image.height / tall, image.width / wide)
+        sides = image.height / ratio, image.width / ratio
+        whole = round if preprocessing.round_crop and tall != wide else lambda side: int(side + 1e-6)
+        tall, wide = map(whole, sides)
     if tall * wide > MAX_PIXELS:
         raise ValueError(f"A picture of {image.width} x {image.height} pixels is too narrow to be scaled.")
     margins = wide - width, tall - height

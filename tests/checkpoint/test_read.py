@@ -340,7 +340,7 @@ TIMM = {
     "missing": (lambda t: t.pop("blocks.1.mlp.fc1.weight"), {}, "lacks"),
     "no patches": (lambda t: t.pop("patch_embed.proj.weight"), {}, "lacks"),
     "no class token": (lambda t: t.pop("cls_token"), {}, "class token"),
-    "a pooled head": (lambda t: t.update({"fc_norm.weight": torch.ones(36)}), {}, "no place for"),
+    "a pooled head": (lambda t: t.update({"fc_norm.weight": torch.ones(36)}), {}, "which has no place here"),
     "positions for more": (
         lambda t: t.update(pos_embed=torch.ones(1, 36, 36)),
         {},

@@ -518,9 +518,8 @@ def _hf_preprocessing(
     with _or_say(f"{weights.title}: {file.name} cannot be used", ValueError):
         if not file.exists():
             return Preprocessing.from_hf({}, image_size, channels)
-        recipe = {name: value for name, value in _read_json(file).items() if value is not None}
-        known = {name: value for name, value in recipe.items() if not name.startswith("do_")}
-        rules.PICTURES.check(known, file.name)
+        recipe = _read_json(file)
+        rules.PICTURES.check({name: recipe[name] for name in recipe if not name.startswith("do_")}, file.name)
         usual = {"vit": "ViT", "deit": "DeiT"}.get(settings["model_type"], "Bit")
         kind = str(recipe.get("image_processor_type") or recipe.get("feature_extractor_type") or usual)
         kind = re.sub("(ImageProcessor|FeatureExtractor)(Fast|Pil)?$", "", kind)
@@ -537,7 +536,7 @@ def _timm_vit(weights: Weights, settings: Settings, folder: Path) -> ViT:
     for part, meaning in names.TIMM_REFUSED.items():
         name = next((name for name in weights.tensors if part in name), None)
         if name is not None:
-            raise CheckpointError(f"{weights.title} holds {name!r}: {meaning}, which has no place for here.")
+            raise CheckpointError(f"{weights.title} holds {name!r}: {meaning}, which has no place here.")
     pretrained = _setting(settings, "pretrained_cfg", dict, {})
     options = _setting(settings, "model_args", dict, {})
     if "pretrained_cfg" in settings:
@@ -555,9 +554,11 @@ def _timm_vit(weights: Weights, settings: Settings, folder: Path) -> ViT:
             "of its config.json."
         )
     activation = _setting(options, "act_layer", str, "gelu")
-    labels = _setting(pretrained, "label_names", list, [])
-    if len(labels) != _classes(weights):
-        labels = []
+    named = settings if settings.get("label_names") else pretrained
+    if isinstance(named.get("label_names"), dict):
+        labels = named["label_names"]
+    else:
+        labels = {str(index): label for index, label in enumerate(_setting(named, "label_names", list, []))}
     patch, positions = sizes["patch_size"], weights.shape("embeddings.position_embeddings")[1]
     values = sizes | {
         "num_attention_heads": _setting(options, "num_heads", int, usual),
@@ -565,7 +566,7 @@ def _timm_vit(weights: Weights, settings: Settings, folder: Path) -> ViT:
         "image_size": (height, width),
         "num_prefix_positions": positions - (height // patch) * (width // patch),
         "position_interpolation": "bicubic-antialias",
-        "id2label": {str(index): label for index, label in enumerate(labels)},
+        "id2label": labels if len(labels) == _classes(weights) else {},
     }
     preprocessing = Preprocessing.from_timm(pretrained, (height, width), sizes["num_channels"])
     return _vit(weights, values, preprocessing)

@@ -121,9 +121,12 @@ DINOV2 = Rules(
 
 # timm's config.json, its `pretrained_cfg` and its `model_args`, which are arguments of VisionTransformer.
 TIMM = Rules(
-    "pretrained_cfg model_args",
+    "pretrained_cfg model_args label_names",
     {"global_pool": "token"},
-    {"names, notes, and what the tensors tell": "architecture num_classes num_features tag library_name"},
+    {
+        "names, notes, and what the tensors tell": "architecture num_classes num_features tag library_name "
+        "label_descriptions"
+    },
 )
 TIMM_PRETRAINED = Rules(
     "input_size interpolation crop_pct crop_mode mean std label_names",
@@ -186,7 +189,7 @@ CROPPED = {"do_center_crop": True, "crop_size": {"height": 224, "width": 224}, "
 CLIP = CROPPED | {"size": {"shortest_edge": 224}, "default_to_square": False}
 CLIP |= {"image_mean": CLIP_MEAN, "image_std": CLIP_STD}
 PROCESSORS: dict[str, Settings] = {
-    "ViT": {},
+    "ViT": {"size": 224},
     "DeiT": CROPPED | {"size": {"height": 256, "width": 256}},
     "Bit": CLIP,
     "CLIP": CLIP,
