@@ -60,8 +60,8 @@ FAULTS = [
     # --- words of several pieces
     in_python(  # the sum over the pieces that look, not their mean
         "widgets/sentence_pair.py",
-        "self._maps.append(sum_over_words(paid.mT, place).mT / counts[:, None])",
-        "self._maps.append(sum_over_words(paid.mT, place).mT)",
+        "self._maps = sum_over_words(paid.mT, place).mT / counts[:, None]",
+        "self._maps = sum_over_words(paid.mT, place).mT",
         "test_widgets_pairs.py::test_lines_between_words_of_several_pieces",
     ),
     in_python(  # a word's class is learned at its last piece
@@ -213,8 +213,8 @@ FAULTS = [
     ),
     in_python(
         "widgets/next_sentence.py",
-        "self._from_cls = torch.stack([heads[:, index] for heads in maps])",
-        "self._from_cls = torch.stack([heads[:, :, index] for heads in maps])",
+        "self._from_cls = maps[:, :, index].clone()",
+        "self._from_cls = maps[..., index].clone()",
         "test_widgets_pairs.py::test_next_sentence_is_theirs",
     ),
     in_python(  # the sum over a group's tokens

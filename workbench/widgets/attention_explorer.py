@@ -17,7 +17,15 @@ from workbench.encoder import PROBLEM_TYPES
 from workbench.image import ImageSource, as_seen, load_image, prepare_image
 from workbench.patches import token_names
 from workbench.vit import ViT
-from workbench.widgets.base import WorkbenchWidget, now_and_before, read_front, rounded, to_bytes, to_bytes8
+from workbench.widgets.base import (
+    WorkbenchWidget,
+    now_and_before,
+    read_front,
+    rounded,
+    there,
+    to_bytes,
+    to_bytes8,
+)
 from workbench.widgets.picture import to_png
 from workbench.widgets.text import FOR_PAIRS
 
@@ -43,6 +51,8 @@ class AttentionExplorer(WorkbenchWidget):
 
     _esm, _css = read_front("attention_explorer")
     fields = ("text", "second")
+    show_on = ("text", "second", "off", "task")
+    look_on = ("layer", "head", "chosen", "mass", "hide_special", "pair", "query", "key")
 
     text = traitlets.Unicode(help="The text, as it was typed.")
     second = traitlets.Unicode(help="The second text, or empty.")
@@ -95,8 +105,6 @@ class AttentionExplorer(WorkbenchWidget):
         self._image = image
         self._read()
         self._show()
-        look = ["layer", "head", "chosen", "mass", "hide_special", "pair", "query", "key"]
-        self._watch(["text", "second", "off", "task"], look)
 
     def _act(self, content: dict) -> None:
         if content.get("do") == "all heads":
@@ -218,10 +226,10 @@ class AttentionExplorer(WorkbenchWidget):
         """Shows another head, or the same in another way: no new forward pass."""
         count = len(self.tokens)
         self._settle(
-            layer=self._layer(self.layer),
-            head=_there(self.head, self.heads),
-            query=_there(self.query, count),
-            key=_there(self.key, count),
+            layer=there(self.layer, self.layers, self.layers - 1),
+            head=there(self.head, self.heads, -1),
+            query=there(self.query, count, -1),
+            key=there(self.key, count, -1),
         )
         self._shown = self._large()
         self.matrix, self.scales = to_bytes8(self._shown)
@@ -264,8 +272,3 @@ class AttentionExplorer(WorkbenchWidget):
         percent = 100 * self._shown.cpu()
         matrix = plots.heat(percent, tokens, tokens, title=title, number="{:.1f} %", height=6.0)
         return plots.stack(matrix, status=self.status, width=6.0)
-
-
-def _there(number: int, count: int) -> int:
-    """One of so many, counted from 0; -1 for any other number."""
-    return number if 0 <= number < count else -1

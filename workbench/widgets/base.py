@@ -20,6 +20,7 @@ import traitlets
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from workbench.attention import record_attention
 from workbench.bert import Bert
 from workbench.checks import check_model
 from workbench.encoder import PROBLEM_TYPES
@@ -53,18 +54,13 @@ def read_front(name: str) -> tuple[str, str]:
         ImportError: a module imports what is not there, itself by way of others, or in another form than
             `import { names } from "./file.js";`.
     """
-    sources = _read_modules(name)
-    script = "".join(
-        source if module == name else f"const {module}_js = (() => {{\n{source}}})();\n"
-        for module, source in sources.items()
-    )
-    styles = {module: FOLDER / f"{module}.css" for module in sources}
-    own = ".workbench." + name.replace("_", "-")
-    css = "".join(
-        f"{'.workbench' if module in OF_ALL else own} {{\n{path.read_text(encoding='utf-8')}}}\n"
-        for module, path in styles.items()
-        if path.is_file()
-    )
+    script, css, own = "", "", ".workbench." + name.replace("_", "-")
+    for module, source in _read_modules(name).items():
+        script += source if module == name else f"const {module}_js = (() => {{\n{source}}})();\n"
+        style = FOLDER / f"{module}.css"
+        if style.is_file():
+            nest = ".workbench" if module in OF_ALL else own
+            css += f"{nest} {{\n{style.read_text(encoding='utf-8')}}}\n"
     return script, css
 
 
@@ -113,6 +109,11 @@ def now_and_before(labels: Sequence[str], now: Tensor, before: Tensor, order: Se
     return [[labels[index], *rounded(torch.stack([now[index], before[index]]))] for index in order]
 
 
+def there(number: int, count: int, other: int) -> int:
+    """One of so many, counted from 0; `other` for a number that is none of theirs."""
+    return number if 0 <= number < count else other
+
+
 def sentence(error: Exception) -> str:
     """What a user is told about an error: those of bad input are sentences already."""
     if isinstance(error, ValueError | TypeError) and str(error).endswith("."):
@@ -144,7 +145,9 @@ def _sendable(value: Any) -> Any:
 class WorkbenchWidget(anywidget.AnyWidget):
     """Base of the widgets. `status` and `error` are lines of text under each of them.
 
-    A widget's `_show` runs the model and keeps what came of it, `_look` puts a part of that on the screen.
+    A widget's `_show` runs the model on the input and keeps what came of it, or changes nothing if the input
+    cannot be read; its `_look` puts a part of that on the screen. They answer changes of the traits that
+    `show_on` and `look_on` name.
 
     Args:
         model: a checkpoint.
@@ -157,6 +160,8 @@ class WorkbenchWidget(anywidget.AnyWidget):
 
     reads: tuple[type, ...] = (Bert, ViT)  # the models that it looks into
     fields: tuple[str, ...] = ()  # the traits that hold typed texts, first segment first
+    show_on: tuple[str, ...] = ()
+    look_on: tuple[str, ...] = ()
 
     status = traitlets.Unicode(help="Checkpoint, device, time of the last forward pass.").tag(sync=True)
     error = traitlets.Unicode(help="One sentence about the last input, or empty.").tag(sync=True)
@@ -187,11 +192,12 @@ class WorkbenchWidget(anywidget.AnyWidget):
             raise TypeError(f"{type(self).__name__} has no option {unknown[0]!r}; it has: {own}.")
         self._lock = threading.RLock()
         self._settling = False
-        self.model = model
-        config = model.config
+        self.model, config = model, model.config
         sizes = {"layers": config.num_hidden_layers, "heads": config.num_attention_heads}
         super().__init__(**sizes | options)
         self.on_msg(self._on_message)
+        self._when(self.show_on, self._on_show)
+        self._when(self.look_on, self._on_look)
 
     def __setattr__(self, name: str, value: Any) -> None:
         try:
@@ -213,17 +219,6 @@ class WorkbenchWidget(anywidget.AnyWidget):
     @staticmethod
     def _trait_to_json(value: Any, widget: "WorkbenchWidget") -> Any:
         return _sendable(value)
-
-    def _show(self) -> None:
-        """To override: runs the model on the input; nothing is changed if that cannot be read."""
-
-    def _look(self) -> None:
-        """To override: reads what is on the screen from the last pass."""
-
-    def _watch(self, show: Sequence[str], look: Sequence[str] = ()) -> None:
-        """From now on a change of one of these traits is answered by `_show`, or by `_look`."""
-        self._when(show, self._on_show)
-        self._when(look, self._on_look)
 
     def _on_show(self, change: dict) -> None:
         self._show()
@@ -288,13 +283,15 @@ class WorkbenchWidget(anywidget.AnyWidget):
         """A probability as percent, or the number of a regression."""
         return f"{100 * answer:.{digits}f} %" if self._probable else f"{answer:.2f}"
 
-    def _layer(self, layer: int) -> int:
-        """A layer that is there, counted from 0; the last one for any other number."""
-        return layer if 0 <= layer < self.layers else self.layers - 1
-
     def _of_head(self, maps: Tensor, head: int, axis: int = 0) -> Tensor:
         """One head of maps with an axis of heads, or the mean of all for a number that is no head's."""
         return maps.select(axis, int(head)) if 0 <= head < self.heads else maps.mean(axis)
+
+    def _pass(self, **inputs: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+        """One forward pass, timed: hidden states, and attention (layers, heads, query, key)."""
+        with torch.inference_mode(), record_attention(self.model) as attention, self.timed():
+            states = self.model(**inputs)
+        return states, torch.stack([attention[layer][0] for layer in range(self.layers)])
 
     @contextmanager
     def timed(self) -> Iterator[None]:
@@ -322,24 +319,25 @@ class WorkbenchWidget(anywidget.AnyWidget):
             ValueError: another ending.
             OSError: it cannot be written there.
         """
-        path, file = Path(path).expanduser(), io.BytesIO()
-        if path.suffix in (".svg", ".png"):
-            self.figure().savefig(file, dpi=200, format=path.suffix[1:])
-        elif path.suffix == ".html":
-            file.write(self._page().encode())
-        else:
-            raise ValueError(
-                f"A widget is saved as .svg, .png or .html, not as {path.suffix or path.name!r}."
-            )
+        path = Path(path).expanduser()
+        kind = path.suffix
+        if kind not in (".svg", ".png", ".html"):
+            raise ValueError(f"A widget is saved as .svg, .png or .html, not as {kind or path.name!r}.")
+        content = self._page().encode() if kind == ".html" else self._still(kind[1:], 200)
         beside = path.with_name(f".writing-{path.name}")
         try:
-            beside.write_bytes(file.getvalue())
+            beside.write_bytes(content)
             beside.replace(path)
         except OSError as error:
             with suppress(OSError):
                 beside.unlink()
             raise OSError(f"{path} could not be written ({error.strerror}); nothing was changed.") from error
         return path
+
+    def _still(self, kind: str, dpi: int) -> bytes:
+        file = io.BytesIO()
+        self.figure().savefig(file, dpi=dpi, format=kind)
+        return file.getvalue()
 
     def _page(self) -> str:
         names = [
@@ -362,7 +360,5 @@ class WorkbenchWidget(anywidget.AnyWidget):
         bundle = super()._repr_mimebundle_(**options)
         data = bundle[0] if isinstance(bundle, tuple) else bundle
         if data is not None:
-            picture = io.BytesIO()
-            self.figure().savefig(picture, dpi=80, format="png")
-            data["image/png"] = base64.b64encode(picture.getvalue()).decode()
+            data["image/png"] = base64.b64encode(self._still("png", 80)).decode()
         return bundle

@@ -50,6 +50,7 @@ class FineTuning(WorkbenchWidget):
     _esm, _css = read_front("fine_tuning")
 
     reads = (Bert,)
+    look_on = ("first",)
 
     kind = traitlets.Enum(list(COLUMNS), "sentence", help="What has a class, or an answer.")
     columns = traitlets.List(help="Names of the columns of the table.")
@@ -87,8 +88,7 @@ class FineTuning(WorkbenchWidget):
         self._check(self._shipped)
         self._examples = list(self._shipped)
         self._say("nothing trained yet")
-        self._turn()
-        self._when(["first"], lambda _: self._turn())
+        self._look()
 
     # --- the table
 
@@ -97,7 +97,7 @@ class FineTuning(WorkbenchWidget):
         """What is learned from: the table without its empty rows."""
         return [row for row in self._examples if any(part.strip() for part in row)]
 
-    def _turn(self) -> None:
+    def _look(self) -> None:
         """Puts a page of the table on the screen."""
         last = max(0, (len(self._examples) - 1) // PAGE * PAGE)
         self.first = min(self.first // PAGE * PAGE, last)
@@ -148,7 +148,7 @@ class FineTuning(WorkbenchWidget):
         self._examples = examples
         if do == "add":
             self.first = len(examples) - 1
-        self._turn()
+        self._look()
 
     @staticmethod
     def _check(rows: Sequence[Sequence[str]]) -> None:

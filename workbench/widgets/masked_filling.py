@@ -12,8 +12,8 @@ from workbench.attention import record_attention, sum_over_words
 from workbench.bert import Bert
 from workbench.tasks import MaskGuess, guess_by_layer, mask_guesses
 from workbench.text import Token, visible_tokens
-from workbench.widgets.base import read_front, to_bytes
-from workbench.widgets.text import TextWidget, moved_spans
+from workbench.widgets.base import read_front, there, to_bytes
+from workbench.widgets.text import TextWidget
 
 CARDS = 6  # masks whose guesses are on the screen at once
 INKS = {"mask": plots.BLUE, "typed": plots.BLUE, "random": plots.AMBER, "keep": plots.GREEN}
@@ -25,16 +25,14 @@ class MaskedFilling(TextWidget):
     Args:
         bert: a checkpoint with the head "mlm".
         text: the sentence; a typed [MASK] is a mask.
-        options: any trait below.
-
-    Raises:
-        ValueError: a checkpoint without the head, or a text that cannot be read.
 
     Example:
         >>> MaskedFilling(wb.load_bert(), "She drank a cup of tea.", masked=[(19, 22)])  # doctest: +SKIP
     """
 
     _esm, _css = read_front("masked_filling")
+    show_on = ("text", "masked", "hide", "attention_layer", "pinned")
+    look_on = ("layer", "top_k", "attention_head")
 
     text = traitlets.Unicode(help="The sentence, as it was typed.")
     masked = traitlets.List(
@@ -61,11 +59,6 @@ class MaskedFilling(TextWidget):
 
     def __init__(self, bert: Bert, text: str = "I drink a cup of tea every morning.", **options: Any) -> None:
         super().__init__(bert, "mlm", "mlm", text=text, **options)
-        self._good = text  # the last text that could be read
-        self._show()
-        self._watch(
-            ["text", "masked", "hide", "attention_layer", "pinned"], ["layer", "top_k", "attention_head"]
-        )
 
     def _act(self, content: dict) -> None:
         if content.get("do") == "mask at random":
@@ -77,14 +70,11 @@ class MaskedFilling(TextWidget):
         self._change(seed=seed, pinned=0, masked=spans)
 
     def _show(self) -> None:
-        masked = self.masked
-        if self.text != self._good:
-            masked = moved_spans(masked, self._good, self.text)
+        masked = self._moved(self.masked)
         encoding = self._encode(masked, self.seed)
-        words = self._words(encoding)
         masks = encoding.masks
         pinned = min(max(self.pinned, 0), max(0, len(masks) - 1))
-        layer = self._layer(self.attention_layer)
+        layer = there(self.attention_layer, self.layers, self.layers - 1)
         visible = None
         if self.hide != "nothing" and masks:
             visible = visible_tokens(encoding, self.hide, masks[pinned]).to(self.model.device)
@@ -94,13 +84,13 @@ class MaskedFilling(TextWidget):
             self._full = None if visible is None else self.model(**inputs)
             with self.timed():
                 self._states = self.model(**inputs, attention_mask=visible)
+        words = self._words(encoding)
         for chip, word in zip(words, encoding.words, strict=True):
-            first = word.tokens.start
-            chip["kind"] = self._kind(encoding.tokens[first], masked)
+            chip["kind"] = self._kind(encoding.tokens[word.tokens.start])
             if visible is not None:
-                chip["hidden"] = not bool(visible[0, first])
+                chip["hidden"] = not bool(visible[0, word.tokens.start])
         self._attention = attention[layer][0]  # (heads, query, key)
-        self._good, self._encoding = self.text, encoding
+        self._encoding = encoding
         self._settle(masked=masked, pinned=pinned, attention_layer=layer, words=words)
         self._look()
 
@@ -111,7 +101,7 @@ class MaskedFilling(TextWidget):
         masks = encoding.masks
         first = self.pinned // CARDS * CARDS
         shown = masks[first : first + CARDS]
-        layer = self.layer if 0 <= self.layer <= self.layers else self.layers
+        layer = there(self.layer, self.layers + 1, self.layers)
         guesses = mask_guesses(self.model, encoding, self._states[layer], self.top_k, shown)
         compare = guesses
         if self._full is not None:  # candidates that are not among the first 1000 get a tick at zero
@@ -128,14 +118,13 @@ class MaskedFilling(TextWidget):
         self._rows = sum_over_words(rows, place)  # (masks on screen, words)
         self.weights = to_bytes(self._rows)
 
-    @staticmethod
-    def _kind(token: Token, masked: Sequence) -> str:
+    def _kind(self, token: Token) -> str:
         """What a word is: special, word, typed (a [MASK]), or what was done to a masked one."""
         if not token.masked:
             return "special" if token.word is None else "word"
         if token.original_id is None:
             return "typed"
-        return next((*span, "mask")[2] for span in masked if span[0] < token.end and token.start < span[1])
+        return {self.model.tokenizer.mask_id: "mask", token.original_id: "keep"}.get(token.id, "random")
 
     @staticmethod
     def _card(guess: MaskGuess, full: MaskGuess, place: Sequence[int]) -> dict:
@@ -154,24 +143,18 @@ class MaskedFilling(TextWidget):
 
     def figure(self) -> Figure:
         """The sentence with its masks, and the guesses for up to three of them as bars."""
-        first = self.guesses["first"]
+        first, chips, cards = self.guesses["first"], [], []
         weights = self._rows[self.pinned - first] if len(self._rows) else torch.zeros(len(self.words))
-        shares = (weights / weights.max().clamp(min=1e-9)).tolist()
-        chips = [self._chip(word, share) for word, share in zip(self.words, shares, strict=True)]
-        cards = [self._card_bars(first + at, card) for at, card in enumerate(self.guesses["cards"][:3], 1)]
+        for word, share in zip(self.words, weights / weights.max().clamp(min=1e-9), strict=True):
+            kind = word["kind"]
+            text = "".join(word["pieces"]) if kind in ("mask", "random") else word["text"]
+            ink = INKS.get(kind, plots.MUTED if kind == "special" or word.get("hidden") else plots.INK)
+            chips.append(plots.Chip(text, "", plots.shade(plots.BLUE, float(share)), ink, kind in INKS))
+        for number, card in enumerate(self.guesses["cards"][:3], first + 1):
+            labels, values, full = zip(*card["candidates"], strict=True)
+            title = f"mask {number}"
+            if card["original"] is not None:
+                known = f"rank {card['rank']}, {100 * card['probability']:.1f} %"
+                title += f", was “{card['original']}” ({known})"
+            cards.append(plots.bars(labels, values, () if self._full is None else full, title=title))
         return plots.stack(plots.words(chips), tuple(cards), status=self.status)
-
-    @staticmethod
-    def _chip(word: dict, share: float) -> plots.Chip:
-        kind = word["kind"]
-        text = "".join(word["pieces"]) if kind in ("mask", "random") else word["text"]
-        faint = kind == "special" or word.get("hidden")
-        ink = INKS.get(kind, plots.MUTED if faint else plots.INK)
-        return plots.Chip(text, paper=plots.shade(plots.BLUE, share), ink=ink, framed=kind in INKS)
-
-    def _card_bars(self, number: int, card: dict) -> plots.Mark:
-        labels, values, full = zip(*card["candidates"], strict=True)
-        title = f"mask {number}"
-        if card["original"] is not None:
-            title += f", was “{card['original']}” (rank {card['rank']}, {100 * card['probability']:.1f} %)"
-        return plots.bars(labels, values, () if self._full is None else full, title=title)

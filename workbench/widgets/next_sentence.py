@@ -8,11 +8,11 @@ import traitlets
 from matplotlib.figure import Figure
 
 from workbench import plots
-from workbench.attention import attention_between, attention_rollout, record_attention
+from workbench.attention import attention_between, attention_rollout
 from workbench.bert import Bert
 from workbench.tasks import next_sentence
 from workbench.text import place_cls
-from workbench.widgets.base import read_front, to_bytes
+from workbench.widgets.base import read_front, there, to_bytes
 from workbench.widgets.samples import NEXT_SENTENCES
 from workbench.widgets.text import TextWidget
 
@@ -29,10 +29,6 @@ class NextSentence(TextWidget):
     Args:
         bert: a checkpoint with the head "nsp".
         first, second: the sentences.
-        options: any trait below.
-
-    Raises:
-        ValueError: a checkpoint without the head, or a text that cannot be read.
 
     Example:
         >>> NextSentence(wb.load_bert(), "It began to rain.", "She opened her umbrella.")  # doctest: +SKIP
@@ -41,6 +37,8 @@ class NextSentence(TextWidget):
     _esm, _css = read_front("next_sentence")
     fields = ("first", "second")
     pairs = NEXT_SENTENCES
+    show_on = ("first", "second", "cls_at", "positions")
+    look_on = ("attention_layer", "attention_head")
 
     first = traitlets.Unicode(help="The first sentence, segment 0.")
     second = traitlets.Unicode(help="The second sentence, segment 1.")
@@ -75,9 +73,6 @@ class NextSentence(TextWidget):
         **options: Any,
     ) -> None:
         super().__init__(bert, "sentence", "nsp", choices=["nsp"], first=first, second=second, **options)
-        self._read: list[str] = []
-        self._show()
-        self._watch(["first", "second", "cls_at", "positions"], ["attention_layer", "attention_head"])
 
     def _act(self, content: dict) -> None:
         match content.get("do"):
@@ -97,23 +92,19 @@ class NextSentence(TextWidget):
             case _:
                 super()._act(content)
 
+    @torch.inference_mode()
     def _show(self) -> None:
-        encoding = self._encode()
-        moved, position_ids, index = place_cls(encoding, self.cls_at, self.positions)
+        moved, position_ids, index = place_cls(self._encode(), self.cls_at, self.positions)
         device = self.model.device
-        if self.texts != self._read and self.cls_at != "front":
+        states, maps = self._pass(**moved.tensors(device), position_ids=position_ids.to(device))
+        # The pooler reads token 0: roll [CLS] there. Attention saw it where it stands.
+        self.is_next = float(self.model.answers("nsp", states[-1].roll(-index, dims=1))[0, 0])
+        self.at_front = self.is_next
+        if self.cls_at != "front":
             self.at_front = next_sentence(self.model, self.first, self.second).is_next
-        with torch.inference_mode(), record_attention(self.model) as attention, self.timed():
-            states = self.model(**moved.tensors(device), position_ids=position_ids.to(device))
-            # The pooler reads token 0: roll [CLS] there. Attention saw it where it stands.
-            self.is_next = float(self.model.answers("nsp", states[-1].roll(-index, dims=1))[0, 0])
-        if self.cls_at == "front":
-            self.at_front = self.is_next
-        self._read = self.texts
-        maps = [attention[layer][0] for layer in range(self.layers)]
-        self._from_cls = torch.stack([heads[:, index] for heads in maps])  # (layers, heads, key)
+        self._from_cls = maps[:, :, index].clone()  # (layers, heads, key)
         self._between = torch.stack([attention_between(heads, moved) for heads in maps])
-        self._rollout = attention_rollout([heads.mean(0)[None, None] for heads in maps])[0, index]
+        self._rollout = attention_rollout(maps[:, None])[0, index]
         self.tokens = [
             {
                 "text": token.text,
@@ -127,10 +118,10 @@ class NextSentence(TextWidget):
         self._look()
 
     def _look(self) -> None:
-        row = self._rollout
+        self._row, self._shares = self._rollout, self._of_head(self._between, self.attention_head, axis=1)
         if self.attention_layer != self.layers:
-            row = self._of_head(self._from_cls[self._layer(self.attention_layer)], self.attention_head)
-        self._row, self._shares = row, self._of_head(self._between, self.attention_head, axis=1)
+            heads = self._from_cls[there(self.attention_layer, self.layers, -1)]
+            self._row = self._of_head(heads, self.attention_head)
         self.weights, self.between = to_bytes(self._row), to_bytes(self._shares)
 
     # --- the game

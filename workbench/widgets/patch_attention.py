@@ -22,7 +22,7 @@ from workbench.explain import delete_and_insert
 from workbench.image import ImageSource
 from workbench.patches import token_names
 from workbench.vit import ViT
-from workbench.widgets.base import read_front, rounded, to_bytes, to_bytes8
+from workbench.widgets.base import read_front, rounded, there, to_bytes, to_bytes8
 from workbench.widgets.picture import PictureWidget
 
 SIDE = 16  # most cells of a small map's side; larger ones are averaged down
@@ -45,6 +45,10 @@ class PatchAttention(PictureWidget):
     """
 
     _esm, _css = read_front("patch_attention")
+    # fmt: off
+    look_on = ("query", "layer", "head", "method", "fusion", "discard", "target", "second", "mass", "times",
+               "measure")
+    # fmt: on
 
     query = traitlets.Int(0, min=0, help="The token that looks: 0 is the class token, patches follow.")
     layer = traitlets.Int(-1, help="Of the large map, counted from 0 (the view from 1); -1: the last.")
@@ -89,8 +93,6 @@ class PatchAttention(PictureWidget):
     def __init__(self, vit: ViT, image: ImageSource | None = None, **options: Any) -> None:
         own = {"prefix": vit.config.num_prefix_tokens, "labels": list(vit.labels)}
         super().__init__(vit, image, **own | {"problem_type": vit.problem_type} | options)
-        look = ["query", "layer", "head", "method", "fusion", "discard", "target", "second", "mass"]
-        self._watch([], [*look, "times", "measure"])
 
     def _act(self, content: dict) -> None:
         if content.get("do") == "test":
@@ -150,7 +152,7 @@ class PatchAttention(PictureWidget):
             )
             without = f", {100 * self.discard:.0f} % left out" if self.discard else ""
             return [(f"rollout ({self.fusion}{without}), {looks}", rollout[0, query, self.prefix :])]
-        layer = self._layer(self.layer)
+        layer = there(self.layer, self.layers, self.layers - 1)
         heads = self._attention[layer, :, query, self.prefix :]  # (heads, patches)
         if self.method == "head":
             head = min(int(self.head), self.heads - 1)  # true counts as 1

@@ -1,6 +1,7 @@
 """PatchHiding: hide, shuffle or strip patches of a picture and see its classes change."""
 
 import base64
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from workbench.encoder import MODEL_LOCK
 from workbench.image import ImageSource, prepare_image
 from workbench.patches import class_by_layer, rearranged
 from workbench.vit import ViT, join_patches, split_patches
-from workbench.widgets.base import now_and_before, read_front
+from workbench.widgets.base import now_and_before, read_front, there
 from workbench.widgets.picture import PictureWidget, to_png
 from workbench.widgets.samples import held_out_pictures
 
@@ -31,16 +32,13 @@ class PatchHiding(PictureWidget):
     Args:
         vit: a checkpoint with a head for classes.
         image: path, bytes, PIL picture or array; None for a sample.
-        options: any trait below.
-
-    Raises:
-        ValueError: a picture that cannot be read, or a checkpoint without a head.
 
     Example:
         >>> PatchHiding(wb.load_vit(), "my_cat.jpg", hidden=[0, 1, 2])  # doctest: +SKIP
     """
 
     _esm, _css = read_front("patch_hiding")
+    show_on = ("hidden", "order", "positions", "layer", "top_k")
 
     hidden = traitlets.List(traitlets.Int(), help="Patches that nobody may look at, row by row.")
     order = traitlets.List(traitlets.Int(), help="Which patch is at each place; empty: as it was.")
@@ -62,19 +60,17 @@ class PatchHiding(PictureWidget):
     )
 
     def __init__(self, vit: ViT, image: ImageSource | None = None, **options: Any) -> None:
-        self._pixels = None
         self._kept: list[np.ndarray] = []  # the pictures of `kept`
         self._right: list[bool] = []  # whether each held-out picture is right with all patches in place
         options["judges"] = {label for _, label in held_out_pictures()} <= set(vit.labels)
         super().__init__(vit, image, **{"problem_type": vit.problem_type} | options)
-        self._watch(["hidden", "order", "positions", "layer", "top_k"])
 
     def _act(self, content: dict) -> None:
         match content.get("do"):
             case "hide":
                 self.hide_at_random(min(1.0, max(0.0, float(content.get("share", 0.5)))))
             case "invert":
-                self._change(hidden=sorted(set(range(self._patches)) - set(self.hidden)))
+                self._change(hidden=sorted(set(range(self._count)) - set(self.hidden)))
             case "shuffle":
                 self.shuffle()
             case "reset":
@@ -88,12 +84,12 @@ class PatchHiding(PictureWidget):
 
     def hide_at_random(self, share: float, seed: int | None = None) -> None:
         """Hides this share of the patches, chosen anew each time, and shows the others."""
-        chosen = np.random.default_rng(seed).permutation(self._patches)[: round(share * self._patches)]
+        chosen = np.random.default_rng(seed).permutation(self._count)[: round(share * self._count)]
         self._change(hidden=sorted(chosen.tolist()))
 
     def shuffle(self, seed: int | None = None) -> None:
         """Puts the patches into another order."""
-        self._change(order=np.random.default_rng(seed).permutation(self._patches).tolist())
+        self._change(order=np.random.default_rng(seed).permutation(self._count).tolist())
 
     def judge(self) -> None:
         """Hides, shuffles or strips the same patches of fifty held-out pictures: how many are right still?
@@ -127,17 +123,17 @@ class PatchHiding(PictureWidget):
         """Keeps the picture, as it is shown now, with its classes in a row below."""
         if len(self.kept) == MOST_KEPT:
             raise ValueError(f"{MOST_KEPT} pictures fit side by side: forget these first.")
-        hidden = f", {len(self.hidden)} hidden" if self.hidden else ""
-        name = self._name + (", shuffled" if self.order else "") + hidden
+        shuffled, hidden = ", shuffled" * bool(self.order), f", {len(self.hidden)} hidden" * bool(self.hidden)
         picture = self._covered()
         self._kept = [*self._kept, picture]
         encoded = base64.b64encode(to_png(picture)).decode()
-        self.kept = [*self.kept, {"name": name, "picture": encoded, "bars": self.bars[:3]}]
+        kept = {"name": self._name + shuffled + hidden, "picture": encoded, "bars": self.bars[:3]}
+        self.kept = [*self.kept, kept]
 
     def _on_picture(self) -> None:
-        self._pixels = self._see()
-        hidden = self.hidden if all(0 <= patch < self._patches for patch in self.hidden) else []
-        order = self.order if len(self.order) == self._patches else []
+        self._pixels, self._count = self._see(), math.prod(self.grid)  # patches
+        hidden = self.hidden if all(0 <= patch < self._count for patch in self.hidden) else []
+        order = self.order if len(self.order) == self._count else []
         self._settle(hidden=hidden, order=order)
         self._whole = self._by_layer()
         self._show()
@@ -154,10 +150,9 @@ class PatchHiding(PictureWidget):
         self.judged = []  # it was of another arrangement
         with self.timed():
             now = self._by_layer(self.hidden, self.order or None, self.positions)
-        layer = self.layer if 0 <= self.layer < self.layers else self.layers
+        layer = there(self.layer, self.layers, self.layers)
         best = now[layer].topk(min(self.top_k, now.shape[1])).indices.tolist()
-        favourite = int(self._whole[layer].argmax())
-        best += [favourite] if favourite not in best else []
+        best = dict.fromkeys([*best, int(self._whole[layer].argmax())])
         labels = self.model.labels
         self.bars = now_and_before(labels, now[layer], self._whole[layer], best)
         self.by_layer = [[labels[int(row.argmax())], round(float(row.max()), 5)] for row in now]
@@ -165,7 +160,7 @@ class PatchHiding(PictureWidget):
     def _covered(self) -> np.ndarray:
         """The picture with its patches in order and the hidden ones grey."""
         size = self.model.config.patch_size
-        order = self.order or list(range(self._patches))
+        order = self.order or list(range(self._count))
         pixels = torch.from_numpy(self._seen).permute(2, 0, 1)[None]  # (1, 3, height, width)
         patches = split_patches(pixels, size)[:, order]
         patches[:, torch.tensor([patch in self.hidden for patch in order])] = GREY
@@ -173,18 +168,17 @@ class PatchHiding(PictureWidget):
 
     def figure(self) -> Figure:
         """The picture as it is shown, its classes, and those kept to compare with."""
-        title = f"{len(self.hidden)} of {self._patches} patches hidden" + ", shuffled" * bool(self.order)
-        layer = self.layer if 0 <= self.layer < self.layers else self.layers
-        percent, class_ = self._probable, "class" if self._probable else "number"
-        classes = plots.bars(
-            *zip(*self.bars, strict=True), title=f"{class_} after layer {layer}", percent=percent
-        )
+        shuffled, percent = ", shuffled" * bool(self.order), self._probable
+        title = f"{len(self.hidden)} of {self._count} patches hidden{shuffled}"
+        layer, answer = there(self.layer, self.layers, self.layers), "class" if percent else "number"
+        labels, now, whole = zip(*self.bars, strict=True)
+        now = plots.bars(labels, now, whole, title=f"{answer} after layer {layer}", percent=percent)
         names = [f"{layer}: {label}" for layer, (label, _) in enumerate(self.by_layer)]
-        best = [value for _, value in self.by_layer]
-        best = plots.bars(names, best, title=f"best {class_} after each layer", percent=percent)
+        values = [value for _, value in self.by_layer]
+        best = plots.bars(names, values, title=f"best {answer} after each layer", percent=percent)
         kept = []
         for picture, other in zip(self._kept, self.kept, strict=True):
             note = "\n".join(f"{self._written(value)}  {label[:16]}" for label, value, _ in other["bars"])
             kept.append(plots.picture(picture, title=other["name"][:18], note=note, height=1.9))
         picture = plots.picture(self._covered(), title=title, height=3.4)
-        return plots.stack((picture, [classes, best]), tuple(kept), status=self.status)
+        return plots.stack((picture, [now, best]), tuple(kept), status=self.status)

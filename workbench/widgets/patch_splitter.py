@@ -12,7 +12,7 @@ from workbench import plots
 from workbench.image import ImageSource, as_seen
 from workbench.patches import cut_size, projection_steps
 from workbench.vit import ViT, split_patches
-from workbench.widgets.base import read_front, to_bytes
+from workbench.widgets.base import read_front, rounded, to_bytes
 from workbench.widgets.picture import PictureWidget
 
 MOST_PATCHES = 2500  # that are drawn
@@ -25,16 +25,14 @@ class PatchSplitter(PictureWidget):
     Args:
         vit: a checkpoint.
         image: path, bytes, PIL picture or array; None for a sample.
-        options: any trait below.
-
-    Raises:
-        ValueError: a picture that cannot be read.
 
     Example:
         >>> PatchSplitter(wb.load_vit(), "my_cat.jpg")  # doctest: +SKIP
     """
 
     _esm, _css = read_front("patch_splitter")
+    show_on = ("patch_size", "side", "keep_shape")
+    look_on = ("patch", "output")
 
     patch_size = traitlets.Int(help="Side of a patch in pixels; by default the checkpoint's.")
     side = traitlets.Int(help="Side of a square of as many pixels; else the checkpoint's.")
@@ -64,9 +62,9 @@ class PatchSplitter(PictureWidget):
         side = round(math.prod(vit.config.image_size) ** 0.5)  # of a square of as many pixels
         sizes = {"patch_size": vit.config.patch_size, "side": side}
         own = {f"own_{name}": value for name, value in sizes.items()}
-        self._asked = "patch" in options
+        # Where in the picture the pinned patch stays; at first it is one near the middle, if none is given.
+        self._place = () if "patch" in options else (0.4, 0.5)
         super().__init__(vit, image, **own | {"prefix": vit.config.num_prefix_tokens} | sizes | options)
-        self._watch(["patch_size", "side", "keep_shape"], ["patch", "output"])
 
     def _show(self) -> None:
         patch, side = self.patch_size, self.side
@@ -80,62 +78,56 @@ class PatchSplitter(PictureWidget):
                 f"That would be {count:,} patches; at most {MOST_PATCHES:,} are drawn here: "
                 "take larger patches or fewer pixels."
             )
-        # The pinned patch stays where it was in the picture; at first it is one near the middle.
-        share = [0.4, 0.5]
-        if self.grid:
-            row, column = divmod(max(self.patch, 0), self.grid[1])
-            share = [(row + 0.5) / self.grid[0], (column + 0.5) / self.grid[1]]
         self._pixels = self._see(size, patch)
-        if self.patch >= 0 and not self._asked:
-            row, column = (int(part * whole) for part, whole in zip(share, self.grid, strict=True))
+        if self.patch >= 0 and self._place:
+            row, column = (int(part * whole) for part, whole in zip(self._place, self.grid, strict=True))
             self._settle(patch=row * self.grid[1] + column)
-        self._asked = False
         self._look()
 
     @torch.inference_mode()
     def _look(self) -> None:
         """Follows the pinned patch from its pixels to its token."""
-        front, config = self.model.embeddings, self.model.config
-        patch = max(-1, min(self.patch, self._patches - 1))
+        config, size, projection = self.model.config, self.patch_size, self.model.embeddings.projection
+        patch = max(-1, min(self.patch, math.prod(self.grid) - 1))
         output = max(0, min(self.output, config.hidden_size - 1))
         self._settle(patch=patch, output=output)
-        values = split_patches(self._pixels, self.patch_size)[0, max(patch, 0)].float().cpu()
+        if patch >= 0:
+            places = zip(divmod(patch, self.grid[1]), self.grid, strict=True)
+            self._place = tuple((place + 0.5) / count for place, count in places)
+        values = split_patches(self._pixels, size)[0, max(patch, 0)].float().cpu()
         self.values = to_bytes(values)
-        size = self.patch_size
         self._colors = as_seen(values.view(1, 3, size, size), self.model.preprocessing)
         self.colors = self._colors.transpose(2, 0, 1).tobytes()
-        matrix = front.projection.weight.float().cpu()
-        small = F.adaptive_avg_pool2d(
-            matrix[None], [min(a, b) for a, b in zip(matrix.shape, MATRIX, strict=True)]
-        )[0]
+        matrix = projection.weight.float().cpu()
+        shape = [min(sides) for sides in zip(matrix.shape, MATRIX, strict=True)]
+        small = F.adaptive_avg_pool2d(matrix[None], shape)[0]
         self.matrix = (small / small.abs().amax().clamp(min=1e-9) * 127).round().char().numpy().tobytes()
-        self.matrix_shape = [*small.shape, *matrix.shape]
-        if self.patch_size != config.patch_size:
-            self._steps: list[torch.Tensor] = []
-            self.vectors, self.weights, self.total = b"", b"", []
+        self.matrix_shape = [*shape, *matrix.shape]
+        self._steps, self.vectors, self.weights, self.total = [], b"", b"", []
+        if size != config.patch_size:
             self.status = f"{self.model.name} · its matrix takes patches of {config.patch_size} pixels only"
             return
         with self.timed():
             steps = projection_steps(self.model, self._pixels, patch)
         self._steps = [steps[name].detach().float().cpu() for name in ("projected", "position", "token")]
         self.vectors = to_bytes(torch.stack(self._steps))
-        self.weights = to_bytes(matrix[output]) if patch >= 0 else b""
-        bias = float(front.projection.bias[output])
-        self.total = [round(float(matrix[output] @ values), 4), round(bias, 4)] if patch >= 0 else []
+        if patch >= 0:
+            self.weights = to_bytes(matrix[output])
+            sums = torch.stack([matrix[output] @ values, projection.bias[output].float().cpu()])
+            self.total = rounded(sums, 4)
 
     def figure(self) -> Figure:
         """The picture with its grid, the pinned patch, and the way from its pixels to its token."""
-        pinned = [self.patch] * (self.patch >= 0)
-        names = ("patch x matrix" if pinned else "class token", "+ position", "= token")
-        steps = zip(names, self._steps, strict=False)  # none for patches of another size
-        rows: list[plots.Part] = [plots.heat(step[None], [name], height=0.7) for name, step in steps]
+        pinned, rows = [self.patch] * (self.patch >= 0), []
         if pinned:
             values = (self._colors[None] * np.eye(3, dtype=np.uint8)[:, None, None]).reshape(1, -1, 3)
             strip = np.repeat(values, math.ceil(values.shape[1] / 8), axis=0)  # red, green, blue values
             patch = plots.picture(self._colors, title=f"patch {self.patch + 1}", height=1.4, width=0.33)
-            rows.insert(
-                0, (patch, plots.picture(strip, title=f"flattened: {values.shape[1]} values", width=0.67))
-            )
+            flat = plots.picture(strip, title=f"flattened: {values.shape[1]} values", width=0.67)
+            rows.append((patch, flat))
+        names = ("patch x matrix" if pinned else "class token", "+ position", "= token")
+        for name, step in zip(names, self._steps, strict=False):  # none for patches of another size
+            rows.append(plots.heat(step[None], [name], height=0.7))
         title = f"{self.grid[0]} x {self.grid[1]} patches"
         whole = plots.picture(self._seen, title=title, grid=self.grid, framed=pinned, height=3.5, width=0.8)
         return plots.stack((whole, rows) if rows else whole, status=self.status)

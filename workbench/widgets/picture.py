@@ -25,10 +25,8 @@ def to_png(picture: np.ndarray) -> bytes:
 
 def shrunk(image: Image.Image) -> Image.Image:
     """At most `LARGEST` pixels on the long side: large pictures are shrunk once, not at each answer."""
-    if max(image.size) <= LARGEST:
-        return image
-    scale = LARGEST / max(image.size)
-    return image.resize([max(1, round(side * scale)) for side in image.size], Image.Resampling.BOX)
+    image.thumbnail((LARGEST, LARGEST), Image.Resampling.BOX, reducing_gap=None)
+    return image
 
 
 class PictureWidget(WorkbenchWidget):
@@ -65,10 +63,6 @@ class PictureWidget(WorkbenchWidget):
         self._when(["upload"], self._on_upload)
         self._when(["sample"], self._on_sample)
 
-    @property
-    def _patches(self) -> int:
-        return self.grid[0] * self.grid[1]
-
     def _on_picture(self) -> None:
         """Shows another picture, `self._image`. What this raises is told to the user, and the picture before
         stays."""
@@ -93,9 +87,8 @@ class PictureWidget(WorkbenchWidget):
             raise ValueError(f"{name}: {error}" if name else str(error)) from error
 
     def _on_sample(self, _: dict) -> None:
-        if not self.sample:
-            return
-        self._show_other(sample_image(self.sample), self.sample, self.sample)
+        if self.sample:
+            self._show_other(sample_image(self.sample), self.sample, self.sample)
 
     def _show_other(self, image: Image.Image, sample: str, name: str) -> None:
         before = self._image

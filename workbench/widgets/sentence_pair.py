@@ -7,9 +7,9 @@ import traitlets
 from matplotlib.figure import Figure
 
 from workbench import plots
-from workbench.attention import record_attention, sum_over_words
+from workbench.attention import sum_over_words
 from workbench.bert import Bert
-from workbench.widgets.base import now_and_before, read_front, to_bytes
+from workbench.widgets.base import now_and_before, read_front, there, to_bytes
 from workbench.widgets.samples import SENTENCE_PAIRS
 from workbench.widgets.text import TextWidget
 
@@ -21,10 +21,6 @@ class SentencePair(TextWidget):
         bert: a checkpoint with a head for pairs, such as "nli".
         premise, hypothesis: the two sentences.
         head: a name in `bert.heads`; None is "nli", or the only head for sentences.
-        options: any trait below.
-
-    Raises:
-        ValueError: a checkpoint without the head, or a text that cannot be read.
 
     Example:
         >>> SentencePair(wb.load_bert(), "A man is asleep.", "Nobody sleeps.")  # doctest: +SKIP
@@ -33,6 +29,8 @@ class SentencePair(TextWidget):
     _esm, _css = read_front("sentence_pair")
     fields = ("premise", "hypothesis")
     pairs = SENTENCE_PAIRS
+    show_on = ("premise", "hypothesis")
+    look_on = ("attention_layer", "attention_head", "direction")
 
     premise = traitlets.Unicode(help="What is known, segment 0.")
     hypothesis = traitlets.Unicode(help="What is claimed, segment 1.")
@@ -61,38 +59,35 @@ class SentencePair(TextWidget):
         examples = [" / ".join(pair[:2]) for pair in SENTENCE_PAIRS]
         texts = {"premise": premise, "hypothesis": hypothesis, "examples": examples}
         super().__init__(bert, "sentence", "nli", head=head, choices=[], **texts | options)
-        self._show()
-        self._watch(["premise", "hypothesis"], ["attention_layer", "attention_head", "direction"])
         self.observe(self._on_editing, "editing")
 
     def _on_editing(self, _: Any) -> None:
         self._before = self._now
 
+    @torch.inference_mode()
     def _show(self) -> None:
         encoding, head = self._encode(), self.model.heads[self.head]
-        with torch.inference_mode(), record_attention(self.model) as attention, self.timed():
-            states = self.model(**encoding.tensors(self.model.device))
-            now = self.model.answers(self.head, states[-1])[0].cpu()
+        states, attention = self._pass(**encoding.tensors(self.model.device))
+        now = self.model.answers(self.head, states[-1])[0].cpu()
         if not self.editing:  # while somebody types, the ticks stay at the answer before the first key
             self._before = getattr(self, "_now", now)
-        self._now = now
-        labels, self.problem_type = head.labels, head.problem_type
-        self.classes = now_and_before(labels, now, self._before, range(len(labels)))
+        self._now, self.problem_type = now, head.problem_type
+        self.classes = now_and_before(head.labels, now, self._before, range(len(now)))
         words, place = self._words(encoding), encoding.word_numbers
         counts = torch.bincount(torch.tensor(place)).to(self.model.device)
-        self._maps = []  # by layer: (heads, word, word), the mean over the looking word's pieces
-        for layer in range(self.layers):
-            paid = sum_over_words(attention[layer][0], place)  # (heads, token, word)
-            self._maps.append(sum_over_words(paid.mT, place).mT / counts[:, None])
+        paid = sum_over_words(attention, place)  # (layers, heads, token, word)
+        # (layers, heads, word, word): the mean over the looking word's pieces
+        self._maps = sum_over_words(paid.mT, place).mT / counts[:, None]
         at = self.pinned
-        there = 0 <= at < len(words) and not words[at]["special"]
-        if not there or (self.words and self.words[at : at + 1] != words[at : at + 1]):
+        word = words[at] if 0 <= at < len(words) else {"special": True}
+        if word["special"] or (self.words and self.words[at : at + 1] != [word]):
             self._settle(pinned=-1)  # another word stands there now
         self.words = words
         self._look()
 
     def _look(self) -> None:
-        attention = self._of_head(self._maps[self._layer(self.attention_layer)], self.attention_head)
+        heads = self._maps[there(self.attention_layer, self.layers, -1)]
+        attention = self._of_head(heads, self.attention_head)
         rows, columns = self._sides() if self.direction == "premise" else self._sides()[::-1]
         self._links = attention[rows][:, columns]  # (words that look, words looked at)
         self.weights = to_bytes(self._links)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from workbench import plots
 from workbench.bert import Bert
 from workbench.tasks import best_spans, span_windows, surest_window
-from workbench.widgets.base import read_front, rounded, to_bytes
+from workbench.widgets.base import read_front, rounded, there, to_bytes
 from workbench.widgets.samples import PASSAGES
 from workbench.widgets.text import TextWidget
 
@@ -23,10 +23,6 @@ class SpanExtraction(TextWidget):
     Args:
         bert: a checkpoint with the head "span".
         question, passage: a passage may be longer than the model reads at once.
-        options: any trait below.
-
-    Raises:
-        ValueError: a checkpoint without the head, or a text that cannot be read.
 
     Example:
         >>> SpanExtraction(wb.load_bert(), "Who slept?", "The cat slept all day.")  # doctest: +SKIP
@@ -35,6 +31,8 @@ class SpanExtraction(TextWidget):
     _esm, _css = read_front("span_extraction")
     fields = ("question", "passage")
     pairs = [(question, passage) for passage, question in PASSAGES]
+    show_on = ("question", "passage", "head")
+    look_on = ("top_k", "longest", "threshold", "pinned", "window", "chosen")
 
     question = traitlets.Unicode(help="The question, segment 0.")
     passage = traitlets.Unicode(help="The passage, segment 1.")
@@ -65,10 +63,6 @@ class SpanExtraction(TextWidget):
         **options: Any,
     ) -> None:
         super().__init__(bert, "span", "span", question=question, passage=passage, **options)
-        self._text: str | None = None  # the passage that was read
-        self._show()
-        look = ["top_k", "longest", "threshold", "pinned", "window", "chosen"]
-        self._watch(["question", "passage", "head"], look)
 
     def _on_look(self, change: dict) -> None:
         if change["name"] in ("pinned", "window"):
@@ -80,13 +74,13 @@ class SpanExtraction(TextWidget):
     def _show(self) -> None:
         with self.timed():
             windows = span_windows(self.model, self.question, self.passage, self._progress, self.head)
-        if self._text is not None:  # not what was asked for at the beginning
+        if self.answers:  # not what was asked for at the beginning
             self._settle(pinned=0, window=-1)
-            if self._text != self.passage:
-                self._settle(chosen=-1)
-        self._windows, self._text, self._asked = windows, self.passage, self.question
+        if self._read[1] != self.passage:
+            self._settle(chosen=-1)
+        self._windows, self._read = windows, self.texts
         self._look()
-        self.note = self._remark(windows[self.view["window"]].encoding)
+        self.note = self._remark(self._shown.encoding)
 
     def _progress(self, done: int, count: int) -> None:
         if count > 1:  # at once: traits wait until the answer is there
@@ -101,28 +95,28 @@ class SpanExtraction(TextWidget):
         no_answer, best: scores; no_answer_probability; answered; dots: S.T and E.T of the chosen token,
         bias: of both; asked: the question that this answers.
         """
-        found = best_spans(self._windows, self._text, self.top_k, self.longest)
+        text = self._read[1]
+        found = best_spans(self._windows, text, self.top_k, self.longest)
         self.answers = [[a.text, a.start, a.end, round(a.probability, 6), number] for a, number in found]
         pinned = min(max(self.pinned, 0), len(found) - 1)
-        number = self.window if 0 <= self.window < len(self._windows) else found[pinned][1]
+        number = there(self.window, len(self._windows), found[pinned][1])
         window = self._windows[number]
         tokens, answer = window.tokens, found[pinned][0]
         span = window.span(answer.start, answer.end)
-        chosen = self.chosen if 0 <= self.chosen < len(tokens) else (span or [0])[0]
+        chosen = there(self.chosen, len(tokens), (span or [0])[0])
         ends = [tokens[0].start, *(token.end for token in tokens)]
         first = min(max(0, (span or [chosen])[0] - MAP // 2), max(0, len(tokens) - MAP))
-        best = self._windows[found[0][1]]
-        none = surest_window(self._windows)
+        best, none = self._windows[found[0][1]], surest_window(self._windows)
         score = best.score(best.span(found[0][0].start, found[0][0].end))
         at, head = window.inside[chosen], self.model.heads[self.head]
         weight, bias = head.weight.detach().float().cpu(), head.bias.detach().float().cpu()
         self.view = {
             "tokens": [
-                [self._text[end : token.start], self._text[max(end, token.start) : token.end]]
+                [text[end : token.start], text[max(end, token.start) : token.end]]
                 for end, token in zip(ends, tokens, strict=False)
             ],
-            "before": self._text[: tokens[0].start],
-            "after": self._text[tokens[-1].end :],
+            "before": text[: tokens[0].start],
+            "after": text[tokens[-1].end :],
             "answer": [span[0], span[-1]] if span else [],
             "chosen": chosen,
             "map": [first, min(first + MAP, len(tokens))],
@@ -140,8 +134,7 @@ class SpanExtraction(TextWidget):
         }
         self._settle(pinned=pinned)
         self._shown = window
-        inside = slice(window.inside.start, window.inside.stop)
-        self.bars = to_bytes(window.probabilities[inside].T.contiguous())
+        self.bars = to_bytes(window.probabilities[list(window.inside)].T.contiguous())
         # Rows are first tokens, columns how many tokens follow: little is possible of the whole map.
         joint = F.pad(window.joint(self.longest), (0, self.longest))
         band = [joint[row, row : row + self.longest] for row in range(*self.view["map"])]
@@ -160,10 +153,9 @@ class SpanExtraction(TextWidget):
         for word in words[max(0, min(at - half, len(words) - 2 * half)) :]:
             start, end = window.probabilities[list(word.tokens)].sum(0).tolist()
             note = f"s {100 * start:.0f} % · e {100 * end:.0f} %" if max(start, end) >= 0.05 else ""
-            found = self.view["answered"] and answer.intersection(word.tokens)
-            text = self._text[word.start : word.end]
-            chips.append(plots.Chip(text, note, plots.FIRST if found else "none"))
-        question = plots.words([plots.Chip(word) for word in self._asked.split()], title="question")
+            paper = plots.FIRST if self.view["answered"] and answer.intersection(word.tokens) else "none"
+            chips.append(plots.Chip(self._read[1][word.start : word.end], note, paper))
+        question = plots.words([plots.Chip(word) for word in self._read[0].split()], title="question")
         passage = plots.words(chips, title="passage, and how likely the answer starts (s) or ends (e) there")
         names = [*(answer[0] for answer in self.answers), "no answer"]
         values = [*(answer[3] for answer in self.answers), self.view["no_answer_probability"]]

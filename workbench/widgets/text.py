@@ -44,6 +44,8 @@ class TextWidget(WorkbenchWidget):
         choices = choices if head in choices else [*choices, head]
         examples = [pair[0] for pair in self.pairs]
         super().__init__(bert, **{"head": head, "choices": choices, "examples": examples} | options)
+        self._read = self.texts  # the last ones that could be read
+        self._show()
 
     @property
     def texts(self) -> list[str]:
@@ -68,8 +70,22 @@ class TextWidget(WorkbenchWidget):
         """The texts as the model reads them, with a remark in `note`."""
         limit = self.model.config.max_position_embeddings
         encoding = self.model.tokenizer.encode(*self.texts, masks=masked, max_length=limit, seed=seed)
-        self.note = self._remark(encoding)
+        self.note, self._read = self._remark(encoding), self.texts
         return encoding
+
+    def _moved(self, spans: Sequence[Sequence]) -> list[tuple]:
+        """Spans (start, end, ...) of the text that was read last, where they are now; those that an edit
+        changed are left out."""
+        old, new = self._read[0], self.texts[0]
+        if old == new:
+            return list(spans)
+        before = len(os.path.commonprefix([old, new]))
+        after = len(os.path.commonprefix([old[before:][::-1], new[before:][::-1]]))
+        shift = len(new) - len(old)
+        kept = [tuple(span) for span in spans if span[1] <= before]
+        last = [span for span in spans if span[0] >= len(old) - after]
+        moved = [(start + shift, end + shift, *rest) for start, end, *rest in last]
+        return kept + [span for span in moved if span not in kept]
 
     def _remark(self, encoding: Encoding) -> str:
         """One sentence about texts that the model reads but does not know much about, or nothing."""
@@ -105,13 +121,3 @@ class TextWidget(WorkbenchWidget):
             }
             for word in encoding.words
         ]
-
-
-def moved_spans(spans: Sequence[Sequence], old: str, new: str) -> list[tuple]:
-    """Spans (start, end, ...) after a text was edited, where the text around them stayed the same."""
-    before = len(os.path.commonprefix([old, new]))
-    after = len(os.path.commonprefix([old[before:][::-1], new[before:][::-1]]))
-    shift = len(new) - len(old)
-    kept = [tuple(span) for span in spans if span[1] <= before]
-    moved = [(start + shift, end + shift, *rest) for start, end, *rest in spans if start >= len(old) - after]
-    return kept + [span for span in moved if span not in kept]

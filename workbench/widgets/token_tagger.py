@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from workbench import plots
 from workbench.bert import Bert
 from workbench.encoder import MODEL_LOCK, to_answers
-from workbench.widgets.base import read_front, rounded, to_bytes
-from workbench.widgets.text import TextWidget, moved_spans
+from workbench.widgets.base import read_front, rounded, there, to_bytes
+from workbench.widgets.text import TextWidget
 
 # fmt: off
 MEANINGS = {  # universal part-of-speech tags (universaldependencies.org), and examples
@@ -32,16 +32,15 @@ class TokenTagger(TextWidget):
     Args:
         bert: a checkpoint with a head for words.
         text: the sentence.
-        options: any trait below; `head` is "pos" unless said otherwise.
-
-    Raises:
-        ValueError: a checkpoint without such a head, or a text that cannot be read.
+        options: `head` is "pos" unless said otherwise.
 
     Example:
         >>> TokenTagger(wb.load_bert(), "They walk the dog.", pinned=1)  # doctest: +SKIP
     """
 
     _esm, _css = read_front("token_tagger")
+    show_on = ("text", "head")
+    look_on = ("pinned", "row")
 
     text = traitlets.Unicode(help="The sentence, as it was typed.")
     pinned = traitlets.Int(0, help="Number of the word whose class is explained, counted from 0.")
@@ -62,15 +61,12 @@ class TokenTagger(TextWidget):
         self, bert: Bert, text: str = "They light the light with a light match.", **options: Any
     ) -> None:
         super().__init__(bert, "word", "pos", text=text, **options)
-        self._good = text  # the last text that could be read
-        self._show()
-        self._watch(["text", "head"], ["pinned", "row"])
 
     @torch.inference_mode()
     def _show(self) -> None:
         """The class of a word is that of its first piece (BERT, section 5.3)."""
-        encoding = self._encode()
-        head = self.model.heads[self.head]
+        before = [(word["start"], word["end"]) for word in self.words[self.pinned :][:1]]
+        before, encoding, head = self._moved(before), self._encode(), self.model.heads[self.head]
         with MODEL_LOCK, self.timed():
             states = self.model(**encoding.tensors(self.model.device))[-1]
             logits = self.model.logits(self.head, states)[0]
@@ -81,13 +77,8 @@ class TokenTagger(TextWidget):
         words = [word for word in self._words(encoding) if not word["special"]]
         for word, label, answer in zip(words, best.indices.tolist(), rounded(best.values), strict=True):
             word |= {"label": label, "answer": answer}
-        pinned = self.pinned
-        if self.words:  # the pinned word stays pinned where the text around it stayed the same
-            pinned = min(max(pinned, 0), len(self.words) - 1)
-            before = self.words[pinned]
-            kept = moved_spans([(before["start"], before["end"])], self._good, self.text)
-            spans = [(word["start"], word["end"]) for word in words]
-            pinned = spans.index(kept[0]) if kept and kept[0] in spans else pinned
+        places = [(word["start"], word["end"]) for word in words]
+        kept = [places.index(place) for place in before if place in places]  # the pinned word stays pinned
         self._settle(
             problem_type=head.problem_type,
             labels=list(head.labels),
@@ -95,18 +86,16 @@ class TokenTagger(TextWidget):
             words=words,
             matrix=to_bytes(head.weight.float()),
             bias=to_bytes(head.bias.float()),
-            pinned=pinned,
+            pinned=kept[0] if kept else self.pinned,
         )
-        self._good = self.text
         self._look()
 
     @torch.inference_mode()
     def _look(self) -> None:
-        if not 0 <= self.pinned < len(self.words):
-            self._settle(pinned=min(max(self.pinned, 0), len(self.words) - 1))
+        self._settle(pinned=min(max(self.pinned, 0), len(self.words) - 1))
         tokens = self._tokens[self.pinned]
         vector, logits = self._states[tokens.start], self._logits[tokens.start]
-        row = self.row if 0 <= self.row < len(self.labels) else int(logits.argmax())
+        row = there(self.row, len(self.labels), int(logits.argmax()))
         weights = self.model.heads[self.head].weight[row].float().cpu()
         best = self._answers[list(tokens)].max(-1)
         names = [self.labels[label] for label in best.indices.tolist()]
@@ -118,8 +107,9 @@ class TokenTagger(TextWidget):
 
     def figure(self) -> Figure:
         """The sentence, the class under each word, and the dot products of the pinned word."""
-        colors = [_color(label, len(self.labels)) for label in range(len(self.labels))]
-        chips = []
+        count, chips = len(self.labels), []
+        # as in the view: neighbours are far apart
+        colors = [hls_to_rgb(at * (7 if count > 8 else 1) % count / count, 0.86, 0.75) for at in range(count)]
         for word in self.words:
             note = f"{self.labels[word['label']]} {self._written(word['answer'])}"
             chips.append(plots.Chip(word["text"], note, colors[word["label"]]))
@@ -127,8 +117,3 @@ class TokenTagger(TextWidget):
         title = f"“{self.words[self.pinned]['text']}”: logit of each class"
         rows = plots.bars(self.labels, logits, colors=[colors], percent=False, title=title)
         return plots.stack(plots.words(chips), rows, status=self.status)
-
-
-def _color(label: int, count: int) -> tuple[float, float, float]:
-    """A light colour for one of so many classes, as in the view: neighbours are far apart."""
-    return hls_to_rgb(label * (7 if count > 8 else 1) % count / count, 0.86, 0.75)
