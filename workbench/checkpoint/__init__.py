@@ -4,7 +4,6 @@ from workbench.checkpoint.read import (
     NSP_LABELS,
     SHIPPED_BERT,
     SHIPPED_VIT,
-    CheckpointError,
     data_folder,
     load_bert,
     load_vit,
@@ -13,6 +12,7 @@ from workbench.checkpoint.read import (
     shipped_checkpoints,
 )
 from workbench.checkpoint.report import Report, inspect_checkpoint
+from workbench.checkpoint.settings import CheckpointError
 from workbench.checkpoint.write import save_checkpoint
 
 __all__ = [

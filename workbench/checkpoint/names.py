@@ -55,14 +55,16 @@ DISTILBERT: Table = {  # of 2019, arXiv:1910.01108: no segments, and a pooler wi
     "heads.span": "qa_outputs",
     "heads.classifier": "classifier",
 }
-DISTILBERT_SETTINGS = {  # the same for config.json
-    "hidden_size": "dim",
-    "num_hidden_layers": "n_layers",
-    "num_attention_heads": "n_heads",
-    "intermediate_size": "hidden_dim",
-    "hidden_act": "activation",
-    "hidden_dropout_prob": "dropout",
-    "attention_probs_dropout_prob": "attention_dropout",
+SETTINGS: dict[str, Table] = {  # of config.json by model_type: theirs on the left, ours on the right
+    "distilbert": {
+        "dim": "hidden_size",
+        "n_layers": "num_hidden_layers",
+        "n_heads": "num_attention_heads",
+        "hidden_dim": "intermediate_size",
+        "activation": "hidden_act",
+        "dropout": "hidden_dropout_prob",
+        "attention_dropout": "attention_probs_dropout_prob",
+    },
 }
 # Of what HF's one classifier is one, only the name of the class says.
 HF_CLASSIFIERS = {"BertForSequenceClassification": "sentence", "BertForTokenClassification": "word"}
@@ -130,16 +132,21 @@ TIMM: Table = {
     "heads.1": "head_dist",
 }
 
-TIMM_REFUSED = {  # parts of a name, and what timm's model has that none here has
-    "fc_norm.": "classes are read from an average over the patches (global_pool 'avg')",
-    "attn_pool.": "classes are read by attention pooling (global_pool 'map')",
-    "norm_pre.": "a norm stands before the layers (pre_norm)",
-    ".q_norm.": "queries and keys are normed (qk_norm)",
-    ".attn.norm.": "the heads are normed (scale_attn_norm)",
-    ".mlp.norm.": "the feed-forward is normed in its middle (scale_mlp_norm)",
-    ".mlp.fc1_g.": "the feed-forward is gated (SwiGLU)",
-    ".rel_pos.": "positions are relative",
+# By model_type: parts of a tensor's name, and what a model with such a tensor does that none here does.
+REFUSED: dict[str, dict[str, str]] = {
+    "timm": {
+        "fc_norm.": "classes are read from an average over the patches (global_pool 'avg')",
+        "attn_pool.": "classes are read by attention pooling (global_pool 'map')",
+        "norm_pre.": "a norm stands before the layers (pre_norm)",
+        ".q_norm.": "queries and keys are normed (qk_norm)",
+        ".attn.norm.": "the heads are normed (scale_attn_norm)",
+        ".mlp.norm.": "the feed-forward is normed in its middle (scale_mlp_norm)",
+        ".mlp.fc1_g.": "the feed-forward is gated (SwiGLU)",
+        ".rel_pos.": "positions are relative",
+    },
+    "dinov2": {"classifier.": "it reads classes from the class token and the average over all patches"},
 }
+REFUSED["dinov2_with_registers"] = REFUSED["dinov2"]
 
 GOOGLE: Table = {  # Flax; the weight is written out, the bias lies beside it
     "embeddings.projection": "embedding/kernel",
@@ -206,30 +213,26 @@ def count_layers(table: Table, theirs: Iterable[str], prefix: str = "") -> int:
     return 1 + max((int(number[0]) for number in found if number), default=-1)
 
 
-def bert_table(bert: Bert) -> Table:
-    """HF's table with the heads of this model, under our own names where HF has none."""
-    table = HF_BERT | ({} if bert.config.tie_word_embeddings else HF_BERT_UNTIED)
-    table = dict(DISTILBERT) if is_distilbert(bert) else table
-    for name in own_heads(bert):
-        table[f"heads.{name}"] = table["heads.classifier"] if is_classifier(bert, name) else f"heads.{name}"
-    return table
+def bert_layout(bert: Bert) -> tuple[Table, dict[str, nn.Module]]:
+    """HF's table with a row for each head of this model, and those heads that are no row of HF's.
 
-
-def own_heads(bert: Bert) -> dict[str, nn.Module]:
-    """The heads that are no row of HF's table."""
-    table = DISTILBERT if is_distilbert(bert) else HF_BERT
-    rows = {row.split(".")[1] for row in table if row.startswith("heads.")}
-    return {name: head for name, head in bert.heads.items() if name not in rows - {"classifier"}}
+    HF knows one classifier, and none beside other heads; others stand under our own names.
+    """
+    if is_distilbert(bert):
+        table = dict(DISTILBERT)
+    else:
+        table = HF_BERT | ({} if bert.config.tie_word_embeddings else HF_BERT_UNTIED)
+    rows = {row.split(".")[1] for row in table if row.startswith("heads.")} - {"classifier"}
+    own = {name: head for name, head in bert.heads.items() if name not in rows}
+    for name, head in own.items():
+        is_classifier = len(bert.heads) == 1 and head.kind in HF_CLASSIFIERS.values()
+        table[f"heads.{name}"] = table["heads.classifier"] if is_classifier else f"heads.{name}"
+    return table, own
 
 
 def is_distilbert(bert: Bert) -> bool:
     """Whether a BERT is of DistilBERT's form, and stored in its layout."""
     return bert.config.pooler_act == "relu"
-
-
-def is_classifier(bert: Bert, head: str) -> bool:
-    """Whether HF has a form for this head: it knows one classifier, and none beside other heads."""
-    return len(bert.heads) == 1 and bert.heads[head].kind in HF_CLASSIFIERS.values()
 
 
 def in_torch_order(name: str, array: Tensor) -> Tensor:

@@ -10,8 +10,7 @@ import math
 import os
 import re
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +23,7 @@ from torch import Tensor, nn
 from workbench.bert import Bert, BertConfig
 from workbench.checkpoint import names
 from workbench.checkpoint import settings as rules
+from workbench.checkpoint.settings import CheckpointError, Settings, or_say
 from workbench.checkpoint.tokenizer import read_tokenizer
 from workbench.encoder import EncoderConfig, lay_out_for_cpu
 from workbench.image import Preprocessing
@@ -32,25 +32,11 @@ from workbench.vit import ViT, ViTConfig
 SHIPPED_BERT = "workbench-bert"
 SHIPPED_VIT = "workbench-vit"
 NSP_LABELS = ("is next", "not next")  # the order of Google's and HF's checkpoints
+FETCHED = """config.json model*.safetensors model.safetensors.index.json preprocessor_config.json vocab.txt
+    tokenizer.json tokenizer_config.json special_tokens_map.json added_tokens.json"""
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 FLOATING = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 Device = Literal["auto", "cpu", "cuda", "mps"]
-Settings = dict[str, Any]
-
-
-class CheckpointError(ValueError):
-    """A checkpoint cannot be read or written; the message is one sentence for the user."""
-
-
-@contextmanager
-def _or_say(sentence: str, *kinds: type[Exception]) -> Iterator[None]:
-    """Errors of these kinds become a `CheckpointError`: the sentence, and the reason behind it."""
-    try:
-        yield
-    except CheckpointError:
-        raise
-    except kinds as error:
-        raise CheckpointError(f"{sentence} ({str(error).rstrip('.')}).") from error
 
 
 # --- Files -------------------------------------------------------------------------------------
@@ -84,20 +70,16 @@ def locate(name: str | Path) -> Path:
         raise CheckpointError(f"There is no file or folder {str(name)!r}.")
     import huggingface_hub  # slow to import, and only needed here
 
-    patterns = ["config.json", "model*.safetensors", "model.safetensors.index.json", "vocab.txt"]
-    patterns += ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"]
-    patterns += ["preprocessor_config.json"]
     try:
-        return Path(huggingface_hub.snapshot_download(name, allow_patterns=patterns))
-    except Exception as error:  # offline shows itself in many kinds of errors
-        if isinstance(error, huggingface_hub.errors.RepositoryNotFoundError):
-            sentence = f"The Hub has no checkpoint {name!r} that can be read without a login."
-        else:
-            sentence = (
-                f"{name!r} is neither a folder here nor can it be fetched from the Hub (no network?); "
-                f"shipped with the workbench: {', '.join(shipped) or 'none'}."
-            )
+        return Path(huggingface_hub.snapshot_download(name, allow_patterns=FETCHED.split()))
+    except huggingface_hub.errors.RepositoryNotFoundError as error:
+        sentence = f"The Hub has no checkpoint {name!r} that can be read without a login."
         raise CheckpointError(sentence) from error
+    except Exception as error:  # offline shows itself in many kinds of errors
+        raise CheckpointError(
+            f"{name!r} is neither a folder here nor can it be fetched from the Hub (no network?); "
+            f"shipped with the workbench: {', '.join(shipped) or 'none'}."
+        ) from error
 
 
 def title_of(path: Path) -> str:
@@ -108,15 +90,16 @@ def title_of(path: Path) -> str:
 
 
 def _read_json(path: Path) -> Settings:
-    with _or_say(f"{title_of(path.parent)}: {path.name} cannot be read", OSError, ValueError):
+    title = title_of(path.parent)
+    with or_say(f"{title}: {path.name} cannot be read", OSError, ValueError):
         content = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(content, dict):
-        raise CheckpointError(f"{title_of(path.parent)}: {path.name} holds no settings.")
+        raise CheckpointError(f"{title}: {path.name} holds no settings.")
     return content
 
 
 def _read_config(path: Path) -> Settings:
-    """config.json of a folder, or beside a file of weights if there is one."""
+    """config.json of a folder, or beside a file of weights."""
     if path.suffix == ".npz":
         return {"model_type": "google"}
     if path.is_file() and path.suffix in PICKLES:
@@ -138,7 +121,7 @@ def _read_config(path: Path) -> Settings:
 
 
 def _weight_files(path: Path) -> list[Path]:
-    """The safetensors files of a folder, one or several shards."""
+    """The file, or those of a folder: one, or several shards."""
     title, whole, index = title_of(path), path / "model.safetensors", path / "model.safetensors.index.json"
     if path.is_file():
         return [path]
@@ -157,38 +140,32 @@ def _weight_files(path: Path) -> list[Path]:
     raise CheckpointError(f"{title} has no {whole.name}{but}; weights are read from safetensors only.")
 
 
-def _refuse_pointer(file: Path) -> None:
-    with file.open("rb") as content:
-        if content.read(23) == b"version https://git-lfs":
-            raise CheckpointError(
-                f"{file.name} of {title_of(file.parent)} is only git-lfs' note of where the file is: "
-                "`git lfs pull` fetches it."
-            )
-
-
 def _read_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a file, or of all shards in a folder, by name; nothing is unpickled."""
-    title = title_of(path)
-    if path.suffix == ".npz":  # damage shows itself in errors of numpy, zipfile, zlib and torch
-        damaged = f"{title} is damaged or no .npz file of plain arrays"
-        # What is no zip file numpy would take for a pickle, and say how to open it.
-        with _or_say(damaged, Exception):
-            _refuse_pointer(path)
-            with zipfile.ZipFile(path), np.load(path) as arrays:
-                return {name: torch.from_numpy(array) for name, array in arrays.items()}
     tensors: dict[str, Tensor] = {}
     for file in _weight_files(path):
         if not file.exists():
-            raise CheckpointError(f"{title} lacks the file {file.name}.")
-        with _or_say(f"{file.name} of {title} is damaged or no safetensors file", Exception):
-            _refuse_pointer(file)
-            tensors |= load_file(file)
+            raise CheckpointError(f"{title_of(path)} lacks the file {file.name}.")
+        is_npz, called = file.suffix == ".npz", f"{file.name} of {title_of(file.parent)}"
+        form = ".npz file of plain arrays" if is_npz else "safetensors file"
+        with or_say(f"{called} is damaged or no {form}", Exception), file.open("rb") as content:
+            if content.read(23) == b"version https://git-lfs":
+                raise CheckpointError(
+                    f"{called} is only git-lfs' note of where the file is: `git lfs pull` fetches it."
+                )
+            tensors |= _read_npz(file) if is_npz else load_file(file)
     for wrapper in names.WRAPPERS * 2:  # in any order
         if all(name.startswith(wrapper) for name in tensors):
             tensors = {name.removeprefix(wrapper): tensor for name, tensor in tensors.items()}
     for old, new in names.OLD_ENDINGS.items():
         tensors = {name.replace(old, new): tensor for name, tensor in tensors.items()}
     return tensors
+
+
+def _read_npz(file: Path) -> dict[str, Tensor]:
+    # What is no zip file numpy would take for a pickle, and say how to open it.
+    with zipfile.ZipFile(file), np.load(file) as arrays:
+        return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
 class Weights:
@@ -226,9 +203,9 @@ class Weights:
     def __getitem__(self, ours: str) -> Tensor:
         """Their tensors joined to one of ours; raises `CheckpointError` if they are missing or do not fit."""
         theirs = self.theirs(ours)
-        missing = [name for name in theirs if name not in self.tensors]
-        if missing:
-            raise CheckpointError(f"{self.title} lacks the tensor {missing[0]!r}.")
+        for name in theirs:
+            if name not in self.tensors:
+                raise CheckpointError(f"{self.title} lacks the tensor {name!r}.")
         parts = [names.in_torch_order(name, self.tensors[name]) for name in theirs]
         if len(parts) == 1:
             return parts[0]
@@ -239,9 +216,9 @@ class Weights:
         except (RuntimeError, IndexError) as error:
             raise self._wrong_shape(ours, "these cannot be joined") from error
 
-    def shape(self, ours: str) -> list[int]:
-        """The shape of one tensor of ours, axes that it lacks as 1: `fill` finds what is wrong with it."""
-        return [size or 1 for size in (*self[ours].shape, 1, 1, 1)]
+    def size(self, ours: str, axis: int = 0) -> int:
+        """The length of an axis of a tensor of ours, 1 if it lacks the axis: `fill` finds what is wrong."""
+        return [*self[ours].shape, 1, 1, 1][axis] or 1
 
     def _wrong_shape(self, ours: str, wanted: str) -> CheckpointError:
         theirs = self.theirs(ours)
@@ -272,8 +249,9 @@ class Weights:
             for name in theirs:
                 self._check_numbers(name)
             state[ours], self.used[ours] = tensor, theirs
-        left = self.tensors.keys() - {name for theirs in self.used.values() for name in theirs}
-        self.dropped = tuple(sorted(left))
+        self.dropped = tuple(
+            sorted(self.tensors.keys() - {name for row in self.used.values() for name in row})
+        )
         unknown = [name for name in self.dropped if name.removeprefix(self.prefix) not in names.DROPPED]
         if unknown:
             raise CheckpointError(
@@ -285,12 +263,11 @@ class Weights:
     def _check_numbers(self, name: str) -> None:
         values = self.tensors[name]
         if values.dtype not in FLOATING:
-            wrong = f"is of type {str(values.dtype).removeprefix('torch.')}, not floating point"
-        elif not values.numel() or not all(map(math.isfinite, values.aminmax())):  # NaN is the least, too
-            wrong = "holds NaN or infinite numbers, or none"
-        else:
-            return
-        raise CheckpointError(f"{self.title}: the tensor {name!r} {wrong}.")
+            kind = str(values.dtype).removeprefix("torch.")
+            raise CheckpointError(f"{self.title}: the tensor {name!r} is of type {kind}, not floating point.")
+        if not values.numel() or not all(map(math.isfinite, values.aminmax())):  # NaN is the least, too
+            what = "holds NaN or infinite numbers, or none"
+            raise CheckpointError(f"{self.title}: the tensor {name!r} {what}.")
 
 
 # --- Settings ----------------------------------------------------------------------------------
@@ -314,29 +291,22 @@ def _setting(settings: Settings, name: str, kind: type, default: Any = None) -> 
     return value
 
 
-def _size(settings: Settings, name: str, default: Any) -> tuple[int, int]:
+def _size(settings: Settings, name: str, default: Any = None) -> tuple[int, int]:
     """A (height, width) from one number or two."""
     value = default if settings.get(name) is None else settings[name]
-    sides = value if type(value) is list else [value, value]
+    sides = value if isinstance(value, list | tuple) else [value, value]
     if len(sides) != 2 or not all(type(side) is int and 0 < side < 2**20 for side in sides):
         raise ValueError(f"{name} cannot be {value!r}")
     return sides[0], sides[1]
-
-
-def _patch_size(settings: Settings, default: int) -> int:
-    """The side of a patch from one number, or from two that are the same."""
-    height, width = _size(settings, "patch_size", default)
-    if height != width:
-        raise ValueError(f"patch_size cannot be {settings['patch_size']!r}: patches are squares here")
-    return height
 
 
 def _config(kind: type[EncoderConfig], settings: Settings, weights: Weights) -> Any:
     """A config from those of the settings that are its fields; numbers, words, yes and no are checked."""
     values = {}
     for field in fields(kind):
-        name, simple = field.name, field.type in (int, float, bool, str)
-        if name in settings and name != "norm_first":
+        name = field.name
+        if name in settings:
+            simple = field.type in (int, float, bool, str)
             values[name] = _setting(settings, name, field.type) if simple else settings[name]
     config = kind(**values)
     if config.num_hidden_layers > len(weights.tensors):
@@ -349,46 +319,31 @@ def _architecture(settings: Settings) -> str:
     return str(found[0] if isinstance(found, list) else found)
 
 
-def _labels(settings: Settings, count: int) -> tuple[str, ...]:
+def _labels(settings: Settings, weights: Weights, head: str) -> tuple[str, ...]:
+    """Names of a head's classes; none without it."""
     labels = _setting(settings, "id2label", dict, {})
+    count = weights.size(f"{head}.weight") if f"{head}.weight" in weights else 0
     return tuple(str(labels.get(str(index), f"class {index}")) for index in range(count))
 
 
 def _check(known: rules.Rules, settings: Settings, weights: Weights, part: str = "") -> None:
     """Warns of settings that are not known, and refuses those that cannot be obeyed."""
-    with _or_say(f"{weights.title} asks for what is not read here", ValueError):
+    with or_say(f"{weights.title} asks for what is not read here", ValueError):
         known.check(settings, f"{part}config.json of {weights.title}")
 
 
-# --- BERT --------------------------------------------------------------------------------------
-
-
-def _hf_bert(weights: Weights, settings: Settings, folder: Path) -> Bert:
-    _check(rules.BERT, settings, weights)
-    return _bert(weights, settings, folder)
-
-
-def _distilbert(weights: Weights, settings: Settings, folder: Path) -> Bert:
-    _check(rules.DISTILBERT, settings, weights)
-    renamed = {
-        ours: settings[theirs] for ours, theirs in names.DISTILBERT_SETTINGS.items() if theirs in settings
-    }
-    fixed = {"type_vocab_size": 0, "pooler_act": "relu"}
-    return _bert(weights, {"num_hidden_layers": 6} | settings | renamed | fixed, folder)
+# --- BERT and DistilBERT -----------------------------------------------------------------------
 
 
 def _bert(weights: Weights, settings: Settings, folder: Path) -> Bert:
     tied = _settle_copies(weights, settings)
     config = _config(BertConfig, settings | {"tie_word_embeddings": tied}, weights)
-    try:
-        tokenizer = read_tokenizer(folder, settings.get("tokenizer_class"))
-    except ValueError as error:
-        raise CheckpointError(str(error)) from error
+    tokenizer = read_tokenizer(folder, settings.get("tokenizer_class"))
     if tokenizer.vocab_size > config.vocab_size:
         raise ValueError("the tokenizer has more word pieces than the model has embeddings")
     bert = Bert(config, pooler="pooler.dense.weight" in weights, tokenizer=tokenizer)
     _add_heads(bert, weights, settings)
-    weights.table = names.bert_table(bert)
+    weights.table, _ = names.bert_layout(bert)
     return bert
 
 
@@ -402,9 +357,7 @@ def _settle_copies(weights: Weights, settings: Settings) -> bool:
         tied = bool(settings.get("tie_word_embeddings", True))
     if tied and words in tensors and "heads.mlm.dense.weight" in weights:
         tensors[decoder] = tensors[words]
-    if "heads.nsp" not in weights.table:  # a DistilBERT, which has one name for the bias
-        return tied
-    # Only an untied model adds the decoder's own bias; else it is one more name for the other.
+    # Only an untied BERT adds the decoder's own bias; else it is one more name for the other.
     biases = [table["heads.mlm.decoder.bias"] for table in (names.HF_BERT, names.HF_BERT_UNTIED)]
     kept, other = biases if tied else reversed(biases)
     bias = tensors.pop(other, None)
@@ -428,7 +381,8 @@ def _add_heads(bert: Bert, weights: Weights, settings: Settings) -> None:
             bert.add_head(name, _setting(head, "kind", str), labels, head.get("problem_type"))
         except KeyError as error:  # some names are not for modules of torch
             raise ValueError(f"no head can be called {name!r}") from error
-    if not own and "heads.classifier.weight" in weights:
+    labels = _labels(settings, weights, "heads.classifier")
+    if labels and not own:
         architecture = _architecture(settings) if settings.get("architectures") else "none"
         kind = names.HF_CLASSIFIERS.get(architecture)
         if kind is None:
@@ -436,20 +390,14 @@ def _add_heads(bert: Bert, weights: Weights, settings: Settings) -> None:
                 f"config.json of {weights.title} names the architecture {architecture}: whether a classifier "
                 f"reads texts or words is told by {' or '.join(names.HF_CLASSIFIERS)} in architectures."
             )
-        classes = weights.shape("heads.classifier.weight")[0]
-        bert.add_head(kind, kind, _labels(settings, classes), settings.get("problem_type"))
+        bert.add_head(kind, kind, labels, settings.get("problem_type"))
 
 
-# --- ViT ---------------------------------------------------------------------------------------
-
-
-def _vit(weights: Weights, values: Settings, preprocessing: Preprocessing) -> ViT:
-    labels = _labels(values, _classes(weights))
-    return ViT(_config(ViTConfig, values, weights), labels, preprocessing, values.get("problem_type"))
+# --- ViT, DeiT, DINOv2 -------------------------------------------------------------------------
 
 
 def _sizes(weights: Weights) -> Settings:
-    """Sizes that the tensors show; timm and Google write most of them nowhere else."""
+    """What the tensors show of a ViT; timm and Google write most of it nowhere else."""
     projection = weights.theirs("embeddings.projection.weight")[0]
     if projection not in weights.tensors:
         found = ", ".join(sorted(weights.tensors)[:3])
@@ -459,68 +407,46 @@ def _sizes(weights: Weights) -> Settings:
         )
     if "embeddings.prefix_tokens" not in weights:
         raise CheckpointError(f"{weights.title} is a ViT without a class token, which is not read here.")
-    layer = "encoder.layers.0"
-    hidden, channels, patch, *_ = weights.shape("embeddings.projection.weight")
+    channels = weights.size("embeddings.projection.weight", 1)
     if channels not in (1, 3):
         raise CheckpointError(f"{weights.title} wants {channels} channels; pictures here are grey or RGB.")
-    heads = [index for index in range(2) if f"heads.{index}.weight" in weights]
-    representation = weights.shape("pre_logits.weight")[0] if "pre_logits.weight" in weights else None
     return {
-        "hidden_size": hidden,
+        "hidden_size": weights.size("embeddings.projection.weight"),
         "num_hidden_layers": names.count_layers(weights.table, weights.tensors, weights.prefix),
-        "intermediate_size": weights.shape(f"{layer}.feed_forward.expand.weight")[0],
-        "qkv_bias": f"{layer}.attention.query_key_value.bias" in weights,
-        "patch_size": patch,
+        "intermediate_size": weights.size("encoder.layers.0.feed_forward.expand.weight"),
+        "qkv_bias": "encoder.layers.0.attention.query_key_value.bias" in weights,
+        "patch_size": weights.size("embeddings.projection.weight", 2),
         "num_channels": channels,
-        "num_prefix_tokens": weights.shape("embeddings.prefix_tokens")[1],
-        "num_head_tokens": max(1, len(heads)),
-        "representation_size": representation,
+        "num_prefix_tokens": weights.size("embeddings.prefix_tokens", 1),
+        "num_head_tokens": 2 if "heads.1.weight" in weights else 1,
+        "representation_size": weights.size("pre_logits.weight") if "pre_logits.weight" in weights else None,
     }
 
 
-def _classes(weights: Weights) -> int:
-    return weights.shape("heads.0.weight")[0] if "heads.0.weight" in weights else 0
+def _vit(weights: Weights, values: Settings, preprocessing: Preprocessing) -> ViT:
+    height, width = _size(values, "patch_size")
+    if height != width:
+        raise ValueError(f"patch_size cannot be {values['patch_size']!r}: patches are squares here")
+    config = _config(ViTConfig, values | {"patch_size": height}, weights)
+    return ViT(config, _labels(values, weights, "heads.0"), preprocessing, values.get("problem_type"))
 
 
 def _hf_vit(weights: Weights, settings: Settings, folder: Path) -> ViT:
-    _check(rules.VIT, settings, weights)
     sizes = _sizes(weights)
-    image_size = _size(settings, "image_size", 224)
-    values = {"layer_norm_eps": 1e-12} | settings  # what HF takes when the file is silent
-    values |= {name: sizes[name] for name in ("num_prefix_tokens", "num_head_tokens", "representation_size")}
-    values |= {"image_size": image_size, "num_prefix_positions": sizes["num_prefix_tokens"]}
-    values["patch_size"] = _patch_size(settings, 16)
-    return _vit(weights, values, _hf_preprocessing(weights, settings, folder, image_size))
+    values = sizes | {"num_prefix_positions": sizes["num_prefix_tokens"]} | settings
+    values["image_size"] = _size(settings, "image_size", 224)
+    return _vit(weights, values, _hf_preprocessing(weights, values, folder))
 
 
-def _dinov2(weights: Weights, settings: Settings, folder: Path) -> ViT:
-    _check(rules.DINOV2, settings, weights)
-    if "heads.0.weight" in weights:
-        raise CheckpointError(
-            f"{weights.title} reads its classes from the class token and the average over all patches, which "
-            "is not read here: load the model without classes."
-        )
-    registers = settings["model_type"] == "dinov2_with_registers"
-    image_size = _size(settings, "image_size", 224)
-    sizes = _sizes(weights)
-    values = {"layer_norm_eps": 1e-6, "qkv_bias": True} | settings  # what HF takes when the file is silent
-    values |= {name: sizes[name] for name in ("num_prefix_tokens", "intermediate_size")}
-    values |= {"image_size": image_size, "patch_size": _patch_size(settings, 16 if registers else 14)}
-    values["position_interpolation"] = "bicubic-antialias" if registers else "bicubic"
-    return _vit(weights, values, _hf_preprocessing(weights, settings, folder, image_size))
-
-
-def _hf_preprocessing(
-    weights: Weights, settings: Settings, folder: Path, image_size: tuple[int, int]
-) -> Preprocessing:
+def _hf_preprocessing(weights: Weights, values: Settings, folder: Path) -> Preprocessing:
     file = folder / "preprocessor_config.json"
-    channels = weights.shape("embeddings.projection.weight")[1]
-    with _or_say(f"{weights.title}: {file.name} cannot be used", ValueError):
+    size, channels = values["image_size"], weights.size("embeddings.projection.weight", 1)
+    with or_say(f"{weights.title}: {file.name} cannot be used", ValueError):
         if not file.exists():
-            return Preprocessing.from_hf({}, image_size, channels)
+            return Preprocessing.from_hf({}, size, channels)
         recipe = _read_json(file)
         rules.PICTURES.check({name: recipe[name] for name in recipe if not name.startswith("do_")}, file.name)
-        usual = {"vit": "ViT", "deit": "DeiT"}.get(settings["model_type"], "Bit")
+        usual = {"vit": "ViT", "deit": "DeiT"}.get(values["model_type"], "Bit")
         kind = str(recipe.get("image_processor_type") or recipe.get("feature_extractor_type") or usual)
         kind = re.sub("(ImageProcessor|FeatureExtractor)(Fast|Pil)?$", "", kind)
         if kind not in rules.PROCESSORS:
@@ -528,15 +454,11 @@ def _hf_preprocessing(
         recipe = rules.PROCESSORS[kind] | recipe
         if type(recipe.get("size")) is int and not recipe.get("default_to_square", True):
             recipe["size"] = {"shortest_edge": recipe["size"]}
-        return Preprocessing.from_hf(recipe, image_size, channels)
+        return Preprocessing.from_hf(recipe, size, channels)
 
 
 def _timm_vit(weights: Weights, settings: Settings, folder: Path) -> ViT:
     sizes = _sizes(weights)
-    for part, meaning in names.TIMM_REFUSED.items():
-        name = next((name for name in weights.tensors if part in name), None)
-        if name is not None:
-            raise CheckpointError(f"{weights.title} holds {name!r}: {meaning}, which has no place here.")
     pretrained = _setting(settings, "pretrained_cfg", dict, {})
     options = _setting(settings, "model_args", dict, {})
     if "pretrained_cfg" in settings:
@@ -547,8 +469,8 @@ def _timm_vit(weights: Weights, settings: Settings, folder: Path) -> ViT:
     _check(rules.TIMM_ARGUMENTS, options, weights, "model_args in ")
     input_size = _setting(pretrained, "input_size", list, [3, 224, 224])  # channels, height, width
     height, width = _size(options, "img_size", input_size[1:])
-    usual = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16}.get(sizes["hidden_size"])
-    if usual is None and options.get("num_heads") is None:
+    heads = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16}.get(sizes["hidden_size"])
+    if heads is None and options.get("num_heads") is None:
         raise CheckpointError(
             f"{weights.title} does not say how many attention heads there are: put num_heads into model_args "
             "of its config.json."
@@ -559,14 +481,14 @@ def _timm_vit(weights: Weights, settings: Settings, folder: Path) -> ViT:
         labels = named["label_names"]
     else:
         labels = {str(index): label for index, label in enumerate(_setting(named, "label_names", list, []))}
-    patch, positions = sizes["patch_size"], weights.shape("embeddings.position_embeddings")[1]
+    patches = (height // sizes["patch_size"]) * (width // sizes["patch_size"])
     values = sizes | {
-        "num_attention_heads": _setting(options, "num_heads", int, usual),
+        "num_attention_heads": _setting(options, "num_heads", int, heads),
         "hidden_act": {"gelu_tanh": "gelu_pytorch_tanh"}.get(activation, activation),
         "image_size": (height, width),
-        "num_prefix_positions": positions - (height // patch) * (width // patch),
+        "num_prefix_positions": weights.size("embeddings.position_embeddings", 1) - patches,
         "position_interpolation": "bicubic-antialias",
-        "id2label": labels if len(labels) == _classes(weights) else {},
+        "id2label": labels if len(labels) == len(_labels({}, weights, "heads.0")) else {},
     }
     preprocessing = Preprocessing.from_timm(pretrained, (height, width), sizes["num_channels"])
     return _vit(weights, values, preprocessing)
@@ -574,8 +496,7 @@ def _timm_vit(weights: Weights, settings: Settings, folder: Path) -> ViT:
 
 def _google_vit(weights: Weights, settings: Settings, folder: Path) -> ViT:
     sizes = _sizes(weights)
-    positions = weights.shape("embeddings.position_embeddings")[1]
-    side = round((positions - 1) ** 0.5) * sizes["patch_size"]
+    side = round((weights.size("embeddings.position_embeddings", 1) - 1) ** 0.5) * sizes["patch_size"]
     # (in, heads, head_size) in the file; in torch's order the heads no longer show.
     query = weights.tensors.get(weights.theirs("encoder.layers.0.attention.query_key_value.weight")[0])
     values = sizes | {
@@ -588,19 +509,21 @@ def _google_vit(weights: Weights, settings: Settings, folder: Path) -> ViT:
     return _vit(weights, values, Preprocessing(size=(side, side), mean=grey_or_rgb, std=grey_or_rgb))
 
 
-# --- Both --------------------------------------------------------------------------------------
+# --- All -----------------------------------------------------------------------------------------
 
-# config.json's model_type: what loads it, who writes it, its tables, and what makes a model of it. timm's
-# config.json names no model_type, and Google's file comes without one.
-FORMATS: dict[str, tuple[str, str, list[names.Table], Callable[[Weights, Settings, Path], Bert | ViT]]] = {
-    "bert": ("load_bert", "Hugging Face", [names.HF_BERT], _hf_bert),
-    "vit": ("load_vit", "Hugging Face", [names.HF_VIT, names.HF_VIT_IN_MEMORY], _hf_vit),
-    "deit": ("load_vit", "Hugging Face", [names.HF_VIT, names.HF_VIT_IN_MEMORY, names.HF_TEACHER], _hf_vit),
-    "distilbert": ("load_bert", "Hugging Face", [names.DISTILBERT], _distilbert),
-    "dinov2": ("load_vit", "Hugging Face", [names.DINOV2, names.DINOV2_IN_MEMORY], _dinov2),
-    "dinov2_with_registers": ("load_vit", "Hugging Face", [names.DINOV2, names.DINOV2_IN_MEMORY], _dinov2),
-    "timm": ("load_vit", "timm", [names.TIMM], _timm_vit),
-    "google": ("load_vit", "Google's Flax", [names.GOOGLE], _google_vit),
+BERT, VIT = ("load_bert", "Hugging Face", _bert), ("load_vit", "Hugging Face", _hf_vit)
+HF_VIT, DINOV2 = [names.HF_VIT, names.HF_VIT_IN_MEMORY], [names.DINOV2, names.DINOV2_IN_MEMORY]
+# config.json's model_type: what loads it, who writes it, what makes a model of it, the rules of config.json,
+# and its tables of names. timm's config.json names no model_type, and Google's file comes without one.
+FORMATS: dict[str, tuple[str, str, Callable, rules.Rules | None, list[names.Table]]] = {
+    "bert": (*BERT, rules.BERT, [names.HF_BERT]),
+    "vit": (*VIT, rules.VIT, HF_VIT),
+    "deit": (*VIT, rules.VIT, [*HF_VIT, names.HF_TEACHER]),
+    "distilbert": (*BERT, rules.DISTILBERT, [names.DISTILBERT]),
+    "dinov2": (*VIT, rules.DINOV2, DINOV2),
+    "dinov2_with_registers": (*VIT, rules.DINOV2, DINOV2),
+    "timm": ("load_vit", "timm", _timm_vit, None, [names.TIMM]),
+    "google": ("load_vit", "Google's Flax", _google_vit, None, [names.GOOGLE]),
 }
 
 
@@ -644,7 +567,7 @@ def read_checkpoint(
     path = locate(name)
     title, settings = title_of(path), _read_config(path)
     kind = str(settings.get("model_type") or ("bert" if "vocab_size" in settings else "timm"))
-    right, source, tables, make = FORMATS.get(kind, ("", "", [], None))
+    right, source, make, known, tables = FORMATS.get(kind, ("", "", None, None, []))
     if right != (door or right) or make is None:
         mine = [repr(kind) for kind in list(FORMATS)[:-2] if door in (None, FORMATS[kind][0])]
         hint = f"{door or 'the workbench'} reads model_type {' and '.join(mine)}"
@@ -652,8 +575,18 @@ def read_checkpoint(
             hint = f"use {right} for it"
         raise CheckpointError(f"{title} is of the architecture {_architecture(settings)}; {hint}.")
     weights = Weights(path, source, *tables)
+    for part, meaning in names.REFUSED.get(kind, {}).items():
+        for theirs in [theirs for theirs in weights.tensors if part in theirs]:
+            raise CheckpointError(f"{title} holds {theirs!r}: {meaning}, which has no place here.")
+    if known is not None:
+        _check(known, settings, weights)
+        renamed = names.SETTINGS.get(kind, {})
+        settings = {
+            renamed.get(name, name): settings[name] for name in known.obeyed.split() if name in settings
+        }
+        settings = rules.SILENT.get(kind, {}) | settings
     # A model made so takes no memory and no random numbers, as its weights come from the file.
-    with _or_say(f"{title} does not fit together", ValueError), torch.device("meta"), _NoStartWeights():
+    with or_say(f"{title} does not fit together", ValueError), torch.device("meta"), _NoStartWeights():
         model = make(weights, settings, path if path.is_dir() else path.parent)
     weights.fill(model)
     make_ready(model, name, device, dtype)

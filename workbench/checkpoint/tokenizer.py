@@ -7,18 +7,19 @@ import tokenizers
 from tokenizers import AddedToken
 
 from workbench.checkpoint import settings as rules
-from workbench.checkpoint.settings import Settings
+from workbench.checkpoint.settings import Settings, or_say
 from workbench.text import SPECIAL_TOKENS, Tokenizer
 
 # Classes of transformers: the first build a tokenizer from its word pieces and the options of
 # tokenizer_config.json, the second take tokenizer.json as it is.
 BERT_CLASSES = ("BertTokenizer", "BertTokenizerFast", "DistilBertTokenizer", "DistilBertTokenizerFast")
 PLAIN_CLASSES = ("PreTrainedTokenizerFast", "TokenizersBackend")
-# Their names for the options of `Tokenizer.from_words`, in tokenizer_config.json and in tokenizer.json.
+# Options of `Tokenizer.from_words`: their names in tokenizer_config.json and in tokenizer.json, and what a
+# silent file means.
 OPTIONS = {
-    "lowercase": ("do_lower_case", "lowercase"),
-    "strip_accents": ("strip_accents", "strip_accents"),
-    "split_chinese": ("tokenize_chinese_chars", "handle_chinese_chars"),
+    "lowercase": ("do_lower_case", "lowercase", True),
+    "strip_accents": ("strip_accents", "strip_accents", None),
+    "split_chinese": ("tokenize_chinese_chars", "handle_chinese_chars", True),
 }
 
 
@@ -30,14 +31,15 @@ def read_tokenizer(folder: Path, tokenizer_class: str | None = None) -> Tokenize
         tokenizer_class: what config.json says, for a tokenizer_config.json that names none.
 
     Raises:
-        ValueError: files are missing, unreadable, do not fit together, or are of another class.
+        CheckpointError: files are missing, unreadable, do not fit together, or are of another class.
     """
-    try:
+    # The library raises bare Exceptions.
+    with or_say(f"The tokenizer of {folder.name} cannot be read", Exception):
         whole, config = _read(folder, "tokenizer.json"), _read(folder, "tokenizer_config.json")
+        special = _read(folder, "special_tokens_map.json")
         kind = config.get("tokenizer_class") or tokenizer_class or BERT_CLASSES[0]
         if kind not in BERT_CLASSES + PLAIN_CLASSES:
             raise ValueError(f"it is of the class {kind}, and BertTokenizer is read here")
-        special = _read(folder, "special_tokens_map.json")
         for content, known, file in (
             (config, rules.TOKENIZER, "tokenizer_config.json"),
             (special, rules.SPECIAL_MAP, "special_tokens_map.json"),
@@ -50,8 +52,8 @@ def read_tokenizer(folder: Path, tokenizer_class: str | None = None) -> Tokenize
         if not is_whole and not (folder / "vocab.txt").exists():
             raise ValueError("there is neither tokenizer.json nor vocab.txt")
         added = _added_tokens(folder, config, special, whole)
-        pieces = whole | {"added_tokens": [], "truncation": None, "padding": None}
         if is_whole:
+            whole |= {"added_tokens": [], "truncation": None, "padding": None}
             vocabulary = whole["model"]["vocab"]
             for index, token in added.items():  # "[SEP]" is text where a user types it: no added token
                 if str(token) in SPECIAL_TOKENS.values() and isinstance(vocabulary, dict):
@@ -60,21 +62,17 @@ def read_tokenizer(folder: Path, tokenizer_class: str | None = None) -> Tokenize
             # Not splitlines(): some vocabularies hold characters that it takes for the end of a line.
             vocabulary = (folder / "vocab.txt").read_text(encoding="utf-8").removesuffix("\n").split("\n")
         if kind in BERT_CLASSES:
-            defaults = {"lowercase": True, "strip_accents": None, "split_chinese": True}
-            options = {name: config.get(OPTIONS[name][0], usual) for name, usual in defaults.items()}
+            options = {ours: config.get(theirs, usual) for ours, (theirs, _, usual) in OPTIONS.items()}
             tokenizer = Tokenizer.from_words(vocabulary, **options)
-            if is_whole and not _is_plain(pieces):
+            if is_whole and not _is_plain(whole):
                 raise ValueError(
                     f"its tokenizer.json splits texts in another way than a {kind} does; if that is meant, "
                     "tokenizer_class in tokenizer_config.json has to be PreTrainedTokenizerFast"
                 )
         else:
-            tokenizer = Tokenizer(tokenizers.Tokenizer.from_str(json.dumps(pieces)))
+            tokenizer = Tokenizer(tokenizers.Tokenizer.from_str(json.dumps(whole)))
             _check_frame(tokenizer)
         _add_tokens(tokenizer, added)
-    except Exception as error:  # the library raises bare Exceptions
-        reason = str(error).rstrip(".")
-        raise ValueError(f"The tokenizer of {folder.name} cannot be read ({reason}).") from error
     return tokenizer
 
 
@@ -94,7 +92,7 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
         (folder / "tokenizer.json").write_text(json.dumps(whole, ensure_ascii=False), encoding="utf-8")
     config = {"tokenizer_class": BERT_CLASSES[0] if plain else PLAIN_CLASSES[0]}
     if plain:
-        config |= {theirs: whole["normalizer"][backend] for theirs, backend in OPTIONS.values()}
+        config |= {theirs: whole["normalizer"][backend] for theirs, backend, _ in OPTIONS.values()}
     config |= SPECIAL_TOKENS | {"model_max_length": 512}
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
 
@@ -111,7 +109,7 @@ def _is_plain(whole: Settings) -> bool:
         model = whole["model"] | {"vocab": {"[UNK]": 0}}
         parts = whole | {"model": model, "added_tokens": [], "post_processor": None, "decoder": None}
         parts = json.loads(tokenizers.Tokenizer.from_str(json.dumps(parts)).to_str())
-        parts["normalizer"] = (parts["normalizer"] or {}) | {name: None for _, name in OPTIONS.values()}
+        parts["normalizer"] = (parts["normalizer"] or {}) | {name: None for _, name, _ in OPTIONS.values()}
         return parts
 
     usual = json.loads(Tokenizer.from_words(list(SPECIAL_TOKENS.values())).backend.to_str())
@@ -163,10 +161,9 @@ def _add_tokens(tokenizer: Tokenizer, added: dict[int | str, AddedToken]) -> Non
     """Adds them in the order of their ids, behind the word pieces; raises `ValueError` if ids do not fit."""
     known = sorted(index for index in added if isinstance(index, int))
     for index in [*known, *(word for word in added if isinstance(word, str))]:
-        token = added[index]
-        word = str(token)
+        word = str(added[index])
         if word not in SPECIAL_TOKENS.values():
-            tokenizer.backend.add_tokens([token])
+            tokenizer.backend.add_tokens([added[index]])
         found = tokenizer.backend.token_to_id(word)
         if isinstance(index, int) and index != found:
             raise ValueError(f"the added token {word!r} is to have the id {index}, but {found} is its place")

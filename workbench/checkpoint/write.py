@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import safetensors
 import torch
@@ -15,7 +14,8 @@ from torch import Tensor
 
 from workbench.bert import Bert
 from workbench.checkpoint import names
-from workbench.checkpoint.read import CheckpointError
+from workbench.checkpoint import settings as rules
+from workbench.checkpoint.settings import CheckpointError, Settings
 from workbench.checkpoint.tokenizer import save_tokenizer
 from workbench.encoder import EncoderConfig
 from workbench.vit import ViT
@@ -41,13 +41,10 @@ def save_checkpoint(model: Bert | ViT, folder: str | Path, dtype: torch.dtype = 
             continue
         if ours == "embeddings.projection.weight":  # HF keeps it as a convolution
             tensor = tensor.unflatten(1, (model.config.num_channels, *[model.config.patch_size] * 2))
-        theirs = names.their_names(table, ours, prefix)
-        if not theirs:
-            raise CheckpointError(f"The HF layout has no place for {ours}; nothing was written.")
+        theirs, axis = names.their_names(table, ours, prefix), 0
         if ours == "embeddings.prefix_tokens":
-            theirs = theirs[: model.config.num_prefix_tokens]
-        parts = tensor.chunk(len(theirs), dim=1 if ours == "embeddings.prefix_tokens" else 0)
-        for name, part in zip(theirs, parts, strict=True):
+            theirs, axis = theirs[: model.config.num_prefix_tokens], 1
+        for name, part in zip(theirs, tensor.chunk(len(theirs), axis), strict=True):
             tensors[name] = part.to("cpu", dtype).contiguous()
             if not tensors[name].isfinite().all():
                 raise CheckpointError(
@@ -58,14 +55,11 @@ def save_checkpoint(model: Bert | ViT, folder: str | Path, dtype: torch.dtype = 
         with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as temporary:
             new = Path(temporary)
             save_file(tensors, new / "model.safetensors", metadata={"format": "pt"})
-            (new / "config.json").write_text(
-                json.dumps(settings | {"dtype": str(dtype)[6:]}, indent=2) + "\n"
-            )
+            _write_json(new / "config.json", settings | {"dtype": str(dtype)[6:]})
             if isinstance(model, Bert) and model.tokenizer is not None:
                 save_tokenizer(model.tokenizer, new)
             elif isinstance(model, ViT) and model.preprocessing is not None:
-                text = json.dumps(model.preprocessing.to_hf(), indent=2) + "\n"
-                (new / "preprocessor_config.json").write_text(text)
+                _write_json(new / "preprocessor_config.json", model.preprocessing.to_hf())
             for file in list(new.iterdir()):
                 file.chmod(0o644)  # safetensors writes for the owner alone
                 os.replace(file, folder / file.name)
@@ -76,14 +70,19 @@ def save_checkpoint(model: Bert | ViT, folder: str | Path, dtype: torch.dtype = 
         ) from error
 
 
-def _hf_config(config: EncoderConfig, model_type: str, architecture: str) -> dict[str, Any]:
-    settings = {"model_type": model_type, "architectures": [architecture]} | asdict(config)
-    for ours in ("norm_first", "representation_size", "num_head_tokens"):  # the tensors tell these
-        settings.pop(ours, None)
-    return settings
+def _write_json(file: Path, settings: Settings) -> None:
+    file.write_text(json.dumps(settings, indent=2) + "\n")
 
 
-def _label_table(labels: Sequence[str], problem_type: str) -> dict[str, Any]:
+def _config(config: EncoderConfig, kind: str, architecture: str, known: rules.Rules) -> Settings:
+    """config.json of a model_type: of the fields of a config those that are obeyed when it is read."""
+    theirs = {ours: name for name, ours in names.SETTINGS.get(kind, {}).items()}
+    values = {theirs.get(ours, ours): value for ours, value in asdict(config).items()}
+    obeyed = {name: value for name, value in values.items() if name in known.obeyed.split()}
+    return {"model_type": kind, "architectures": [architecture]} | obeyed
+
+
+def _label_table(labels: Sequence[str], problem_type: str) -> Settings:
     return {
         "problem_type": problem_type,
         "id2label": {str(index): label for index, label in enumerate(labels)},
@@ -91,21 +90,17 @@ def _label_table(labels: Sequence[str], problem_type: str) -> dict[str, Any]:
     }
 
 
-def _hf_bert(bert: Bert) -> tuple[dict[str, Any], names.Table]:
-    table, own = names.bert_table(bert), names.own_heads(bert)
-    classifier = next((head for name, head in own.items() if names.is_classifier(bert, name)), None)
-    found = (bert.heads.keys() - own.keys()) | ({classifier.kind} if classifier is not None else set())
+def _hf_bert(bert: Bert) -> tuple[Settings, names.Table]:
+    table, own = names.bert_layout(bert)
+    classifiers = [head for name, head in own.items() if table[f"heads.{name}"] == "classifier"]
+    found = bert.heads.keys() - own.keys() | {head.kind for head in classifiers}
     architecture = next(name for name, heads in names.HF_BERT_CLASSES.items() if heads <= found)
-    settings = _hf_config(bert.config, "bert", architecture)
-    del settings["pooler_act"]
     if names.is_distilbert(bert):
-        settings |= {"model_type": "distilbert", "architectures": [f"Distil{architecture}"]}
-        for ours, theirs in names.DISTILBERT_SETTINGS.items():
-            settings[theirs] = settings.pop(ours)
-        for ours in ("type_vocab_size", "layer_norm_eps", "qkv_bias"):  # as they always are there
-            del settings[ours]
-    if classifier is not None:
-        settings |= _label_table(classifier.labels, classifier.problem_type)
+        settings = _config(bert.config, "distilbert", f"Distil{architecture}", rules.DISTILBERT)
+    else:
+        settings = _config(bert.config, "bert", architecture, rules.BERT)
+    for head in classifiers:
+        settings |= _label_table(head.labels, head.problem_type)
     if own:
         settings["workbench_heads"] = {
             name: {"kind": head.kind, "labels": list(head.labels), "problem_type": head.problem_type}
@@ -114,7 +109,7 @@ def _hf_bert(bert: Bert) -> tuple[dict[str, Any], names.Table]:
     return settings, table
 
 
-def _hf_vit(vit: ViT) -> tuple[dict[str, Any], names.Table]:
+def _hf_vit(vit: ViT) -> tuple[Settings, names.Table]:
     tokens = vit.config.num_prefix_tokens
     if tokens > 2 or tokens != vit.config.num_prefix_positions or vit.pre_logits is not None:
         raise CheckpointError(
@@ -125,7 +120,7 @@ def _hf_vit(vit: ViT) -> tuple[dict[str, Any], names.Table]:
     table, form = names.HF_VIT, "ForImageClassification" if vit.heads else "Model"
     if len(vit.heads) == 2:
         table, form = table | names.HF_TEACHER, form + "WithTeacher"
-    settings = _hf_config(vit.config, kind, name + form) | _label_table(vit.labels, vit.problem_type)
+    settings = _config(vit.config, kind, name + form, rules.VIT) | _label_table(vit.labels, vit.problem_type)
     height, width = vit.config.image_size
     settings["image_size"] = height if height == width else [height, width]
     return settings, table
