@@ -182,6 +182,14 @@ def test_every_promised_name_is_there() -> None:
         assert getattr(workbench, name).__doc__
 
 
+def test_type_checkers_see_every_name() -> None:
+    assert (PACKAGE / "py.typed").is_file()
+    stub = ast.parse((PACKAGE / "__init__.pyi").read_text())
+    imports = [node for node in stub.body if isinstance(node, ast.ImportFrom)]
+    assert {name.asname for node in imports for name in node.names} == {*workbench.__all__}
+    assert all(node.level == 1 and name.name == name.asname for node in imports for name in node.names)
+
+
 def test_importing_brings_no_widget_and_no_notebook_library() -> None:
     code = f"{USE_EVERYTHING}; import json, sys; print(json.dumps(sorted(sys.modules)))"
     loaded = json.loads(run(code))
