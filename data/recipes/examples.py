@@ -6,13 +6,10 @@ Which head a set is for is told by its columns.
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from itertools import groupby
 from pathlib import Path
 
 import datasets
 import numpy as np
-import tokenizers
 
 from workbench.text import Tokenizer
 from workbench.training.text_learner import IGNORED, Pieces, encode_texts, is_held_out, pack_rows
@@ -31,11 +28,11 @@ COLUMNS = {  # columns that a set of a kind has; the first that fits
     "pos": ("tokens", "upos"),
     "sentiment": ("text", "label"),
     "documents": ("text",),
+    "twins": ("answerable", "edits"),
 }
 LONGEST = 256  # word pieces of a question with its passage, in training
 
 Example = dict  # with the columns above
-Word = tuple[int, ...]  # the ids of its pieces
 
 
 # --- sets --------------------------------------------------------------------------------------
@@ -223,99 +220,50 @@ def word_rows(
     return pack_rows(tokenizer, rows())
 
 
-class WordExchange:
-    """Exchanges a word of a question for one of like meaning, so that its passage answers it no more.
+def plain_words(text: str) -> list[str]:
+    """Words in lower case, without punctuation around them."""
+    return [word.strip('?.,"') for word in text.lower().split()]
 
-    "When did Paris fall?" may become "When did London fall?", or ask about another name of the passage: as
-    in Jia and Liang (arXiv:1707.07328, section 3.3), by the nearest word vectors, and with the entity swaps
-    of SQuAD 2.0 (arXiv:1806.03822, table 1). Now and then the new word means the same: such a row is wrong.
+
+def exchange_words(
+    examples: Iterable[Example], twins: Iterable[Example], share: float, seed: int = 0
+) -> list[Example]:
+    """Questions with a word exchanged, so that their passage answers them no more: "was" for "wasn't",
+    "first" for "last", one name for another. Now and then the new question is answered all the same.
 
     Args:
-        passages: all of them, for how common words are: what is in one of twenty is not exchanged.
-        tokenizer: the one that made them.
-        vectors: of the word pieces (vocabulary, hidden_size).
+        examples: what to take questions from, with their answers.
+        twins: pairs of questions of SQuAD 2.0 (arXiv:1806.03822, table 1), the second of which people made
+            from the first: what they exchanged for what, and how often they did so where a word stands,
+            is what is drawn from.
+        share: of the questions that have a word exchanged.
+        seed: of the choices.
     """
-
-    def __init__(
-        self, passages: Iterable[tokenizers.Encoding], tokenizer: Tokenizer, vectors: np.ndarray
-    ) -> None:
-        self.tokenizer = tokenizer
-        vectors = vectors - vectors.mean(0)
-        self.vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-        texts = [tokenizer.backend.id_to_token(token) for token in range(len(vectors))]
-        self.usable = np.array([text.isalnum() and text.isascii() and len(text) > 1 for text in texts])
-        self.count = 0
-        self.common: Counter[Word] = Counter()
-        for passage in passages:
-            self.count += 1
-            self.common.update(set(group_pieces(passage.ids, passage.word_ids)))
-        self.like = lru_cache(maxsize=None)(self._like)
-
-    def text(self, word: Word) -> str:
-        """How it is written."""
-        return "".join(self.tokenizer.backend.id_to_token(piece).removeprefix("##") for piece in word)
-
-    def telling(self, word: Word) -> bool:
-        """Whether a word says what the question is about."""
-        return self.common[word] * 20 < self.count and self.text(word).isalnum()
-
-    def differ(self, one: Word, other: Word) -> bool:
-        """Whether two words are not forms of each other, and both numbers or neither."""
-        one, other = self.text(one), self.text(other)
-        number = one.isdigit()
-        return number == other.isdigit() and (one != other if number else one[:2] != other[:2])
-
-    def vector(self, word: Word) -> np.ndarray:
-        """(hidden_size,): the mean of its pieces."""
-        mean = self.vectors[list(word)].mean(0)
-        return mean / np.linalg.norm(mean)
-
-    def _like(self, word: Word) -> list[Word]:
-        """The five nearest of the vocabulary that will do."""
-        likeness = np.where(self.usable, self.vectors @ self.vector(word), -1)
-        near = [(int(token),) for token in np.argsort(likeness)[:-20:-1] if likeness[token] > 0.4]
-        return [other for other in near if self.differ(word, other)][:5]
-
-    def __call__(
-        self, asked: Pieces, passage: tokenizers.Encoding, answer: Sequence[int], random: np.random.Generator
-    ) -> Pieces | None:
-        """The question with a word exchanged: half of the time for another word of the passage if it has one
-        like it, else for one that is not in it. None if no word will do.
-
-        Args:
-            asked: the question.
-            passage: what it is asked about.
-            answer: ids of its pieces, which never get into the question.
-            random: makes the choices.
-        """
-        there = dict.fromkeys(group_pieces(passage.ids, passage.word_ids))
-        words = group_pieces(*asked)
-        places = [place for place, word in enumerate(words) if word in there and self.telling(word)]
-        if not places:
-            return None
-        place = int(random.choice(places))
-        word = words[place]
-        others = [
-            other
-            for other in there
-            if other not in words
-            and not set(other) & set(answer)
-            and self.telling(other)
-            and self.differ(word, other)
-            and self.vector(word) @ self.vector(other) > 0.4
-        ]
-        if not others or random.random() < 0.5:
-            others = [other for other in self.like(word) if other not in there]
-        if not others:
-            return None
-        words[place] = others[int(random.integers(len(others)))]
-        numbers = [number for number, word in enumerate(words) for _ in word]
-        return [piece for word in words for piece in word], numbers
-
-
-def group_pieces(ids: Sequence[int], word_ids: Sequence[int]) -> list[Word]:
-    """The pieces of each word."""
-    return [tuple(ids[i] for i in group) for _, group in groupby(range(len(ids)), lambda i: word_ids[i])]
+    random = np.random.default_rng(seed)
+    common: Counter[str] = Counter()
+    others: dict[str, list[str]] = defaultdict(list)
+    for row in twins:
+        common.update(set(plain_words(row["answerable"])))
+        (old, new), *more = [[" ".join(plain_words(part)) for part in edit] for edit in row["edits"]]
+        if not more and new and old and " " not in old:
+            others[old].append(new)
+    rates = {word: len(news) / max(1, common[word]) for word, news in others.items()}
+    made = []
+    for row in examples:
+        if random.random() >= share or not row["answers"]["text"]:
+            continue
+        words = plain_words(row["question"])
+        # What is seldom exchanged, such as "the", changes nothing.
+        chances = np.array([rate if (rate := rates.get(word, 0)) > 0.02 else 0 for word in words])
+        if not chances.any():
+            continue
+        place = int(random.choice(len(words), p=chances / chances.sum()))
+        news = others[words[place]]
+        words[place] = news[int(random.integers(len(news)))]
+        if words[place] not in row["answers"]["text"][0].lower():
+            question, none = " ".join(words) + "?", {"text": [], "answer_start": []}
+            made.append(row | {"question": question, "answers": none})
+    return made
 
 
 def span_rows(
@@ -323,9 +271,6 @@ def span_rows(
     tokenizer: Tokenizer,
     *,
     unanswerable: float = 0.0,
-    exchanged: float = 0.0,
-    vectors: np.ndarray | None = None,
-    rounds: int = 1,
     longest: int = LONGEST,
     seed: int = 0,
 ) -> datasets.Dataset:
@@ -334,22 +279,12 @@ def span_rows(
     Args:
         unanswerable: so many questions more, as a share, are put to another passage of the same article
             that does not hold the answer (BERT, section 4.3).
-        exchanged: so many questions more, as a share, have a word exchanged, so that the passage does not
-            answer them any more; see `WordExchange`.
-        vectors: of the word pieces (vocabulary, hidden_size), which `exchanged` needs.
-        rounds: how often each question is put, with other choices each time, so that a long training does
-            not learn those without an answer by heart.
         longest: most word pieces; of a longer passage a stretch around the answer is used.
         seed: of the choices.
-
-    Raises `ValueError` for `exchanged` without `vectors`.
     """
-    if exchanged and vectors is None:
-        raise ValueError("To exchange words for others of like meaning, give the vectors of the word pieces.")
     random = np.random.default_rng(seed)
     contexts = list(dict.fromkeys(row["context"] for row in examples))
     passages = dict(zip(contexts, encode_texts(contexts, tokenizer), strict=True))
-    exchange = WordExchange(passages.values(), tokenizer, vectors) if exchanged else None
     by_title: dict[str, list[str]] = defaultdict(list)
     for row in examples:
         known = by_title[row.get("title", "")]
@@ -367,8 +302,8 @@ def span_rows(
         return asked, (ids, words - words[0]), target
 
     def rows() -> Iterator[tuple]:
-        asked_parts = list(encode_texts([row["question"] for row in examples], tokenizer))
-        for row, part in zip([*examples] * rounds, asked_parts * rounds, strict=True):
+        asked_parts = encode_texts([row["question"] for row in examples], tokenizer)
+        for row, part in zip(examples, asked_parts, strict=True):
             asked = part.ids[:60], part.word_ids[:60]
             passage, answers = passages[row["context"]], row["answers"]
             if not passage.ids or not asked[0]:
@@ -388,9 +323,5 @@ def span_rows(
                 answer.lower() in other.lower() for answer in answers["text"]
             ):
                 yield packed(asked, passages[other], len(passages[other].ids), -1)
-            if exchange is not None and random.random() < exchanged:
-                answer = passage.ids[inside[0] : inside[-1] + 1]
-                if changed := exchange(asked, passage, answer, random):
-                    yield packed(changed, passage, len(passage.ids), -1)
 
     return pack_rows(tokenizer, rows())

@@ -7,9 +7,10 @@ data/recipes/train_text.py train ...` in two processes of a CPU.
 import shutil
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import command_line
 import numpy as np
@@ -21,6 +22,7 @@ from examples import (
     UPOS_LABELS,
     Example,
     TextSet,
+    exchange_words,
     masked_word_rows,
     pair_rows,
     read_sets,
@@ -42,14 +44,21 @@ from workbench.training.text_learner import TextBatches, TextLearner, head_figur
 
 START = "sentence-transformers/all-MiniLM-L6-v2"  # Apache-2.0; BERT's own vocabulary
 # What the tasks share of the tokens of a step, and how much their mean losses weigh: found by trial.
-SHARES = {"mlm": 0.25, "nsp": 0.25, "span": 0.3, "nli": 0.1, "sentiment": 0.05, "pos": 0.04}
-WEIGHTS = {"mlm": 1.0, "nsp": 1.0, "span": 0.7, "nli": 0.5, "sentiment": 0.25, "pos": 0.3}
+SHARES = {"mlm": 0.36, "nsp": 0.36, "span": 0.2, "nli": 0.05, "sentiment": 0.01, "pos": 0.02}
+WEIGHTS = {"mlm": 1.0, "nsp": 1.0, "span": 0.7, "nli": 0.7, "sentiment": 0.25, "pos": 0.3}
 # How often a set is read if not once: plain everyday sentences are few, and what learners type; one-sided
 # pairs and questions that a program made are many.
-TIMES = {"stories": 3, "breaking_nli": 0.18, "made_unanswerable": 0.3}
+TIMES = {
+    "stories": 3,
+    "stories_more": 3,
+    "everyday_sentences": 5,
+    "squad2_train_sample": 2,
+    "breaking_nli": 0.18,
+    "made_unanswerable": 0.5,
+}
 HOURS = 6.0  # on two CPU cores
-AFTER_PRETRAINING = 0.5  # of the learning rate
 SAME_DOCUMENT = 0.3  # of the false pairs of sentences
+EXCHANGED = 0.4  # so many questions more, as a share, have a word exchanged
 HEADS = {  # kind and classes of what can be trained
     "mlm": ("mlm", ()),
     "nsp": ("sentence", NSP_LABELS),
@@ -66,12 +75,12 @@ Tables = dict[str, Dataset]  # rows by HEAD/train, and by HEAD/SET_SPLIT what is
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How to train. Each cycle's checkpoint is written, and their mean to OUT/checkpoint (float16)."""
+    """How to train."""
 
     data: tuple[str, ...]
     """what convert_kit.py wrote, folders with SPLIT.jsonl, or names of Hub sets"""
     out: Path
-    """folder for logs, states and checkpoints"""
+    """folder for log, states and checkpoint"""
     initial: str = START
     """checkpoint to begin with"""
     heads: tuple[Head, ...] = tuple(HEADS)
@@ -80,10 +89,6 @@ class Options:
     """how long to train; 6 if neither this nor steps are given"""
     steps: int | None = None
     """how many steps to train"""
-    cycles: int = 3
-    """how often the learning rate falls to zero; what comes out is the mean of the weights there"""
-    pretraining: float = 0.5
-    """share of the time for masked words and next sentence alone, first"""
     rounds: int = 1
     """how often texts are cut into pairs and questions are put, each time with other choices: a long training
     learns them by heart else"""
@@ -94,14 +99,6 @@ class Options:
     seed: int = 0
     resume: bool = False
     """go on where the last training in OUT stopped"""
-
-
-class Stage(NamedTuple):
-    """A part of a training whose learning rate falls to zero at its end."""
-
-    folder: Path
-    heads: tuple[str, ...]
-    settings: loop.Settings
 
 
 # --- what is trained and scored ----------------------------------------------------------------
@@ -137,8 +134,9 @@ def start_model(start: str, heads: Sequence[str] = ("mlm",), dropout: float = 0.
 
 
 def take(rows: list, times: float, seed: int) -> list:
-    """Rows so many times; of what is less than once, some that are drawn."""
-    drawn = np.random.default_rng(seed).random(len(rows)) < times % 1
+    """Rows so many times; of what is less than once, pairs of rows that are drawn: a question that was made
+    unanswerable stays beside the one that it was made from."""
+    drawn = np.repeat(np.random.default_rng(seed).random(len(rows)) < times % 1, 2)[: len(rows)]
     return rows * int(times) + [row for row, chosen in zip(rows, drawn, strict=True) if chosen]
 
 
@@ -149,16 +147,18 @@ def training_tables(sets: Iterable[TextSet], options: Options, bert: Bert) -> Ta
         rows = take(each.rows("train"), TIMES.get(each.name, 1), options.seed)
         of_kind.setdefault(each.kind, []).extend(rows)
     documents = of_kind.pop("documents", [])
-    vectors = bert.embeddings.word_embeddings.weight.detach().numpy()
-    again = {"rounds": options.rounds, "seed": options.seed}
+    twins, questions = of_kind.pop("twins", []), of_kind.pop("span", []) * options.rounds
+    of_kind["span"] = questions + exchange_words(questions, twins, EXCHANGED, options.seed)
     made = {  # how much is made besides what the sets hold: found by trial
-        "span": {"unanswerable": 0.15, "exchanged": 0.4, "vectors": vectors} | again,
+        "span": {"unanswerable": 0.25, "seed": options.seed},
         "nli": {"unrelated": 0.5, "seed": options.seed},
         "pos": {"every_word": True},
     }
     tables: Tables = {}
     if documents and "nsp" in options.heads:
-        pairs = next_sentence_rows(documents, bert.tokenizer, same_document=SAME_DOCUMENT, **again)
+        pairs = next_sentence_rows(
+            documents, bert.tokenizer, same_document=SAME_DOCUMENT, rounds=options.rounds, seed=options.seed
+        )
         tables["nsp/train"] = pairs
     if documents and "mlm" in options.heads:
         tables["mlm/train"] = masked_word_rows(documents, bert.tokenizer)
@@ -207,47 +207,45 @@ def prepare_tables(options: Options, bert: Bert) -> Tables:
             table.save_to_disk(kept / name)
         (kept / "complete").touch()
     team.wait_for_everyone()
-    folders = sorted(file.parent for file in kept.glob("*/*/state.json"))
+    folders = sorted(file.parent for head in options.heads for file in (kept / head).glob("*/state.json"))
     return {f"{folder.parent.name}/{folder.name}": load_from_disk(folder) for folder in folders}
 
 
 # --- train ---------------------------------------------------------------------------------------
 
 
-def stages(options: Options) -> list[Stage]:
-    """Masked words and next sentence first, if there are others, too; then all heads, cycle by cycle.
+class MadeAhead:
+    """The batches of the next steps, made in threads: a GPU would wait for them else. On a CPU the threads
+    would take away from the training."""
 
-    Raises `ValueError` for a training that is no training.
-    """
-    if not 0 <= options.pretraining < 1:
-        raise ValueError("The pre-training takes a share of the time, from 0 to less than 1.")
-    if options.cycles < 1:
-        raise ValueError("A training has one cycle or more.")
-    hours = HOURS if options.hours is None and options.steps is None else options.hours
+    def __init__(self, sources: Sequence[TextBatches]) -> None:
+        self.sources = sources
+        self.made: dict[int, Future] = {}
+        self.ahead = 8 if loop.processes().device.type == "cuda" else 1
+        self.threads = ThreadPoolExecutor(self.ahead)
 
-    def stage(folder: str, heads: tuple[str, ...], share: float, learning_rate: float) -> Stage:
-        settings = loop.Settings(
-            steps=options.steps and max(1, round(options.steps * share)),
-            hours=hours and hours * share,
-            learning_rate=learning_rate,
-            seed=options.seed,
-        )
-        return Stage(options.out / folder, heads, settings)
-
-    found, share, rate = [], 1.0, options.learning_rate
-    first = tuple(name for name in options.heads if name in ("mlm", "nsp"))
-    if options.pretraining and first and len(first) < len(options.heads):
-        found.append(stage("pretraining", first, options.pretraining, rate))
-        share, rate = 1 - options.pretraining, rate * AFTER_PRETRAINING
-    for number in range(options.cycles):
-        found.append(stage(f"cycle-{number + 1}", options.heads, share / options.cycles, rate))
-    return found
+    def __call__(self, step: int, process: int, processes: int) -> list[loop.Batch]:
+        """What `loop.train` asks for: a batch of each source."""
+        for number in range(step, step + self.ahead):
+            if number not in self.made:
+                self.made[number] = self.threads.submit(
+                    lambda number=number: [source(number, process, processes) for source in self.sources]
+                )
+        return self.made.pop(step).result()
 
 
-def train_stage(stage: Stage, options: Options, learner: TextLearner, tables: Tables) -> bool:
-    """Trains a stage's heads, all in each step (unlike MT-DNN); tells whether it was not interrupted."""
-    bert = learner.bert
-    names = [name for name in SHARES if f"{name}/train" in tables and name in stage.heads]
+def train(options: Options) -> None:
+    """Trains all heads in each step (unlike MT-DNN), and writes OUT/checkpoint in float16."""
+    settings = loop.Settings(
+        steps=options.steps,
+        hours=HOURS if options.hours is None and options.steps is None else options.hours,
+        learning_rate=options.learning_rate,
+        seed=options.seed,
+    )
+    torch.manual_seed(options.seed)  # new heads are the same in all processes
+    bert = start_model(options.initial, options.heads, options.dropout)
+    tables = prepare_tables(options, bert)
+    names = [name for name in SHARES if f"{name}/train" in tables]
     sources = [
         TextBatches(
             tables[f"{name}/train"],
@@ -265,38 +263,21 @@ def train_stage(stage: Stage, options: Options, learner: TextLearner, tables: Ta
         figures: loop.Figures = {}
         for name, table in tables.items():
             head, part = name.split("/")
-            if part != "train" and head in stage.heads:
+            if part != "train":
                 figures[name] = head_figures(bert, table, head, 256)[f"{head}_accuracy"]
         return figures
 
     progress = loop.train(
-        learner,
-        lambda *step: [source(*step) for source in sources],
-        stage.settings,
-        stage.folder,
+        TextLearner(bert, WEIGHTS),
+        MadeAhead(sources),
+        settings,
+        options.out,
         resume=options.resume,
         evaluate=evaluate,
     )
     if loop.processes().is_main_process:
-        save_checkpoint(bert, stage.folder / "checkpoint", torch.float16)
-        print(f"{progress.step} steps; the checkpoint is in {stage.folder / 'checkpoint'}.")
-    return not stage.settings.left(progress.step, progress.seconds)
-
-
-def train(options: Options) -> None:
-    """Trains, in stages, and writes the mean of the cycles' checkpoints to OUT/checkpoint."""
-    todo = stages(options)
-    torch.manual_seed(options.seed)  # new heads are the same in all processes
-    bert = start_model(options.initial, options.heads, options.dropout)
-    tables = prepare_tables(options, bert)
-    learner = TextLearner(bert, WEIGHTS)
-    ends = [str(stage.folder / "checkpoint") for stage in todo[-options.cycles :]]
-    if options.resume:
-        begun = [number for number, stage in enumerate(todo) if loop.last_state(stage.folder)]
-        todo = todo[max(begun, default=0) :]
-    done = all(train_stage(stage, options, learner, tables) for stage in todo)
-    if done and loop.processes().is_main_process:
-        average(tuple(ends), options.out / "checkpoint")
+        save_checkpoint(bert, options.out / "checkpoint", torch.float16)
+        print(f"{progress.step} steps; the checkpoint is in {options.out / 'checkpoint'}.")
 
 
 def average(checkpoints: tuple[str, ...], out: Path) -> None:

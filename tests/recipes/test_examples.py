@@ -1,6 +1,5 @@
 """Sets are told by their columns; rows say what the examples say; what is made of them is right."""
 
-from collections import defaultdict
 from pathlib import Path
 
 import datasets
@@ -82,7 +81,7 @@ def test_spans_are_the_answers(sets: Path, tokenizer: Tokenizer) -> None:
 
     more = examples.span_rows(questions, tokenizer, unanswerable=1.0)
     assert len(more) > len(questions) and len(unanswered(more)) > len(unanswered(rows))
-    twice = examples.span_rows(questions, tokenizer, unanswerable=0.5, rounds=2, seed=1)
+    twice = examples.span_rows(questions * 2, tokenizer, unanswerable=0.5, seed=1)
     assert len(twice) - len(unanswered(twice)) == 2 * (len(more) - len(unanswered(more)))
     empty = unanswered(twice)
     half = len(empty) // 2
@@ -122,28 +121,25 @@ def test_pairs_and_sentences_have_their_class(sets: Path, tokenizer: Tokenizer) 
     assert targets(examples.sentence_rows(found["sentiment"], tokenizer)).max() == 1
 
 
-def test_a_word_of_a_question_is_exchanged_for_one_like_it() -> None:
-    near = {"cat": (1.0, 0.1), "dog": (1.0, 0.2), "owl": (1.0, 0.3), "red": (0.1, 1.0), "blue": (0.2, 1.0)}
-    near |= {"cats": (1.0, 0.1), "1914": (-1.0, 0.5), "1918": (-1.0, 0.6), "the": (-0.1, -1.0)}
-    tokenizer = Tokenizer.from_words(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *near])
-    vectors = np.zeros((len(tokenizer.backend.get_vocab()), 2)) - [0.3, 0.3]
-    for word, vector in near.items():
-        vectors[tokenizer.backend.token_to_id(word)] = vector
-    context, red = "the cat the red dog 1914", {"text": ["red"], "answer_start": [12]}
-    questions = [*["the cat"] * 20, "1914", "the", "owl"]
-    rows = [{"question": question, "context": context, "answers": red} for question in questions]
-    none = {"text": [], "answer_start": []}  # other passages, so that "the" is too common to be exchanged
-    rows += [{"question": "the", "context": "the " * times, "answers": none} for times in range(1, 41)]
-    made = examples.span_rows(rows, tokenizer, exchanged=1.0, vectors=vectors)
-    asked: dict[str, set[int]] = defaultdict(set)
-    for row in range(len(made)):
-        asked[text_of(made, row, tokenizer)[0]].add(made[row]["targets"][0])
-    # "dog" stands in the passage and "owl" does not; "cats" is a form of "cat"; a year becomes a year.
-    assert set(asked) == {"the cat", "the dog", "the owl", "1914", "1918", "the", "owl"}
-    assert asked["the dog"] == asked["the owl"] == asked["1918"] == {0}
-    assert 0 not in asked["the cat"] | asked["1914"] | asked["owl"]
-    with pytest.raises(ValueError, match="give the vectors of the word pieces"):
-        examples.span_rows(rows, tokenizer, exchanged=1.0)
+def test_a_word_of_a_question_is_exchanged_as_people_did() -> None:
+    edits = [[["was", "wasn't"]], [["first", "last"]], [["", "not"]], [["first", "last"], ["cat", "dog"]]]
+    asked = ["the cat was first?", "the first cat?", "the cat?", "the first cat?"]
+    twins = [{"answerable": a, "edits": e} for a, e in zip(asked, edits, strict=True)]
+    twins += [{"answerable": "the cat", "edits": [["the", "a"]]}] + [
+        {"answerable": "the", "edits": [["", ""]]}
+    ] * 99
+    found, none = {"text": ["an owl"], "answer_start": [4]}, {"text": [], "answer_start": []}
+
+    def made(question: str, answers: dict = found, share: float = 1.0) -> set[str]:
+        rows = [{"question": question, "context": "see an owl", "answers": answers}] * 40
+        new = examples.exchange_words(rows, twins, share)
+        assert all(row["answers"] == none and row["context"] == "see an owl" for row in new)
+        return {row["question"] for row in new}
+
+    assert made("Was the first the owl?") == {"wasn't the first the owl?", "was the last the owl?"}
+    assert made("Who is the cat?") == set()  # "the" is seldom exchanged, and "cat" never alone
+    assert made("Who was it?", none) == made("Who was it?", share=0.0) == set()
+    assert made("Who was it?", found | {"text": ["It wasn't"]}) == set()  # the answer never gets into it
 
 
 def test_hub_sets_are_told_by_their_columns(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,6 +150,7 @@ def test_hub_sets_are_told_by_their_columns(monkeypatch: pytest.MonkeyPatch) -> 
         "pos": {"tokens": [["the", "cat"]], "upos": [[5, 7]]},
         "sentiment": {"text": ["good"], "label": [1]},
         "documents": {"text": ["# t\nsome words here"]},
+        "twins": {"answerable": ["the ?"], "unanswerable": ["a ?"], "edits": [[["the", "a"]]]},
     }
     for kind, columns in sets.items():
         both = {part: datasets.Dataset.from_dict(columns) for part in ("train", "validation")}
