@@ -87,7 +87,7 @@ FOLLOWS = (  # first, second, whether it follows
 PASSAGES = (  # a passage, its questions with their answers, and questions that it does not answer
     (
         "Every summer Luca visits his grandmother in Naples. She lives in a yellow house near the harbor "
-        "with two cats. In the morning they buy fish at the market, and in the evening she teaches him to play "
+        "with two cats. In the morning they buy fish at the market, in the evening she teaches him to play "
         "cards. Last year he stayed for six weeks.",
         {
             "Who visits his grandmother?": {"Luca"},
