@@ -5,6 +5,7 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
+from playwright.sync_api import expect
 
 from .conftest import Lesson
 from .test_masked_filling import HAS_INK, accessibility_faults
@@ -155,7 +156,7 @@ def test_hiding_by_click_brush_and_keys(lesson, browser, tmp_path):
     widget = alone.widget()
     alone.wait(lambda: widget.root.locator("canvas.patch-board").evaluate(HAS_INK), "the picture")
     widget.button("Shuffle").click()
-    assert "saved view" in widget.root.locator(".error").last.text_content()
+    expect(widget.root.locator(".error").last).to_contain_text("saved view")
     assert accessibility_faults(alone) == [] and alone.faults == []
     context.close()
 

@@ -26,7 +26,9 @@ from workbench.checks import check_model
 from workbench.encoder import PROBLEM_TYPES
 from workbench.tasks import device_name
 from workbench.vit import ViT
+from workbench.widgets.rehearsal import Rehearsal
 
+LARGEST = 2_000_000  # bytes of answers in a saved page, where they take a third more
 FOLDER = Path(__file__).parent
 PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -163,11 +165,14 @@ class WorkbenchWidget(anywidget.AnyWidget):
     show_on: tuple[str, ...] = ()
     look_on: tuple[str, ...] = ()
 
+    _quiet = False  # nobody is told what changes
+
     status = traitlets.Unicode(help="Checkpoint, device, time of the last forward pass.").tag(sync=True)
     error = traitlets.Unicode(help="One sentence about the last input, or empty.").tag(sync=True)
     revision = traitlets.Int(help="Counts the answers; the view is drawn anew with each.").tag(sync=True)
     layers = traitlets.Int(help="Layers of the checkpoint.").tag(sync=True)
     heads = traitlets.Int(help="Attention heads in a layer.").tag(sync=True)
+    rehearsal = traitlets.Bytes(help="Answers given beforehand, for a view without a kernel; see Rehearsal.")
     problem_type = traitlets.Unicode(
         PROBLEM_TYPES[0], help="What the answers are: probabilities of one class or each, or numbers."
     ).tag(sync=True)
@@ -191,7 +196,8 @@ class WorkbenchWidget(anywidget.AnyWidget):
             own = ", ".join(sorted(self.class_own_traits()))
             raise TypeError(f"{type(self).__name__} has no option {unknown[0]!r}; it has: {own}.")
         self._lock = threading.RLock()
-        self._settling = False
+        self._settling = self._quiet = False
+        self._answering: dict[str, Callable[[dict], None]] = {}  # by the trait whose change they answer
         self.model, config = model, model.config
         sizes = {"layers": config.num_hidden_layers, "heads": config.num_attention_heads}
         super().__init__(**sizes | options)
@@ -209,7 +215,8 @@ class WorkbenchWidget(anywidget.AnyWidget):
         """What the browser sends; what a trait cannot be gets a sentence, and what was there before stays."""
         values = {name: _sendable(value) for name, value in sync_data.items()}
         try:
-            super().set_state(values)
+            with self._lock:  # not in the middle of a rehearsal
+                super().set_state(values)
         except (traitlets.TraitError, TypeError, ValueError) as error:
             with self.hold_sync():
                 self.revision += 1
@@ -234,6 +241,7 @@ class WorkbenchWidget(anywidget.AnyWidget):
                 if not self._settling:
                     self._guarded(answer, change)
 
+        self._answering |= dict.fromkeys(names, answer)
         if names:  # none at all would stand for every trait
             self.observe(changed, list(names))
 
@@ -273,6 +281,59 @@ class WorkbenchWidget(anywidget.AnyWidget):
         """Sets traits, and shows what comes of it."""
         self._settle(**values)
         self._show()
+
+    # --- answers given beforehand
+
+    def rehearse(self) -> list[dict]:
+        """To override: groups of clicks that a saved view answers, too. A group holds values of traits that a
+        visitor may choose, by name: every combination is played. "do" holds messages that buttons send, which
+        are played in every state that they lead to."""
+        return []
+
+    def _rehearsed(self, limit: int) -> bytes:
+        rehearsal = Rehearsal(self, limit)
+        for _ in rehearsal.play():
+            pass
+        return rehearsal.packed
+
+    def _inside(self) -> dict[str, Any]:
+        """All that the widget holds."""
+        return vars(self) | {"_trait_values": dict(self._trait_values)}
+
+    @contextmanager
+    def _aside(self, inside: dict[str, Any]) -> Iterator[None]:
+        """Holds something else for a while, and nobody is told what happens to it."""
+        with self._lock:
+            now = self._inside()
+            vars(self).update(inside, _trait_values=dict(inside["_trait_values"]), _quiet=True)
+            try:
+                yield
+            finally:
+                vars(self).update(now)
+
+    def _play(self, click: dict) -> None:
+        """Does what a click does, a message or {trait: value}, up to the last answer that follows."""
+        if "do" in click:
+            self._act(click)
+        else:
+            ((name, value),) = click.items()
+            change = {"name": name, "old": getattr(self, name), "new": value}
+            self._settle(**click)
+            self._answering[name](change)
+        self._complete()
+
+    def _complete(self) -> None:
+        """To override: finds out what a view would ask for by itself after an answer."""
+
+    def notify_change(self, change: dict) -> None:
+        """Tells view and observers of a change, unless it is rehearsed."""
+        if not self._quiet:
+            super().notify_change(change)
+
+    def send(self, content: dict, buffers: Sequence[bytes] | None = None) -> None:
+        """Tells the view something at once, unless it is rehearsed."""
+        if not self._quiet:
+            super().send(content, buffers)
 
     @property
     def _probable(self) -> bool:
@@ -323,7 +384,11 @@ class WorkbenchWidget(anywidget.AnyWidget):
         kind = path.suffix
         if kind not in (".svg", ".png", ".html"):
             raise ValueError(f"A widget is saved as .svg, .png or .html, not as {kind or path.name!r}.")
-        content = self._page().encode() if kind == ".html" else self._still(kind[1:], 200)
+        guarded(type(self)._complete)(self)
+        if kind == ".html":
+            content = self._page(self._rehearsed(LARGEST)).encode()
+        else:
+            content = self._still(kind[1:], 200)
         beside = path.with_name(f".writing-{path.name}")
         try:
             beside.write_bytes(content)
@@ -339,11 +404,11 @@ class WorkbenchWidget(anywidget.AnyWidget):
         self.figure().savefig(file, dpi=dpi, format=kind)
         return file.getvalue()
 
-    def _page(self) -> str:
+    def _page(self, rehearsal: bytes = b"") -> str:
         names = [
             name for name in self.keys if not name.startswith("_") and name not in ("layout", "tabbable")
         ]
-        state = {name: getattr(self, name) for name in names}
+        state = {name: getattr(self, name) for name in names} | {"rehearsal": rehearsal}
         state = {
             name: {"bytes": base64.b64encode(value).decode()} if isinstance(value, bytes) else value
             for name, value in state.items()

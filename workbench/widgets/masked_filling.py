@@ -31,8 +31,8 @@ class MaskedFilling(TextWidget):
     """
 
     _esm, _css = read_front("masked_filling")
-    show_on = ("text", "masked", "hide", "attention_layer", "pinned")
-    look_on = ("layer", "top_k", "attention_head")
+    show_on = ("text", "masked", "hide", "pinned")
+    look_on = ("layer", "top_k")
 
     text = traitlets.Unicode(help="The sentence, as it was typed.")
     masked = traitlets.List(
@@ -59,10 +59,24 @@ class MaskedFilling(TextWidget):
 
     def __init__(self, bert: Bert, text: str = "I drink a cup of tea every morning.", **options: Any) -> None:
         super().__init__(bert, "mlm", "mlm", text=text, **options)
+        self._when(["attention_layer", "attention_head"], lambda _: self._weigh())
 
     def _act(self, content: dict) -> None:
         if content.get("do") == "mask at random":
             self.mask_at_random(self.seed + 1)
+
+    def rehearse(self) -> list[dict]:
+        """No word masked, one, or one more or less than now: the guesses after each layer, and each head."""
+        masked = [self.masked, []]
+        for word in self.words:
+            span = (word["start"], word["end"])
+            rest = [tuple(other) for other in self.masked if other[0] >= span[1] or other[1] <= span[0]]
+            if word["kind"] == "word":
+                masked += [[span], sorted([*rest, span])]
+            elif word["kind"] not in ("special", "typed"):
+                masked += [[span], rest]
+        heads = {"attention_layer": range(self.layers), "attention_head": range(-1, self.heads)}
+        return [{"masked": masked, "layer": range(-1, self.layers)}, {"masked": masked} | heads]
 
     def mask_at_random(self, seed: int) -> None:
         """Masks 15 % of the words anew, by BERT's rule (80 % [MASK], 10 % another word, 10 % as they are)."""
@@ -74,12 +88,11 @@ class MaskedFilling(TextWidget):
         encoding = self._encode(masked, self.seed)
         masks = encoding.masks
         pinned = min(max(self.pinned, 0), max(0, len(masks) - 1))
-        layer = there(self.attention_layer, self.layers, self.layers - 1)
         visible = None
         if self.hide != "nothing" and masks:
             visible = visible_tokens(encoding, self.hide, masks[pinned]).to(self.model.device)
         inputs = encoding.tensors(self.model.device)
-        with torch.inference_mode(), record_attention(self.model, [layer]) as attention:
+        with torch.inference_mode(), record_attention(self.model) as attention:
             # To compare with: the same with nothing hidden. The map that stays is that of the last pass.
             self._full = None if visible is None else self.model(**inputs)
             with self.timed():
@@ -89,14 +102,14 @@ class MaskedFilling(TextWidget):
             chip["kind"] = self._kind(encoding.tokens[word.tokens.start])
             if visible is not None:
                 chip["hidden"] = not bool(visible[0, word.tokens.start])
-        self._attention = attention[layer][0]  # (heads, query, key)
+        self._attention = torch.stack([attention[layer][0][:, masks] for layer in range(self.layers)])
         self._encoding = encoding
-        self._settle(masked=masked, pinned=pinned, attention_layer=layer, words=words)
+        self._settle(masked=masked, pinned=pinned, words=words)
         self._look()
 
     @torch.inference_mode()
     def _look(self) -> None:
-        """Reads cards and attention from the last pass."""
+        """Reads cards, and the attention of their masks, from the last pass."""
         encoding = self._encoding
         masks = encoding.masks
         first = self.pinned // CARDS * CARDS
@@ -114,8 +127,16 @@ class MaskedFilling(TextWidget):
             "cards": [self._card(guess, full, place) for guess, full in zip(guesses, compare, strict=True)],
             "layers": [[guess.label, round(guess.probability, 4)] for guess in by_layer],
         }
-        rows = self._of_head(self._attention[:, shown], self.attention_head)  # (masks, key)
-        self._rows = sum_over_words(rows, place)  # (masks on screen, words)
+        self._weigh()
+
+    def _weigh(self) -> None:
+        """What the masks on screen look at, of the layer and the head that are chosen."""
+        first = self.guesses["first"]
+        layer = there(self.attention_layer, self.layers, self.layers - 1)
+        self._settle(attention_layer=layer)
+        rows = self._attention[layer][:, first : first + CARDS]  # (heads, masks, key)
+        rows = self._of_head(rows, self.attention_head)
+        self._rows = sum_over_words(rows, self._encoding.word_numbers)  # (masks on screen, words)
         self.weights = to_bytes(self._rows)
 
     def _kind(self, token: Token) -> str:

@@ -98,6 +98,17 @@ class PatchAttention(PictureWidget):
         if content.get("do") == "test":
             self.test_map()
 
+    def rehearse(self) -> list[dict]:
+        """Every token with every head, rollout, mean and maximum; relevance for the first classes."""
+        tokens = {"query": range(self._attention.shape[-1])}
+        layers = {"layer": range(self.layers)}
+        return [
+            tokens | {"method": ["head"]} | layers | {"head": range(self.heads)},
+            tokens | {"method": ["rollout"]},
+            {"method": ["relevance"], "target": [-1, *(index for index, _ in self.classes)]},
+            tokens | {"method": ["mean", "max"]} | layers,
+        ]
+
     def _show(self) -> None:
         """The forward pass that everything but relevance and the test is read from."""
         pixels = self._see()
@@ -167,6 +178,7 @@ class PatchAttention(PictureWidget):
     def _look(self) -> None:
         """Reads maps for another token, or others, from the last pass."""
         large = self._large_maps()  # first, because it may be refused
+        self._settle(layer=there(self.layer, self.layers, self.layers - 1))
         rows, columns = self.grid
         small = self._attention[:, :, self._query, self.prefix :].unflatten(-1, (rows, columns))
         self.cells = [min(rows, SIDE), min(columns, SIDE)]

@@ -7,7 +7,7 @@ import { element, frame, range } from "./shared.js";
 
 function render({ model, el }) {
   const view = frame(model, el, "patch-hiding");
-  const { content, get, send, message, ask } = view;
+  const { content, get, send, message, ask, saved } = view;
   const count = () => get("grid")[0] * get("grid")[1];
   const patchAt = (place) => get("order")[place] ?? place;
   let brushed = null; // what is hidden while the brush is down
@@ -83,7 +83,7 @@ function render({ model, el }) {
       brushed = null;
       return;
     }
-    if (model.saved) return ask();
+    if (saved()) return ask();
     if (first) {
       brushed = new Set(get("hidden"));
       covers = !brushed.has(patchAt(places[0]));

@@ -14,7 +14,7 @@ const FALLS = {
 
 function render({ model, el }) {
   const view = frame(model, el, "sentence-classifier");
-  const { content, root, get, send, message, show } = view;
+  const { content, root, get, send, message, saved, show } = view;
   let asked = 0; // a timer: what explains the answer is asked for when typing rests
 
   const text = textField(view, "text", "The sentence");
@@ -119,7 +119,7 @@ function render({ model, el }) {
     root.dataset.explained = !get("waiting");
     clearTimeout(asked);
     // Asked for in small portions, so that typing never waits for the reasons of an old text.
-    if (get("waiting") && !model.saved) asked = setTimeout(() => message({ do: "explain" }), ready ? 0 : 250);
+    if (get("waiting") && !saved()) asked = setTimeout(() => message({ do: "explain" }), ready ? 0 : 250);
   }
   return show(draw, { end: () => clearTimeout(asked) });
 }

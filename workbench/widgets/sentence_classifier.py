@@ -1,6 +1,5 @@
 """SentenceClassifier: the class of a sentence, and which of its words mattered."""
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -83,6 +82,9 @@ class SentenceClassifier(TextWidget):
     @guarded
     def explain(self) -> None:
         """Finds out which words mattered, all at once; the view does the same in small steps."""
+        self._complete()
+
+    def _complete(self) -> None:
         while self.waiting:
             self._explain_some()
 
@@ -102,11 +104,6 @@ class SentenceClassifier(TextWidget):
             self.left_out = to_bytes(self._falls)
             self.tried = [*self.tried, *some]
         self.waiting = bool(self._todo)
-
-    def save(self, path: str | Path) -> Path:
-        """As every widget; before, it is found out which words mattered (see `explain`)."""
-        self.explain()
-        return super().save(path)
 
     def figure(self) -> Figure:
         """The bars, and the sentence shaded by relevance and by what leaving out each word does.

@@ -70,6 +70,60 @@ export function readFloat16(view, columns) {
   return rows;
 }
 
+// --- answers given beforehand
+
+const SAVED = "This is a saved view: run the cell to make it live.";
+
+// Reads what rehearsal.py packs.
+async function unpacked(packed) {
+  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+  const whole = await new Response(stream).arrayBuffer();
+  const start = 4 + new DataView(whole).getUint32(0, true);
+  const answers = JSON.parse(new TextDecoder().decode(new Uint8Array(whole, 4, start - 4)));
+  answers.values = answers.values.map((value) =>
+    value?.bytes ? new DataView(whole, start + value.bytes[0], value.bytes[1]) : value,
+  );
+  return answers;
+}
+
+// What was rehearsed: note() is a promise of a remark, answer(click) one of what changes, { trait: value }, or
+// of null. A click is { trait: value } or a message { do: "…" }.
+export function answerer(model) {
+  let packed = null;
+  let unpacking = null;
+  const read = () => {
+    const now = model.get("rehearsal");
+    if (now !== packed) unpacking = now.byteLength ? unpacked(now) : null;
+    packed = now;
+    return unpacking;
+  };
+  const answer = async (click) => {
+    const rehearsal = await read();
+    if (!rehearsal) return null;
+    const { places, changes, answers, values } = rehearsal;
+    const placeOf = (name, value) =>
+      places[name].find((place) => JSON.stringify(values[place]) === JSON.stringify(value));
+    const changed = click.do ? {} : click;
+    if (Object.entries(changed).some(([name, value]) => !places[name] || placeOf(name, value) === undefined))
+      return null;
+    // Where the values are, first as they are asked for, then as Python settles them.
+    const asked = { click: placeOf("click", click.do ? click : Object.keys(click)) };
+    for (const name of Object.keys(places)) asked[name] ??= placeOf(name, changed[name] ?? model.get(name));
+    const look = (all, from) =>
+      Object.entries(all).map(([name, own]) => {
+        const found = own.map(({ of, at }) => at[of.map((one) => from[one])]);
+        return [name, found.find((place) => place !== undefined)];
+      });
+    const known = look(changes, asked).filter(([, place]) => place !== undefined);
+    if (click.do && !known.length) return null;
+    const told = look(answers, { ...asked, ...Object.fromEntries(known) });
+    if (told.some(([, place]) => place === undefined)) return null;
+    const valued = [...known, ...told].map(([name, place]) => [name, values[place]]);
+    return { ...changed, ...Object.fromEntries(valued) };
+  };
+  return { answer, note: async () => (await read())?.note ?? "" };
+}
+
 // --- the frame
 
 // The frame of a widget: a place for content, a remark on unusual answers, an error line and a status line,
@@ -92,6 +146,9 @@ export function frame(model, el, name) {
     root.classList.add(isDark(root) ? "dark" : "light");
   };
   const get = (trait) => model.get(trait);
+  // Whether no kernel is behind the view: in a saved page, in a notebook that was opened again.
+  const saved = () => model.saved || get("layout")?.comm_live === false;
+  const rehearsed = answerer(model);
   let waiting = 0;
 
   const tell = () => {
@@ -101,11 +158,12 @@ export function frame(model, el, name) {
     about.hidden = !about.textContent;
     error.textContent = get("error");
     status.textContent = get("status");
+    if (saved()) rehearsed.note().then((note) => status.append(note && ` · ${note}`));
   };
   const ask = () => {
     clearTimeout(waiting);
-    if (model.saved) {
-      error.textContent = "This is a saved view: nothing new is computed here.";
+    if (saved()) {
+      error.textContent = SAVED;
       return;
     }
     waiting = setTimeout(() => {
@@ -122,13 +180,21 @@ export function frame(model, el, name) {
   const send = (values) => {
     const differs = ([trait, value]) => JSON.stringify(get(trait)) !== JSON.stringify(value);
     const changed = Object.entries(values).filter(differs);
-    if (!changed.length && !model.saved) return; // Python would not answer
-    if (!model.saved) set(Object.fromEntries(changed));
+    if (!changed.length) return; // Python would not answer
+    if (saved()) return replay(Object.fromEntries(changed));
+    set(Object.fromEntries(changed));
     ask();
   };
   const message = (what) => {
-    if (!model.saved) model.send(what);
+    if (saved()) return replay(what);
+    model.send(what);
     ask();
+  };
+  const replay = async (click) => {
+    const answer = await rehearsed.answer(click);
+    if (!answer) return ask();
+    const values = { ...answer, error: "", revision: get("revision") + 1 };
+    for (const [trait, value] of Object.entries(values)) model.set(trait, value);
   };
   const stop = listen(model, ["revision"], tell);
   tell();
@@ -166,7 +232,7 @@ export function frame(model, el, name) {
       end();
     };
   };
-  return { root, content, get, set, send, message, ask, show };
+  return { root, content, get, set, send, message, ask, saved, show };
 }
 
 // Whether a node's background is dark: told by the colour, for every host has names of its own for themes.
