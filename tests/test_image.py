@@ -60,6 +60,7 @@ MODES = {  # picture, colour at (0, 0), colour at (1, 0)
     "YCbCr": (Image.new("RGB", (2, 1), RED).convert("YCbCr"), (254, 0, 0), (254, 0, 0)),
     "HSV": (Image.new("HSV", (2, 1), (0, 255, 255)), RED, RED),
     "I;16": (Image.fromarray(np.array([[65535, 257]], "uint16")), WHITE, (1, 1, 1)),
+    "I;16B": (Image.frombytes("I;16B", (2, 1), b"\xff\xff\x01\x01"), WHITE, (1, 1, 1)),
     "I, 8 bits": (Image.fromarray(np.array([[255, 7]], "int32")), WHITE, (7, 7, 7)),
     "I, 16 bits": (Image.fromarray(np.array([[65535, -5]], "int32")), WHITE, (0, 0, 0)),
     "F to 1": (Image.fromarray(np.array([[1.0, 0.2]], "float32")), WHITE, (51,) * 3),

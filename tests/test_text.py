@@ -14,7 +14,7 @@ from tiny import VOCABULARY, our_bert, write_vocabulary
 import workbench as wb
 from workbench.checkpoint import SHIPPED_BERT, shipped_checkpoints
 from workbench.checkpoint.tokenizer import read_tokenizer, save_tokenizer
-from workbench.text import Encoding, Token, Tokenizer, mask_randomly, pad, place_cls, visible_tokens
+from workbench.text import Encoding, Token, Tokenizer, mask_randomly, place_cls, visible_tokens
 
 TEXTS = [
     "The cat sat on the mat.",
@@ -420,17 +420,6 @@ def test_windows_cover_everything(count: int, max_length: int, stride: int, ques
         start = [SMALL.cls_id] + ([50] * question + [SMALL.sep_id] if question else [])
         assert [token.id for token in window.tokens][: len(start)] == start
         assert window.tokens[-1].id == SMALL.sep_id
-
-
-def test_a_batch_is_padded() -> None:
-    encodings = [SMALL.encode("the cat"), SMALL.encode("a red dog sat", "on tea")]
-    batch = pad(encodings, SMALL.pad_id)
-    assert {values.shape for values in batch.values()} == {(2, 9)}
-    assert batch["attention_mask"].sum(1).tolist() == [4, 9]
-    assert batch["input_ids"][0, 4:].tolist() == [SMALL.pad_id] * 5
-    for row, encoding in enumerate(encodings):
-        for name, values in encoding.tensors().items():
-            assert torch.equal(batch[name][row, : len(encoding)], values[0])
 
 
 def test_an_encoding_knows_its_masks() -> None:

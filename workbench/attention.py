@@ -7,6 +7,7 @@ Works on `Bert` and `ViT` alike, because both hold the same encoder. Attention m
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from numbers import Real
 from typing import Literal
 
@@ -26,13 +27,13 @@ Edge = tuple[int, int, int, int]  # layer, head, query, key
 def _attention_layers(model: Bert | ViT, layers: Iterable[int] | None = None) -> dict[int, SelfAttention]:
     """The attention of some layers (None: all); raises `TypeError` or `ValueError` for what is no layer."""
     check_model(model, Bert, ViT)
-    count = len(model.encoder.layers)
+    there = model.encoder.layers
     if not hasattr(layers, "__iter__") and layers is not None:
         raise TypeError(f"layers is a list of layers, such as [0, 1], not {layers!r}.")
-    chosen = range(count) if layers is None else list(layers)
+    chosen = range(len(there)) if layers is None else list(layers)
     for layer in chosen:
-        check_place("layer", layer, count, model.name)
-    return {layer: model.encoder.layers[layer].attention for layer in chosen}
+        check_place("layer", layer, len(there), model.name)
+    return {layer: there[layer].attention for layer in chosen}
 
 
 @contextmanager
@@ -42,7 +43,6 @@ def record_attention(
     """Records attention while the block runs; layers that are not recorded run as ever.
 
     Args:
-        model: a BERT or a ViT.
         layers: which layers to record, counted from 0; None for all.
         keep_gradient: keep maps in the graph, so that gradients with respect to them can be taken.
 
@@ -58,18 +58,14 @@ def record_attention(
     """
     maps: dict[int, Tensor] = {}
 
-    def watch(layer: int) -> Callable[[Tensor], Tensor]:
-        def store(probabilities: Tensor) -> Tensor:
-            if keep_gradient and not probabilities.requires_grad:
-                probabilities.requires_grad_()
-            maps[layer] = probabilities if keep_gradient else probabilities.detach()
-            return probabilities
+    def store(layer: int, probabilities: Tensor) -> Tensor:
+        if keep_gradient and not probabilities.requires_grad:
+            probabilities.requires_grad_()
+        maps[layer] = probabilities if keep_gradient else probabilities.detach()
+        return probabilities
 
-        return store
-
-    with _watching(
-        {attention: watch(layer) for layer, attention in _attention_layers(model, layers).items()}
-    ):
+    watched = _attention_layers(model, layers).items()
+    with _watching({attention: partial(store, layer) for layer, attention in watched}):
         yield maps
 
 
@@ -108,30 +104,21 @@ def ablate(model: Bert | ViT, heads: Iterable[Head] = (), edges: Iterable[Edge] 
         for token in tokens:
             whole("The number of a token", token)
 
-    def change(layer: int) -> Callable[[Tensor], Tensor]:
-        off = [head for at, head in heads if at == layer]
+    def change(layer: int, probabilities: Tensor) -> Tensor:
+        probabilities, tokens = probabilities.clone(), probabilities.shape[-1]
         cut = [(head, query, key) for at, head, query, key in edges if at == layer]
+        for head, query, key in cut:
+            if not (0 <= query < tokens and 0 <= key < tokens):
+                raise ValueError(f"There is no connection {query} -> {key}: the input has {tokens} tokens.")
+            probabilities[:, head, query, key] = 0
+        for head, query in {(head, query) for head, query, _ in cut}:
+            row = probabilities[:, head, query]
+            probabilities[:, head, query] = row / _sum(row)
+        probabilities[:, [head for at, head in heads if at == layer]] = 0
+        return probabilities
 
-        def apply(probabilities: Tensor) -> Tensor:
-            probabilities = probabilities.clone()
-            for head, query, key in cut:
-                tokens = probabilities.shape[-1]
-                if not (0 <= query < tokens and 0 <= key < tokens):
-                    raise ValueError(
-                        f"There is no connection {query} -> {key}: the input has {tokens} tokens."
-                    )
-                probabilities[:, head, query, key] = 0
-            for head, query in {(head, query) for head, query, _ in cut}:
-                row = probabilities[:, head, query]
-                probabilities[:, head, query] = row / _sum(row)
-            probabilities[:, off] = 0
-            return probabilities
-
-        return apply
-
-    layers = {layer for layer, *_ in heads} | {layer for layer, *_ in edges}
-    changes = {attention: change(layer) for layer, attention in _attention_layers(model, layers).items()}
-    with _watching(changes, first=True):
+    layers = _attention_layers(model, {layer for layer, *_ in heads + edges}).items()
+    with _watching({attention: partial(change, layer) for layer, attention in layers}, first=True):
         yield
 
 
@@ -178,11 +165,8 @@ def query_and_key(model: Bert | ViT, hidden_states: Tensor, layer: int, head: in
 def weight_steps(
     model: Bert | ViT, hidden_states: Tensor, layer: int, head: int, query: int, key: int
 ) -> dict[str, Tensor]:
-    """How one weight of a map comes about ("Attention Is All You Need", equation 1).
-
-    Args:
-        hidden_states: (1, tokens, hidden), see `query_and_key`.
-        query, key: the token that looks, and the one that is looked at.
+    """How the weight of token `key` for token `query` comes about ("Attention Is All You Need", equation 1);
+    `hidden_states` (1, tokens, hidden) is what goes into the layer, see `query_and_key`.
 
     Returns:
         The vectors "query" and "key" and their "product", each (head_size,); then numbers: "score", the sum
@@ -218,14 +202,11 @@ def _stack(attention: Maps) -> list[Tensor]:
     """Maps from the first layer to the last, whatever order a dict was filled in."""
     if not isinstance(attention, Mapping | Sequence | Tensor) or isinstance(attention, str):
         raise TypeError(f"Attention is what record_attention gave, not a {type(attention).__name__}.")
-    maps = (
-        [attention[layer] for layer in sorted(attention)]
-        if isinstance(attention, Mapping)
-        else list(attention)
-    )
-    if not maps:
+    if isinstance(attention, Mapping):
+        attention = [attention[layer] for layer in sorted(attention)]
+    if not len(attention):
         raise ValueError("No attention was recorded: run the model inside `with record_attention(model)`.")
-    return maps
+    return list(attention)
 
 
 def attention_rollout(
@@ -275,9 +256,7 @@ def attention_relevance(model: Bert | ViT, score: Callable[[], Tensor]) -> Tenso
     """Which tokens speak for a score: attention weighted by its gradient, summed up over the layers
     (Chefer et al. 2021, arXiv:2103.15679, equations 5 and 6).
 
-    Args:
-        model: a BERT or a ViT.
-        score: runs the model and returns what is to be explained, one number for each row of the batch.
+    `score` runs the model and returns what is to be explained, one number for each row of the batch.
 
     Returns:
         (batch, tokens, tokens); row q says how much each token speaks for the score through token q.
@@ -410,22 +389,22 @@ def attention_patterns(maps: Tensor, tokens: Sequence[str]) -> dict[str, Tensor]
         of the rows' weight that goes there, averaged over the tokens that have such a place; (...).
     """
     count = len(tokens)
-    index = torch.arange(count, device=maps.device)
+    index = torch.arange(count)
     offset = index - index[:, None]  # (query, key)
-    same = torch.tensor([[a == b for b in tokens] for a in tokens], device=maps.device) & (offset != 0)
-    special = torch.tensor([token in ("[CLS]", "[SEP]") for token in tokens], device=maps.device)
+    cls, sep = (torch.tensor([token == name for token in tokens]) for name in ("[CLS]", "[SEP]"))
+    same = torch.tensor([[a == b for b in tokens] for a in tokens])
     places = {
         "itself": offset == 0,
         "previous token": offset == -1,
         "next token": offset == 1,
-        "[CLS]": torch.tensor([token == "[CLS]" for token in tokens], device=maps.device).expand(count, -1),
-        "[SEP]": torch.tensor([token == "[SEP]" for token in tokens], device=maps.device).expand(count, -1),
-        "same word elsewhere": same & ~special,
+        "[CLS]": cls.expand(count, -1),
+        "[SEP]": sep.expand(count, -1),
+        "same word elsewhere": same & (offset != 0) & ~(cls | sep),
     }
     found = {}
     for name, where in places.items():
         rows = where.any(-1)
-        shares = (maps.float() * where).sum(-1)[..., rows]
+        shares = (maps.float() * where.to(maps.device)).sum(-1)[..., rows]
         found[name] = shares.mean(-1) if rows.any() else torch.zeros(maps.shape[:-2], device=maps.device)
     return found
 
@@ -441,9 +420,9 @@ def attention_between(maps: Tensor, encoding: Encoding) -> Tensor:
         (heads, 3, 3): [CLS], the words of the first and those of the second text (on average) look at the
         words of the first, those of the second, and at [CLS] and [SEP]; rows sum to one.
     """
-    special = torch.tensor([token.word is None for token in encoding.tokens], device=maps.device)
-    second = torch.tensor([token.segment == 1 for token in encoding.tokens], device=maps.device)
-    cls = torch.tensor([token.text == "[CLS]" for token in encoding.tokens], device=maps.device) & special
+    special = torch.tensor([token.word is None for token in encoding.tokens])
+    second = torch.tensor([token.segment == 1 for token in encoding.tokens])
+    cls = torch.tensor([token.text == "[CLS]" for token in encoding.tokens]) & special
     first, second = ~special & ~second, ~special & second
     to = torch.stack([maps.float()[..., group].sum(-1) for group in (first, second, special)], -1)
     return torch.stack([to[:, group].mean(1) for group in (cls, first, second)], 1)
@@ -460,12 +439,7 @@ def received_attention(maps: Tensor) -> Tensor:
 def outlier_patches(values: Tensor, times: float = 3.0) -> Tensor:
     """Patches far above the others, as those that large ViTs use as registers (arXiv:2309.16588, section 2).
 
-    Args:
-        values: (patches), the attention that each receives, or the norm of its output vector. (The paper
-            goes by the norm.)
-        times: how many times the median is far.
-
-    Returns:
-        (patches), True for an outlier.
+    `values` (patches) are the attention that each receives, or, as in the paper, the norm of its output
+    vector; `times` the median is far. Gives (patches), True for an outlier.
     """
     return values > times * values.float().median()

@@ -23,40 +23,31 @@ def check_spans(
     Returns:
         One line for s and one for e: what is right, what is missing, and a hint for the first mistake.
     """
-    words = list(vectors)
-    states = torch.tensor([list(vectors[word]) for word in words], dtype=torch.float)
+    states = torch.tensor([list(vector) for vector in vectors.values()], dtype=torch.float)
     lines = []
     for name, letter, trained, given in (("s", "S", start, s), ("e", "E", end, e)):
         scores = states @ torch.tensor(trained, dtype=torch.float)
-        right = scores.softmax(0).tolist()
-        given = [None if value is None else float(value) for value in given]
-        if len(given) != len(words):
-            lines.append(
-                f"{name}: {len(words)} numbers are needed, one for each word; here are {len(given)}."
-            )
-        elif all(value is None for value in given):
-            lines.append(f"{name}: still to do. Begin with the dot product {letter}.T of {words[0]!r}.")
-        else:
-            lines.append(f"{name}: " + _verdict(words, scores.tolist(), right, given, letter))
+        lines.append(f"{name}: " + _verdict(letter, list(vectors), scores, list(given)))
     return "\n".join(lines)
 
 
-def _verdict(words: list[str], scores: list[float], right: list[float], given: list, letter: str) -> str:
-    close = [
-        value is not None and abs(value - true) < 0.015 for value, true in zip(given, right, strict=True)
-    ]
+def _verdict(letter: str, words: list[str], scores: torch.Tensor, given: list[float | None]) -> str:
+    if len(given) != len(words):
+        return f"{len(words)} numbers are needed, one for each word; here are {len(given)}."
     missing = [word for word, value in zip(words, given, strict=True) if value is None]
-    if all(close):
-        return "all five right!" if len(words) == 5 else "all right!"
-    wrong = [at for at, value in enumerate(given) if value is not None and not close[at]]
-    if not wrong:
+    if missing == words:
+        return f"still to do. Begin with the dot product {letter}.T of {words[0]!r}."
+    right = scores.softmax(0).tolist()
+    wrong = [at for at, value in enumerate(given) if value is not None and abs(value - right[at]) >= 0.015]
+    if missing and not wrong:
         return f"right so far; still missing: {', '.join(missing)}."
-    at = wrong[0]
-    hint = f"{words[at]!r} is not right yet. Its dot product {letter}.T is {scores[at]:g}"
-    if abs(given[at] - scores[at]) < 0.015:
+    if not wrong:
+        return "all five right!" if len(words) == 5 else "all right!"
+    at, score = wrong[0], float(scores[wrong[0]])
+    hint = f"{words[at]!r} is not right yet. Its dot product {letter}.T is {score:g}"
+    if abs(given[at] - score) < 0.015:
         return f"{hint}, as you have it; now take exp, and divide by the sum over all words."
-    power = math.exp(scores[at])
-    return f"{hint}: exp of it is {power:.2f}, and you divide by the sum over all words."
+    return f"{hint}: exp of it is {math.exp(score):.2f}, and you divide by the sum over all words."
 
 
 def check_tokens(answers: Mapping[tuple[int, int, int], int | None]) -> str:

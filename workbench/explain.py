@@ -37,11 +37,8 @@ def hide_words(encoding: Encoding, hidden: Sequence[Sequence[int]]) -> Tensor:
 def head_answers(
     bert: Bert, head: str, encoding: Encoding, hidden: Sequence[Sequence[int]] = ((),)
 ) -> Tensor:
-    """What a sentence head says with sets of words hidden, in one pass: (sets, classes); see `to_answers`.
-
-    Args:
-        hidden: numbers of words in `encoding.words`. No token sees a hidden one; places stay the same.
-    """
+    """What a sentence head says with sets of words hidden (their numbers in `encoding.words`), in one pass:
+    (sets, classes); see `to_answers`. No token sees a hidden one; places stay the same."""
     check_model(bert, Bert)
     visible = hide_words(encoding, hidden).to(bert.device)
     inputs = {name: ids.expand(len(visible), -1) for name, ids in encoding.tensors(bert.device).items()}
@@ -61,11 +58,8 @@ def leave_one_out(
 
     Args:
         label: number of the class.
-        words: numbers of the words that are left out, one at a time, all in one pass.
+        words: numbers of the words that are left out, one at a time, all in one pass; the result is (words,).
         hidden: words that are hidden all the time.
-
-    Returns:
-        (words,), of probabilities between -1 and 1.
     """
     sets = [tuple(hidden), *((*hidden, word) for word in words)]
     answers = head_answers(bert, head, encoding, sets)
@@ -135,12 +129,8 @@ def area(shares: Tensor, probabilities: Tensor) -> Tensor:
 def hide_patches(vit: ViT, pixels: Tensor, hidden: Tensor) -> Tensor:
     """The last hidden state for one picture with different patches hidden, which no token can look at.
 
-    Args:
-        pixels: (1, 3, height, width), prepared.
-        hidden: (batch, patches), True where a patch is hidden.
-
-    Returns:
-        (batch, tokens, hidden), as `vit(pixels)[-1]`.
+    `pixels` is (1, 3, height, width), prepared, and `hidden` (batch, patches), True where a patch is hidden.
+    Gives (batch, tokens, hidden), as `vit(pixels)[-1]`.
     """
     seen = F.pad(~hidden, (vit.config.num_prefix_tokens, 0), value=True).to(vit.device)
     with MODEL_LOCK:
@@ -177,8 +167,7 @@ def delete_and_insert(
         weights: (patches), the map; among equals, the first patch comes first.
         target: the class whose probability is watched, or which number.
         steps: looks at the answer between none and all.
-        random_orders: how many to compare with.
-        seed: of the random orders.
+        random_orders: how many to compare with, drawn from `seed`.
         progress: is called with the share that is done, 0 to 1.
 
     Raises:

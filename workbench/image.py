@@ -80,8 +80,7 @@ class Preprocessing:
     ) -> "Preprocessing":
         """From preprocessor_config.json, for a model that takes pictures of so many channels.
 
-        Raises `ValueError` for a recipe that is not known here; steps of other names are refused if they
-        are on.
+        Raises `ValueError` for a recipe that is not known here, such as steps of other names that are on.
         """
         for name, value in settings.items():  # null is an answer, too: a step that is not taken
             if name.startswith("do_") and (name not in KNOWN_STEPS if value else name == "do_resize"):
@@ -150,18 +149,17 @@ class Preprocessing:
     def to_hf(self) -> dict[str, Any]:
         """The content of preprocessor_config.json."""
         height, width = self.scaled
+        squeezed = {"height": height, "width": width}
         settings = {
             "image_processor_type": "ViTImageProcessor",
             "do_resize": True,
+            "size": {"shortest_edge": min(height, width)} if self.keep_shape else squeezed,
+            "resample": RESAMPLE[self.resample],
             "do_rescale": True,
             "rescale_factor": 1 / 255,
             "do_normalize": True,
             "image_mean": list(self.mean),
             "image_std": list(self.std),
-            "resample": RESAMPLE[self.resample],
-            "size": {"shortest_edge": min(height, width)}
-            if self.keep_shape
-            else dict(height=height, width=width),
         }
         if self.crops:
             crop = {"height": self.size[0], "width": self.size[1]}
@@ -187,14 +185,10 @@ def _scaled(size: tuple[int, int], crop_share: float) -> tuple[int, int]:
 
 
 def load_image(source: ImageSource) -> Image.Image:
-    """Opens any picture as upright RGB.
+    """Opens any picture as upright RGB; raises `ValueError` for one that is damaged, too large, or none.
 
-    Args:
-        source: a path, a file or its bytes, a PIL picture, or numbers of uint8, uint16, or floats between 0
-            and 1: an array (height, width[, channels]), or a tensor, which may have its channels first.
-
-    Raises:
-        ValueError: one sentence: no picture, damaged, or too large.
+    `source` is a path, a file or its bytes, a PIL picture, or numbers of uint8, uint16, or floats between 0
+    and 1: an array (height, width[, channels]), or a tensor, which may have its channels first.
     """
     try:
         if not isinstance(source, np.ndarray | Tensor):
@@ -242,22 +236,13 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _to_grey(image: Image.Image) -> Image.Image:
-    """Grey of 16 or 32 bits or floats in 8 bits: scaled, not clipped; by bands, which saves much memory."""
-    step = max(1, 2**20 // image.width)
-    bands = [(0, y, image.width, min(y + step, image.height)) for y in range(0, image.height, step)]
-
-    def values(band: tuple[int, ...]) -> np.ndarray:
-        return np.nan_to_num(np.asarray(image.crop(band), dtype=np.float64))
-
-    top = 65535
-    if not image.mode.startswith("I;16"):
-        highest = max(values(band).max(initial=0) for band in bands)
-        top = 1 if image.mode == "F" and highest <= 1 else 65535 if highest > 255 else 255
-    grey = Image.new("L", image.size)
-    for band in bands:
-        scaled = (values(band) * (255 / top)).clip(0, 255).round()
-        grey.paste(Image.fromarray(scaled.astype(np.uint8)), band)
-    return grey
+    """Grey of 16 or 32 bits or floats in 8 bits: scaled, not clipped."""
+    if image.mode == "F":
+        image = Image.fromarray(np.nan_to_num(np.asarray(image)))
+    highest = 65535 if image.mode.startswith("I;16") else image.getextrema()[1]
+    top = 1 if image.mode == "F" and highest <= 1 else 65535 if highest > 255 else 255
+    image = image if image.mode == "F" else image.convert("I")
+    return image.point(lambda value: value * (255 / top) + 0.5).convert("L")
 
 
 def _to_array(tensor: Tensor) -> np.ndarray:
@@ -291,15 +276,12 @@ def _from_array(array: np.ndarray) -> Image.Image:
 def prepare_image(
     source: ImageSource, preprocessing: Preprocessing, size: tuple[int, int] | None = None
 ) -> Tensor:
-    """A picture as the model wants it.
+    """A picture as the model wants it, normalised: (1, 3, height, width), or (1, 1, height, width) in grey.
 
     Args:
         source: anything that `load_image` opens.
         preprocessing: that of the checkpoint, `vit.preprocessing`.
         size: another (height, width) in pixels; the map of patches grows with it.
-
-    Returns:
-        (1, 3, height, width), normalised; (1, 1, height, width) for a model of grey pictures.
     """
     if size is not None:
         check_size(size)

@@ -33,6 +33,12 @@ def token_names(grid: tuple[int, int], prefix_tokens: int = 1) -> list[str]:
     return ["class token", *extra][:prefix_tokens] + patches
 
 
+def _grid(vit: ViT, pixel_values: Tensor) -> tuple[int, int]:
+    """Patches down and across of a picture (..., height, width)."""
+    height, width = pixel_values.shape[-2:]
+    return height // vit.config.patch_size, width // vit.config.patch_size
+
+
 def projection_steps(vit: ViT, pixel_values: Tensor, patch: int) -> dict[str, Tensor]:
     """How one patch becomes a token (ViT, equation 1).
 
@@ -45,27 +51,24 @@ def projection_steps(vit: ViT, pixel_values: Tensor, patch: int) -> dict[str, Te
         "projected", "position" and their sum "token", all (hidden,).
     """
     check_model(vit, ViT)
-    front, size = vit.embeddings, vit.config.patch_size
+    front, first = vit.embeddings, vit.config.num_prefix_positions
     if patch < 0:
         token = front.prefix_tokens[0, 0]
-        with_position = vit.config.num_prefix_positions > 0
-        position = front.position_embeddings[0, 0] if with_position else torch.zeros_like(token)
+        position = front.position_embeddings[0, 0] if first else torch.zeros_like(token)
         return {"projected": token, "position": position, "token": token + position}
-    patches = split_patches(pixel_values, size)[0]
+    patches = split_patches(pixel_values, vit.config.patch_size)[0]
     check_place("patch", patch, len(patches), "this picture")
-    values = patches[patch]
-    grid = (pixel_values.shape[-2] // size, pixel_values.shape[-1] // size)
-    position = front.positions(grid)[0, vit.config.num_prefix_positions + patch]
-    projected = front.project(values)
-    return {"values": values, "projected": projected, "position": position, "token": projected + position}
+    position = front.positions(_grid(vit, pixel_values))[0, first + patch]
+    projected = front.project(patches[patch])
+    token = projected + position
+    return {"values": patches[patch], "projected": projected, "position": position, "token": token}
 
 
 def filter_components(vit: ViT, count: int = 28) -> Tensor:
-    """Principal components of the projection's filters (ViT, figure 7 left).
+    """Principal components of the projection's filters, the strongest first (ViT, figure 7 left).
 
-    Returns:
-        (components, channels, patch_size, patch_size), the strongest first, each of length 1; fewer than
-        `count` if the projection has fewer. The largest number of each is positive.
+    (components, channels, patch_size, patch_size), each of length 1, its largest number positive; fewer than
+    `count` if the projection has fewer.
     """
     check_model(vit, ViT)
     check_whole("count", count)
@@ -80,11 +83,8 @@ def filter_components(vit: ViT, count: int = 28) -> Tensor:
 def position_similarity(vit: ViT, grid: tuple[int, int] | None = None) -> Tensor:
     """Cosine similarity of the position embeddings of all patches (ViT, figure 7 centre).
 
-    Args:
-        grid: patches down and across, for another size than the checkpoint's.
-
-    Returns:
-        (rows, columns, rows, columns): of the patch at the first two to that at the others.
+    `grid` is patches down and across, for another size than the checkpoint's. Gives (rows, columns, rows,
+    columns): of the patch at the first two to that at the others.
     """
     check_model(vit, ViT)
     grid = vit.config.grid if grid is None else tuple(grid)
@@ -116,8 +116,7 @@ def rearranged(
         ValueError: an order that is none, or a patch that is not there.
     """
     check_model(vit, ViT)
-    size, prefix = vit.config.patch_size, vit.config.num_prefix_tokens
-    grid = (pixel_values.shape[-2] // size, pixel_values.shape[-1] // size)
+    prefix, grid = vit.config.num_prefix_tokens, _grid(vit, pixel_values)
     count, hidden = grid[0] * grid[1], set(hidden)
     order = list(range(count)) if order is None else list(order)
     if sorted(order) != list(range(count)):
@@ -139,24 +138,18 @@ def rearranged(
 
 
 def class_by_layer(vit: ViT, states: Sequence[Tensor]) -> Tensor:
-    """Answers (class probabilities, or numbers) read from the class token after every layer:
-    (layers + 1, classes).
-
-    The head was trained on the last layer alone; on the others this is a lens, not a promise.
-    """
+    """Answers (class probabilities, or numbers) read after every layer, (layers + 1, classes): the head was
+    trained on the last layer alone; on the others this is a lens, not a promise."""
     check_model(vit, ViT)
     return torch.stack([vit.answers(state)[0] for state in states])
 
 
 @torch.inference_mode()
 def word_vectors(bert: Bert, sentences: Sequence[str], word: str) -> Tensor:
-    """The vectors of a word in each of the sentences (the mean over its pieces, where it first stands).
+    """The vectors of a word in each of the sentences (the mean over its pieces, where it first stands):
+    (layers + 1, sentences, hidden), the embeddings first.
 
-    Returns:
-        (layers + 1, sentences, hidden), the embeddings first.
-
-    Raises:
-        ValueError: a sentence does not hold the word.
+    Raises `ValueError` for a sentence that does not hold the word.
 
     Example:
         >>> word_vectors(bert, ["The bank was closed.", "The river bank."], "bank").shape  # doctest: +SKIP
@@ -213,9 +206,8 @@ def patch_colors(vit: ViT, pixel_values: Tensor) -> Tensor:
     (1, channels, height, width) -> (rows, columns, 3), each colour from 0 to 1, on the CPU.
     """
     check_model(vit, ViT)
-    size, prefix = vit.config.patch_size, vit.config.num_prefix_tokens
     with MODEL_LOCK:
-        vectors = vit.norm(vit(pixel_values)[-1])[0, prefix:]
+        vectors = vit.norm(vit(pixel_values)[-1])[0, vit.config.num_prefix_tokens :]
     colors = principal_components(vectors.cpu(), 3)  # (patches, 3)
     colors = F.pad(colors - colors.amin(0), (0, 3 - colors.shape[1]))
-    return (colors / colors.amax(0).clamp(min=1e-9)).unflatten(0, (pixel_values.shape[-2] // size, -1))
+    return (colors / colors.amax(0).clamp(min=1e-9)).unflatten(0, _grid(vit, pixel_values))

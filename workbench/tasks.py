@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from workbench.bert import Bert
+from workbench.bert import Bert, LinearHead
 from workbench.checks import MOST_PATCHES, check_model, check_size, check_text, check_whole
 from workbench.encoder import MODEL_LOCK
 from workbench.image import ImageSource, prepare_image
@@ -20,11 +20,8 @@ MOST_TOKENS = 30_000  # that are read for one question, in all windows
 
 @dataclass(frozen=True)
 class Candidate:
-    """One possible answer; `probability` is between 0 and 1.
-
-    Those of all classes sum to one, but for the problem_type "multi_label_classification", where each class
-    is true or false for itself.
-    """
+    """One possible answer. The probabilities of all classes sum to one, but for the problem_type
+    "multi_label_classification", where each class is true or false for itself."""
 
     label: str
     probability: float
@@ -40,11 +37,10 @@ class Number:
 
 @dataclass(frozen=True)
 class MaskGuess:
-    """What stands behind one [MASK].
+    """What stands behind one [MASK]: `position` counts tokens ([CLS] is 0), `start` and `end` are characters.
 
-    `position` counts tokens ([CLS] is 0), `start` and `end` are characters of the text. `original` is
-    the word piece that was masked, with its `rank` (1 = the best guess) and `probability`; None if
-    [MASK] was typed.
+    `original` is the word piece that was masked, with its `rank` (1 = the best guess) and `probability`;
+    None if [MASK] was typed.
     """
 
     position: int
@@ -96,8 +92,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class SpanAnswers:
-    """Answers, best first. `no_answer` is the probability that [CLS] is chosen, as start and as end (in
-    the window of `surest_window`).
+    """Answers, best first, and how likely there is none: [CLS] is chosen (in the window of `surest_window`).
 
     `start_probabilities` and `end_probabilities` go with `tokens` (of the passage), in the window of
     the best answer; they sum to one together with [CLS] and the question.
@@ -112,11 +107,8 @@ class SpanAnswers:
 
 @dataclass(frozen=True)
 class SpanWindow:
-    """What the span head says about one window: [CLS] question [SEP] passage [SEP].
-
-    `vectors` is the last layer, (tokens, hidden); `scores` is S.T_i and E.T_i with the head's bias,
-    (tokens, 2). Both are on the CPU.
-    """
+    """What the span head says about one window, [CLS] question [SEP] passage [SEP]: the last layer, (tokens,
+    hidden), and S.T_i and E.T_i with the head's bias, (tokens, 2). Both are on the CPU."""
 
     encoding: Encoding
     vectors: Tensor
@@ -222,15 +214,24 @@ def _sentence_answers(bert: Bert, head: str, *texts: str) -> Tensor:
     return bert.answers(head, _hidden_states(bert, encoding)[-1])[0]  # (classes)
 
 
+def _typed(answers: Tensor, head: LinearHead | ViT) -> list[Candidate] | list[Number]:
+    """All classes, best first, or all numbers in their order; `answers` is (classes,)."""
+    pairs = list(zip(head.labels, answers.tolist(), strict=True))
+    if head.problem_type == "regression":
+        return [Number(*pair) for pair in pairs]
+    return [Candidate(*pair) for pair in sorted(pairs, key=lambda pair: -pair[1])]
+
+
+def _word_pieces(bert: Bert, ids: Tensor, probabilities: Tensor) -> tuple[Candidate, ...]:
+    pairs = zip(ids.tolist(), probabilities.tolist(), strict=True)
+    return tuple(Candidate(bert.tokenizer.word_piece(index), value) for index, value in pairs)
+
+
 def _windows(
     bert: Bert, tokens: Sequence[Token], question: Sequence[Token] = ()
 ) -> list[tuple[Encoding, int, range]]:
-    """Windows over a text that may be too long for one; most texts need one only.
-
-    Returns:
-        The window, the index of its first token in `tokens`, and the indices that it answers for: of
-        what two windows share, each takes the half that lies deeper inside it.
-    """
+    """Windows over a text that may be too long for one: each with the index of its first token in `tokens`,
+    and the indices that it answers for: of what two share, each takes the half that lies deeper in it."""
     longest = bert.config.max_position_embeddings
     room = longest - 2 - (len(question) + 1 if question else 0)
     stride = min(STRIDE, max(0, room // 2))
@@ -238,14 +239,6 @@ def _windows(
     starts = [index * (room - stride) for index in range(len(windows))]
     borders = [0, *(start + stride // 2 for start in starts[1:]), len(tokens)]
     return list(zip(windows, starts, map(range, borders, borders[1:]), strict=True))
-
-
-def _typed(answers: Tensor, labels: Sequence[str], problem_type: str) -> list[Candidate] | list[Number]:
-    """All classes, best first, or all numbers in their order; `answers` is (classes,)."""
-    pairs = list(zip(labels, answers.tolist(), strict=True))
-    if problem_type == "regression":
-        return [Number(*pair) for pair in pairs]
-    return [Candidate(*pair) for pair in sorted(pairs, key=lambda pair: -pair[1])]
 
 
 def mask_guesses(
@@ -264,19 +257,20 @@ def mask_guesses(
     guesses = []
     for row, position in enumerate(positions):
         token = encoding.tokens[position]
-        pairs = zip(best.indices[row].tolist(), best.values[row].tolist(), strict=True)
-        candidates = tuple(Candidate(bert.tokenizer.word_piece(index), value) for index, value in pairs)
+        candidates = _word_pieces(bert, best.indices[row], best.values[row])
         guess = MaskGuess(position, token.start, token.end, candidates)
         if token.original_id is not None:
-            true = probabilities[row, token.original_id]
+            original, true = (
+                bert.tokenizer.word_piece(token.original_id),
+                probabilities[row, token.original_id],
+            )
             rank = 1 + int((probabilities[row] > true).sum())
-            original = bert.tokenizer.word_piece(token.original_id)
-            guess = MaskGuess(position, token.start, token.end, candidates, original, rank, float(true))
+            guess = replace(guess, original=original, rank=rank, probability=float(true))
         guesses.append(guess)
     return guesses
 
 
-def guess_by_layer(bert: Bert, hidden_states: Sequence[Tensor], position: int) -> list[Candidate]:
+def guess_by_layer(bert: Bert, hidden_states: Sequence[Tensor], position: int) -> tuple[Candidate, ...]:
     """The best guess at one token after every layer, the embeddings first.
 
     The masked-word head was trained on the last layer; reading earlier layers with it is the "logit lens".
@@ -284,23 +278,19 @@ def guess_by_layer(bert: Bert, hidden_states: Sequence[Tensor], position: int) -
     head = find_head(bert, None, "mlm", "mlm")
     states = torch.stack([state[0, position] for state in hidden_states])  # (layers + 1, hidden)
     best = bert.answers(head, states).max(-1)
-    pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-    return [Candidate(bert.tokenizer.word_piece(index), value) for index, value in pairs]
+    return _word_pieces(bert, best.indices, best.values)
 
 
 @torch.inference_mode()
 def fill_mask(
     bert: Bert, text: str, top_k: int = 5, *, masks: Iterable[tuple[int, int]] = ()
 ) -> list[MaskGuess]:
-    """Guesses the words behind masks (BERT, section 3.1, task 1).
+    """Guesses the words behind masks, in the order of the text (BERT, section 3.1, task 1).
 
     Args:
         text: with [MASK] for each word piece to guess; may be longer than the model reads at once.
         top_k: how many candidates for each mask.
         masks: (start, end) character spans to mask as well.
-
-    Returns:
-        One for each mask, in the order of the text.
 
     Raises:
         ValueError: no text, no mask, or no masked-word head.
@@ -338,16 +328,11 @@ def next_sentence(bert: Bert, first: str, second: str) -> NextSentencePrediction
 def classify_sentence(bert: Bert, text: str, head: str | None = None) -> list[Candidate] | list[Number]:
     """Classes of a text, best first (BERT, figure 4b), or the numbers of a head for regression.
 
-    Args:
-        text: at most as long as the model reads at once.
-        head: a name in `bert.heads`; None is "sentiment", or the only head for sentences.
-
-    Raises:
-        ValueError: empty or too long text, or no such head.
+    `head` is a name in `bert.heads`; None is "sentiment", or the only head for sentences. Raises `ValueError`
+    for an empty text, one that is longer than the model reads at once, and if there is no such head.
     """
     head = find_head(bert, head, "sentence", "sentiment")
-    module = bert.heads[head]
-    return _typed(_sentence_answers(bert, head, text), module.labels, module.problem_type)
+    return _typed(_sentence_answers(bert, head, text), bert.heads[head])
 
 
 @torch.inference_mode()
@@ -356,8 +341,7 @@ def classify_pair(
 ) -> list[Candidate] | list[Number]:
     """As `classify_sentence`, of a pair of texts (BERT, figure 4a); `head` None is "nli", or the only one."""
     head = find_head(bert, head, "sentence", "nli")
-    module = bert.heads[head]
-    return _typed(_sentence_answers(bert, head, first, second), module.labels, module.problem_type)
+    return _typed(_sentence_answers(bert, head, first, second), bert.heads[head])
 
 
 @torch.inference_mode()
@@ -369,7 +353,6 @@ def tag_words(bert: Bert, text: str, head: str | None = None) -> list[WordTag] |
     `head` None is "pos", or the only head for words. Raises `ValueError` as the other tasks do.
     """
     head = find_head(bert, head, "word", "pos")
-    labels, problem_type = bert.heads[head].labels, bert.heads[head].problem_type
     tokens = bert.tokenizer.pieces(text)
     ends = {token.word: token.end for token in tokens}  # of each word's last piece
     tags = []
@@ -379,11 +362,11 @@ def tag_words(bert: Bert, text: str, head: str | None = None) -> list[WordTag] |
             token = tokens[index]
             if index == 0 or tokens[index - 1].word != token.word:
                 word = text[token.start : ends[token.word]], token.start, ends[token.word]
-                found = _typed(answers[index - first + 1], labels, problem_type)
-                if problem_type == "regression":
-                    tags.append(WordNumbers(*word, tuple(found)))
+                best, *others = _typed(answers[index - first + 1], bert.heads[head])
+                if isinstance(best, Number):
+                    tags.append(WordNumbers(*word, (best, *others)))
                 else:
-                    tags.append(WordTag(*word, found[0].label, found[0].probability))
+                    tags.append(WordTag(*word, best.label, best.probability))
     return tags
 
 
@@ -398,10 +381,7 @@ def answer_question(
     Args:
         top_k: how many answers.
         longest: most word pieces in an answer.
-        head: a name in `bert.heads`; None is "span", or the only head for spans.
-
-    Raises:
-        ValueError: empty or too long question or passage, or no such head.
+        head: see `span_windows`, which also says what is raised.
     """
     check_whole("top_k", top_k)
     check_whole("longest", longest)
@@ -504,7 +484,7 @@ def classify_image(
     pixels = prepare_image(image, vit.preprocessing, size).to(vit.device)
     with MODEL_LOCK:
         answers = vit.answers(vit(pixels)[-1])[0]
-    return _typed(answers, vit.labels, vit.problem_type)[:top_k]
+    return _typed(answers, vit)[:top_k]
 
 
 @torch.inference_mode()

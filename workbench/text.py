@@ -4,7 +4,6 @@ WordPiece and its normalisation come from the `tokenizers` library; here is what
 [SEP], two segments, masks, and windows over texts that are too long.
 """
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -38,11 +37,8 @@ class Token:
 
 @dataclass(frozen=True)
 class Word:
-    """A word of an encoding: its characters in its segment's text, and its pieces.
-
-    `tokens` is the range of its pieces in the encoding. [CLS] and [SEP] are words without characters;
-    `special` tells.
-    """
+    """A word of an encoding: its characters in its segment's text, and where its pieces stand (`tokens`).
+    [CLS] and [SEP] are words without characters; `special` tells."""
 
     start: int
     end: int
@@ -132,10 +128,7 @@ class Tokenizer:
         vocabulary = words if isinstance(words, dict) else {word: index for index, word in enumerate(words)}
         backend = tokenizers.Tokenizer(tokenizers.models.WordPiece(vocabulary, unk_token="[UNK]"))
         backend.normalizer = tokenizers.normalizers.BertNormalizer(
-            clean_text=True,
-            handle_chinese_chars=split_chinese,
-            strip_accents=strip_accents,
-            lowercase=lowercase,
+            handle_chinese_chars=split_chinese, strip_accents=strip_accents, lowercase=lowercase
         )
         backend.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
         backend.decoder = tokenizers.decoders.WordPiece()
@@ -163,27 +156,21 @@ class Tokenizer:
         """
         what = "second text" if segment else "text"
         check_text(text, what)
-        spans, start = [], 0  # (start, end) of the texts between typed masks
-        for match in re.finditer(r"\[MASK\]", text):
-            spans += [(start, match.start())]
-            start = match.end()
-        spans.append((start, len(text)))
         tokens: list[Token] = []
-        words = 0
-        parts = self.backend.encode_batch([text[a:b] for a, b in spans], add_special_tokens=False)
-        for (start, end), part in zip(spans, parts, strict=True):
+        start = words = 0  # where a part begins, and the number of its first word
+        parts = text.split("[MASK]")
+        encoded = self.backend.encode_batch(parts, add_special_tokens=False)
+        for length, part in zip(map(len, parts), encoded, strict=True):
             pieces = zip(part.ids, part.tokens, part.offsets, part.word_ids, strict=True)
-            for token_id, piece, offset, word in pieces:
+            for token_id, piece, (first, last), word in pieces:
                 if token_id in (self.cls_id, self.sep_id, self.mask_id, self.pad_id):
                     token_id, piece = self.unk_id, "[UNK]"  # of a tokenizer that keeps "[SEP]" one word
-                tokens.append(
-                    Token(token_id, piece, start + offset[0], start + offset[1], segment, words + word)
-                )
-            words = tokens[-1].word + 1 if tokens else 0
-            if end < len(text):
-                mask_end = end + len("[MASK]")
-                tokens.append(Token(self.mask_id, "[MASK]", end, mask_end, segment, words, masked=True))
-                words += 1
+                tokens.append(Token(token_id, piece, start + first, start + last, segment, words + word))
+            words, start = tokens[-1].word + 1 if tokens else 0, start + length
+            if start < len(text):
+                end = start + len("[MASK]")
+                tokens.append(Token(self.mask_id, "[MASK]", start, end, segment, words, masked=True))
+                words, start = words + 1, end
         if not tokens:
             raise ValueError(
                 f"The {what} holds no word that the tokenizer can read (control characters only?)."
@@ -197,9 +184,6 @@ class Tokenizer:
             spans: (start, end), or (start, end, action) with the action "mask", "random" (another word
                 piece instead) or "keep" (the word stays, and is guessed all the same).
             seed: the random word pieces depend on it and on where they stand.
-
-        Raises:
-            ValueError: another action.
         """
         spans = [(*span, "mask")[:3] for span in check_tuples("masks", spans, "start, end[, action]")]
         for *_, action in spans:
@@ -277,12 +261,9 @@ class Tokenizer:
 
         Args:
             tokens: of the long text, from `pieces`.
-            max_length: most tokens of a window, [CLS] and [SEP] included.
+            max_length: most tokens of a window, [CLS] and [SEP] included; `ValueError` if there is no room.
             stride: how many tokens neighbouring windows share.
             question: tokens put before each window as the first segment.
-
-        Raises:
-            ValueError: no room is left for the text.
         """
         room = max_length - 2 - (len(question) + 1 if question else 0)
         if room <= stride:
@@ -293,21 +274,6 @@ class Tokenizer:
         starts = range(0, max(1, len(tokens) - stride), room - stride)
         parts = [tokens[start : start + room] for start in starts]
         return [self.pack(question, part) if question else self.pack(part) for part in parts]
-
-
-def pad(encodings: Sequence[Encoding], pad_id: int) -> dict[str, Tensor]:
-    """A batch: `input_ids`, `token_type_ids` and `attention_mask` (1 = token), (batch, longest)."""
-    longest = max(map(len, encodings))
-    batch = {
-        "input_ids": torch.full((len(encodings), longest), pad_id),
-        "token_type_ids": torch.zeros(len(encodings), longest, dtype=torch.long),
-        "attention_mask": torch.zeros(len(encodings), longest, dtype=torch.long),
-    }
-    for row, encoding in enumerate(encodings):
-        for name, values in encoding.tensors().items():
-            batch[name][row, : len(encoding)] = values
-        batch["attention_mask"][row, : len(encoding)] = 1
-    return batch
 
 
 def visible_tokens(encoding: Encoding, hide: Literal["nothing", "left", "right"], mask: int) -> Tensor:
@@ -330,7 +296,6 @@ def place_cls(
 
     Args:
         encoding: [CLS] first [SEP] second [SEP].
-        place: where [CLS] goes.
         positions: "follow": tokens are numbered anew where they stand now; "stay": each keeps the number
             that it had with [CLS] in front.
 
