@@ -66,8 +66,8 @@ FAULTS = [
     ),
     in_python(  # a word's class is learned at its last piece
         "training/lessons.py",
-        "if index == 0 or owner != owners[index - 1]:",
-        "if owner != [*owners, None][index + 1]:",
+        "new = [at == 0 or part.word_ids[at - 1] != word for",
+        "new = [[*part.word_ids, None][at + 1] != word for",
         "training/test_lessons.py::test_a_word_has_its_class_at_its_first_piece",
     ),
     in_python(  # and read there
@@ -193,9 +193,9 @@ FAULTS = [
         "training/test_text_learner.py::test_figures_are_how_often_a_head_is_right",
     ),
     in_python(  # what was held out, in another order
-        "training/picture_lesson.py",
-        "[images[number] for number in held_out],",
-        "[images[number] for number in reversed(held_out)],",
+        "training/lessons.py",
+        "[images[number] for number in held_out]",
+        "[images[number] for number in reversed(held_out)]",
         "test_widgets_pictures.py::test_a_new_head_learns_and_the_old_model_stays",
     ),
     # --- who looks at whom
