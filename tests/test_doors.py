@@ -198,12 +198,12 @@ def test_importing_brings_no_widget_and_no_notebook_library() -> None:
 
 
 def test_importing_is_quick() -> None:
-    """0.3 s over `import torch`, for all public names; the best of three.
+    """0.3 s over `import torch`, for all public names; once in three tries.
 
     Counted in this process's own seconds of CPU, so that other work on the machine does not matter.
     """
     code = f"import time, torch; a = time.process_time(); {USE_EVERYTHING}; print(time.process_time() - a)"
-    assert min(float(run(code)) for _ in range(3)) < 0.3
+    assert any(float(run(code)) < 0.3 for _ in range(3))
 
 
 def test_loading_is_quick() -> None:

@@ -49,6 +49,12 @@ BACK = """async () => {
     const late = new Promise((_, fail) => setTimeout(() => fail(new Error("JupyterLab is stuck.")), 10_000));
     await Promise.race([window.jupyterapp.shell.currentWidget.context.revert(), late]);
 }"""
+# How a lesson looks does not depend on how long it trains; tests/test_notebooks.py trains as it says.
+SHORTER = """() => {
+    for (const cell of window.jupyterapp.shell.currentWidget.content.model.cells)
+        if (cell.type === "code")
+            cell.sharedModel.setSource(cell.sharedModel.source.replace(/steps=\\d+/g, "steps=2"));
+}"""
 SCREENSHOTS = Path(__file__).parents[2] / "data" / "screenshots"
 WRITE_SCREENSHOTS = os.environ.get("WRITE_SCREENSHOTS") == "1"
 
@@ -170,8 +176,10 @@ class Lesson:
             "([name, args]) => window.jupyterapp.commands.execute(name, args)", [name, arguments]
         )
 
-    def run_all(self) -> None:
-        """Runs all cells; no output may be an error."""
+    def run_all(self, short: bool = False) -> None:
+        """Runs all cells, if wanted with trainings of two steps; no output may be an error."""
+        if short:
+            self.page.evaluate(SHORTER)
         self.command("notebook:run-all-cells")
         self._after_cells(1)
 

@@ -21,6 +21,11 @@ def accessibility_faults(lesson: Lesson) -> list[str]:
     return [f"{fault['id']}: {fault['nodes'][0]['html']}" for fault in results.response["violations"]]
 
 
+LOOKS = pytest.mark.parametrize(
+    ("theme", "width"), [("Light", 1280), ("Dark", 1280), ("Light", 800), ("Dark", 800)]
+)
+
+
 def run_without_training(opened: Lesson) -> None:
     """All cells, but those that wait for a training: this test presses the buttons itself."""
     opened.page.evaluate(
@@ -55,6 +60,30 @@ def words(lesson):
     opened = lesson("04_token_tagging.ipynb")
     run_without_training(opened)
     return opened
+
+
+def looks_right(lesson, name: str, kinds: list[str], theme: str, width: int) -> None:
+    opened = lesson(name, width=width, height=1200)
+    opened.command("apputils:change-theme", theme=f"JupyterLab {theme}")
+    if width == 1280:
+        opened.command("application:toggle-left-area")
+    run_without_training(opened)
+    light = str(theme == "Light").lower()
+    opened.wait(lambda: opened.page.evaluate("document.body.dataset.jpThemeLight") == light, theme)
+    for kind in kinds:
+        widget = widget_of(opened, kind)
+        if kind == "sentence-classifier":
+            explained(widget)
+        if kind == "fine-tuning" and width == 1280:
+            steps = 40 if WRITE_SCREENSHOTS else 4
+            opened.python(f"view.steps = {steps}")
+            widget.button("Train").click()
+            opened.wait(partial(is_done, widget), "the end of the training", 200)
+        back = widget.root.evaluate("e => getComputedStyle(e).backgroundColor")
+        assert (int(re.findall(r"\d+", back)[0]) > 128) == (theme == "Light")
+        assert widget.root.evaluate(OVERFLOW) == [], kind
+        widget.picture(kind.replace("-", "_"))
+    assert accessibility_faults(opened) == []
 
 
 def test_typing_a_sentence_and_hiding_words(sentences):
@@ -159,6 +188,12 @@ def test_own_examples_are_pasted_and_trained(sentences):
     sentences.wait(lambda: "at least 8" in widget.root.locator(".error").text_content(), "a sentence")
 
 
+@LOOKS
+def test_sentences_light_and_dark_wide_and_narrow(lesson, theme, width):
+    kinds = ["sentence-classifier", "fine-tuning"]
+    looks_right(lesson, "03_sentence_classification.ipynb", kinds, theme, width)
+
+
 def test_word_classes_and_their_dot_product(words):
     widget = widget_of(words, "token-tagger")
     said = words.python(
@@ -187,37 +222,9 @@ def test_word_classes_and_their_dot_product(words):
     assert widget.root.locator(".chip").count() == 1
 
 
-@pytest.mark.parametrize("width", [1280, 800])
-@pytest.mark.parametrize("theme", ["Light", "Dark"])
-@pytest.mark.parametrize(
-    ("name", "kinds"),
-    [
-        ("03_sentence_classification.ipynb", ["sentence-classifier", "fine-tuning"]),
-        ("04_token_tagging.ipynb", ["token-tagger"]),
-    ],
-)
-def test_light_and_dark_wide_and_narrow(lesson, name, kinds, theme, width):
-    opened = lesson(name, width=width, height=1200)
-    opened.command("apputils:change-theme", theme=f"JupyterLab {theme}")
-    if width == 1280:
-        opened.command("application:toggle-left-area")
-    run_without_training(opened)
-    light = str(theme == "Light").lower()
-    opened.wait(lambda: opened.page.evaluate("document.body.dataset.jpThemeLight") == light, theme)
-    for kind in kinds:
-        widget = widget_of(opened, kind)
-        if kind == "sentence-classifier":
-            explained(widget)
-        if kind == "fine-tuning" and width == 1280:
-            steps = 40 if WRITE_SCREENSHOTS else 4
-            opened.python(f"view.steps = {steps}")
-            widget.button("Train").click()
-            opened.wait(partial(is_done, widget), "the end of the training", 200)
-        back = widget.root.evaluate("e => getComputedStyle(e).backgroundColor")
-        assert (int(re.findall(r"\d+", back)[0]) > 128) == (theme == "Light")
-        assert widget.root.evaluate(OVERFLOW) == [], kind
-        widget.picture(kind.replace("-", "_"))
-    assert accessibility_faults(opened) == []
+@LOOKS
+def test_words_light_and_dark_wide_and_narrow(lesson, theme, width):
+    looks_right(lesson, "04_token_tagging.ipynb", ["token-tagger"], theme, width)
 
 
 def is_done(widget) -> bool:

@@ -15,12 +15,34 @@ OVERFLOW = """root => [...root.querySelectorAll("*")].filter((part) =>
     && getComputedStyle(part).overflowX === "visible").map((part) => part.className)"""
 
 
+LOOKS = pytest.mark.parametrize(
+    ("theme", "width"), [("Light", 1280), ("Dark", 1280), ("Light", 800), ("Dark", 800)]
+)
+
+
 def first_widget(lesson, name: str) -> Widget:
     return lesson(name).run_to()
 
 
 def value(widget: Widget, row: int = 0) -> str:
     return widget.root.locator(".bar .value").nth(row).text_content()
+
+
+def looks_right(lesson, name: str, picture: str, theme: str, width: int) -> None:
+    opened = lesson(name, width=width, height=1000)
+    opened.command("apputils:change-theme", theme=f"JupyterLab {theme}")
+    if width == 1280:
+        opened.command("application:toggle-left-area")
+    opened.run_all(short=True)
+    opened.wait(
+        lambda: opened.page.evaluate("document.body.dataset.jpThemeLight") == str(theme == "Light").lower(),
+        theme,
+    )
+    widget = opened.widget()
+    assert widget.root.evaluate("e => e.scrollWidth <= e.clientWidth"), "nothing is cut off"
+    assert widget.root.evaluate(OVERFLOW) == []
+    assert accessibility_faults(opened) == []
+    widget.picture(picture)
 
 
 def test_next_sentence_by_mouse(lesson):
@@ -88,6 +110,11 @@ def test_the_game_by_keyboard(lesson):
     assert page.locator(".jp-Cell").count() == cells
 
 
+@LOOKS
+def test_next_sentence_light_and_dark_wide_and_narrow(lesson, theme, width):
+    looks_right(lesson, NEXT, "next_sentence", theme, width)
+
+
 def test_sentence_pair_edit_one_word(lesson):
     widget = first_widget(lesson, PAIRS)
     page = widget.page
@@ -143,23 +170,9 @@ def test_sentence_pair_keys_direction_and_errors(lesson):
     assert field.input_value() == "A white cat is chasing a black dog."
 
 
-@pytest.mark.parametrize("name", [NEXT, PAIRS])
-@pytest.mark.parametrize(("theme", "width"), [("Light", 1280), ("Dark", 1280), ("Light", 800), ("Dark", 800)])
-def test_light_and_dark_wide_and_narrow(lesson, name, theme, width):
-    opened = lesson(name, width=width, height=1000)
-    opened.command("apputils:change-theme", theme=f"JupyterLab {theme}")
-    if width == 1280:
-        opened.command("application:toggle-left-area")
-    opened.run_all()
-    opened.wait(
-        lambda: opened.page.evaluate("document.body.dataset.jpThemeLight") == str(theme == "Light").lower(),
-        theme,
-    )
-    widget = opened.widget()
-    assert widget.root.evaluate("e => e.scrollWidth <= e.clientWidth"), "nothing is cut off"
-    assert widget.root.evaluate(OVERFLOW) == []
-    assert accessibility_faults(opened) == []
-    widget.picture("next_sentence" if name == NEXT else "sentence_pair")
+@LOOKS
+def test_sentence_pair_light_and_dark_wide_and_narrow(lesson, theme, width):
+    looks_right(lesson, PAIRS, "sentence_pair", theme, width)
 
 
 @pytest.mark.parametrize("name", [NEXT, PAIRS])

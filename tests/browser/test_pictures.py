@@ -48,9 +48,9 @@ HIDING = "PatchHiding(vit)"
 MAKE = "import workbench as wb; from workbench.widgets import *; vit = wb.load_vit(); w = {}"
 
 
-def show(lesson, notebook: str, code: str, width: int = 1280):
+def show(lesson, code: str, width: int = 1280):
     """A widget in a notebook's own output, made by code in its last cell."""
-    opened = lesson(notebook, width=width)
+    opened = lesson("07_patch_splitting.ipynb", width=width)
     opened.page.evaluate(
         """(code) => {
             const panel = window.jupyterapp.shell.currentWidget;
@@ -65,7 +65,7 @@ def show(lesson, notebook: str, code: str, width: int = 1280):
 
 
 def test_splitting_own_pictures_by_click_and_keys(lesson):
-    splitter = show(lesson, "07_patch_splitting.ipynb", SPLITTER)
+    splitter = show(lesson, SPLITTER)
     board = splitter.root.locator("canvas.patch-board").first
     assert board.evaluate(HAS_INK)
     large = picture(4000, 3000, quality=97)
@@ -118,7 +118,7 @@ def test_splitting_own_pictures_by_click_and_keys(lesson):
 
 
 def test_hiding_by_click_brush_and_keys(lesson, browser, tmp_path):
-    hiding = show(lesson, "08_vit_classification.ipynb", HIDING)
+    hiding = show(lesson, HIDING)
     board = hiding.root.locator("canvas.patch-board")
     hidden = "print(w.hidden)"
     hiding.after(lambda: board.click(position=patch_at(hiding, 1, 2)))
@@ -164,8 +164,7 @@ def test_hiding_by_click_brush_and_keys(lesson, browser, tmp_path):
 @pytest.mark.parametrize("name", ["patch_splitter", "patch_hiding"])
 def test_narrow_and_both_themes(lesson, name):
     codes = {"patch_splitter": SPLITTER, "patch_hiding": "PatchHiding(vit, hidden=[*range(16)])"}
-    lessons = {"patch_splitter": "07_patch_splitting.ipynb", "patch_hiding": "08_vit_classification.ipynb"}
-    widget = show(lesson, lessons[name], codes[name], width=800)
+    widget = show(lesson, codes[name], width=800)
     overflow = "r => r.scrollWidth - r.clientWidth"
     assert widget.root.evaluate(overflow) <= 0
     for theme in ("Light", "Dark"):

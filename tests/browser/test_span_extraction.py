@@ -139,7 +139,7 @@ def test_light_and_dark_wide_and_narrow(lesson, theme, width):
     opened.command("apputils:change-theme", theme=f"JupyterLab {theme}")
     if width == 1280:
         opened.command("application:toggle-left-area")
-    opened.run_all()
+    opened.run_all(short=True)
     opened.wait(
         lambda: opened.page.evaluate("document.body.dataset.jpThemeLight") == str(theme == "Light").lower(),
         theme,

@@ -126,7 +126,8 @@ def output(model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Ten
 def test_a_setting_that_changes_numbers_is_obeyed_or_refused(form: str, tmp_path: Path) -> None:
     """With each setting changed: the numbers of transformers, a sentence, or a file that they refuse, too."""
     make, inputs, load, certain = FORMS[form]
-    theirs = make(form, **{"image_size": 56} if load is wb.load_vit else {})
+    layers = "n_layers" if make is hf_distilbert else "num_hidden_layers"
+    theirs = make(form, **{layers: 2}, **{"image_size": 56} if load is wb.load_vit else {})
     folder = saved(theirs, tmp_path)
     usual = json.loads((folder / "config.json").read_text())
     everything = theirs.config.to_dict() | usual | {"position_embedding_type": None}

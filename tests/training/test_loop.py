@@ -4,6 +4,7 @@ import copy
 import json
 import os
 import resource
+import runpy
 import signal
 import subprocess
 import sys
@@ -401,22 +402,18 @@ if team.is_main_process:
 """
 
 
-def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
+def test_two_processes_learn_what_one_learns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "script.py").write_text(SCRIPT)
     root = Path(__file__).parent.parent
+    arguments = [str(tmp_path / "script.py"), str(root)]
+    monkeypatch.setattr(sys, "argv", [*arguments, str(tmp_path / "1")])
+    runpy.run_path(arguments[0])
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     environment = os.environ | {"PYTHONPATH": str(root.parent), "OMP_NUM_THREADS": "1"}
-    for processes in ("1", "2"):
-        launch = [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            "--standalone",
-            "--nproc_per_node",
-            processes,
-        ]
-        command = [*launch, str(tmp_path / "script.py"), str(root), str(tmp_path / processes)]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr[-3000:]
+    command = [sys.executable, *launch, *arguments, str(tmp_path / "2")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for processes in "12":
         assert (tmp_path / processes / "processes").read_text() == processes
     logs = [
         [json.loads(line) for line in (tmp_path / number / "log.jsonl").read_text().splitlines()]

@@ -57,6 +57,8 @@ def test_as_in_the_lesson_both_games_are_learned_within_two_minutes(tmp_path: Pa
 
 
 def test_it_runs_as_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    few = toy.toy_stories(300)
+    monkeypatch.setattr(toy, "toy_stories", lambda seed: few)
     monkeypatch.setattr("sys.argv", ["train", "stories", "--out", str(tmp_path / "toy"), "--steps", "1"])
     __main__.main()
     assert "mlm_accuracy" in capsys.readouterr().out
