@@ -89,12 +89,9 @@ def ablate(model: Bert | ViT, heads: Iterable[Head] = (), edges: Iterable[Edge] 
     """Switches off heads, or single connections, while the block runs; maps recorded meanwhile show it.
 
     Args:
-        heads: (layer, head) pairs whose output becomes zero.
+        heads: (layer, head) pairs whose output becomes zero; `ValueError` for one that is not there.
         edges: (layer, head, query, key): this query no longer sees this key; the rest of the row is
             scaled up to one again, as if the key had been hidden by a mask.
-
-    Raises:
-        ValueError: a layer, head or token that is not there.
     """
     check_model(model, Bert, ViT)
     heads = check_tuples("heads", heads, "layer, head")
@@ -125,12 +122,9 @@ def ablate(model: Bert | ViT, heads: Iterable[Head] = (), edges: Iterable[Edge] 
 def head_effects(model: Bert | ViT, score: Callable[[int], Tensor]) -> Iterator[tuple[int, Tensor]]:
     """What an answer loses without each single head, a layer at a time, all its heads in one pass.
 
-    Args:
-        score: `score(copies)` runs the model on so many copies of the input and returns its answer (such as
-            a class's probability) in each, (copies,).
-
-    Yields:
-        The layer, and for each of its heads the answer with all heads minus that without it, (heads,).
+    `score(copies)` runs the model on so many copies of the input and returns its answer (such as a class's
+    probability) in each, (copies,). Yields the layer, and for each of its heads the answer with all heads
+    minus that without it, (heads,).
     """
     count = model.config.num_attention_heads
     before = score(1)[0]
@@ -146,13 +140,10 @@ def head_effects(model: Bert | ViT, score: Callable[[int], Tensor]) -> Iterator[
 
 
 def query_and_key(model: Bert | ViT, hidden_states: Tensor, layer: int, head: int) -> tuple[Tensor, Tensor]:
-    """The query and key vectors that a head compares ("Attention Is All You Need", section 3.2.1).
+    """The query and key vectors that a head compares ("Attention Is All You Need", section 3.2.1), both
+    (batch, tokens, head_size): softmax(query @ key.mT / sqrt(head_size)) is its map.
 
-    Args:
-        hidden_states: (batch, tokens, hidden), what goes into the layer: `model(...)[layer]`.
-
-    Returns:
-        Both (batch, tokens, head_size); softmax(query @ key.mT / sqrt(head_size)) is the head's map.
+    `hidden_states` (batch, tokens, hidden) is what goes into the layer: `model(...)[layer]`.
     """
     _attention_layers(model, [layer])
     check_place("head", head, model.config.num_attention_heads, model.name)
@@ -224,7 +215,6 @@ def attention_rollout(
         head_fusion: how heads become one map.
         discard_ratio: share of each row's smallest weights set to zero first, 0 to 1. Padding (weight
             zero) does not count, and the first `prefix_tokens` columns ([CLS], class token) are kept.
-        prefix_tokens: see `discard_ratio`.
 
     Returns:
         (batch, tokens, tokens); rows sum to one.
@@ -378,15 +368,10 @@ def sum_over_words(weights: Tensor, words: Sequence[int]) -> Tensor:
 
 def attention_patterns(maps: Tensor, tokens: Sequence[str]) -> dict[str, Tensor]:
     """How much of its attention each head spends on a simple habit (Clark et al. 2019, arXiv:1906.04341,
-    section 3).
+    section 3); `maps` (..., query, key) of a text's `tokens`, [CLS] and [SEP] included.
 
-    Args:
-        maps: (..., query, key) of one text.
-        tokens: its tokens, [CLS] and [SEP] included.
-
-    Returns:
-        For "itself", "previous token", "next token", "[CLS]", "[SEP]" and "same word elsewhere": the share
-        of the rows' weight that goes there, averaged over the tokens that have such a place; (...).
+    For "itself", "previous token", "next token", "[CLS]", "[SEP]" and "same word elsewhere": the share of the
+    rows' weight that goes there, averaged over the tokens that have such a place; (...).
     """
     count = len(tokens)
     index = torch.arange(count)
@@ -410,15 +395,10 @@ def attention_patterns(maps: Tensor, tokens: Sequence[str]) -> dict[str, Tensor]
 
 
 def attention_between(maps: Tensor, encoding: Encoding) -> Tensor:
-    """How attention is shared between two texts.
+    """How attention (heads, query, key) is shared between two texts, [CLS] wherever it stands.
 
-    Args:
-        maps: (heads, query, key) of one layer, for [CLS] first [SEP] second [SEP] in any order.
-        encoding: whose tokens they are.
-
-    Returns:
-        (heads, 3, 3): [CLS], the words of the first and those of the second text (on average) look at the
-        words of the first, those of the second, and at [CLS] and [SEP]; rows sum to one.
+    Gives (heads, 3, 3): [CLS], the words of the first and those of the second text (on average) look at the
+    words of the first, those of the second, and at [CLS] and [SEP]; rows sum to one.
     """
     special = torch.tensor([token.word is None for token in encoding.tokens])
     second = torch.tensor([token.segment == 1 for token in encoding.tokens])

@@ -127,10 +127,8 @@ class LinearHead(nn.Linear):
 class Bert(nn.Module):
     """Embeddings, encoder, pooler and any number of heads, each with a name.
 
-    Args:
-        config: the sizes.
-        pooler: whether there is one (heads of kind "sentence" need it).
-        tokenizer: goes along as `bert.tokenizer`; the model itself only reads ids.
+    Heads of kind "sentence" need the pooler. The tokenizer goes along as `bert.tokenizer`; the model itself
+    only reads ids.
 
     Example:
         >>> bert = Bert(BertConfig(hidden_size=8, num_attention_heads=2, num_hidden_layers=1))
@@ -169,8 +167,7 @@ class Bert(nn.Module):
             labels: the classes, in the order of the logits; not for "mlm" and "span".
             problem_type: see `find_problem_type`; None: one class of several, or a number.
 
-        Raises:
-            ValueError: unknown kind or problem_type, no labels, or no pooler for a sentence head.
+        Raises `ValueError` for an unknown kind, no labels, and without the pooler that a sentence needs.
         """
         if (kind == "mlm") != (name == "mlm"):
             raise ValueError("The name and the kind 'mlm' go together.")
@@ -206,17 +203,10 @@ class Bert(nn.Module):
         return self.encoder(self.embeddings(input_ids, token_type_ids, position_ids), attention_mask)
 
     def logits(self, head: str, hidden_states: Tensor) -> Tensor:
-        """What a head makes of one layer's output.
+        """What a head makes of any layer's output; raises `ValueError` if the checkpoint lacks it.
 
-        Args:
-            head: a name in `bert.heads`.
-            hidden_states: (batch, tokens, hidden), any layer's; (..., hidden) for "mlm", "word", "span".
-
-        Returns:
-            "sentence": (batch, classes); others: (..., classes), `vocab_size` classes for "mlm".
-
-        Raises:
-            ValueError: the checkpoint lacks this head.
+        "sentence": (batch, tokens, hidden) -> (batch, classes); others: (..., hidden) -> (..., classes),
+        which are `vocab_size` for "mlm".
         """
         if head not in self.heads:
             have = ", ".join(self.heads) or "none"

@@ -151,14 +151,10 @@ class Encoder(nn.Module):
         self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.num_hidden_layers))
 
     def forward(self, hidden_states: Tensor, attention_mask: Tensor | None = None) -> tuple[Tensor, ...]:
-        """Runs all layers and keeps what each of them gave.
+        """`num_hidden_layers + 1` tensors (batch, tokens, hidden): the input, then each layer's output.
 
-        Args:
-            hidden_states: (batch, tokens, hidden), what the front door made.
-            attention_mask: (batch, tokens), 0 or False where a token must not be looked at (padding).
-
-        Returns:
-            `num_hidden_layers + 1` tensors (batch, tokens, hidden): the input, then each layer's output.
+        `hidden_states` is what the front door made; `attention_mask` is (batch, tokens), 0 or False where a
+        token must not be looked at (padding).
         """
         mask = None if attention_mask is None else attention_mask[:, None, None, :].bool()
         states = [hidden_states]
@@ -185,11 +181,8 @@ def find_problem_type(named: str | None, classes: int) -> str:
 
 
 def to_answers(logits: Tensor, problem_type: str) -> Tensor:
-    """What a classifier's logits say, in float32: (..., classes) to the same shape.
-
-    Probabilities that sum to one, probabilities of each class for itself, or, for "regression", the numbers
-    as they are. The only place where logits become an answer.
-    """
+    """What a classifier's logits say, in float32, (..., classes): probabilities that sum to one, those of
+    each class for itself, or, for "regression", numbers as they are. Only here logits become an answer."""
     if problem_type == "regression":
         return logits.float()
     return logits.float().sigmoid() if problem_type.startswith("multi") else logits.float().softmax(-1)

@@ -47,12 +47,7 @@ def head_answers(
 
 
 def leave_one_out(
-    bert: Bert,
-    head: str,
-    encoding: Encoding,
-    label: int,
-    words: Sequence[int],
-    hidden: Sequence[int] = (),
+    bert: Bert, head: str, encoding: Encoding, label: int, words: Sequence[int], hidden: Sequence[int] = ()
 ) -> Tensor:
     """How far the probability of a class, or a number, falls when one word is hidden; below 0: it rises.
 

@@ -111,9 +111,6 @@ def rearranged(
 
     Returns:
         Embeddings (batch, prefix + patches, hidden) and the mask (1, prefix + patches), 0 where hidden.
-
-    Raises:
-        ValueError: an order that is none, or a patch that is not there.
     """
     check_model(vit, ViT)
     prefix, grid = vit.config.num_prefix_tokens, _grid(vit, pixel_values)

@@ -403,12 +403,9 @@ def span_windows(
 ) -> list[SpanWindow]:
     """Reads a passage, in overlapping windows if it is long, with the head for spans.
 
-    Args:
-        progress: called after each window with how many are done, and how many there are.
-        head: a name in `bert.heads`; None is "span", or the only head for spans.
-
-    Raises:
-        ValueError: empty or too long question or passage, or no such head.
+    `progress` is called after each window with how many are done, and how many there are; `head` is a name in
+    `bert.heads`, None is "span", or the only head for spans. Raises `ValueError` for an empty or too long
+    question or passage, and if there is no such head.
     """
     head = find_head(bert, head, "span", "span")
     for what, typed in {"question": question, "passage": passage}.items():
@@ -468,12 +465,9 @@ def classify_image(
 ) -> list[Candidate] | list[Number]:
     """Classes of a picture, best first (ViT, equation 4), or the numbers of a head for regression.
 
-    Args:
-        image: a path, bytes, PIL picture or array.
-        size: another (height, width) in pixels than the checkpoint's, multiples of its patch size.
-
-    Raises:
-        ValueError: no picture, a size of too many patches, or a checkpoint without a head.
+    `image` is anything that `load_image` opens, `size` another (height, width) in pixels than the
+    checkpoint's, multiples of its patch size. Raises `ValueError` for no picture, too many patches, and
+    without a head.
     """
     check_model(vit, ViT)
     check_whole("top_k", top_k)

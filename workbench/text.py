@@ -97,13 +97,9 @@ SPECIAL_TOKENS = {f"{name.lower()}_token": f"[{name}]" for name in ("CLS", "SEP"
 class Tokenizer:
     """BERT's WordPiece tokenizer, with offsets (BERT paper, section 3).
 
-    Args:
-        backend: a `tokenizers.Tokenizer` with [CLS], [SEP], [MASK], [PAD] and [UNK] among its word pieces.
-            They are none of its added tokens: "[SEP]" typed by a user is text like any other; only [MASK]
-            has a meaning, see `encode`.
-
-    Raises:
-        ValueError: one of the special tokens is missing.
+    `backend` has [CLS], [SEP], [MASK], [PAD] and [UNK] among its word pieces, else there is a `ValueError`.
+    They are none of its added tokens: "[SEP]" typed by a user is text like any other; only [MASK] has a
+    meaning, see `encode`.
     """
 
     def __init__(self, backend: tokenizers.Tokenizer) -> None:
@@ -234,15 +230,10 @@ class Tokenizer:
         max_length: int = 512,
         seed: int = 0,
     ) -> Encoding:
-        """One or two texts as one packed input.
+        """One or two texts as one packed input, where a literal [MASK] is a mask.
 
-        Args:
-            first, second: the texts; a literal [MASK] is a mask.
-            masks: spans of characters of the first text to mask as well, and `seed`; see `mask_spans`.
-            max_length: most tokens that the model reads.
-
-        Raises:
-            ValueError: a text is empty, unreadable or too long.
+        Spans of characters of the first text are masked as well, see `mask_spans`. Raises `ValueError` for a
+        text that is empty, unreadable, or of more than `max_length` tokens.
         """
         tokens = self.mask_spans(self.pieces(first), masks, seed)
         encoding = self.pack(tokens, None if second is None else self.pieces(second, segment=1))
@@ -292,12 +283,8 @@ def place_cls(
     place: Literal["front", "middle", "end"] = "front",
     positions: Literal["follow", "stay"] = "follow",
 ) -> tuple[Encoding, Tensor, int]:
-    """Moves [CLS] in front of, between, or behind two sentences.
-
-    Args:
-        encoding: [CLS] first [SEP] second [SEP].
-        positions: "follow": tokens are numbered anew where they stand now; "stay": each keeps the number
-            that it had with [CLS] in front.
+    """Moves [CLS] in front of, between, or behind two sentences. The positions "follow": tokens are numbered
+    anew where they stand now; or "stay": each keeps the number that it had with [CLS] in front.
 
     Returns:
         The tokens in their new order, their `position_ids` for `Bert.forward`, (1, tokens), and the index
@@ -340,10 +327,8 @@ def mask_randomly(
     Args:
         input_ids: (batch, tokens).
         maskable: True where a token may be chosen (not [CLS], [SEP] or padding), (batch, tokens).
-        mask_id: id of [MASK].
         random_ids: what a random word piece is drawn from, (choices,).
-        generator: source of randomness (its seed makes the masking repeatable).
-        share: share of tokens, or of words, to choose.
+        share: of tokens, or of words.
         words: (batch, tokens) number of the word of each token: whole words are chosen together.
     """
 

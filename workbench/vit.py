@@ -58,17 +58,10 @@ class ViTConfig(EncoderConfig):
 
 
 def split_patches(pixel_values: Tensor, patch_size: int) -> Tensor:
-    """Cuts pictures into flattened patches, row by row (ViT, section 3.1).
+    """Cuts pictures into flattened patches, row by row (ViT, section 3.1): (batch, channels, height, width)
+    -> (batch, patches, channels * patch_size ** 2).
 
-    Args:
-        pixel_values: (batch, channels, height, width).
-        patch_size: side of a patch in pixels.
-
-    Returns:
-        (batch, patches, channels * patch_size * patch_size).
-
-    Raises:
-        ValueError: the sides are no multiples of `patch_size`.
+    Raises `ValueError` for sides that are no multiples of `patch_size`.
     """
     height, width = pixel_values.shape[-2:]
     if height % patch_size or width % patch_size or not height * width:
@@ -135,7 +128,6 @@ class ViT(nn.Module):
     """Patch embeddings, encoder, final norm and a linear head on the class token (equation 4).
 
     Args:
-        config: the sizes.
         labels: names of the classes; empty for a ViT without a head.
         preprocessing: goes along as `vit.preprocessing`: how a picture becomes numbers.
         problem_type: what the classes are, see `find_problem_type`; None: one of several, or a number.
