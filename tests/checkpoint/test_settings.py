@@ -57,9 +57,9 @@ PEERS = {
     "ViTConfig": (settings.VIT, lambda: of_config(transformers.ViTConfig)),
     "DeiTConfig": (settings.VIT, lambda: of_config(transformers.DeiTConfig)),
     "DistilBertConfig": (settings.DISTILBERT, lambda: of_config(transformers.DistilBertConfig)),
-    "Dinov2Config": (settings.DINOV2, lambda: of_config(transformers.Dinov2Config)),
+    "Dinov2Config": (settings.VIT, lambda: of_config(transformers.Dinov2Config)),
     "Dinov2WithRegistersConfig": (
-        settings.DINOV2,
+        settings.VIT,
         lambda: of_config(transformers.Dinov2WithRegistersConfig),
     ),
     "BertTokenizer": (settings.TOKENIZER, of_tokenizer),

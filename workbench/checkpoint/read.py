@@ -511,17 +511,17 @@ def _google_vit(weights: Weights, settings: Settings, folder: Path) -> ViT:
 
 # --- All -----------------------------------------------------------------------------------------
 
-BERT, VIT = ("load_bert", "Hugging Face", _bert), ("load_vit", "Hugging Face", _hf_vit)
+BERT, VIT = ("load_bert", "Hugging Face", _bert), ("load_vit", "Hugging Face", _hf_vit, rules.VIT)
 HF_VIT, DINOV2 = [names.HF_VIT, names.HF_VIT_IN_MEMORY], [names.DINOV2, names.DINOV2_IN_MEMORY]
 # config.json's model_type: what loads it, who writes it, what makes a model of it, the rules of config.json,
 # and its tables of names. timm's config.json names no model_type, and Google's file comes without one.
 FORMATS: dict[str, tuple[str, str, Callable, rules.Rules | None, list[names.Table]]] = {
     "bert": (*BERT, rules.BERT, [names.HF_BERT]),
-    "vit": (*VIT, rules.VIT, HF_VIT),
-    "deit": (*VIT, rules.VIT, [*HF_VIT, names.HF_TEACHER]),
+    "vit": (*VIT, HF_VIT),
+    "deit": (*VIT, [*HF_VIT, names.HF_TEACHER]),
     "distilbert": (*BERT, rules.DISTILBERT, [names.DISTILBERT]),
-    "dinov2": (*VIT, rules.DINOV2, DINOV2),
-    "dinov2_with_registers": (*VIT, rules.DINOV2, DINOV2),
+    "dinov2": (*VIT, DINOV2),
+    "dinov2_with_registers": (*VIT, DINOV2),
     "timm": ("load_vit", "timm", _timm_vit, None, [names.TIMM]),
     "google": ("load_vit", "Google's Flax", _google_vit, None, [names.GOOGLE]),
 }

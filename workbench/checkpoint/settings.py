@@ -66,18 +66,28 @@ HEADS = "model_type architectures id2label num_labels problem_type "
 WORDS = "vocab_size max_position_embeddings tie_word_embeddings tokenizer_class workbench_heads "
 ENCODER = """hidden_size num_hidden_layers num_attention_heads intermediate_size hidden_act layer_norm_eps
     hidden_dropout_prob attention_probs_dropout_prob qkv_bias """
-ONE_WAY = each("is_decoder add_cross_attention is_encoder_decoder", False)  # sees both sides
-ONE_WAY |= each("quantization_config auto_map", None) | {"pruned_heads": {}}
+PATCHES = """image_size patch_size num_channels num_prefix_tokens num_prefix_positions
+    position_interpolation"""
+ONE_WAY = each("is_decoder add_cross_attention is_encoder_decoder use_swiglu_ffn", False)
+ONE_WAY |= each("quantization_config auto_map", None)
+ONE_WAY |= {"pruned_heads": {}, "position_embedding_type": "absolute"}
 NOTES = {
     "says where the file comes from": """_name_or_path name_or_path transformers_version _commit_hash
         _auto_class finetuning_task language directionality license""",
-    "id2label and the tensors say it": "label2id _num_labels tie_weights_",
-    "start weights are for training from nothing": "initializer_range initializer_factor",
+    "id2label and the tensors say it": """label2id _num_labels tie_weights_ mlp_ratio num_register_tokens
+        layerscale_value sinusoidal_pos_embds""",
+    "for training": """initializer_range initializer_factor classifier_dropout qa_dropout seq_classif_dropout
+        drop_path_rate""",
     "how transformers runs and what it returns; the numbers are the same": """use_cache output_attentions
         output_hidden_states return_dict torchscript chunk_size_feed_forward attn_implementation
         _attn_implementation _attn_implementation_internal gradient_checkpointing use_bfloat16 tf_legacy_loss
         output_past""",
     "the type of the stored numbers; `dtype=` says in which they are computed": "dtype torch_dtype",
+    "padding is hidden, whatever its number": "pad_token_id",
+    "of poolers that no head reads, and left over from the TensorFlow code": """pooler_act pooler_output_size
+        pooler_fc_size pooler_num_attention_heads pooler_num_fc_layers pooler_size_per_head pooler_type""",
+    "of masked patches, of detection and segmentation, which is not done here": """encoder_stride
+        use_mask_token apply_layernorm reshape_hidden_states out_features out_indices stage_names""",
     "of generated text and of decoders, which these models are not": """bos_token_id eos_token_id sep_token_id
         cls_token_id decoder_start_token_id cross_attention_hidden_size tie_encoder_decoder max_length
         min_length do_sample early_stopping num_beams num_beam_groups diversity_penalty temperature top_k
@@ -85,49 +95,15 @@ NOTES = {
         bad_words_ids num_return_sequences output_scores return_dict_in_generate forced_bos_token_id
         forced_eos_token_id remove_invalid_values exponential_decay_length_penalty suppress_tokens
         begin_suppress_tokens prefix task_specific_params""",
-    "padding is hidden, whatever its number": "pad_token_id",
 }
-BERT = Rules(
-    HEADS + WORDS + ENCODER + "type_vocab_size",
-    ONE_WAY | {"norm_first": False, "position_embedding_type": "absolute"},
-    NOTES
-    | {
-        "dropout of heads is for training in transformers": "classifier_dropout",
-        "left over from the TensorFlow code, used by none": """pooler_fc_size pooler_num_attention_heads
-            pooler_num_fc_layers pooler_size_per_head pooler_type""",
-    },
-)
+BERT = Rules(HEADS + WORDS + ENCODER + "type_vocab_size", ONE_WAY | {"norm_first": False}, NOTES)
 DISTILBERT = Rules(
-    HEADS + WORDS + "dim n_layers n_heads hidden_dim activation dropout attention_dropout",
-    ONE_WAY,
-    NOTES
-    | {
-        "dropout of heads is for training in transformers": "qa_dropout seq_classif_dropout",
-        "the file holds the positions, however they were made": "sinusoidal_pos_embds",
-    },
+    HEADS + WORDS + "dim n_layers n_heads hidden_dim activation dropout attention_dropout", ONE_WAY, NOTES
 )
-VIT = Rules(
-    HEADS
-    + ENCODER
-    + "image_size patch_size num_channels num_prefix_tokens num_prefix_positions position_interpolation",
+VIT = Rules(  # and DeiT, DINOv2
+    HEADS + ENCODER + PATCHES,
     ONE_WAY | {"norm_first": True},
-    NOTES
-    | {
-        "no embeddings of words": "tie_word_embeddings",
-        "the pooler is read by no head": "pooler_act pooler_output_size",
-        "of the decoder that paints masked patches": "encoder_stride use_mask_token",
-    },
-)
-DINOV2 = Rules(
-    VIT.obeyed,
-    VIT.only | {"use_swiglu_ffn": False},
-    VIT.harmless
-    | {
-        "the tensors tell": "mlp_ratio num_register_tokens layerscale_value",
-        "stochastic depth is for training": "drop_path_rate",
-        "of the maps for detection and segmentation": """apply_layernorm reshape_hidden_states out_features
-            out_indices stage_names""",
-    },
+    NOTES | {"there are no embeddings of words": "tie_word_embeddings"},
 )
 SILENT: dict[str, Settings] = {  # what each model_type means where config.json is silent and no tensor tells
     "distilbert": {"num_hidden_layers": 6, "type_vocab_size": 0, "pooler_act": "relu"},
@@ -143,8 +119,8 @@ TIMM = Rules(
     "pretrained_cfg model_args label_names",
     {"global_pool": "token"},
     {
-        "names, notes, and what the tensors tell": "architecture num_classes num_features tag library_name "
-        "label_descriptions"
+        "says where the file comes from": "architecture tag library_name label_descriptions",
+        "the tensors tell": "num_classes num_features",
     },
 )
 TIMM_PRETRAINED = Rules(
