@@ -1,7 +1,6 @@
 """AttentionExplorer: one viewer for the attention of any head, between words or between patches."""
 
 from collections.abc import Sequence
-from itertools import product
 from typing import Any
 
 import torch
@@ -11,7 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from workbench import plots
-from workbench.attention import ablate, head_effects, mass_mask, record_attention, weight_steps
+from workbench.attention import ablate, head_effects, mass_mask, weight_steps
 from workbench.bert import Bert
 from workbench.encoder import PROBLEM_TYPES
 from workbench.image import ImageSource, as_seen, load_image, prepare_image
@@ -40,10 +39,6 @@ class AttentionExplorer(WorkbenchWidget):
         text: for BERT, a text; a typed [MASK] is a mask.
         second: for BERT, a second text, or "".
         image: for ViT, a picture: path, bytes, PIL picture or array.
-        options: any trait below.
-
-    Raises:
-        ValueError: an input that cannot be read.
 
     Example:
         >>> AttentionExplorer(wb.load_bert(), "The cat sat on the [MASK].")  # doctest: +SKIP
@@ -137,19 +132,16 @@ class AttentionExplorer(WorkbenchWidget):
                 for token in self._encoding.tokens
             ]
 
-    def _forward(self, copies: int = 1) -> tuple[Tensor, ...]:
-        inputs = {name: tensor.expand(copies, *tensor.shape[1:]) for name, tensor in self._inputs.items()}
-        return self.model(**inputs)
-
     def _answers(self, hidden_states: Sequence[Tensor]) -> Tensor:
-        """What the watched head says, (batch, classes); of "mlm" at the first mask."""
+        """What the watched head says, (batch, classes): of "mlm" at the first mask, of "span" how likely each
+        token is the start of the answer."""
         last = hidden_states[-1]
         if isinstance(self.model, ViT):
             return self.model.answers(last)
         if self.task == "mlm":
             return self.model.answers("mlm", last[:, self._encoding.masks[0]])
         answers = self.model.answers(self.task, last)
-        return answers[..., 0] if self._spans else answers  # how likely each token is the start of the answer
+        return answers[..., 0] if self.model.heads[self.task].kind == "span" else answers
 
     def _label(self, index: int) -> str:
         """What a class of `_answers` is called."""
@@ -157,11 +149,8 @@ class AttentionExplorer(WorkbenchWidget):
             return self.model.labels[index]
         if self.task == "mlm":
             return self.model.tokenizer.word_piece(index)
-        return self.tokens[index][0] if self._spans else self.model.heads[self.task].labels[index]
-
-    @property
-    def _spans(self) -> bool:
-        return self.model.heads[self.task].kind == "span"
+        head = self.model.heads[self.task]
+        return self.tokens[index][0] if head.kind == "span" else head.labels[index]
 
     def _possible(self) -> list[str]:
         """Heads that can answer this input."""
@@ -172,35 +161,27 @@ class AttentionExplorer(WorkbenchWidget):
         fits |= dict.fromkeys(FOR_PAIRS, pairs) | {"sentiment": not pairs}
         return [name for name, head in self.model.heads.items() if fits.get(name, fits[head.kind])]
 
+    @torch.inference_mode()
     def _show(self) -> None:
-        """Runs the model with the heads that are on; `_look` shows what came of it."""
         tasks = self._possible()
         task = self.task if self.task in tasks else next(iter(tasks), "")
-        there = set(product(range(self.layers), range(self.heads)))
-        off = [pair for pair in self.off if pair in there]
+        off = [pair for pair in self.off if 0 <= pair[0] < self.layers and 0 <= pair[1] < self.heads]
         answering = self.model if isinstance(self.model, ViT) or not task else self.model.heads[task]
         problem_type = getattr(answering, "problem_type", PROBLEM_TYPES[0])
         self._settle(tasks=tasks, task=task, off=off, problem_type=problem_type)
-        with torch.inference_mode(), record_attention(self.model) as attention, ablate(self.model, off):
-            with self.timed():
-                self._states = self._forward()
-            now = self._answers(self._states)[0] if task else None
-        self._attention = torch.stack([attention[layer][0] for layer in range(self.layers)])
+        with ablate(self.model, off):
+            self._states, self._attention = self._pass(**self._inputs)
+        self.answers = []
         if task:
-            with torch.inference_mode():
-                before = self._answers(self._forward())[0] if off else now
-            self._before = before
-            best = sorted({*before.topk(min(3, len(before))).indices.tolist(), int(now.argmax())})
-            best.sort(key=lambda index: -float(before[index]))
+            now = self._answers(self._states)[0]
+            self._before = before = self._answers(self.model(**self._inputs))[0] if off else now
+            best = {*before.topk(min(3, len(before))).indices.tolist(), int(now.argmax())}
+            best = sorted(best, key=lambda index: (-float(before[index]), index))
             self.answers = now_and_before({index: self._label(index) for index in best}, now, before, best)
-        else:
-            self.answers = []
         self.effects = b""
-        maps = self._attention
-        if maps.shape[-1] > THUMBNAIL:
-            maps = F.adaptive_avg_pool2d(maps, THUMBNAIL)
-        self.side = maps.shape[-1]
-        self.thumbnails, _ = to_bytes8(maps.flatten(2))
+        self.side = min(THUMBNAIL, self._attention.shape[-1])
+        thumbnails = F.adaptive_avg_pool2d(self._attention, self.side)
+        self.thumbnails, _ = to_bytes8(thumbnails.flatten(2))
         self._look()
 
     def _large(self) -> Tensor:
@@ -208,7 +189,7 @@ class AttentionExplorer(WorkbenchWidget):
         maps = self._attention[self.layer]  # (heads, query, key)
         chosen = [head for head in self.chosen if 0 <= head < self.heads]
         large = maps[int(self.head)].clone() if self.head >= 0 else maps[chosen or slice(None)].mean(0)
-        special = torch.tensor([kind == "special" for _, _, kind in self.tokens])
+        special = torch.tensor([kind == "special" for *_, kind in self.tokens])
         segment = torch.tensor([segment for _, segment, _ in self.tokens])
         if self.hide_special:
             large[special] = 0
@@ -217,9 +198,7 @@ class AttentionExplorer(WorkbenchWidget):
             looks = 0 if self.pair == "first to second" else 1
             large[segment != looks] = 0
             large[:, segment == looks] = 0
-        if self.mass < 1:
-            large = large * mass_mask(large, self.mass)
-        return large
+        return large * mass_mask(large, self.mass) if self.mass < 1 else large
 
     @torch.inference_mode()
     def _look(self) -> None:
@@ -236,39 +215,45 @@ class AttentionExplorer(WorkbenchWidget):
         if min(self.head, self.query, self.key) < 0:
             self.steps = {}
             return
-        states = self._states[self.layer]
-        steps = weight_steps(self.model, states, self.layer, self.head, self.query, self.key)
+        steps = weight_steps(
+            self.model, self._states[self.layer], self.layer, self.head, self.query, self.key
+        )
         self.steps = {
             name: rounded(value, 3) if value.ndim else float(value) for name, value in steps.items()
         }
+
+    @property
+    def _title(self) -> str:
+        """Which map is shown large."""
+        return f"layer {self.layer + 1}, {f'head {self.head + 1}' if self.head >= 0 else 'mean of heads'}"
 
     def try_all_heads(self) -> None:
         """Switches each head off alone and keeps what the best answer loses; shows progress."""
         if not self.task:
             raise ValueError("No head of this checkpoint answers this input, so there is nothing to lose.")
-        best = int(self._before.argmax())
-        found = torch.zeros(self.layers, self.heads)
+        best, effects = int(self._before.argmax()), torch.zeros(self.layers, self.heads)
+
+        def answer(copies: int) -> Tensor:
+            inputs = {name: part.expand(copies, *part.shape[1:]) for name, part in self._inputs.items()}
+            return self._answers(self.model(**inputs))[:, best]
+
         with torch.inference_mode():
-            effects = head_effects(self.model, lambda copies: self._answers(self._forward(copies))[:, best])
-            for layer, effect in effects:
-                found[layer] = effect.cpu()
+            for layer, effect in head_effects(self.model, answer):
+                effects[layer] = effect.cpu()
                 self.send({"layers done": layer + 1})  # at once; traits wait for the end
-        self.effects = to_bytes(found)
+        self.effects = to_bytes(effects)
 
     def keep_to_compare(self) -> None:
         """Keeps the map of now beside those that follow, to compare inputs, layers or heads."""
         if self.compared:
             self.compared, self.compared_matrix, self.compared_scales = {}, b"", b""
             return
-        head = f"head {self.head + 1}" if self.head >= 0 else "mean of heads"
         self.compared_matrix, self.compared_scales = self.matrix, self.scales
-        self.compared = {"tokens": self.tokens, "title": f"layer {self.layer + 1}, {head}"}
+        self.compared = {"tokens": self.tokens, "title": self._title}
 
     def figure(self) -> Figure:
         """The map shown large, as a matrix with its tokens."""
-        tokens = [text for text, *_ in self.tokens]
-        head = f"head {self.head + 1}" if self.head >= 0 else "mean of heads"
-        title = f"layer {self.layer + 1}, {head}: rows look at columns"
+        tokens, title = [text for text, *_ in self.tokens], f"{self._title}: rows look at columns"
         percent = 100 * self._shown.cpu()
         matrix = plots.heat(percent, tokens, tokens, title=title, number="{:.1f} %", height=6.0)
         return plots.stack(matrix, status=self.status, width=6.0)

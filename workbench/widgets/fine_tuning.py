@@ -39,7 +39,6 @@ class FineTuning(WorkbenchWidget):
         examples: what the columns of the table hold, by `kind`: (text, class), (words, classes), both
             between spaces, (first, second, class), or (passage, question, answer).
         train: what trains: `workbench.training.lessons.fine_tune`.
-        options: any trait below.
 
     `trained` holds what was learned, by "frozen" and "fine-tuned": `.model`, `.confusion` and so on.
 
@@ -79,14 +78,12 @@ class FineTuning(WorkbenchWidget):
     ) -> None:
         if bert.tokenizer is None:
             raise ValueError(f"{bert.name} came without a tokenizer, so it cannot read text.")
-        self.trained = {}
-        self._curves: dict[str, list[dict[str, float]]] = {}  # by training: a line for each look
+        self.trained: dict[str, FineTuned] = {}
         self._train, self._stop, self._thread = train, threading.Event(), None
         super().__init__(bert, **options)
         self.columns = COLUMNS[self.kind]
-        self._shipped = [tuple(example) for example in examples]
+        self._examples = self._shipped = [tuple(example) for example in examples]
         self._check(self._shipped)
-        self._examples = list(self._shipped)
         self._say("nothing trained yet")
         self._look()
 
@@ -102,29 +99,23 @@ class FineTuning(WorkbenchWidget):
         last = max(0, (len(self._examples) - 1) // PAGE * PAGE)
         self.first = min(self.first // PAGE * PAGE, last)
         self.rows = [list(row) for row in self._examples[self.first : self.first + PAGE]]
-        names = [name for *_, label in self.examples for name in self._names(label)]
-        self.count, self.classes = (
-            len(self._examples),
-            [list(pair) for pair in sorted(Counter(names).items())],
-        )
-
-    def _names(self, label: str) -> list[str]:
-        if self.kind == "span":  # an answer is no class
-            return []
-        return label.split() if self.kind == "word" else [label.strip()] * bool(label.strip())
+        labels = (
+            [] if self.kind == "span" else [label for *_, label in self.examples]
+        )  # an answer is no class
+        names = (label.split() if self.kind == "word" else [label.strip()] for label in labels)
+        counts = Counter(name for each in names for name in each if name)
+        self.count, self.classes = len(self._examples), [list(pair) for pair in sorted(counts.items())]
 
     def _act(self, content: dict) -> None:
-        do, row = content.get("do"), content.get("row", 0)
-        if do == "train":
-            self._begin()
-        elif do == "stop":
-            self._stop.set()
-        elif do == "look":
-            self._look_into(content["cell"])
-        elif do in ("write", "add", "remove", "clear", "restore"):
-            if self.state == "training":
-                raise ValueError("A training is running on these examples: stop it to change them.")
-            self._edit(do, row, [self._whole(fields) for fields in content.get("rows", [])])
+        match content.get("do"):
+            case "train":
+                self.start()
+            case "stop":
+                self.stop()
+            case "look":
+                self._look_into(content["cell"])
+            case "write" | "add" | "remove" | "clear" | "restore" as do:
+                self._edit(do, content.get("row", 0), [*map(self._whole, content.get("rows", []))])
 
     def _whole(self, fields: Sequence[Any]) -> tuple[str, ...]:
         """As many fields as there are columns: what lacks is empty, what is too much is left out."""
@@ -133,6 +124,8 @@ class FineTuning(WorkbenchWidget):
 
     def _edit(self, do: str, row: int, rows: list[tuple[str, ...]]) -> None:
         """Typed or pasted rows from `row` on, a new row, one row less, none, or the shipped ones."""
+        if self.state == "training":
+            raise ValueError("A training is running on these examples: stop it to change them.")
         examples = list(self._examples)
         if do == "write":
             examples[row : row + len(rows)] = rows
@@ -141,7 +134,7 @@ class FineTuning(WorkbenchWidget):
         elif do == "remove":
             del examples[row : row + 1]
         else:
-            examples = list(self._shipped) if do == "restore" else [self._whole([])] * PAGE
+            examples = self._shipped if do == "restore" else [self._whole([])] * PAGE
         if len(examples) > MOST:
             raise ValueError(f"These would be {len(examples):,} examples; {MOST:,} are the most.")
         self._check(rows)
@@ -162,17 +155,13 @@ class FineTuning(WorkbenchWidget):
     def start(self) -> None:
         """Trains in the background: first with the encoder frozen, then with all of it learning."""
         with self._lock:
-            self._begin()
-
-    def _begin(self) -> None:
-        if self.state == "training":
-            return
-        self._before = self.state
-        self._stop.clear()
-        self._failed = ""
-        self.state, self.now = "training", RUNS[0]
-        self._thread = threading.Thread(target=self._run, args=(self.examples,), daemon=True)
-        self._thread.start()
+            if self.state == "training":
+                return
+            self._before, self._failed = self.state, ""
+            self._stop.clear()
+            self.state, self.now = "training", RUNS[0]
+            self._thread = threading.Thread(target=self._run, args=(self.examples,), daemon=True)
+            self._thread.start()
 
     def stop(self) -> None:
         """Ends the training after its step; what was learned is kept."""
@@ -195,20 +184,16 @@ class FineTuning(WorkbenchWidget):
             raise ValueError(self._failed)
         return self.trained
 
-    def _run(self, examples: list[tuple[str, str]]) -> None:
+    def _run(self, examples: list[tuple[str, ...]]) -> None:
         started = time.perf_counter()
         try:
             for name in RUNS:
-                if self._stop.is_set():
-                    break
-                grow = partial(self._grow, name)
-                self.trained[name] = self._train(
-                    self.model, examples, kind=self.kind, frozen=name == "frozen", steps=self.steps,
-                    watch=grow, stop=self._stop,
-                )  # fmt: skip
-            seconds = time.perf_counter() - started
+                if not self._stop.is_set():
+                    options = {"kind": self.kind, "frozen": name == "frozen", "steps": self.steps}
+                    grow = partial(self._grow, name)
+                    self._train(self.model, examples, **options, watch=grow, stop=self._stop)
             with self._lock:
-                self._say(f"trained in {seconds:.0f} s")
+                self._say(f"trained in {time.perf_counter() - started:.0f} s")
                 self._tell(state="stopped" if self._stop.is_set() else "done", now="", error="")
         except Exception as error:  # nobody sees a traceback of a thread
             self._failed = sentence(error)
@@ -217,24 +202,22 @@ class FineTuning(WorkbenchWidget):
     def _tell(self, **values: Any) -> None:
         with self._lock, self.hold_sync():
             self.revision += 1
-            for name, value in values.items():
-                setattr(self, name, value)
+            self._settle(**values)
 
     def _grow(self, name: str, result: "FineTuned") -> None:
         """The curves so far; at the end also the table of held-out answers."""
         points = torch.tensor([[look[figure] for figure in FIGURES] for look in result.log])
-        self._curves = ({} if name == RUNS[0] else self._curves) | {name: list(result.log)}
         values: dict[str, Any] = {"frozen" if name == "frozen" else "tuned": to_bytes(points), "now": name}
         if name == "frozen" and len(result.log) == 1:  # a new training begins
             self.trained = {}
             values |= {"tuned": b"", "tables": {}, "cell": [], "shown": []}
+        self.trained[name] = result
         if result.answers:  # the training is over
             if self.kind == "span":
                 table = {"answers": [list(answer) for answer in result.answers]}
             else:
                 table = {"labels": list(result.labels), "counts": result.confusion.tolist()}
             values["tables"] = self.tables | {name: table}
-            self.trained[name] = result
         self._tell(**values)
 
     def _look_into(self, cell: Sequence[Any]) -> None:
@@ -244,18 +227,18 @@ class FineTuning(WorkbenchWidget):
             self.cell, self.shown = [], []
             return
         answers = self.trained[name].answers
-        self.cell = list(cell)
-        self.shown = [text for text, *pair in answers if pair == [true, said]][:12]
+        self.cell, self.shown = list(cell), [text for text, *pair in answers if pair == [true, said]][:12]
 
     def figure(self) -> Figure:
         """The curves and the tables as they are now; before any training, the examples on the screen."""
-        if not self._curves:
+        if not self.trained:
             rows = [
                 [*map(plots.Chip, " / ".join(texts).split()), plots.Chip(label, paper=plots.FIRST)]
                 for *texts, label in self.rows
             ]
             return plots.stack(plots.words(*rows, title="examples and their classes"), status=self.status)
-        parts, answers, logs = [], [], self._curves.items()
+        parts, answers = [], []
+        logs = [(name, list(result.log)) for name, result in self.trained.items()]  # which may grow meanwhile
         for figure, top in (("accuracy", 1.02), ("loss", None)):
             new = {f"{name}, held out": plots.by_step(log, f"held_out_{figure}") for name, log in logs}
             seen = {f"{name}, learned from": plots.by_step(log, figure) for name, log in logs}
@@ -267,7 +250,7 @@ class FineTuning(WorkbenchWidget):
                     for question, true, said in table["answers"][:PAGE]
                 ]
                 answers.append(plots.words(*rows, title=f"{name}: held-out questions and what it answers"))
-                continue
-            title, names = f"{name}: true class down, answer across", table["labels"]
-            parts.append(plots.heat(table["counts"], names, names, title=title, written=True))
+            else:
+                title, names = f"{name}: true class down, answer across", table["labels"]
+                parts.append(plots.heat(table["counts"], names, names, title=title, written=True))
         return plots.stack(tuple(parts[:2]), tuple(parts[2:]), *answers, status=self.status)

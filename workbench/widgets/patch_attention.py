@@ -16,7 +16,6 @@ from workbench.attention import (
     mass_mask,
     outlier_patches,
     received_attention,
-    record_attention,
 )
 from workbench.explain import delete_and_insert
 from workbench.image import ImageSource
@@ -35,20 +34,14 @@ class PatchAttention(PictureWidget):
     Args:
         vit: a ViT.
         image: a picture: path, bytes, PIL picture or array.
-        options: any trait below.
-
-    Raises:
-        ValueError: a picture that cannot be read.
 
     Example:
         >>> PatchAttention(wb.load_vit(), "dog.jpg", method="rollout")  # doctest: +SKIP
     """
 
     _esm, _css = read_front("patch_attention")
-    # fmt: off
-    look_on = ("query", "layer", "head", "method", "fusion", "discard", "target", "second", "mass", "times",
-               "measure")
-    # fmt: on
+    look_on = ("query", "layer", "head", "method", "fusion", "discard", "target", "second", "mass")
+    look_on += ("times", "measure")
 
     query = traitlets.Int(0, min=0, help="The token that looks: 0 is the class token, patches follow.")
     layer = traitlets.Int(-1, help="Of the large map, counted from 0 (the view from 1); -1: the last.")
@@ -109,25 +102,20 @@ class PatchAttention(PictureWidget):
             tokens | {"method": ["mean", "max"]} | layers,
         ]
 
+    @torch.inference_mode()
     def _show(self) -> None:
         """The forward pass that everything but relevance and the test is read from."""
-        pixels = self._see()
-        with torch.inference_mode(), record_attention(self.model) as attention, self.timed():
-            last = self.model(pixels)[-1]
-            answers = self.model.answers(last)[0].cpu() if self.labels else torch.empty(0)
-        self._pixels = pixels
-        self._attention = torch.stack([attention[layer][0] for layer in sorted(attention)]).cpu()
-        self._norms = last[0, self.prefix :].float().norm(dim=-1).cpu()
+        self._pixels = self._see()
+        states, attention = self._pass(pixel_values=self._pixels)
+        answers = self.model.answers(states[-1])[0].cpu() if self.labels else torch.empty(0)
+        self._attention = attention.cpu()  # (layers, heads, query, key)
+        self._norms = states[-1][0, self.prefix :].float().norm(dim=-1).cpu()
         self._relevance: dict[int, Tensor] = {}
         self.tests = []
         best = answers.topk(min(5, len(answers))).indices.tolist()
         self.classes = [[index, round(float(answers[index]), 5)] for index in best]
-        self._distances = attention_distance(
-            self._attention,
-            grid=tuple(self.grid),
-            patch_size=self.model.config.patch_size,
-            prefix_tokens=self.prefix,
-        )
+        geometry = {"grid": tuple(self.grid), "patch_size": self.model.config.patch_size}
+        self._distances = attention_distance(self._attention, **geometry, prefix_tokens=self.prefix)
         self.distances = to_bytes(self._distances)
         self._look()
 
@@ -136,14 +124,13 @@ class PatchAttention(PictureWidget):
         """The class that is asked about."""
         if not self.classes:
             raise ValueError(f"{self.model.name} has no classes, so there is nothing to explain or to lose.")
-        return self.target if 0 <= self.target < len(self.labels) else self.classes[0][0]
+        return there(self.target, len(self.labels), self.classes[0][0])
 
     def _relevance_of(self, target: int) -> Tensor:
         """Patches that speak for a class: (patches). Computed once for each class and picture."""
         if target not in self._relevance:
-            relevance = attention_relevance(
-                self.model, lambda: self.model.logits(self.model(self._pixels)[-1])[:, target]
-            )
+            model, pixels = self.model, self._pixels
+            relevance = attention_relevance(model, lambda: model.logits(model(pixels)[-1])[:, target])
             self._relevance[target] = relevance[0, 0, self.prefix :].cpu()
         return self._relevance[target]
 
@@ -152,19 +139,14 @@ class PatchAttention(PictureWidget):
         if self.method == "relevance":
             shown = [self._class] + ([self.second] if 0 <= self.second < len(self.labels) else [])
             return [(f"relevance for “{self.labels[one]}”", self._relevance_of(one)) for one in shown]
-        query = self._query
-        looks = f"{token_names(self.grid, self.prefix)[query]} looks"
+        looks = f"{token_names(self.grid, self.prefix)[self._query]} looks"
         if self.method == "rollout":
-            rollout = attention_rollout(
-                self._attention[:, None],
-                head_fusion=self.fusion,
-                discard_ratio=self.discard,
-                prefix_tokens=self.prefix,
-            )
+            options = {"head_fusion": self.fusion, "discard_ratio": self.discard}
+            rollout = attention_rollout(self._attention[:, None], **options, prefix_tokens=self.prefix)
             without = f", {100 * self.discard:.0f} % left out" if self.discard else ""
-            return [(f"rollout ({self.fusion}{without}), {looks}", rollout[0, query, self.prefix :])]
+            return [(f"rollout ({self.fusion}{without}), {looks}", rollout[0, self._query, self.prefix :])]
         layer = there(self.layer, self.layers, self.layers - 1)
-        heads = self._attention[layer, :, query, self.prefix :]  # (heads, patches)
+        heads = self._attention[layer, :, self._query, self.prefix :]  # (heads, patches)
         if self.method == "head":
             head = min(int(self.head), self.heads - 1)  # true counts as 1
             return [(f"layer {layer + 1}, head {head + 1}, {looks}", heads[head])]
@@ -173,7 +155,7 @@ class PatchAttention(PictureWidget):
 
     @property
     def _query(self) -> int:
-        return self.query if self.query < self._attention.shape[-1] else 0
+        return there(self.query, self._attention.shape[-1], 0)
 
     def _look(self) -> None:
         """Reads maps for another token, or others, from the last pass."""
@@ -200,46 +182,33 @@ class PatchAttention(PictureWidget):
         found = delete_and_insert(
             self.model, self._pixels, weights, target, progress=lambda share: self.send({"tested": share})
         )  # messages go at once; traits wait for the end
-        random = found.random_areas
+        random, order = found.random_areas, weights.argsort(descending=True, stable=True)
         areas = torch.tensor([found.deletion_area, found.insertion_area, *random.aminmax(), random.mean()])
-        answer = {
-            "title": title,
-            "label": self.labels[target],
-            "order": weights.argsort(descending=True, stable=True).tolist(),
-            "areas": rounded(areas, 4),
-            "shares": rounded(found.shares, 4),
-            "deletion": rounded(found.deletion, 4),
-            "insertion": rounded(found.insertion, 4),
-            "random": rounded(found.random.mean(0), 4),  # deletion; insertion is the same backwards
-            "hides": bool(found.deletion_area < random.min()),
-            "shows": bool(found.insertion_area > random.max()),
-        }
+        curves = {"shares": found.shares, "deletion": found.deletion, "insertion": found.insertion}
+        curves |= {"random": found.random.mean(0)}  # deletion; insertion is the same backwards
+        answer = {name: rounded(curve, 4) for name, curve in (curves | {"areas": areas}).items()}
+        answer |= {"title": title, "label": self.labels[target], "order": order.tolist()}
+        answer |= {"hides": bool(areas[0] < areas[2]), "shows": bool(areas[1] > areas[3])}
         self.tests = [*self.tests, answer][-KEPT:]
 
     def figure(self) -> Figure:
         """The large map over the picture, all heads, how far they look, and the test if there was one."""
         style = {"colors": self.palette, "opacity": self.opacity, "smooth": self.smooth}
-        style["framed"] = self.outliers
-        large = [
-            plots.picture(self._seen, weights, title=title, note=f"strongest: {weights.max():.3f}", **style)
-            for title, weights in zip(self.titles, self._shown.unflatten(1, self.grid), strict=True)
-        ]
+        style |= {"framed": self.outliers}
+        large = []
+        for title, weights in zip(self.titles, self._shown.unflatten(1, self.grid), strict=True):
+            note = f"strongest: {weights.max():.3f}"
+            large.append(plots.picture(self._seen, weights, title=title, note=note, **style))
         names = range(1, self.layers + 1), range(1, self.heads + 1)
         tiles = self._thumbnails / self._thumbnails.amax((2, 3), keepdim=True).clamp(min=1e-9)
         small = plots.heat(plots.tiled(tiles), *names, title="layers (down) and heads, each of its strongest")
-        far = plots.heat(self._distances, *names, title="attention distance in pixels", height=2.4)
-        return plots.stack((*large, small), (far, *self._test_curves()), status=self.status)
-
-    def _test_curves(self) -> list[plots.Mark]:
-        """How the class of the latest test fared: in the map's order, and in random order."""
-        marks = []
+        marks = [plots.heat(self._distances, *names, title="attention distance in pixels", height=2.4)]
         for test in self.tests[-1:]:
-            deletion, insertion, _, _, random = (f"area {area:.2f}" for area in test["areas"])
-            shares = test["shares"]
-            left = [1 - share for share in shares]  # in sight when so many are hidden
-            for kind, area, places in (("deletion", deletion, shares), ("insertion", insertion, left)):
-                ours = {f"map, {area}": [*zip(shares, test[kind], strict=True)]}
-                other = {f"random, {random}": [*zip(places, test["random"], strict=True)]}
+            shares, random = test["shares"], f"random, area {test['areas'][4]:.2f}"
+            for kind, area in zip(("deletion", "insertion"), test["areas"], strict=False):
+                places = shares if kind == "deletion" else [1 - share for share in shares]  # in sight
+                ours = {f"map, area {area:.2f}": [*zip(shares, test[kind], strict=True)]}
+                other = {random: [*zip(places, test["random"], strict=True)]}
                 title, label = f"{kind}: “{test['label']}”", "share of patches hidden or shown"
                 marks.append(plots.curves(ours, other, title=title, label=label))
-        return marks
+        return plots.stack((*large, small), tuple(marks), status=self.status)
