@@ -29,7 +29,6 @@ ORANGE, GREY, RED, PAPER = "#c76a00", "#8a929c", "#ff5f52", "#eef0f3"
 FIRST, SECOND, SPECIAL = "#cfe0fb", "#fbdcb8", "#e4e6ea"  # paper of the two segments; of [CLS] and [SEP]
 WIDTH = 9.0  # inches of a still picture
 MOST_WORDS = 120  # of a long text, a still picture shows the beginning
-COLORS = [BLUE, AMBER, GREEN, MUTED]  # of curves
 MOST_NAMES = 60  # rows or columns of a map that are named; more are numbered
 MOST_CELLS = 40  # of a map with numbers in its cells; in more they would not fit
 SMALL = {"fontsize": 7, "color": MUTED, "parse_math": False}
@@ -45,7 +44,7 @@ def _quiet() -> Iterator[None]:
 
 
 class StillFigure(Figure):
-    """A figure that notebooks show by themselves, and that does not warn about letters."""
+    """A figure that notebooks show by themselves."""
 
     @_quiet()
     def savefig(self, *args: Any, **options: Any) -> None:
@@ -96,10 +95,8 @@ def _place(figure: Figure, room: SubplotSpec, part: Part) -> None:
     if isinstance(part, Mark):
         part.draw(figure.add_subplot(room))
         return
-    if isinstance(part, tuple):
-        grid = room.subgridspec(1, len(part), width_ratios=[_size(one, "width") for one in part])
-    else:
-        grid = room.subgridspec(len(part), 1, height_ratios=[_size(one, "height") for one in part])
+    side, shape = ("width", (1, len(part))) if isinstance(part, tuple) else ("height", (len(part), 1))
+    grid = room.subgridspec(*shape, **{f"{side}_ratios": [_size(one, side) for one in part]})
     for number, one in enumerate(part):
         _place(figure, grid[number], one)
 
@@ -140,8 +137,7 @@ def _inches(text: str, size: float) -> float:
 def words(*sentences: Sequence[Chip], title: str = "", links: Any = ()) -> Mark:
     """Word boxes in lines as wide as the picture, each sentence on a new one.
 
-    Args:
-        links: (words of the first sentence, words of the second), how strong a line between them is.
+    `links` says how strong a line between each word of the first sentence and each of the second is.
     """
     boxes: list[list[tuple[Chip, float, float]]] = []  # by sentence: word, middle and line, in inches
     pitch = 0.44 if any(word.note for sentence in sentences for word in sentence) else 0.32
@@ -149,7 +145,8 @@ def words(*sentences: Sequence[Chip], title: str = "", links: Any = ()) -> Mark:
     for sentence in sentences:
         x, row = 0.1, []
         for word in [*sentence[:MOST_WORDS], *[Chip("…", ink=MUTED)] * (len(sentence) > MOST_WORDS)]:
-            wide = max(_inches(_cut(word.text, 60), 10) + 0.08, _inches(word.note, 6))
+            word = word._replace(text=_cut(word.text, 60))
+            wide = max(_inches(word.text, 10) + 0.08, _inches(word.note, 6))
             if x + wide > WIDTH - 0.2 and row:
                 x, top = 0.1, top + pitch
             row.append((word, x + wide / 2, top))
@@ -163,13 +160,11 @@ def words(*sentences: Sequence[Chip], title: str = "", links: Any = ()) -> Mark:
         inches = axes.figure.dpi_scale_trans + ScaledTranslation(0, 1, corner)  # from the left and the top
         place = {"transform": inches, "va": "center", "parse_math": False, "in_layout": False}
         axes.text(0.1, -0.1, title, fontsize=9, color=MUTED, **place)
-        for word, x, y in (box for row in boxes for box in row):
+        for word, x, y in sum(boxes, []):
             edge = word.ink if word.framed else "none"
             frame = {"boxstyle": "round,pad=0.2", "facecolor": word.paper, "edgecolor": edge}
-            text = _cut(word.text, 60)
-            axes.text(x, -y, text, fontsize=10, color=word.ink, ha="center", bbox=frame, **place)
-            if word.note:
-                axes.text(x, -y - 0.19, word.note, fontsize=6, color=MUTED, ha="center", **place)
+            axes.text(x, -y, word.text, fontsize=10, color=word.ink, ha="center", bbox=frame, **place)
+            axes.text(x, -y - 0.19, word.note, fontsize=6, color=MUTED, ha="center", **place)
         strongest = np.max(links, initial=1e-9)
         for a, b in np.argwhere(np.asarray(links) > 0.08 * strongest):
             (_, x, y), (_, to, below), share = boxes[0][a], boxes[1][b], float(links[a][b] / strongest)
@@ -213,9 +208,9 @@ def bars(
         for part, left, color in zip(parts, parts.cumsum(0) - parts, colors, strict=True):
             axes.barh(places, part, left=left, color=color, height=0.7)
         axes.vlines(before, places[: len(before)] - 0.45, places[: len(before)] + 0.45, color=AMBER)
+        beside = axes.get_yaxis_transform()
         for place, value in enumerate(parts[0] if len(parts) == 1 else ()):
             number = f"{100 * value:.1f} %" if percent else f"{value:.1f}"
-            beside = axes.get_yaxis_transform()
             axes.text(1.01, place, number, fontsize=8, color=INK, va="center", transform=beside)
         axes.set_yticks(places, [_cut(str(name), 34) for name in names], fontsize=8, parse_math=False)
         axes.set_ylim(len(names) - 0.4, -0.6)
@@ -246,15 +241,15 @@ def heat(
         written: numbers other than 0 stand in their cells, too, if there are at most `MOST_CELLS`.
     """
     table = np.asarray(table, float)
-    signed = np.nanmin(table) < 0
     most = np.nanmax(np.abs(table))
-    ends = {"orange": -most, "violet": most} if signed else {"white": low, "dark blue": most}
+    ends = {"orange": -most, "violet": most} if np.nanmin(table) < 0 else {"white": low, "dark blue": most}
 
     def draw(axes: Axes) -> None:
         _plain(axes, title, ", ".join(f"{color} {number.format(end)}" for color, end in ends.items()))
         axes.set_facecolor(PAPER)  # of the gaps in `tiled`
-        colors = {"cmap": "PuOr" if signed else "Blues", "vmin": -most if signed else low, "vmax": most}
-        axes.imshow(table, aspect="equal" if len(table) > 1 else "auto", interpolation="nearest", **colors)
+        least, colors = min(ends.values()), "PuOr" if "orange" in ends else "Blues"
+        shape = "equal" if len(table) > 1 else "auto"
+        axes.imshow(table, cmap=colors, vmin=least, vmax=most, aspect=shape, interpolation="nearest")
         for axis, names, count in zip((axes.yaxis, axes.xaxis), (rows, columns), table.shape, strict=True):
             if len(names) <= MOST_NAMES:
                 places = (np.arange(len(names)) + 0.5) * count / max(1, len(names)) - 0.5
@@ -288,15 +283,13 @@ def curves(
     def draw(axes: Axes) -> None:
         _plain(axes, title, label)
         axes.spines[["left", "bottom"]].set_visible(True)
-        axes.set_prop_cycle(color=COLORS)
-        for name, points in lines.items():
-            axes.plot(*np.reshape(points, (-1, 2)).T, label=name)
-        axes.set_prop_cycle(color=COLORS)
-        for name, points in (compare or {}).items():
-            if np.ndim(points) == 0:
-                axes.axhline(points, linestyle="--", color=MUTED, label=name)
-            else:
-                axes.plot(*np.reshape(points, (-1, 2)).T, "--", label=name)
+        for group, style in ((lines, "-"), (compare or {}, "--")):
+            axes.set_prop_cycle(color=[BLUE, AMBER, GREEN, MUTED])
+            for name, points in group.items():
+                if np.ndim(points) == 0:
+                    axes.axhline(points, linestyle=style, color=MUTED, label=name)
+                else:
+                    axes.plot(*np.reshape(points, (-1, 2)).T, style, label=name)
         axes.locator_params(nbins=6)
         axes.tick_params(length=3, labelsize=7)
         axes.set_ylim(0, top)
@@ -339,8 +332,8 @@ def picture(
     def draw(axes: Axes) -> None:
         _plain(axes, title, note)
         tall, wide = pixels.shape[:2]
-        axes.imshow(pixels, extent=(0, wide, tall, 0), interpolation="nearest")
         rows, columns = grid or np.shape(weights) or (1, 1)
+        axes.imshow(pixels, extent=(0, wide, tall, 0), interpolation="nearest")
         if weights is not None:
             share = np.asarray(weights, float)
             share = share / max(share.max(), 1e-9)
@@ -351,9 +344,9 @@ def picture(
             axes.hlines(np.arange(1, rows) * tall / rows, 0, wide, color="white", linewidth=0.7)
             axes.vlines(np.arange(1, columns) * wide / columns, 0, tall, color="white", linewidth=0.7)
         for row, column in (divmod(patch, columns) for patch in framed):
-            size = wide / columns, tall / rows
-            corner = column * size[0], row * size[1]
-            axes.add_patch(Rectangle(corner, *size, fill=False, edgecolor=RED, linewidth=2.5, zorder=3))
+            w, h = wide / columns, tall / rows
+            frame = {"fill": False, "edgecolor": RED, "linewidth": 2.5, "zorder": 3}
+            axes.add_patch(Rectangle((column * w, row * h), w, h, **frame))
         axes.set(xticks=[], yticks=[])
 
     return Mark(draw, height, width)
@@ -363,9 +356,8 @@ def tiled(maps: Any) -> np.ndarray:
     """Maps (down, across, height, width), or pictures with 3 colours behind, as one; gaps lie between."""
     maps = np.asarray(maps, float)
     gap = 1 + maps.shape[2] // 16
-    white = 1.0 if maps.ndim == 5 else np.nan
     around = [(0, 0), (0, 0), (0, gap), (0, gap), (0, 0)][: maps.ndim]
-    maps = np.pad(maps, around, constant_values=white).swapaxes(1, 2)
+    maps = np.pad(maps, around, constant_values=1.0 if maps.ndim == 5 else np.nan).swapaxes(1, 2)
     return maps.reshape(maps.shape[0] * maps.shape[1], maps.shape[2] * maps.shape[3], *maps.shape[4:])
 
 
@@ -393,13 +385,13 @@ def learning_curves(
 
 
 def by_head(values: Mapping[str, np.ndarray]) -> StillFigure:
-    """Numbers of every head, a panel for each: layers down, heads across."""
+    """Numbers of every head, (layers, heads) by title, a panel for each: layers down, heads across."""
     panels = []
     for title, table in values.items():
-        layers, heads = (range(1, count + 1) for count in table.shape)
         layer, head = np.unravel_index(table.argmax(), table.shape)
         title += f": most in layer {layer + 1}, head {head + 1}"
-        panels.append(heat(table, layers, heads, title=title, height=2.3))
+        names = (range(1, count + 1) for count in table.shape)
+        panels.append(heat(table, *names, title=title, height=2.3))
     rows = [tuple(panels[first : first + 3]) for first in range(0, len(panels), 3)]
     return stack(*rows, width=4 * len(rows[0]))
 
@@ -412,33 +404,27 @@ def word_senses(similar: np.ndarray, places: np.ndarray, sentences: Sequence[str
         places: (layers + 1, sentences, 2).
         sentences: numbered from 1 in the figure, in this order.
     """
-    names = range(1, len(sentences) + 1)
-    columns = []
-    for layer, (table, points) in enumerate(zip(similar, places, strict=True)):
-        title = f"layer {layer}" if layer else "embeddings"
-        columns.append([heat(table, names, names, title=title, height=1.8), _numbered(points)])
-    text = "\n".join(f"{name}  {sentence}" for name, sentence in zip(names, sentences, strict=True))
-    return stack(tuple(columns), status=text, width=1.6 * len(columns))
 
-
-def _numbered(points: np.ndarray) -> Mark:
-    """Points (points, 2) of a plane, numbered from 1."""
-
-    def draw(axes: Axes) -> None:
+    def numbered(points: np.ndarray, axes: Axes) -> None:
         axes.scatter(*points.T, s=160, color=shade(BLUE, 0.6))
-        for number, point in enumerate(points, 1):
-            axes.text(*point, str(number), fontsize=8, ha="center", va="center")
+        for name, point in zip(names, points, strict=True):
+            axes.text(*point, str(name), fontsize=8, ha="center", va="center")
         axes.margins(0.25)
         axes.set(xticks=[], yticks=[])
 
-    return Mark(draw, 1.6)
+    names, columns = range(1, len(sentences) + 1), []
+    for layer, (table, points) in enumerate(zip(similar, places, strict=True)):
+        title = f"layer {layer}" if layer else "embeddings"
+        plane = Mark(functools.partial(numbered, points), 1.6)
+        columns.append([heat(table, names, names, title=title, height=1.8), plane])
+    text = "\n".join(f"{name}  {sentence}" for name, sentence in zip(names, sentences, strict=True))
+    return stack(tuple(columns), status=text, width=1.6 * len(columns))
 
 
 def embedding_filters(components: Any) -> StillFigure:
     """Principal components of the projection as small pictures, seven in a row (ViT, figure 7 left).
 
-    Args:
-        components: (components, 3, size, size), see `filter_components`.
+    `components` is (components, 3, size, size), see `filter_components`.
     """
     filters = np.asarray(components).transpose(0, 2, 3, 1)
     filters = 0.5 + filters / (2 * np.abs(filters).max((1, 2, 3), keepdims=True) + 1e-9)
@@ -455,20 +441,15 @@ def position_maps(similar: Any, most: int = 14) -> StillFigure:
         most: maps down and across; of a larger grid, every second patch (or third, ...) has one.
     """
     step = math.ceil(max(similar.shape) / most)
-    rows, columns = (range(1, count + 1, step) for count in similar.shape[:2])
     maps = tiled(similar[::step, ::step])
-    options = {"title": "cosine similarity", "low": np.nanmin(maps), "height": 6.3}
-    return stack(heat(maps, rows, columns, **options), width=6.3)
+    names = (range(1, count + 1, step) for count in similar.shape[:2])
+    return stack(heat(maps, *names, title="cosine similarity", low=np.nanmin(maps), height=6.3), width=6.3)
 
 
 def picture_rows(pictures: Mapping[str, np.ndarray]) -> StillFigure:
     """Pictures in rows, such as the same ones whole, with patches hidden, and with what was guessed there.
 
-    Args:
-        pictures: by title of the row, (pictures, height, width, 3) of bytes.
+    `pictures` are, by title of the row, (pictures, height, width, 3) of bytes.
     """
-    rows = [
-        picture(tiled(row[None] / 255), title=title, height=WIDTH / len(row) + 0.3)
-        for title, row in pictures.items()
-    ]
-    return stack(*rows)
+    rows = ((title, len(row), tiled(row[None] / 255)) for title, row in pictures.items())
+    return stack(*(picture(row, title=title, height=WIDTH / count + 0.3) for title, count, row in rows))
