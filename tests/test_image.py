@@ -100,6 +100,12 @@ def test_modes_through_a_file(mode: str, kind: str, tmp_path: Path) -> None:
             assert np.abs(np.subtract(pixel(source, place), wanted)).max() <= 1
 
 
+def test_a_transparent_colour_of_16_bits_is_none_of_8() -> None:
+    """300 is 1 in 8 bits, and 44 by its last byte."""
+    content = file_of(Image.fromarray(np.array([[300, 44 * 257]], "uint16")), transparency=300)
+    assert pixel(content, (1, 0)) == (44, 44, 44)
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_pictures_stand_upright(orientation: int) -> None:
     """A camera stores its picture turned and notes that; red is at the upper left of what was seen."""

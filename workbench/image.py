@@ -242,7 +242,9 @@ def _to_grey(image: Image.Image) -> Image.Image:
     highest = 65535 if image.mode.startswith("I;16") else image.getextrema()[1]
     top = 1 if image.mode == "F" and highest <= 1 else 65535 if highest > 255 else 255
     image = image if image.mode == "F" else image.convert("I")
-    return image.point(lambda value: value * (255 / top) + 0.5).convert("L")
+    grey = image.point(lambda value: value * (255 / top) + 0.5).convert("L")
+    grey.info.pop("transparency", None)  # of 16 bits, which is no colour any more
+    return grey
 
 
 def _to_array(tensor: Tensor) -> np.ndarray:
