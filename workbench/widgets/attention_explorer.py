@@ -6,7 +6,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 import traitlets
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from workbench import plots
@@ -34,11 +33,7 @@ THUMBNAIL = 48  # most cells of a thumbnail's side; longer inputs are averaged d
 class AttentionExplorer(WorkbenchWidget):
     """All heads of all layers as thumbnails, one of them large, and what it does to the answer.
 
-    Args:
-        model: a BERT, or a ViT.
-        text: for BERT, a text; a typed [MASK] is a mask.
-        second: for BERT, a second text, or "".
-        image: for ViT, a picture: path, bytes, PIL picture or array.
+    A BERT reads a text, where a typed [MASK] is a mask, and perhaps a second one; a ViT reads `image`.
 
     Example:
         >>> AttentionExplorer(wb.load_bert(), "The cat sat on the [MASK].")  # doctest: +SKIP
@@ -55,14 +50,10 @@ class AttentionExplorer(WorkbenchWidget):
     layer = traitlets.Int(0, help="The layer shown large, counted from 0 (the view counts from 1).")
     head = traitlets.Int(0, help="The head shown large; -1: the mean of `chosen`.")
     chosen = traitlets.List(traitlets.Int(), help="Heads whose mean is shown; empty: all.")
-    off = traitlets.List(
-        traitlets.Tuple(traitlets.Int(), traitlets.Int()), help="(layer, head) pairs that are switched off."
-    )
+    off = traitlets.List(traitlets.Tuple(traitlets.Int(), traitlets.Int()), help="Switched off: layer, head.")
     mass = traitlets.Float(1.0, min=0, max=1, help="Show the fewest weights of each row that make this up.")
     hide_special = traitlets.Bool(False, help="Leave out [CLS], [SEP] and the class token.")
-    pair = traitlets.Enum(
-        ["all", "first to second", "second to first"], "all", help="Which segments are looked at."
-    )
+    pair = traitlets.Enum(["all", "first to second", "second to first"], "all", help="Who looks at whom.")
     query = traitlets.Int(-1, help="The pinned token that looks; -1: none.")
     key = traitlets.Int(-1, help="The pinned token that is looked at; -1: none.")
     view = traitlets.Enum(["lines", "matrix"], "lines", help="Lines between tokens, or a matrix.")
@@ -251,7 +242,7 @@ class AttentionExplorer(WorkbenchWidget):
         self.compared_matrix, self.compared_scales = self.matrix, self.scales
         self.compared = {"tokens": self.tokens, "title": self._title}
 
-    def figure(self) -> Figure:
+    def figure(self) -> plots.StillFigure:
         """The map shown large, as a matrix with its tokens."""
         tokens, title = [text for text, *_ in self.tokens], f"{self._title}: rows look at columns"
         percent = 100 * self._shown.cpu()

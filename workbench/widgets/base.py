@@ -17,13 +17,13 @@ from typing import Any
 import anywidget
 import torch
 import traitlets
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from workbench.attention import record_attention
 from workbench.bert import Bert
 from workbench.checks import check_model
 from workbench.encoder import PROBLEM_TYPES
+from workbench.plots import StillFigure
 from workbench.tasks import device_name
 from workbench.vit import ViT
 from workbench.widgets.rehearsal import Rehearsal
@@ -151,20 +151,14 @@ class WorkbenchWidget(anywidget.AnyWidget):
     cannot be read; its `_look` puts a part of that on the screen. They answer changes of the traits that
     `show_on` and `look_on` name.
 
-    Args:
-        model: a checkpoint.
-        options: traits of the widget.
-
-    Raises:
-        TypeError: an option that the widget does not have.
-        ValueError: a value that an option cannot have, also when it is set later.
+    `options` are traits of the widget: `TypeError` for one that it does not have, `ValueError` for a value
+    that it cannot have, also when it is set later, and for an input that cannot be read.
     """
 
     reads: tuple[type, ...] = (Bert, ViT)  # the models that it looks into
     fields: tuple[str, ...] = ()  # the traits that hold typed texts, first segment first
     show_on: tuple[str, ...] = ()
     look_on: tuple[str, ...] = ()
-
     _quiet = False  # nobody is told what changes
 
     status = traitlets.Unicode(help="Checkpoint, device, time of the last forward pass.").tag(sync=True)
@@ -173,9 +167,7 @@ class WorkbenchWidget(anywidget.AnyWidget):
     layers = traitlets.Int(help="Layers of the checkpoint.").tag(sync=True)
     heads = traitlets.Int(help="Attention heads in a layer.").tag(sync=True)
     rehearsal = traitlets.Bytes(help="Answers given beforehand, for a view without a kernel; see Rehearsal.")
-    problem_type = traitlets.Unicode(
-        PROBLEM_TYPES[0], help="What the answers are: probabilities of one class or each, or numbers."
-    ).tag(sync=True)
+    problem_type = traitlets.Unicode(PROBLEM_TYPES[0], help="What the answers are.").tag(sync=True)
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Every trait of a widget crosses to the browser."""
@@ -340,9 +332,9 @@ class WorkbenchWidget(anywidget.AnyWidget):
         """Whether answers are probabilities, and not the numbers of a regression."""
         return self.problem_type != "regression"
 
-    def _written(self, answer: float, digits: int = 0) -> str:
+    def _written(self, answer: float) -> str:
         """A probability as percent, or the number of a regression."""
-        return f"{100 * answer:.{digits}f} %" if self._probable else f"{answer:.2f}"
+        return f"{100 * answer:.0f} %" if self._probable else f"{answer:.2f}"
 
     def _of_head(self, maps: Tensor, head: int, axis: int = 0) -> Tensor:
         """One head of maps with an axis of heads, or the mean of all for a number that is no head's."""
@@ -366,19 +358,15 @@ class WorkbenchWidget(anywidget.AnyWidget):
     def _say(self, what: str) -> None:
         self.status = f"{self.model.name} · {device_name(self.model.device)} · {what}"
 
-    def figure(self) -> Figure:
+    def figure(self) -> StillFigure:
         """The still picture of what the widget shows now."""
         raise NotImplementedError
 
     def save(self, path: str | Path) -> Path:
-        """Writes what the widget shows now, for a paper or a page that stands alone.
+        """Writes what the widget shows now as .svg, .png or .html, for a paper or a page that stands alone; a
+        file that is there is replaced only once all is written.
 
-        Args:
-            path: ends in .svg, .png or .html; a file that is there is replaced only once all is written.
-
-        Raises:
-            ValueError: another ending.
-            OSError: it cannot be written there.
+        `ValueError` for another ending, `OSError` if it cannot be written there.
         """
         path = Path(path).expanduser()
         kind = path.suffix

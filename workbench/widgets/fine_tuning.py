@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import traitlets
-from matplotlib.figure import Figure
 
 from workbench import plots
 from workbench.bert import Bert
@@ -35,7 +34,7 @@ class FineTuning(WorkbenchWidget):
     """A table of examples, two trainings side by side with growing curves, and what they got wrong.
 
     Args:
-        bert: a checkpoint; it stays as it is.
+        bert: stays as it is.
         examples: what the columns of the table hold, by `kind`: (text, class), (words, classes), both
             between spaces, (first, second, class), or (passage, question, answer).
         train: what trains: `workbench.training.lessons.fine_tune`.
@@ -63,9 +62,7 @@ class FineTuning(WorkbenchWidget):
     classes = traitlets.List(help="[class, how many examples (or words) have it].")
     frozen = traitlets.Bytes(help="float16 (looks, figures): the curves, see FIGURES.")
     tuned = traitlets.Bytes(help="The same, of the encoder that learns too.")
-    tables = traitlets.Dict(
-        help="By training: labels, and counts of held-out answers; of spans [question, true answer, answer]."
-    )
+    tables = traitlets.Dict(help="By training: labels and counts of what was held out; or answers.")
     cell = traitlets.List(help="The cell of a table that is looked into: [training, true, said].")
     shown = traitlets.List(help="Held-out examples in that cell.")
 
@@ -229,7 +226,7 @@ class FineTuning(WorkbenchWidget):
         answers = self.trained[name].answers
         self.cell, self.shown = list(cell), [text for text, *pair in answers if pair == [true, said]][:12]
 
-    def figure(self) -> Figure:
+    def figure(self) -> plots.StillFigure:
         """The curves and the tables as they are now; before any training, the examples on the screen."""
         if not self.trained:
             rows = [

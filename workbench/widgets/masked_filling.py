@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 import traitlets
-from matplotlib.figure import Figure
 
 from workbench import plots
 from workbench.attention import record_attention, sum_over_words
@@ -20,11 +19,8 @@ INKS = {"mask": plots.BLUE, "typed": plots.BLUE, "random": plots.AMBER, "keep": 
 
 
 class MaskedFilling(TextWidget):
-    """A sentence of words to click: a click masks a word, a second click brings it back.
-
-    Args:
-        bert: a checkpoint with the head "mlm".
-        text: the sentence; a typed [MASK] is a mask.
+    """A sentence of words to click: a click masks a word, a second click brings it back; a typed [MASK] is a
+    mask, too. The checkpoint needs the head "mlm".
 
     Example:
         >>> MaskedFilling(wb.load_bert(), "She drank a cup of tea.", masked=[(19, 22)])  # doctest: +SKIP
@@ -35,26 +31,18 @@ class MaskedFilling(TextWidget):
     look_on = ("layer", "top_k")
 
     text = traitlets.Unicode(help="The sentence, as it was typed.")
-    masked = traitlets.List(
-        help="Masked spans of characters: (start, end) or (start, end, 'mask' | 'random' | 'keep')."
-    )
+    masked = traitlets.List(help="Masked characters: (start, end[, 'mask' | 'random' | 'keep']).")
     pinned = traitlets.Int(0, help="Which mask (counted from 0) the attention and the layers are shown for.")
     top_k = traitlets.Int(5, min=1, max=20, help="Candidates for each mask.")
-    hide = traitlets.Enum(
-        ["nothing", "left", "right"], "nothing", help="Words of one side of the pinned mask can be hidden."
-    )
+    hide = traitlets.Enum(["nothing", "left", "right"], "nothing", help="Words beside the pinned mask.")
     layer = traitlets.Int(-1, help="Guesses after this layer (0: the embeddings; -1: the last).")
-    attention_layer = traitlets.Int(
-        -1, help="The layer whose attention is shown, counted from 0 (menus count from 1); -1: the last."
-    )
+    attention_layer = traitlets.Int(-1, help="The layer whose attention is shown, from 0; -1: the last.")
     attention_head = traitlets.Int(-1, help="The head whose attention is shown; -1: the mean of all.")
     lines = traitlets.Bool(False, help="Attention as lines between words, not only as shading.")
     seed = traitlets.Int(0, help="Of the random masking.")
 
     words = traitlets.List(help="What the chips show; [CLS] and [SEP] are words without characters.")
-    guesses = traitlets.Dict(
-        help="The cards: guesses for the masks on screen, and by layer for the pinned one."
-    )
+    guesses = traitlets.Dict(help="For the masks on screen, and by layer for the pinned one.")
     weights = traitlets.Bytes(help="float16 (masks on screen, words): attention from each mask.")
 
     def __init__(self, bert: Bert, text: str = "I drink a cup of tea every morning.", **options: Any) -> None:
@@ -162,7 +150,7 @@ class MaskedFilling(TextWidget):
             ],
         }
 
-    def figure(self) -> Figure:
+    def figure(self) -> plots.StillFigure:
         """The sentence with its masks, and the guesses for up to three of them as bars."""
         first, chips, cards = self.guesses["first"], [], []
         weights = self._rows[self.pinned - first] if len(self._rows) else torch.zeros(len(self.words))

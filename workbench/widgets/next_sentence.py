@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 import traitlets
-from matplotlib.figure import Figure
 
 from workbench import plots
 from workbench.attention import attention_between, attention_rollout
@@ -24,11 +23,8 @@ LEGEND = (
 
 
 class NextSentence(TextWidget):
-    """Two sentences, and the probability that the second one follows the first (BERT, section 3.1).
-
-    Args:
-        bert: a checkpoint with the head "nsp".
-        first, second: the sentences.
+    """Two sentences, and the probability that the second one follows the first (BERT, section 3.1); the
+    checkpoint needs the head "nsp".
 
     Example:
         >>> NextSentence(wb.load_bert(), "It began to rain.", "She opened her umbrella.")  # doctest: +SKIP
@@ -43,16 +39,8 @@ class NextSentence(TextWidget):
     first = traitlets.Unicode(help="The first sentence, segment 0.")
     second = traitlets.Unicode(help="The second sentence, segment 1.")
     cls_at = traitlets.Enum(["front", "middle", "end"], "front", help="Where [CLS] stands.")
-    positions = traitlets.Enum(
-        ["follow", "stay"],
-        "follow",
-        help="With [CLS] moved, tokens are numbered anew, or each keeps the position that it had.",
-    )
-    attention_layer = traitlets.Int(
-        -1,
-        help="The layer whose attention from [CLS] is shown, counted from 0; -1: the last; `layers`: all "
-        "layers together (attention rollout).",
-    )
+    positions = traitlets.Enum(["follow", "stay"], "follow", help="With [CLS] moved: see `place_cls`.")
+    attention_layer = traitlets.Int(-1, help="Whose attention is shown, from 0; `layers`: of all (rollout).")
     attention_head = traitlets.Int(-1, help="The head whose attention is shown; -1: the mean.")
     seed = traitlets.Int(0, help="Of random sentences and of the game.")
 
@@ -60,9 +48,7 @@ class NextSentence(TextWidget):
     is_next = traitlets.Float(help="Probability that the second sentence follows.")
     at_front = traitlets.Float(help="The same with [CLS] in front, to compare with.")
     weights = traitlets.Bytes(help="float16 (tokens): attention from [CLS].")
-    between = traitlets.Bytes(
-        help="float16 (layers, 3, 3): what [CLS], first and second look at: first, second, [CLS] and [SEP]."
-    )
+    between = traitlets.Bytes(help="float16 (layers, 3, 3): see `attention_between`.")
     game = traitlets.Dict(help="The round that is played now, or nothing.")
 
     def __init__(
@@ -162,7 +148,7 @@ class NextSentence(TextWidget):
             "bert": self.game["bert"] + ((model > 0.5) == truth),
         }
 
-    def figure(self) -> Figure:
+    def figure(self) -> plots.StillFigure:
         """The tokens with their ids, the probability, and attention between the sentences by layer."""
         chips = []
         for token, weight in zip(self.tokens, self._row.tolist(), strict=True):

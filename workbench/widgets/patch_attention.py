@@ -5,7 +5,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 import traitlets
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from workbench import plots
@@ -31,10 +30,6 @@ KEPT = 4  # answers to "is this map true?" that stay in the table
 class PatchAttention(PictureWidget):
     """All heads as small maps for one patch, one map large over the picture, and a test of it.
 
-    Args:
-        vit: a ViT.
-        image: a picture: path, bytes, PIL picture or array.
-
     Example:
         >>> PatchAttention(wb.load_vit(), "dog.jpg", method="rollout")  # doctest: +SKIP
     """
@@ -46,24 +41,14 @@ class PatchAttention(PictureWidget):
     query = traitlets.Int(0, min=0, help="The token that looks: 0 is the class token, patches follow.")
     layer = traitlets.Int(-1, help="Of the large map, counted from 0 (the view from 1); -1: the last.")
     head = traitlets.Int(0, min=0, help="Of the large map, counted from 0 (the view from 1).")
-    method = traitlets.Enum(
-        ["head", "mean", "max", "rollout", "relevance"],
-        "head",
-        help="The large map: one head, mean or maximum of a layer's heads, all layers, or for a class.",
-    )
-    fusion = traitlets.Enum(
-        ["mean", "max", "min"], "mean", help="How rollout makes one map of a layer's heads."
-    )
-    discard = traitlets.Float(
-        0.0, min=0, max=0.95, help="Share of the smallest weights that rollout leaves out."
-    )
+    method = traitlets.Enum(["head", "mean", "max", "rollout", "relevance"], "head", help="Of the large map.")
+    fusion = traitlets.Enum(["mean", "max", "min"], "mean", help="How rollout makes heads one map.")
+    discard = traitlets.Float(0.0, min=0, max=0.95, help="Share of the smallest weights rollout drops.")
     target = traitlets.Int(-1, help="The class that relevance and the test are about; -1: the best.")
     second = traitlets.Int(-1, help="Another class to show the relevance for beside it; -1: none.")
     mass = traitlets.Float(1.0, min=0, max=1, help="Show the fewest patches that make this up.")
     times = traitlets.Float(3.0, min=1, help="Flag patches above so many times the median.")
-    measure = traitlets.Enum(
-        ["attention", "norm", "nothing"], "attention", help="What patches are flagged by."
-    )
+    measure = traitlets.Enum(["attention", "norm", "nothing"], "attention", help="What flags a patch.")
     opacity = traitlets.Float(0.7, min=0, max=1, help="Of the map over the picture.")
     palette = traitlets.Enum(["magma", "viridis", "light"], "magma", help="Colours of the large map.")
     smooth = traitlets.Bool(False, help="Interpolate the large map, instead of one square a patch.")
@@ -77,9 +62,7 @@ class PatchAttention(PictureWidget):
     tops = traitlets.List(help="The largest weight of each large map.")
     titles = traitlets.List(help="What each large map is.")
     distances = traitlets.Bytes(help="float16 (layers, heads): how far each looks, in pixels.")
-    ratios = traitlets.Bytes(
-        help="float16 (2, patches): attention received and norm of the output, over their medians."
-    )
+    ratios = traitlets.Bytes(help="float16 (2, patches): attention received, and norm, over their medians.")
     outliers = traitlets.List(help="Flagged patches.")
     tests = traitlets.List(help="What hiding patches in a map's order did, the latest last.")
 
@@ -191,7 +174,7 @@ class PatchAttention(PictureWidget):
         answer |= {"hides": bool(areas[0] < areas[2]), "shows": bool(areas[1] > areas[3])}
         self.tests = [*self.tests, answer][-KEPT:]
 
-    def figure(self) -> Figure:
+    def figure(self) -> plots.StillFigure:
         """The large map over the picture, all heads, how far they look, and the test if there was one."""
         style = {"colors": self.palette, "opacity": self.opacity, "smooth": self.smooth}
         style |= {"framed": self.outliers}

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 import traitlets
-from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
@@ -29,10 +28,6 @@ PORTION = 10  # pictures that are judged at once
 class PatchHiding(PictureWidget):
     """A picture whose patches can be hidden and shuffled, and its classes after every layer.
 
-    Args:
-        vit: a checkpoint with a head for classes.
-        image: path, bytes, PIL picture or array; None for a sample.
-
     Example:
         >>> PatchHiding(wb.load_vit(), "my_cat.jpg", hidden=[0, 1, 2])  # doctest: +SKIP
     """
@@ -42,11 +37,7 @@ class PatchHiding(PictureWidget):
 
     hidden = traitlets.List(traitlets.Int(), help="Patches that nobody may look at, row by row.")
     order = traitlets.List(traitlets.Int(), help="Which patch is at each place; empty: as it was.")
-    positions = traitlets.Enum(
-        ["own", "place", "none"],
-        "own",
-        help="Position embeddings: a patch brings its own along, gets that of its place, or has none.",
-    )
+    positions = traitlets.Enum(["own", "place", "none"], "own", help="Of patches: see `rearranged`.")
     layer = traitlets.Int(-1, help="The layer after which classes are read; -1: the last.")
     top_k = traitlets.Int(5, min=1, max=50, help="How many classes are shown.")
 
@@ -54,10 +45,7 @@ class PatchHiding(PictureWidget):
     by_layer = traitlets.List(help="[best class, its answer] after each layer, 0 first.")
     kept = traitlets.List(help="Pictures kept to compare: name, base64 PNG, bars.")
     judges = traitlets.Bool(help="Whether the checkpoint knows the classes of the held-out pictures.")
-    judged = traitlets.List(
-        help="Of held-out pictures: how many were judged so far, of how many, right as they are, and right "
-        "arranged like this one. Empty: not asked for."
-    )
+    judged = traitlets.List(help="Held-out pictures: judged so far, of how many, right before, right now.")
 
     def __init__(self, vit: ViT, image: ImageSource | None = None, **options: Any) -> None:
         self._kept: list[np.ndarray] = []  # the pictures of `kept`
@@ -166,7 +154,7 @@ class PatchHiding(PictureWidget):
         patches[:, torch.tensor([patch in self.hidden for patch in order])] = GREY
         return join_patches(patches, tuple(self.grid), size)[0].permute(1, 2, 0).numpy()
 
-    def figure(self) -> Figure:
+    def figure(self) -> plots.StillFigure:
         """The picture as it is shown, its classes, and those kept to compare with."""
         shuffled, percent = ", shuffled" * bool(self.order), self._probable
         title = f"{len(self.hidden)} of {self._count} patches hidden{shuffled}"

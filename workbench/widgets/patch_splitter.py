@@ -6,7 +6,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import traitlets
-from matplotlib.figure import Figure
 
 from workbench import plots
 from workbench.image import ImageSource, as_seen
@@ -21,10 +20,6 @@ MATRIX = (48, 96)  # most rows and columns of the matrix that are drawn; larger 
 
 class PatchSplitter(PictureWidget):
     """A grid over a picture; one patch large, flattened, multiplied by the projection, put into the sequence.
-
-    Args:
-        vit: a checkpoint.
-        image: path, bytes, PIL picture or array; None for a sample.
 
     Example:
         >>> PatchSplitter(wb.load_vit(), "my_cat.jpg")  # doctest: +SKIP
@@ -116,7 +111,7 @@ class PatchSplitter(PictureWidget):
             sums = torch.stack([matrix[output] @ values, projection.bias[output].float().cpu()])
             self.total = rounded(sums, 4)
 
-    def figure(self) -> Figure:
+    def figure(self) -> plots.StillFigure:
         """The picture with its grid, the pinned patch, and the way from its pixels to its token."""
         pinned, rows = [self.patch] * (self.patch >= 0), []
         if pinned:

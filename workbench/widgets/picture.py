@@ -23,8 +23,8 @@ def to_png(picture: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def shrunk(image: Image.Image) -> Image.Image:
-    """At most `LARGEST` pixels on the long side: large pictures are shrunk once, not at each answer."""
+def _shrunk(image: Image.Image) -> Image.Image:
+    """Large pictures are shrunk once, not at each answer."""
     image.thumbnail((LARGEST, LARGEST), Image.Resampling.BOX, reducing_gap=None)
     return image
 
@@ -32,12 +32,8 @@ def shrunk(image: Image.Image) -> Image.Image:
 class PictureWidget(WorkbenchWidget):
     """Base of the widgets on one picture: `pictureInput` in picture.js is its other half.
 
-    Args:
-        vit: a checkpoint with a preprocessing.
-        image: anything that `load_image` opens; None for the sample named by the option `sample`.
-
-    Raises:
-        ValueError: a picture or a sample that cannot be read, or a checkpoint that reads no pictures.
+    `image` is anything that `load_image` opens; None is the sample named by the option `sample`. `ValueError`
+    for what cannot be read, or a checkpoint without a preprocessing.
     """
 
     reads = (ViT,)
@@ -57,15 +53,14 @@ class PictureWidget(WorkbenchWidget):
         if image is None:
             options.setdefault("sample", FIRST_PICTURE)
         super().__init__(vit, **options)
-        self._image = shrunk(sample_image(self.sample) if image is None else load_image(image))
+        self._image = _shrunk(sample_image(self.sample) if image is None else load_image(image))
         self._on_picture()
         self._name = self.sample or "picture"
         self._when(["upload"], self._on_upload)
         self._when(["sample"], self._on_sample)
 
     def _on_picture(self) -> None:
-        """Shows another picture, `self._image`. What this raises is told to the user, and the picture before
-        stays."""
+        """Shows another picture, `self._image`; what this raises is told, and the last picture stays."""
         self._show()
 
     def _see(self, size: tuple[int, int] | None = None, patch: int | None = None) -> Tensor:
@@ -92,7 +87,7 @@ class PictureWidget(WorkbenchWidget):
 
     def _show_other(self, image: Image.Image, sample: str, name: str) -> None:
         before = self._image
-        self._image = shrunk(image)
+        self._image = _shrunk(image)
         try:
             self._on_picture()
         except Exception:

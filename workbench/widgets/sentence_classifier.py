@@ -4,7 +4,6 @@ from typing import Any
 
 import torch
 import traitlets
-from matplotlib.figure import Figure
 
 from workbench import plots
 from workbench.bert import Bert
@@ -17,12 +16,8 @@ IN_ALL = 8000  # of a long text only the most relevant words are left out
 
 
 class SentenceClassifier(TextWidget):
-    """A sentence and the bars of its classes; a click on a word hides it from the model.
-
-    Args:
-        bert: a checkpoint with a head for sentences.
-        text: the sentence.
-        options: `head` is "sentiment" unless said otherwise.
+    """A sentence and the bars of its classes; a click on a word hides it from the model. The option `head` is
+    "sentiment" unless said otherwise.
 
     Example:
         >>> SentenceClassifier(wb.load_bert(), "The soup was cold.", head="sentiment")  # doctest: +SKIP
@@ -33,10 +28,7 @@ class SentenceClassifier(TextWidget):
 
     text = traitlets.Unicode(help="The sentence, as it was typed.")
     target = traitlets.Unicode(help="The class whose reasons are shown; empty: the most probable one.")
-    hidden = traitlets.List(
-        traitlets.Tuple(traitlets.Int(), traitlets.Int()),
-        help="Spans of characters (start, end) of words that the model must not see.",
-    )
+    hidden = traitlets.List(traitlets.Tuple(traitlets.Int(), traitlets.Int()), help="Spans of hidden words.")
 
     bars = traitlets.List(help="[class, its answer, the same with all words in sight].")
     words = traitlets.List(help="{text, start, end, special, hidden, pieces} for each word.")
@@ -105,7 +97,7 @@ class SentenceClassifier(TextWidget):
             self.tried = [*self.tried, *some]
         self.waiting = bool(self._todo)
 
-    def figure(self) -> Figure:
+    def figure(self) -> plots.StillFigure:
         """The bars, and the sentence shaded by relevance and by what leaving out each word does.
 
         No model runs: what has not been found out yet (see `explain`) is not drawn.

@@ -4,7 +4,6 @@ from typing import Any
 
 import torch
 import traitlets
-from matplotlib.figure import Figure
 
 from workbench import plots
 from workbench.attention import sum_over_words
@@ -17,10 +16,7 @@ from workbench.widgets.text import TextWidget
 class SentencePair(TextWidget):
     """A premise and a hypothesis, a bar for each class, and attention between their words.
 
-    Args:
-        bert: a checkpoint with a head for pairs, such as "nli".
-        premise, hypothesis: the two sentences.
-        head: a name in `bert.heads`; None is "nli", or the only head for sentences.
+    `head` is a name in `bert.heads`; None is "nli", or the only head for sentences.
 
     Example:
         >>> SentencePair(wb.load_bert(), "A man is asleep.", "Nobody sleeps.")  # doctest: +SKIP
@@ -36,17 +32,13 @@ class SentencePair(TextWidget):
     hypothesis = traitlets.Unicode(help="What is claimed, segment 1.")
     attention_layer = traitlets.Int(-1, help="The layer whose attention is shown, from 0; -1: the last.")
     attention_head = traitlets.Int(-1, help="The head whose attention is shown; -1: the mean.")
-    direction = traitlets.Enum(
-        ["hypothesis", "premise"], "hypothesis", help="Whose words look at the words of the other."
-    )
+    direction = traitlets.Enum(["hypothesis", "premise"], "hypothesis", help="Whose words look.")
     pinned = traitlets.Int(-1, help="The word whose lines stay, as a number in `words`; -1: none.")
     editing = traitlets.Bool(False, help="A text is being typed: ticks stay where they are.")
 
     classes = traitlets.List(help="[label, its answer, its answer before the edit].")
     words = traitlets.List(help="Words of both: text, segment, pieces, special.")
-    weights = traitlets.Bytes(
-        help="float16 (words that look, words looked at), words of one sentence and of the other."
-    )
+    weights = traitlets.Bytes(help="float16 (words that look, words looked at) of the two sentences.")
 
     def __init__(
         self,
@@ -99,7 +91,7 @@ class SentencePair(TextWidget):
             for side in (0, 1)
         ]
 
-    def figure(self) -> Figure:
+    def figure(self) -> plots.StillFigure:
         """Both sentences with the strongest lines between their words, and a bar for each class."""
         first, second = (
             [plots.Chip(self.words[at]["text"], paper=paper) for at in side]

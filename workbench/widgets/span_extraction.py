@@ -5,7 +5,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 import traitlets
-from matplotlib.figure import Figure
 
 from workbench import plots
 from workbench.bert import Bert
@@ -18,11 +17,8 @@ MAP = 64  # most tokens on a side of the start x end map
 
 
 class SpanExtraction(TextWidget):
-    """A passage and a question; the answer is a span of the passage (BERT, section 4.2).
-
-    Args:
-        bert: a checkpoint with the head "span".
-        question, passage: a passage may be longer than the model reads at once.
+    """A passage and a question; the answer is a span of the passage (BERT, section 4.2). A passage may be
+    longer than the model reads at once; the checkpoint needs a head for spans.
 
     Example:
         >>> SpanExtraction(wb.load_bert(), "Who slept?", "The cat slept all day.")  # doctest: +SKIP
@@ -38,29 +34,19 @@ class SpanExtraction(TextWidget):
     passage = traitlets.Unicode(help="The passage, segment 1.")
     top_k = traitlets.Int(5, min=1, max=20, help="How many answers are listed.")
     longest = traitlets.Int(30, min=1, max=100, help="Most word pieces in an answer.")
-    threshold = traitlets.Float(
-        0.0, help="An answer counts if its score beats that of no answer by more than this."
-    )
+    threshold = traitlets.Float(0.0, help="By how much an answer must beat no answer, in scores.")
     pinned = traitlets.Int(0, help="Which answer is highlighted, 0: the best.")
     window = traitlets.Int(-1, help="Which window is shown; -1: that of the pinned answer.")
-    chosen = traitlets.Int(
-        -1, help="Token of the window whose vector is shown, from 0; -1: the answer's first."
-    )
+    chosen = traitlets.Int(-1, help="Token of the window whose vector is shown; -1: the answer's first.")
 
     answers = traitlets.List(help="[text, start, end, probability, window], best first.")
     view = traitlets.Dict(help="The window on the screen; see `_look`.")
     bars = traitlets.Bytes(help="float16 (2, tokens): start and end of each token of the window.")
-    joint = traitlets.Bytes(
-        help="float16 (starts, longest): spans of the map, by their first token and their length."
-    )
+    joint = traitlets.Bytes(help="float16 (starts, longest): spans of the map, by first token and length.")
     vectors = traitlets.Bytes(help="float16 (5, hidden): S, E, T of the chosen token, S x T, E x T.")
 
     def __init__(
-        self,
-        bert: Bert,
-        question: str = PASSAGES[0][1],
-        passage: str = PASSAGES[0][0],
-        **options: Any,
+        self, bert: Bert, question: str = PASSAGES[0][1], passage: str = PASSAGES[0][0], **options: Any
     ) -> None:
         super().__init__(bert, "span", "span", question=question, passage=passage, **options)
 
@@ -93,7 +79,7 @@ class SpanExtraction(TextWidget):
         character's pieces has a text; before, after: the rest of it;
         answer, chosen: indices of tokens; map: first and last token of the map; window, windows;
         no_answer, best: scores; no_answer_probability; answered; dots: S.T and E.T of the chosen token,
-        bias: of both; asked: the question that this answers.
+        bias: of both.
         """
         text = self._read[1]
         found = best_spans(self._windows, text, self.top_k, self.longest)
@@ -126,9 +112,6 @@ class SpanExtraction(TextWidget):
             "no_answer_probability": round(none.no_answer, 6),
             "best": round(score, 3),
             "answered": score > none.no_answer_score + self.threshold,
-            "asked": self.model.tokenizer.backend.decode(
-                [token.id for token in window.encoding.tokens[1 : window.inside.start - 1]]
-            ),
             "dots": rounded(window.scores[at] - bias, 3),
             "bias": rounded(bias, 3),
         }
@@ -142,7 +125,7 @@ class SpanExtraction(TextWidget):
         vector = window.vectors[at]
         self.vectors = to_bytes(torch.cat([weight, vector[None], weight * vector]))
 
-    def figure(self) -> Figure:
+    def figure(self) -> plots.StillFigure:
         """The passage with the answer, what starts and ends it, and the best answers."""
         window, half = self._shown, plots.MOST_WORDS // 2
         first, last = self.view["answer"] or (0, -1)

@@ -15,16 +15,9 @@ FOR_PAIRS = ("nsp", "nli")  # heads of kind "sentence" that read two texts
 
 
 class TextWidget(WorkbenchWidget):
-    """Base of the widgets on one text or two.
+    """Base of the widgets on one text or two, which the heads of one `kind` answer.
 
-    Args:
-        bert: a checkpoint.
-        kind: of the heads that fit: "mlm", "sentence", "word" or "span".
-        usual: the head to begin with, if there is one of that name.
-        options: `head` is another one to begin with.
-
-    Raises:
-        ValueError: the checkpoint has no such head.
+    It begins with the head `usual`, or the option `head`; `ValueError` if the checkpoint has no such head.
     """
 
     head = traitlets.Unicode(help="The name of the head that answers.")
@@ -111,13 +104,10 @@ class TextWidget(WorkbenchWidget):
         """What the chips show: words as they were typed; [CLS] and [SEP] are words without characters."""
         texts = self.texts
         return [
-            {
+            {name: getattr(word, name) for name in ("start", "end", "segment", "special")}
+            | {
                 "text": texts[word.segment][word.start : word.end] or word.pieces[0],
-                "start": word.start,
-                "end": word.end,
-                "segment": word.segment,
                 "pieces": list(word.pieces),
-                "special": word.special,
             }
             for word in encoding.words
         ]

@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 import traitlets
-from matplotlib.figure import Figure
 
 from workbench import plots
 from workbench.bert import Bert
@@ -27,12 +26,8 @@ MEANINGS = {  # universal part-of-speech tags (universaldependencies.org), and e
 
 
 class TokenTagger(TextWidget):
-    """A sentence with a coloured class for every word; a click on a word shows how its class came about.
-
-    Args:
-        bert: a checkpoint with a head for words.
-        text: the sentence.
-        options: `head` is "pos" unless said otherwise.
+    """A sentence with a coloured class for every word; a click on a word shows how its class came about. The
+    option `head` is "pos" unless said otherwise.
 
     Example:
         >>> TokenTagger(wb.load_bert(), "They walk the dog.", pinned=1)  # doctest: +SKIP
@@ -105,7 +100,7 @@ class TokenTagger(TextWidget):
         self.logits, self.vector = to_bytes(logits), to_bytes(vector)
         self.products = to_bytes(weights * vector)
 
-    def figure(self) -> Figure:
+    def figure(self) -> plots.StillFigure:
         """The sentence, the class under each word, and the dot products of the pinned word."""
         count, chips = len(self.labels), []
         # as in the view: neighbours are far apart
