@@ -250,20 +250,20 @@ FAULTS = [
     # --- drawn: texts
     in_text_views(  # the explorer draws the transposed map
         "widgets/attention_explorer.js",
-        "return pixels(count, count, (at) => shades[level(at)]);",
-        "return pixels(count, count, (at) => shades[level((at % count) * count + Math.floor(at / count))]);",
+        "const share = (at) => weightAt(Math.floor(at / side), at % side) / most;",
+        "const share = (at) => weightAt(at % side, Math.floor(at / side)) / most;",
         "the_explorers_matrix[1x]",
     ),
     in_text_views(  # and tells it
         "widgets/attention_explorer.js",
-        "(bytes.getUint8(from * count + to) / 255) * scales[from];",
-        "(bytes.getUint8(to * count + from) / 255) * scales[to];",
+        "weight: (from, to) => weightAt(cell(from), cell(to))",
+        "weight: (from, to) => weightAt(cell(to), cell(from))",
         "the_explorers_matrix[1x]",
     ),
     in_text_views(
         "widgets/attention_explorer.js",
-        "pins: { query: from, key: to }",
-        "pins: { query: to, key: from }",
+        "pins: { query: cell[0], key: cell[1] }",
+        "pins: { query: cell[1], key: cell[0] }",
         "the_explorers_matrix[1x]",
     ),
     in_text_views(
@@ -274,14 +274,14 @@ FAULTS = [
     ),
     in_text_views(  # heads and layers change places
         "widgets/attention_explorer.js",
-        'const number = layer * get("heads") + head;',
-        'const number = head * get("layers") + layer;',
+        "byteOffset + (layer * heads + head) * side * side",
+        "byteOffset + (head * layers + layer) * side * side",
         "the_explorers_small_maps[1x]",
     ),
     in_text_views(  # the edge with the numbers is forgotten
         "widgets/parts.js",
-        "Math.floor((pixel - edge) / (size() + gap)));",
-        "Math.floor(pixel / (size() + gap)));",
+        "box: () => [edge, edge,",
+        "box: () => [0, 0,",
         "the_explorers_small_maps[1x]",
     ),
     in_text_views(  # sharp screens: all is drawn at half its size
@@ -310,8 +310,8 @@ FAULTS = [
     ),
     in_text_views(  # end bars show the probabilities of starts
         "widgets/span_extraction.js",
-        "end.style.height = height(ends[at]);",
-        "end.style.height = height(starts[at]);",
+        'element("i.end", height(ends[at])),',
+        'element("i.end", height(starts[at])),',
         "span_extraction[1x]",
     ),
     in_text_views(
@@ -322,8 +322,8 @@ FAULTS = [
     ),
     in_text_views(
         "widgets/span_extraction.js",
-        "point([offsetX, offsetY].map((at) => Math.floor(at / size))),",
-        "point([offsetY, offsetX].map((at) => Math.floor(at / size))),",
+        "cell = to;",
+        "cell = to && [to[1], to[0]];",
         "span_extraction[1x]",
     ),
     in_text_views(  # always the first mask's attention
@@ -358,9 +358,9 @@ FAULTS = [
     ),
     # --- drawn: pictures
     in_picture_views(  # a click on a patch is off by one column
-        "widgets/picture.js",
-        "const column = Math.floor(((event.clientX - area.left) / area.width) * columns);",
-        "const column = Math.ceil(((event.clientX - area.left) / area.width) * columns);",
+        "widgets/parts.js",
+        "const column = Math.floor(((offsetX - left) / width) * columns);",
+        "const column = Math.ceil(((offsetX - left) / width) * columns);",
         "patch_attention[1x]",
     ),
     in_picture_views(

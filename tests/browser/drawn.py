@@ -114,14 +114,14 @@ class View:
         width, height = node.evaluate("node => [node.clientWidth, node.clientHeight]")
         return [left, top, width - left, height - top]
 
-    def told(self, node: Locator, places: Sequence, says: str, kind: str = "mousemove") -> list[str]:
+    def told(self, node: Locator, places: Sequence, says: str) -> list[str]:
         """What `says` says while the mouse is at each of these places."""
         return node.evaluate(
-            """(node, [kind, places, says]) => places.map((place) => {
-                point(node, kind, place);
+            """(node, [places, says]) => places.map((place) => {
+                for (const kind of ["pointermove", "mousemove"]) point(node, kind, place);
                 return document.querySelector(says).textContent;
             })""",
-            [kind, places, says],
+            [places, says],
         )
 
     def click(self, node: Locator, place: Sequence[float]) -> list[dict]:

@@ -66,7 +66,7 @@ def test_a_pinned_pair_is_explained_and_views_filter(explorer):
     matrix = pixels(explorer)
     explorer.after(explorer.button("hide [CLS] and [SEP]").click)
     assert pixels(explorer) != matrix
-    explorer.after(lambda: explorer.root.get_by_label("Share of each row's attention").fill("0.5"))
+    explorer.after(lambda: explorer.root.get_by_label("keep what makes up").fill("0.5"))
     assert "50 %" in explorer.root.locator("output").text_content()
     explorer.after(explorer.button("Keep to compare").click)
     assert "kept: layer 1, head 1" in explorer.root.locator("figcaption").text_content()

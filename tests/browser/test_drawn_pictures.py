@@ -58,7 +58,7 @@ def test_patch_attention(page):
     norms /= norms.median()
     assert view.widget.outliers == (received > 1.2).nonzero().flatten().tolist() != []
     for share in (0.1, 0.9):
-        told = view.told(board, cells(4, 6, view.box(board), share), ".attention-main .told", "pointermove")
+        told = view.told(board, cells(4, 6, view.box(board), share), ".attention-main .told")
         for at, said in enumerate(told):
             assert said.startswith(f"patch {at // 6 + 1}, {at % 6 + 1}: ")
             near(shares(said), [row[at]])
@@ -118,14 +118,14 @@ def test_patch_attention_for_two_classes(page):
         places = cells(4, 6, view.box(board))
         assert view.texts("figcaption")[at] == f"relevance for “{vit.labels[target]}”"
         near(view.colours(board, places)[:, 0] / 255, row / row.max(), 0.01)
-        told = view.told(board, places, ".attention-main .told", "pointermove")
+        told = view.told(board, places, ".attention-main .told")
         near(
             [float(re.search(r"relevance ([\d.e-]+)", said)[1]) for said in told],
             row,
             0.06 * float(row.max()),
         )
         view.page.evaluate(
-            "document.querySelector('canvas.head-grid').dispatchEvent(new Event('mouseleave'))"
+            "document.querySelector('canvas.head-grid').dispatchEvent(new Event('pointerleave'))"
         )
         width, height = view.box(board)[2:]
         view.framed(board, "#ff5f52", [2 * width / 6, 2 * height / 4, width / 6, height / 4])  # patch 14

@@ -4,25 +4,24 @@
 import {
   bar,
   button,
-  choice,
-  headGrid,
-  inkOf,
+  cellUnder,
   note,
   outline,
   penOf,
   pixels,
   rgbOf,
-  select,
-  slider,
-  textField,
+  straightLine,
+  viewOf,
 } from "./parts.js";
 import { patchArea, pictureOf } from "./picture.js";
-import { answerWriter, element, fixed, frame, percent, range, readFloat16, within } from "./shared.js";
+import { answerWriter, element, fixed, percent, range, readFloat16, within } from "./shared.js";
 
 const LINE = 17; // pixels of a token's line
 const HELP =
   "Each small map is a head: its rows look, its columns are looked at. Move over one to preview it, click " +
   "to pin it; then point at a token on the left.";
+
+const MANY = "Many tokens: move over one on the left, or click it, to see what it looks at.";
 
 // Lists of heads, or of [layer, head] pairs.
 const has = (list, item) => list.some((one) => String(one) === String(item));
@@ -30,67 +29,59 @@ const toggled = (list, item) => (has(list, item) ? list.filter((one) => !has([on
 
 // --- maps: { tokens, weight(from, to), picture() }, a picture has one pixel for each weight
 
-// The accent colour, more or less opaque, for weights of 8 bits.
-function shadesOf(root) {
-  const color = rgbOf(inkOf(root)("--accent"));
-  return range(256).map((level) => [...color, Math.sqrt(255 * level)]);
-}
-
-// A map as Python sends it, 8 bits for a weight and a scale for each row.
-function mapOf(root, tokens, bytes, scaleBytes) {
-  const count = tokens.length;
-  const scales = readFloat16(scaleBytes, 1).flat();
+// A map as Python sends it: rows and columns, which may stand for several tokens each, of 8-bit weights, with
+// a scale for each row. The picture is the accent colour, more or less opaque.
+function mapOf(ink, tokens, side, bytes, scales) {
   const most = Math.max(...scales);
+  const cell = (token) => Math.floor((token * side) / tokens.length);
+  const weightAt = (row, column) => (bytes.getUint8(row * side + column) / 255) * scales[row];
   const picture = () => {
-    const shades = shadesOf(root);
-    const level = (at) => Math.round((bytes.getUint8(at) * scales[Math.floor(at / count)]) / most);
-    return pixels(count, count, (at) => shades[level(at)]);
+    const color = rgbOf(ink("--accent"));
+    const shades = range(256).map((level) => [...color, Math.sqrt(255 * level)]);
+    const share = (at) => weightAt(Math.floor(at / side), at % side) / most;
+    return pixels(side, side, (at) => shades[Math.round(255 * share(at))]);
   };
-  const weight = (from, to) => (bytes.getUint8(from * count + to) / 255) * scales[from];
-  return { tokens, weight, picture };
-}
-
-// The thumbnails, as coarse as they are. Their pictures change with input and theme, not with each click.
-function thumbnailsOf({ root, get }) {
-  let drawn = {};
-  return ([layer, head]) => {
-    const [bytes, side, tokens] = ["thumbnails", "side", "tokens"].map(get);
-    const color = inkOf(root)("--accent");
-    const number = layer * get("heads") + head;
-    const level = (at) => bytes.getUint8(number * side * side + at);
-    const cell = (token) => Math.floor((token * side) / tokens.length);
-    const picture = () => {
-      if (drawn.bytes !== bytes || drawn.color !== color) {
-        drawn = { bytes, color, shades: shadesOf(root), pictures: [] };
-      }
-      drawn.pictures[number] ??= pixels(side, side, (at) => drawn.shades[level(at)]);
-      return drawn.pictures[number];
-    };
-    return { tokens, weight: (from, to) => level(cell(from) * side + cell(to)) / 255, picture };
-  };
+  return { tokens, weight: (from, to) => weightAt(cell(from), cell(to)), picture };
 }
 
 // --- all heads
 
-function headsOf({ root, get, send, message }, thumbnailOf, preview) {
+function headsOf(view, preview) {
+  const { get, send, message, ink, drawn } = view;
   const [layers, heads] = [get("layers"), get("heads")];
-  const ink = inkOf(root);
-  let clicks = "show";
+  let clicks = "show"; // what a click on a head does
   let effects = []; // what the answer loses without each head, by layer, once that was tried
   let strongest = 1; // of them
 
-  const ways = { show: "show it", mean: "add it to the mean", off: "switch it off" };
-  const modes = choice("A click on a head:", ways, (way) => {
-    clicks = way;
-    modes.draw(clicks);
+  const mode = view.with({
+    get: () => clicks,
+    send: (chosen) => {
+      ({ clicks } = chosen);
+      view.redraw();
+    },
   });
+  const ways = { show: "show it", mean: "add it to the mean", off: "switch it off" };
   const told = element("p.note.told", { "aria-live": "polite" });
   const all = button("Try each head off", () => message({ do: "all heads" }));
   const allOn = button("All heads on", () => send({ off: [] }));
-  const cursor = [get("layer"), Math.max(0, get("head"))];
-  const grid = headGrid({ layers, heads, cursor, paint, hover, choose });
-  const label = { "aria-label": "All heads of all layers" };
-  const node = element("section.heads", label, modes.node, grid.canvas, told, element("p.group", all, allOn));
+  const key = () => [get("thumbnails"), ink("--accent")];
+  const picture = (place) => thumbnailOf(place).picture();
+  const grid = view.headGrid({ key, picture, under, over, isChosen, hover, choose });
+  const node = element(
+    "section.heads",
+    { "aria-label": "All heads of all layers" },
+    mode.choice("clicks", "A click on a head:", ways),
+    grid.canvas,
+    told,
+    element("p.group", all, allOn),
+  );
+
+  // As coarse as it is sent.
+  function thumbnailOf([layer, head]) {
+    const [{ buffer, byteOffset }, side] = ["thumbnails", "side"].map(get);
+    const own = new DataView(buffer, byteOffset + (layer * heads + head) * side * side);
+    return mapOf(ink, get("tokens"), side, own, range(side).fill(1));
+  }
 
   // --- what a head says and does
   function describe([layer, head]) {
@@ -104,7 +95,7 @@ function headsOf({ root, get, send, message }, thumbnailOf, preview) {
 
   function hover(place) {
     told.textContent = place ? describe(place) : "";
-    preview(place);
+    preview(place && thumbnailOf(place));
   }
 
   function choose([layer, head]) {
@@ -117,115 +108,84 @@ function headsOf({ root, get, send, message }, thumbnailOf, preview) {
   }
 
   // --- drawing
-  function paint(pen, layer, head, [x, y, size]) {
-    const area = [x, y, size, size];
-    const effect = effects[layer]?.[head];
-    if (effect !== undefined) {
-      pen.globalAlpha = Math.abs(effect) / strongest;
-      pen.fillStyle = ink(effect >= 0 ? "--random" : "--keep");
-      pen.fillRect(x - 1.5, y - 1.5, size + 3, size + 3);
-      pen.globalAlpha = 1;
-    }
+  function under(pen, [layer, head], [x, y, size]) {
+    const effect = effects[layer]?.[head] ?? 0;
+    pen.globalAlpha = Math.abs(effect) / strongest;
+    pen.fillStyle = ink(effect >= 0 ? "--random" : "--keep");
+    pen.fillRect(x - 1.5, y - 1.5, size + 3, size + 3);
+    pen.globalAlpha = 1;
     pen.fillStyle = ink("--soft");
-    pen.fillRect(...area);
-    pen.drawImage(thumbnailOf([layer, head]).picture(), ...area);
-    const chosen = get("head") < 0 ? get("chosen") : [get("head")];
-    const shown = layer === get("layer") && (!chosen.length || chosen.includes(head));
-    if (shown) outline(pen, area, ink("--ink"));
-    if (has(get("off"), [layer, head])) cross(pen, area, ink("--bad"));
+    pen.fillRect(x, y, size, size);
   }
 
-  const draw = () => {
+  function isChosen([layer, head]) {
+    const chosen = get("head") < 0 ? get("chosen") : [get("head")];
+    return layer === get("layer") && (!chosen.length || chosen.includes(head));
+  }
+
+  function over(pen, place, [x, y, size]) {
+    if (!has(get("off"), place)) return;
+    const [near, far] = [2, size - 2];
+    straightLine(pen, [x + near, y + near], [x + far, y + far], ink("--bad"));
+    straightLine(pen, [x + far, y + near], [x + near, y + far], ink("--bad"));
+  }
+
+  drawn(() => {
     effects = readFloat16(get("effects"), heads);
     strongest = Math.max(...effects.flat().map(Math.abs), 1e-9);
     all.disabled = !get("tasks").length;
-    modes.draw(clicks);
     grid.draw();
-  };
+  });
   const heard = (content) => {
     const done = content["layers done"];
     if (done) told.textContent = `${done} of ${layers} layers tried`;
   };
-  return { node, draw, heard, grid };
-}
-
-function cross(pen, [x, y, size], color) {
-  const [near, far] = [2, size - 2];
-  pen.strokeStyle = color;
-  pen.lineWidth = 2;
-  pen.beginPath();
-  pen.moveTo(x + near, y + near);
-  pen.lineTo(x + far, y + far);
-  pen.moveTo(x + far, y + near);
-  pen.lineTo(x + near, y + far);
-  pen.stroke();
+  return { node, heard, grid };
 }
 
 // --- what is shown large, and how
 
-function controlsOf({ get, set, send, message }, patches, grid) {
-  const title = element("h4");
-  const views = { lines: patches ? "picture" : "lines", matrix: "matrix" };
-  const view = choice("Drawn as", views, (value) => set({ view: value })); // only the look changes
+function controlsOf(view, patches, grid) {
+  const { get, send, message, drawn } = view;
   const mean = button("mean of heads", () => send({ head: get("head") < 0 ? grid.cursor()[1] : -1 }));
-  const hide = patches ? "hide class token" : "hide [CLS] and [SEP]";
-  const special = button(hide, () => send({ hide_special: !get("hide_special") }));
   const pairs = ["all", "first to second", "second to first"];
-  const [pairField, pair] = select("segments", pairs, (value) => send({ pair: value }));
-  const share = "Share of each row's attention that is shown";
-  const mass = slider(share, [0.1, 1, 0.05], (value) => send({ mass: value }));
-  const written = element("output");
+  const pair = view.select("pair", "segments", pairs);
   const compare = button("", () => message({ do: "compare" }));
-  const kept = element("label.field", "show what makes up", mass.node, written);
-  const nodes = [
-    title,
-    element("div.group", view.node, mean, special, pairField),
-    element("div.group", kept, compare),
-  ];
-
-  const draw = () => {
+  const views = { lines: patches ? "picture" : "lines", matrix: "matrix" };
+  const show = (value) => `${Math.round(100 * value)} % of each row`;
+  const title = view.live("h4", () => {
     const [layer, head, chosen] = ["layer", "head", "chosen"].map(get);
     const which = chosen.length ? `heads ${chosen.map((one) => one + 1).join(", ")}` : "all heads";
-    title.textContent = `Layer ${layer + 1}, ${head < 0 ? `mean of ${which}` : `head ${head + 1}`}`;
-    view.draw(get("view"));
-    mean.setAttribute("aria-pressed", head < 0);
-    special.setAttribute("aria-pressed", get("hide_special"));
-    pair.value = get("pair");
-    pairField.hidden = !get("tokens").some(([, segment]) => segment);
-    mass.draw(get("mass"));
-    written.textContent = `${Math.round(100 * get("mass"))} % of each row`;
+    return `Layer ${layer + 1}, ${head < 0 ? `mean of ${which}` : `head ${head + 1}`}`;
+  });
+  drawn(() => {
+    mean.setAttribute("aria-pressed", get("head") < 0);
+    pair.hidden = !get("tokens").some(([, segment]) => segment);
     compare.textContent = get("compared").tokens ? "Forget the kept map" : "Keep to compare";
-  };
-  return { nodes, draw };
-}
-
-// A menu whose options change: draw([[value, text], …], value).
-function menu(label, choose) {
-  const [node, control] = select(label, [], choose);
-  let known = "";
-  const draw = (options, value) => {
-    if (known !== String(options)) {
-      control.replaceChildren(...options.map(([at, text]) => element("option", { value: at }, text)));
-    }
-    known = String(options);
-    control.value = value;
-  };
-  return { node, draw };
+  });
+  const controls = [
+    view.looks.choice("view", "Drawn as", views),
+    mean,
+    view.toggle("hide_special", patches ? "hide class token" : "hide [CLS] and [SEP]"),
+    pair,
+    view.slider("mass", "keep what makes up", [0.1, 1, 0.05], { show }),
+    compare,
+  ];
+  return [title, element("div.group", ...controls)];
 }
 
 // --- the large map
 
-function largeOf(view, patches, thumbnailOf) {
-  const { root, get, send } = view;
-  const ink = inkOf(root);
+function largeOf(view, patches) {
+  const { get, send, ink, drawn } = view;
   const canvas = element("canvas.large", { tabindex: -1 });
   const place = element("div.scroll", canvas);
   const [otherTitle, other] = [element("figcaption.note"), element("canvas.large")];
   const otherPlace = element("figure.scroll", otherTitle, other);
   const tip = element("p.note.told", { "aria-live": "polite" });
-  const query = menu("looks", (value) => send({ query: +value }));
-  const key = menu("at", (value) => send({ key: +value }));
-  const nodes = [element("div.maps", place, otherPlace), tip, element("div.group", query.node, key.node)];
+  const tokens = () => [[-1, "nothing"], ...get("tokens").map(([text], at) => [at, `${at}: ${text}`])];
+  const pinned = [view.select("query", "looks", tokens), view.select("key", "at", tokens)];
+  const nodes = [element("div.maps", place, otherPlace), tip, element("div.group", ...pinned)];
   const seen = pictureOf(view, drawMaps); // what the ViT sees
   let exact = null; // the map of what is chosen
   let previewed = null; // that of a thumbnail, instead of it
@@ -233,6 +193,10 @@ function largeOf(view, patches, thumbnailOf) {
 
   const roomOf = (box) => Math.max(200, box.clientWidth - 4);
   const margin = () => (get("tokens").length <= 30 && !patches ? 84 : 0); // for tokens beside the matrix
+
+  // A map with a row for each token, from these traits.
+  const whole = (tokens, matrix, scales) =>
+    mapOf(ink, tokens, tokens.length, get(matrix), readFloat16(get(scales), 1).flat());
 
   // --- the matrix: rows look, columns are looked at
   function drawMatrix(where, map, room, edge = 0) {
@@ -269,10 +233,11 @@ function largeOf(view, patches, thumbnailOf) {
     pen.restore();
   }
 
-  function matrixAt(x, y, { width, height }) {
-    const tokenAt = (at, length) => tokenOf(((at - margin()) / (length - margin())) * get("tokens").length);
-    const [from, to] = [tokenAt(y, height), tokenAt(x, width)];
-    return { said: pairSaid(from, to), pins: { query: from, key: to } };
+  function matrixAt(event) {
+    const side = canvas.clientWidth - margin();
+    const count = get("tokens").length;
+    const cell = cellUnder(event, [count, count], [margin(), margin(), side, side]);
+    return cell ? { said: pairSaid(...cell), pins: { query: cell[0], key: cell[1] } } : {};
   }
 
   // --- lines: tokens on the left look at tokens on the right
@@ -283,17 +248,12 @@ function largeOf(view, patches, thumbnailOf) {
     const from = looking >= 0 ? looking : get("query");
     const rows = from >= 0 ? [from] : count <= 60 ? range(count) : [];
     writeTokens(pen, map.tokens, width, from);
-    pen.strokeStyle = ink("--accent-ink");
     for (const start of rows) {
       for (const end of range(count)) drawLine(pen, width, start, end, map.weight(start, end));
     }
     const [query, key] = [get("query"), get("key")];
-    if (rows.includes(query) && key >= 0) {
-      pen.strokeStyle = ink("--random");
-      drawLine(pen, width, query, key, map.weight(query, key), true);
-    }
-    if (rows.length) return;
-    tip.textContent = "Many tokens: move over one on the left, or click it, to see what it looks at.";
+    if (rows.includes(query) && key >= 0) drawLine(pen, width, query, key, map.weight(query, key), true);
+    if (!rows.length) tip.textContent = MANY;
   }
 
   function writeTokens(pen, tokens, width, from) {
@@ -312,21 +272,25 @@ function largeOf(view, patches, thumbnailOf) {
   function drawLine(pen, width, start, end, weight, pinned = false) {
     if (weight < 0.01 && !pinned) return;
     pen.globalAlpha = pinned ? 1 : Math.min(1, weight);
-    pen.lineWidth = 0.5 + 3.5 * weight + (pinned ? 1 : 0);
-    pen.beginPath();
-    pen.moveTo(width * 0.3, start * LINE + 14);
-    pen.lineTo(width * 0.7, end * LINE + 14);
-    pen.stroke();
+    const ends = [
+      [width * 0.3, start * LINE + 14],
+      [width * 0.7, end * LINE + 14],
+    ];
+    straightLine(
+      pen,
+      ...ends,
+      ink(pinned ? "--random" : "--accent-ink"),
+      0.5 + 3.5 * weight + (pinned ? 1 : 0),
+    );
   }
 
-  function lineAt(x, y, { width }) {
-    const token = tokenOf(y / LINE);
-    if (x > width / 2) return { pins: pinOf("key", token) };
+  function lineAt({ offsetX, offsetY }) {
+    const token = within(Math.floor(offsetY / LINE), 0, get("tokens").length - 1);
+    if (offsetX > canvas.clientWidth / 2) return { pins: pinOf("key", token) };
     const weights = range(get("tokens").length).map((to) => [exact.weight(token, to), to]);
     const best = weights.sort((a, b) => b[0] - a[0]).slice(0, 3);
-    const said = `${nameOf(token)} looks at `;
     const list = best.map(([weight, to]) => `${nameOf(to)} ${percent(weight)}`).join(", ");
-    return { said: said + list, pins: pinOf("query", token), looks: token };
+    return { said: `${nameOf(token)} looks at ${list}`, pins: pinOf("query", token), looks: token };
   }
 
   // --- the picture: what the chosen patch, or the class token, does not look at lies in the dark
@@ -348,25 +312,21 @@ function largeOf(view, patches, thumbnailOf) {
     if (from >= first) outline(pen, areaOf(from - first), "#fff");
   }
 
-  function patchAt(x, y, { width, height }) {
+  function patchAt(event) {
     const [rows, columns] = get("grid");
-    const [row, column] = [Math.floor((y / height) * rows), Math.floor((x / width) * columns)];
-    const token = tokenOf(get("tokens").length - rows * columns + row * columns + column);
+    const cell = cellUnder(event, [rows, columns]);
+    if (!cell) return {};
+    const token = get("tokens").length - rows * columns + cell[0] * columns + cell[1];
     return { said: pairSaid(Math.max(0, get("query")), token), pins: pinOf("query", token) };
   }
 
   // --- the mouse: previews a token, a click pins it
-  const tokenOf = (at) => within(Math.floor(at), 0, get("tokens").length - 1);
   const nameOf = (token) => `“${get("tokens")[token][0]}”`;
   const pairSaid = (from, to) => `${nameOf(from)} looks at ${nameOf(to)}: ${percent(exact.weight(from, to))}`;
   const pinOf = (trait, token) => ({ [trait]: get(trait) === token ? -1 : token });
 
-  function under(event) {
-    const area = canvas.getBoundingClientRect();
-    const at = get("view") === "matrix" ? matrixAt : patches ? patchAt : lineAt;
-    return at(event.clientX - area.left, event.clientY - area.top, area);
-  }
-  canvas.addEventListener("mousemove", (event) => {
+  const under = (event) => (get("view") === "matrix" ? matrixAt : patches ? patchAt : lineAt)(event);
+  canvas.onmousemove = (event) => {
     const { said, looks = looking } = under(event);
     if (looks !== looking || previewed) {
       looking = looks;
@@ -374,12 +334,12 @@ function largeOf(view, patches, thumbnailOf) {
       drawMaps();
     }
     if (said) tip.textContent = said;
-  });
-  canvas.addEventListener("mouseleave", () => {
+  };
+  canvas.onmouseleave = () => {
     looking = -1;
     drawMaps();
-  });
-  canvas.addEventListener("click", (event) => send(under(event).pins));
+  };
+  canvas.onclick = (event) => send(under(event).pins ?? {});
 
   // --- drawing
   function drawMaps() {
@@ -390,119 +350,105 @@ function largeOf(view, patches, thumbnailOf) {
     drawOwn(previewed ?? exact, roomOf(place));
     if (!tokens) return;
     otherTitle.textContent = `kept: ${title}`;
-    const map = mapOf(root, tokens, get("compared_matrix"), get("compared_scales"));
-    drawMatrix(other, map, roomOf(otherPlace));
+    drawMatrix(other, whole(tokens, "compared_matrix", "compared_scales"), roomOf(otherPlace));
   }
 
-  function draw() {
-    const names = [[-1, "nothing"], ...get("tokens").map(([text], at) => [at, `${at}: ${text}`])];
-    query.draw(names, get("query"));
-    key.draw(names, get("key"));
-    exact = mapOf(root, get("tokens"), get("matrix"), get("scales"));
+  drawn(() => {
+    exact = whole(get("tokens"), "matrix", "scales");
     looking = -1;
-    seen.refresh();
     drawMaps();
-  }
-
-  const preview = (head) => {
-    previewed = head && thumbnailOf(head);
+  });
+  const preview = (map) => {
+    previewed = map;
     drawMaps();
   };
-  return { nodes, draw, drawMaps, preview, end: seen.stop };
+  return { nodes, drawMaps, preview, end: seen.stop };
 }
 
 // --- the answer
 
-function answerOf({ get, send }) {
-  const task = menu("Answer of", (value) => send({ task: value }));
-  const bars = element("div.answers");
-  const node = element("section.answer", { "aria-label": "The model's answer" }, task.node, bars);
-  const draw = () => {
-    const tasks = get("tasks").map((name) => [name, name]);
-    const [off, all] = [get("off").length, get("layers") * get("heads")];
+function answerOf(view) {
+  const { get, drawn } = view;
+  const bars = view.live("div.answers", () => {
+    const off = get("off").length;
     const problemType = get("problem_type");
     const tick = problemType === "regression" ? "" : " The tick is the answer with all heads on.";
-    const told = `${off} of ${all} heads are off.${tick}`;
+    const told = `${off} of ${get("layers") * get("heads")} heads are off.${tick}`;
     const barOf = ([name, now, before]) =>
       bar(name, now, { before: off ? before : null, told: "with all heads:", problemType });
-    node.hidden = !tasks.length;
-    task.draw(tasks, get("task"));
-    bars.replaceChildren(...get("answers").map(barOf), note(off ? told : ""));
-  };
-  return { node, draw };
+    return [...get("answers").map(barOf), note(off > 0 && told)];
+  });
+  const task = view.select("task", "Answer of", () => get("tasks"));
+  const node = element("section.answer", { "aria-label": "The model's answer" }, task, bars);
+  drawn(() => {
+    node.hidden = !get("tasks").length;
+  });
+  return node;
 }
 
 // --- the pinned pair, step by step
 
-function stepsOf({ get }) {
-  const node = element("section.part.steps", { "aria-label": "How this weight comes about" });
-
+function stepsOf(view) {
+  const { get } = view;
   const cell = (value, most) => {
     const style = `--size: ${Math.round((100 * Math.abs(value)) / most)}%`;
     return element(value < 0 ? "i.negative" : "i", { title: value, style });
   };
-  const strip = (name, values, most) =>
-    element("div.strip", element("span.note", name), ...values.map((value) => cell(value, most)));
-
-  function draw() {
+  return view.live("section.part.steps", { "aria-label": "How this weight comes about" }, () => {
     const { query, key, product, score, scaled, exponential, total, probability } = get("steps");
-    node.hidden = !query;
-    if (!query) return;
+    if (!query) return null;
     const most = Math.max(...[query, key, product].flat().map(Math.abs), 1e-9);
+    const strip = (name, values) =>
+      element("div.strip", element("span.note", name), ...values.map((value) => cell(value, most)));
     const [from, to] = [get("query"), get("key")].map((token) => get("tokens")[token][0]);
     const off = has(get("off"), [get("layer"), get("head")]);
     const comes = off ? "would come" : "comes";
     const title = `How “${from}” ${comes} to look at “${to}” with ${percent(probability)}`;
-    node.replaceChildren(
+    return [
       element("h4", off ? `${title}, were this head not switched off` : title),
-      strip(`query of “${from}”`, query, most),
-      strip(`key of “${to}”`, key, most),
-      strip("product", product, most),
+      strip(`query of “${from}”`, query),
+      strip(`key of “${to}”`, key),
+      strip("product", product),
       note(
         `Sum of the products ${fixed(score, 2)}, divided by √${query.length}: ${fixed(scaled, 2)}. `,
         `Softmax: e to that, ${exponential.toPrecision(3)}, over the sum for all ${get("tokens").length} `,
         `tokens, ${total.toPrecision(3)}: ${percent(probability)}. `,
         "Blue is positive, brown negative; the mouse shows the numbers.",
       ),
-    );
-  }
-  return { node, draw };
+    ];
+  });
 }
 
 // --- the view
 
 function render({ model, el }) {
-  const view = frame(model, el, "attention-explorer");
+  const view = viewOf(model, el, "attention-explorer");
   const patches = view.get("grid").length > 0;
   const second = "Second text (optional)";
-  const texts = patches ? [] : [textField(view, "text", "Text"), textField(view, "second", second)];
-  const thumbnailOf = thumbnailsOf(view);
-  const large = largeOf(view, patches, thumbnailOf);
-  const heads = headsOf(view, thumbnailOf, large.preview);
-  const controls = controlsOf(view, patches, heads.grid);
-  const answer = answerOf(view);
-  const steps = stepsOf(view);
-  const label = { "aria-label": "One map, large" };
+  const texts = patches ? [] : [view.textField("text", "Text"), view.textField("second", second)];
+  const large = largeOf(view, patches);
+  const heads = headsOf(view, large.preview);
   view.content.append(
     note(HELP),
     element("div.columns", { hidden: patches }, ...texts.map((text) => text.node)),
     element(
       "div.columns.explorer",
       heads.node,
-      element("section.one", label, ...controls.nodes, ...large.nodes),
+      element(
+        "section.one",
+        { "aria-label": "One map, large" },
+        ...controlsOf(view, patches, heads.grid),
+        ...large.nodes,
+      ),
     ),
-    answer.node,
-    steps.node,
+    answerOf(view),
+    stepsOf(view),
   );
-
-  const draw = () => {
-    for (const one of [...texts, controls, large, heads, answer, steps]) one.draw();
-  };
   const resized = () => {
     heads.grid.draw();
     large.drawMaps();
   };
-  return view.show(draw, { traits: ["view"], resized, heard: heads.heard, end: large.end });
+  return view.show({ traits: ["view"], resized, heard: heads.heard, end: large.end });
 }
 
 export default { render };

@@ -1,8 +1,19 @@
 // FineTuning: two trainings beside each other with their curves and confusion tables, and the examples that
 // they learn from, to look at and to change. See fine_tuning.py for the traits.
 
-import { button, note, numberField, part, plot, refill, typedText } from "./parts.js";
-import { element, frame, percent, readFloat16 } from "./shared.js";
+import {
+  button,
+  note,
+  part,
+  plot,
+  progressBar,
+  refill,
+  tableHead,
+  tableRow,
+  typedText,
+  viewOf,
+} from "./parts.js";
+import { element, percent, readFloat16 } from "./shared.js";
 
 const RUNS = { frozen: "Frozen encoder", "fine-tuned": "Fine-tuned encoder" };
 const LEARNS = {
@@ -13,6 +24,12 @@ const STATES = {
   ready: "Both trainings together take about a minute.",
   stopped: "Stopped; what was learned is kept.",
   done: "Done.",
+};
+const ROWS = {
+  sentence: "One text a row, and its class.",
+  word: "One sentence a row, and as many classes as it has words, with spaces between them.",
+  pair: "Two texts a row, and their class.",
+  span: "A passage a row, a question, and the answer as it stands in the passage.",
 };
 const PAGE = 8; // examples
 
@@ -46,99 +63,89 @@ function curve(title, steps, points, [seen, heldOut], most, show) {
 // True classes (down) by what they were taken for (across); a click on a count shows those examples.
 function confusion({ get, message }, run, { labels, counts }) {
   const most = Math.max(1, ...counts.flat());
-  const chosen = get("cell").join("\n");
   const what = { word: "words", pair: "pairs" }[get("kind")] ?? "sentences";
   const told = `Held-out ${what}: what they are, and what they were taken for. Click a number.`;
   const cellOf = (count, truth, said) => {
     const cell = [run, labels[truth], labels[said]];
-    const cellButton = element(
-      `button.count.${truth === said ? "right" : count ? "wrong" : "none"}`,
-      {
-        type: "button",
-        disabled: !count,
-        "aria-pressed": `${cell.join("\n") === chosen}`,
-        "aria-label": `${count} of ${cell[1]} taken for ${cell[2]}`,
-        style: `--shade: ${Math.round((40 * count) / most)}%`,
-        onclick: () => message({ do: "look", cell }),
-      },
-      count || "·",
-    );
-    return element("td", cellButton);
+    const options = {
+      type: "button",
+      disabled: !count,
+      "aria-pressed": `${String(cell) === String(get("cell"))}`,
+      "aria-label": `${count} of ${cell[1]} taken for ${cell[2]}`,
+      style: `--shade: ${Math.round((40 * count) / most)}%`,
+      onclick: () => message({ do: "look", cell }),
+    };
+    const kind = truth === said ? "right" : count ? "wrong" : "none";
+    return element(`button.count.${kind}`, options, count || "·");
   };
-  const row = (ofTruth, truth) =>
-    element(
-      "tr",
-      element("th", { scope: "row" }, labels[truth]),
-      ...ofTruth.map((count, said) => cellOf(count, truth, said)),
-    );
-  const heads = labels.map((label) => element("th", { scope: "col" }, element("span", label)));
-  const corner = element("th.corner", "true \\ said");
-  const table = element(
-    labels.length > 6 ? "table.confusion.small" : "table.confusion",
-    { "aria-label": told },
-    element("thead", element("tr", corner, ...heads)),
-    element("tbody", ...counts.map(row)),
-  );
-  return [note(told), table];
+  const row = (ofTruth, truth) => {
+    const cells = ofTruth.map((count, said) => cellOf(count, truth, said));
+    return tableRow(element("th", { scope: "row" }, labels[truth]), ...cells);
+  };
+  const small = labels.length > 6 ? ".small" : "";
+  const heads = tableHead("true \\ said", ...labels.map((label) => element("span", label)));
+  return [
+    note(told),
+    element(`table.confusion${small}`, { "aria-label": told }, heads, element("tbody", counts.map(row))),
+  ];
 }
 
 // Held-out questions, the answer that was found, and where it is wrong the right one.
 function answered({ answers }) {
-  const row = ([question, right, said]) =>
-    element(
-      said === right ? "tr" : "tr.missed",
-      element("td", question),
-      element("td", said),
-      element("td", said === right ? "right" : `not right: ${right}`),
-    );
-  const heads = ["Question", "Answer found", ""].map((name) => element("th", { scope: "col" }, name));
-  const table = element(
-    "table.answered",
-    { "aria-label": "Held-out questions and the answers that were found" },
-    element("thead", element("tr", ...heads)),
-    element("tbody", ...answers.map(row)),
-  );
+  const row = ([question, right, said]) => {
+    const node = tableRow(question, said, said === right ? "right" : `not right: ${right}`);
+    node.classList.toggle("missed", said !== right);
+    return node;
+  };
+  const label = "Held-out questions and the answers that were found";
+  const heads = tableHead("Question", "Answer found", "");
+  const table = element("table.answered", { "aria-label": label }, heads, element("tbody", answers.map(row)));
   return [
     note("Held-out questions, to passages that were never read before."),
     element("div.long", { tabindex: "0" }, table),
   ];
 }
 
-function training(view, run) {
-  const { get } = view;
-  const curves = element("div.curves");
-  const best = note();
-  const table = element("div.table");
-  const node = part(RUNS[run], note(LEARNS[run]), curves, best, table);
-  const draw = (points, highest) => {
-    const last = points.at(-1);
-    const right = last && `${almost(last[4])} of what was held out is right after ${last[0]} steps`;
+function training(view, run, curves) {
+  const { get, drawn } = view;
+  const points = () => curves[run];
+  const drawCurves = () => {
+    const losses = Object.values(curves).flatMap((rows) => rows.flatMap((point) => [point[1], point[3]]));
+    const highest = Math.max(losses.length ? 0.1 : 1, ...losses);
     const loss = (value) => value.toFixed(highest < 1 ? 2 : 1);
-    const found = get("tables")[run];
-    node.classList.toggle("now", get("state") === "training" && get("now") === run);
-    curves.replaceChildren(
-      curve("Accuracy", get("steps"), points, [2, 4], 1, (value) => `${Math.round(100 * value)} %`),
-      curve("Loss", get("steps"), points, [1, 3], highest, loss),
-    );
-    best.replaceChildren(
-      element("span.line"),
-      "held out",
-      element("span.line.seen"),
-      "learned from",
-      last ? element("b", right) : "",
-    );
-    refill(table, found?.answers ? answered(found) : found ? confusion(view, run, found) : []);
+    const whole = (value) => `${Math.round(100 * value)} %`;
+    return [
+      curve("Accuracy", get("steps"), points(), [2, 4], 1, whole),
+      curve("Loss", get("steps"), points(), [1, 3], highest, loss),
+    ];
   };
-  return { node, draw };
+  const drawBest = () => {
+    const last = points().at(-1);
+    const right = last && `${almost(last[4])} of what was held out is right after ${last[0]} steps`;
+    const lines = [element("span.line"), "held out", element("span.line.seen"), "learned from"];
+    return [...lines, last && element("b", right)];
+  };
+  const drawTable = () => {
+    const found = get("tables")[run];
+    return found ? (found.answers ? answered(found) : confusion(view, run, found)) : [];
+  };
+  const node = part(
+    RUNS[run],
+    note(LEARNS[run]),
+    view.live("div.curves", drawCurves),
+    view.live("p.note", drawBest),
+    view.live("div.table", drawTable),
+  );
+  drawn(() => node.classList.toggle("now", get("state") === "training" && get("now") === run));
+  return node;
 }
 
 // --- the examples
 
-function exampleTable({ get, send, message }) {
+function exampleTable(view) {
+  const { get, send, message, drawn } = view;
   const columns = get("columns");
   const body = element("tbody");
-  const counts = note();
-  const pages = element("span.group");
   let written = ""; // what the fields show
 
   // Text with several lines, or with a tab, is a table: one example a line.
@@ -161,132 +168,117 @@ function exampleTable({ get, send, message }) {
 
   function rowOf(values, at) {
     const row = get("first") + at;
-    const write = () => message({ do: "write", row, rows: [fields.map(typedText)] });
+    const write = () => message({ do: "write", row, rows: [fieldsOf(at).map(typedText)] });
     const fields = values.map((value, column) => {
       const label = `${columns[column]} of example ${row + 1}`;
-      const field = element("input", { type: "text", spellcheck: "false", "aria-label": label, value });
-      field.addEventListener("paste", (event) => paste(event, at, column));
-      field.addEventListener("change", write);
-      return field;
+      const onpaste = (event) => paste(event, at, column);
+      const options = { spellcheck: "false", "aria-label": label, value, onpaste, onchange: write };
+      return element("input", { type: "text", ...options });
     });
     const label = { "aria-label": `Remove example ${row + 1}` };
-    const remove = button("×", () => message({ do: "remove", row }), label);
-    const cells = [element("span.note", row + 1), ...fields, remove];
-    return element("tr", ...cells.map((cell) => element("td", cell)));
+    return tableRow(
+      element("span.note", row + 1),
+      ...fields,
+      button("×", () => message({ do: "remove", row }), label),
+    );
   }
 
-  function draw() {
-    const [rows, first, count] = ["rows", "first", "count"].map(get);
-    const now = JSON.stringify(rows);
+  const fieldsOf = (at) => [...body.children[at].querySelectorAll("input")];
+
+  drawn(() => {
+    const now = JSON.stringify(get("rows"));
     const focused = body.getRootNode().activeElement; // the host may keep the view in a shadow tree
     const typing = focused?.localName === "input" && body.contains(focused);
     if (typing && now === written) return;
     written = now;
-    refill(body, rows.map(rowOf));
+    refill(body, get("rows").map(rowOf));
+  });
+  const counts = view.live("p.note", () => {
+    if (get("kind") === "span")
+      return `${get("count")} rows. One passage in five is held out, with all its questions.`;
     const names = get("classes").map(([name, times]) => `${name} ${times}`);
-    const found = names.join(" · ") || "no class yet";
-    counts.textContent =
-      get("kind") === "span"
-        ? `${count} rows. One passage in five is held out, with all its questions.`
-        : `${count} rows; ${found}. One example in five is held out.`;
-    const last = first + rows.length;
+    return `${get("count")} rows; ${names.join(" · ") || "no class yet"}. One example in five is held out.`;
+  });
+  const pages = view.live("span.group", () => {
+    const [first, count] = ["first", "count"].map(get);
+    const last = first + get("rows").length;
     const turn = (to, text) => button(text, () => send({ first: to }));
-    pages.replaceChildren(`${first + 1} to ${last} of ${count}`);
-    if (first > 0) pages.prepend(turn(Math.max(0, first - PAGE), "previous"));
-    if (last < count) pages.append(turn(first + PAGE, "next"));
-  }
-
-  const told = {
-    sentence: "One text a row, and its class.",
-    word: "One sentence a row, and as many classes as it has words, with spaces between them.",
-    pair: "Two texts a row, and their class.",
-    span: "A passage a row, a question, and the answer as it stands in the passage.",
-  };
-  const node = element(
+    return [
+      first > 0 && turn(Math.max(0, first - PAGE), "previous"),
+      `${first + 1} to ${last} of ${count}`,
+      last < count && turn(first + PAGE, "next"),
+    ];
+  });
+  const asks = (text, what) => button(text, () => message({ do: what }));
+  const even = get("kind") === "sentence" ? "" : ".even";
+  const heads = tableHead("#", ...columns, element("span.unseen", "Remove"));
+  return element(
     "details.part",
     element("summary", "The examples: look at them, change them, or type your own"),
-    note(`${told[get("kind")]} Several rows can be pasted at once, with tabs between the columns.`),
+    note(`${ROWS[get("kind")]} Several rows can be pasted at once, with tabs between the columns.`),
     counts,
-    element(
-      get("kind") === "sentence" ? "table.rows" : "table.rows.even",
-      element(
-        "thead",
-        element(
-          "tr",
-          ...["#", ...columns].map((name) => element("th", name)),
-          element("th", element("span.unseen", "Remove")),
-        ),
-      ),
-      body,
-    ),
+    element(`table.rows${even}`, heads, body),
     element(
       "div.bar-row",
       pages,
-      button("Add a row", () => message({ do: "add" })),
-      button("Empty the table", () => message({ do: "clear" })),
-      button("Shipped examples", () => message({ do: "restore" })),
+      asks("Add a row", "add"),
+      asks("Empty the table", "clear"),
+      asks("Shipped examples", "restore"),
     ),
   );
-  return { node, draw };
 }
 
 // --- all of it
 
 function render({ model, el }) {
-  const view = frame(model, el, "fine-tuning");
-  const { content, root, get, set, message, show } = view;
+  const view = viewOf(model, el, "fine-tuning");
+  const { root, get, message, drawn } = view;
+  const curves = { frozen: [], "fine-tuned": [] }; // points of each training
   const train = button("Train", () => message({ do: "train" }), { class: "plain go" });
   const halt = button("Stop, keep what was learned", () => message({ do: "stop" }));
-  const steps = numberField("Steps of each training", [1, 1000], 45, (number) => set({ steps: number }));
-  const progress = element("progress", { max: 1, "aria-label": "Progress of the training" });
+  const progress = progressBar("Progress of the training");
   const said = element("span.note", { role: "status" });
-  const trainings = Object.keys(RUNS).map((run) => training(view, run));
-  const shown = element("div.shown", { "aria-live": "polite" });
-  const examples = exampleTable(view);
-  content.append(
-    element("div.bar-row", element("span.group", train, halt), [
-      element("label.field", steps, "steps each"),
-      progress,
-      said,
-    ]),
-    element("div.columns", ...trainings.map(({ node }) => node)),
-    shown,
-    examples.node,
-  );
 
-  function drawState(curves) {
+  drawn(() => {
+    for (const [run, trait] of [
+      ["frozen", "frozen"],
+      ["fine-tuned", "tuned"],
+    ])
+      curves[run] = readFloat16(get(trait), 5);
     const [state, now, count] = ["state", "now", "steps"].map(get);
     const stepOf = (points) => points?.at(-1)?.[0] ?? 0;
-    const done = curves.reduce((sum, points) => sum + stepOf(points), 0);
-    const step = stepOf(curves[Object.keys(RUNS).indexOf(now)]);
+    const done = stepOf(curves.frozen) + stepOf(curves["fine-tuned"]);
     train.disabled = state === "training";
     halt.disabled = state !== "training";
     train.textContent = state === "ready" ? "Train" : "Train anew";
-    steps.value = count;
     progress.hidden = state === "ready";
     progress.value = state === "done" ? 1 : Math.min(1, done / (2 * count));
-    said.textContent = STATES[state] ?? `${RUNS[now]}, step ${step} of ${count}`;
+    said.textContent = STATES[state] ?? `${RUNS[now]}, step ${stepOf(curves[now])} of ${count}`;
     root.dataset.state = state;
-  }
+  });
 
-  function drawShown() {
-    const [run, truth, instead] = get("cell");
-    shown.replaceChildren();
-    if (!run) return;
-    const texts = get("shown").map((text) => element("li", text));
-    shown.append(element("h4", `${RUNS[run]}: ${truth}, taken for ${instead}`), element("ul", ...texts));
-  }
-
-  function draw() {
-    const curves = ["frozen", "tuned"].map((trait) => readFloat16(get(trait), 5));
-    const losses = curves.flat().flatMap((point) => [point[1], point[3]]);
-    const highest = Math.max(losses.length ? 0.1 : 1, ...losses);
-    drawState(curves);
-    for (const [at, { draw }] of trainings.entries()) draw(curves[at], highest);
-    drawShown();
-    examples.draw();
-  }
-  return show(draw);
+  view.content.append(
+    element(
+      "div.bar-row",
+      element("span.group", train, halt),
+      element(
+        "label.field",
+        view.looks.numberField("steps", "Steps of each training", [1, 1000]),
+        "steps each",
+      ),
+      progress,
+      said,
+    ),
+    element("div.columns", ...Object.keys(RUNS).map((run) => training(view, run, curves))),
+    view.live("div.shown", { "aria-live": "polite" }, () => {
+      const [run, truth, instead] = get("cell");
+      const title = run && `${RUNS[run]}: ${truth}, taken for ${instead}`;
+      const texts = get("shown").map((text) => element("li", text));
+      return run ? [element("h4", title), element("ul", texts)] : [];
+    }),
+    exampleTable(view),
+  );
+  return view.show();
 }
 
 export default { render };

@@ -1,61 +1,82 @@
 // Is a map true? Its top patches are hidden, and uncovered, step by step: what PatchAttention draws of its
 // trait `tests`, of which the latest comes last.
 
-import { button, inkOf, penOf, plot, slider } from "./parts.js";
+import { button, penOf, plot, progressBar, tableHead, tableRow } from "./parts.js";
 import { patchArea } from "./picture.js";
 import { answerWriter, element, percent } from "./shared.js";
 
 const COLUMNS = ["map", "class", "deletion area", "insertion area", "random area (lowest to highest)"];
 
-function verdictOn(deletionSpeaks, insertionSpeaks) {
-  if (deletionSpeaks && insertionSpeaks) return "Both tests speak for this map: it beats every random order.";
-  if (!deletionSpeaks && !insertionSpeaks)
-    return "No better than chance: in both tests some random order does as well.";
-  const one = deletionSpeaks ? "deletion" : "insertion";
+function verdictOn({ hides, shows }) {
+  if (hides && shows) return "Both tests speak for this map: it beats every random order.";
+  if (!hides && !shows) return "No better than chance: in both tests some random order does as well.";
+  const one = hides ? "deletion" : "insertion";
   return `Only ${one} speaks for this map; in the other test some random order does as well.`;
 }
 
-// `picture` is what pictureOf gives. Gives { node, draw, drawHidden, heard }: drawHidden() when the picture
-// is another, heard(message) for what Python tells meanwhile.
-export function mapTest({ get, message, root, picture }) {
+// `picture` is what pictureOf gives. Gives { node, drawHidden, heard }: drawHidden() when the picture is
+// another, heard(message) for what Python tells meanwhile.
+export function mapTest(view, picture) {
+  const { get, message, ink, drawn } = view;
   const last = () => get("tests").at(-1);
   const write = (answer) => answerWriter(get("problem_type"))(answer);
+  let at = 3; // how many steps of patches are hidden
+
   const run = button("Hide its top patches, step by step", () => message({ do: "test" }));
-  const progress = element("progress", {
-    max: 1,
-    value: 0,
-    hidden: true,
-    "aria-label": "Progress of the test",
+  const progress = progressBar("Progress of the test");
+  drawn(() => {
+    run.disabled = !get("classes").length;
+    progress.hidden = true;
+    at = Math.min(at, (last()?.shares.length ?? 13) - 1);
+    step.children[0].max = (last()?.shares.length ?? 13) - 1;
   });
   const hidden = element("canvas", { role: "img" });
-  const step = slider(
-    "hidden",
-    [0, 12, 1],
-    () => {
-      drawHidden();
-      drawCurves();
-    },
-    (at) => percent(last()?.shares[at] ?? 0),
+  const own = view.with({ get: () => at, send: (chosen) => moveTo(chosen.step) });
+  const show = (now) => percent(last()?.shares[now] ?? 0);
+  const step = own.slider("step", "hidden", [0, 12, 1], { show });
+  const curves = view.live("div.map-curves", () => {
+    if (!last()) return null;
+    const { shares, deletion, insertion, areas } = last();
+    const left = shares.map((share) => 1 - share); // in sight when so many are hidden
+    const dot = [shares[at], deletion[at], "main", 6];
+    return [
+      curve("deletion", "hidden", deletion, shares, areas[0], [dot]),
+      curve("insertion", "shown", insertion, left, areas[1], []),
+    ];
+  });
+  const verdict = view.live("p.map-verdict", { "aria-live": "polite" }, () => {
+    if (!last()) return null;
+    const { title, label, deletion } = last();
+    return `${title}; “${label}”, ${write(deletion[0])} with nothing hidden. ${verdictOn(last())}`;
+  });
+  const rows = view.live("tbody", () =>
+    get("tests").map(({ title, label, areas }) => {
+      const [deleted, inserted, lowest, highest, mean] = areas.map((area) => area.toFixed(3));
+      return tableRow(title, label, deleted, inserted, `${mean} (${lowest} to ${highest})`);
+    }),
   );
-  step.draw(3);
-  const curves = element("div.map-curves");
-  const verdict = element("p.map-verdict", { "aria-live": "polite" });
-  const rows = element("tbody");
-  const names = COLUMNS.map((name) => element("th", { scope: "col" }, name));
-  const table = element("table.map-table", element("thead", element("tr", ...names)), rows);
-  const shown = element("div.map-shown", element("figure", hidden, step.node), curves);
+  const shown = element("div.map-shown", element("figure", hidden, step), curves);
+  const table = element("table.map-table", tableHead(...COLUMNS), rows);
   const results = element("div", shown, verdict, table);
   const title = element("p.group", element("b", "Is this map true?"), run, progress);
   const node = element("section.map-test", { "aria-label": "Is this map true?" }, title, results);
+  drawn(() => {
+    results.hidden = !last();
+    drawHidden();
+  });
+
+  function moveTo(chosen) {
+    at = chosen;
+    view.redraw();
+  }
 
   // The curve of a test (in the map's order), and that of random orders beside it, at these places.
-  function curve(name, what, values, places, area, baseArea, dots) {
-    const { shares, deletion, insertion, random } = last();
+  function curve(name, what, values, places, area, dots) {
+    const { shares, deletion, insertion, random, areas } = last();
     const points = (all, at) => all.map((value, step) => [at[step], value]);
-    const label = `${name} curve: area ${area} in the map's order, ${baseArea} in random orders`;
     const heights = [...deletion, ...insertion, ...random];
     const drawn = plot({
-      label,
+      label: `${name} curve: area ${area} in the map's order, ${areas[4]} in random orders`,
       least: Math.min(...heights, 0),
       most: Math.max(...heights, 0.01),
       width: 380,
@@ -68,20 +89,8 @@ export function mapTest({ get, message, root, picture }) {
       ],
       dots,
     });
-    const caption = `${name}: area ${area.toFixed(2)}, random (dashed) ${baseArea.toFixed(2)}`;
+    const caption = `${name}: area ${area.toFixed(2)}, random (dashed) ${areas[4].toFixed(2)}`;
     return element("figure", element("figcaption.note", caption), drawn);
-  }
-
-  function drawCurves() {
-    if (!last()) return;
-    const { shares, deletion, insertion, areas } = last();
-    const left = shares.map((share) => 1 - share); // in sight when so many are hidden
-    const at = +step.control.value;
-    const dot = [shares[at], deletion[at], "main", 6];
-    curves.replaceChildren(
-      curve("deletion", "hidden", deletion, shares, areas[0], areas[4], [dot]),
-      curve("insertion", "shown", insertion, left, areas[1], areas[4], []),
-    );
   }
 
   function drawHidden() {
@@ -91,33 +100,11 @@ export function mapTest({ get, message, root, picture }) {
     const [width, height] = [200, (200 * grid[0]) / grid[1]];
     const pen = penOf(hidden, width, height);
     pen.drawImage(picture.image, 0, 0, width, height);
-    pen.fillStyle = inkOf(root)("--soft");
-    const at = +step.control.value;
+    pen.fillStyle = ink("--soft");
     for (const patch of order.slice(0, Math.round(shares[at] * order.length)))
       pen.fillRect(...patchArea(patch, grid, width, height));
     const told = `The picture without its top ${percent(shares[at])} of patches`;
     hidden.setAttribute("aria-label", `${told}: “${label}” ${write(deletion[at])}`);
-  }
-
-  function row({ title, label, areas: [deleted, inserted, lowest, highest, mean] }) {
-    const random = `${mean.toFixed(3)} (${lowest.toFixed(3)} to ${highest.toFixed(3)})`;
-    const cells = [title, label, deleted.toFixed(3), inserted.toFixed(3), random];
-    return element("tr", ...cells.map((text) => element("td", text)));
-  }
-
-  function draw() {
-    run.disabled = !get("classes").length;
-    progress.hidden = true;
-    results.hidden = !last();
-    if (!last()) return;
-    const { title, label, hides, shows, shares, deletion } = last();
-    step.control.max = shares.length - 1;
-    step.draw(step.control.value);
-    const start = `${title}; “${label}”, ${write(deletion[0])} with nothing hidden.`;
-    verdict.textContent = `${start} ${verdictOn(hides, shows)}`;
-    rows.replaceChildren(...get("tests").map(row));
-    drawHidden();
-    drawCurves();
   }
 
   const heard = ({ tested }) => {
@@ -125,5 +112,5 @@ export function mapTest({ get, message, root, picture }) {
     progress.hidden = tested >= 1;
     progress.value = tested;
   };
-  return { node, draw, drawHidden, heard };
+  return { node, drawHidden, heard };
 }

@@ -1,24 +1,12 @@
 // MaskedFilling: a sentence whose words a click masks, the guesses for each mask, and the best guess after
 // every layer. See masked_filling.py for the traits.
 
-import {
-  attentionOf,
-  bar,
-  button,
-  chips,
-  choice,
-  inkOf,
-  layerList,
-  note,
-  numberField,
-  penOf,
-  textField,
-} from "./parts.js";
-import { element, frame, percent, readFloat16 } from "./shared.js";
+import { bar, button, chips, curvedLine, note, penOf, viewOf } from "./parts.js";
+import { element, percent, readFloat16 } from "./shared.js";
 
 function render({ model, el }) {
-  const view = frame(model, el, "masked-filling");
-  const { content, root, get, set, send, message, show } = view;
+  const view = viewOf(model, el, "masked-filling");
+  const { get, send, message, ink, drawn, redraw } = view;
   let editing = false;
   let filled = {}; // word number -> a candidate shown in its place: pinned by click
   let preview = []; // the same while mouse or focus are on a candidate: [word number, candidate]
@@ -29,57 +17,24 @@ function render({ model, el }) {
     const row = get("guesses").cards.findIndex((guess) => guess.word === index);
     shade(row < 0 ? pinned() : row);
   });
-  words.node.addEventListener("scroll", () => shade()); // lines end where the words are now
-  const links = element("canvas.links", { "aria-hidden": true });
-  const text = textField(view, "text", "The sentence");
+  words.node.onscroll = () => shade(); // lines end where the words are now
+  const links = element("canvas.overlay.links", { "aria-hidden": true });
+  const text = view.textField("text", "The sentence");
   const edit = button("Edit text", () => switchEditor(!editing));
-  const key = (kind, meaning) => element(`span.key.${kind}`, meaning);
-  const legend = element("span.group.note", "chosen to guess:", [
-    key("mask", "[MASK]"),
-    key("random", "a random word"),
-    key("keep", "left as it is"),
-  ]);
-  const sides = { nothing: "all words", left: "hide left", right: "hide right" };
-  const side = choice("Guess from", sides, (hide) => send({ hide }));
-  const attention = attentionOf(view, "Attention: layer");
-  const lines = button("Lines", () => set({ lines: !get("lines") }));
-  const top = numberField("Candidates for each mask", [1, 20], 5, (top_k) => send({ top_k }));
-
-  // --- the guesses
-  const cards = element("div.cards");
-  const pages = element("p.group.note");
-  const layers = layerList(
-    "The best guess, layer by layer",
-    "Guess after layer",
-    (layer) => send({ layer: layer === get("layers") ? -1 : layer }),
-    note(
-      "Layer 0 is the embeddings, before any attention. Drag: the cards show the guesses after that layer.",
-    ),
-  );
-  const empty = element("p.empty", "Nothing is masked. Click a word, and BERT guesses it from the others.");
-  const remark = element("p.remark", { role: "status" });
-  const panels = element("div.columns", element("div", cards, pages), layers.node);
-  content.append(
-    note(
-      "Click a word to mask it, click again to bring it back. ",
-      "The bluer a word, the more the mask attends to it.",
-    ),
-    element("div.sentence-box", words.node, links, text.node),
-    remark,
-    element(
-      "div.bar-row",
-      element(
-        "span.group",
-        edit,
-        button("Mask 15 % at random", () => message({ do: "mask at random" })),
-        button("Unmask all", () => send({ masked: [] })),
-      ),
-      [element("label.field", "top", top, "guesses"), legend],
-    ),
-    element("div.bar-row", side.node, element("span.group", attention.node, lines)),
-    empty,
-    panels,
-  );
+  const legend = view.live("span.group.note", () => {
+    const kinds = new Set(get("words").map((word) => word.kind));
+    if (!kinds.has("random") && !kinds.has("keep")) return null;
+    const meanings = { mask: "[MASK]", random: "a random word", keep: "left as it is" };
+    const keys = Object.entries(meanings).map(([kind, meaning]) => element(`span.key.${kind}`, meaning));
+    return ["chosen to guess:", ...keys];
+  });
+  drawn(() => {
+    words.node.hidden = editing;
+    text.node.hidden = !editing;
+    edit.textContent = editing ? "Done" : "Edit text";
+    preview = [];
+    drawWords();
+  });
 
   // --- what clicks do
   function toggle(index) {
@@ -94,7 +49,7 @@ function render({ model, el }) {
   function switchEditor(on) {
     editing = on;
     if (!on) filled = {};
-    draw();
+    redraw();
     (on ? text.area : edit).focus();
   }
   text.area.addEventListener("keydown", (event) => {
@@ -104,13 +59,10 @@ function render({ model, el }) {
   });
 
   // A candidate in the place of its mask.
-  function fill(word, name, card) {
+  function fill(word, name) {
     if (filled[word] === name) delete filled[word];
     else filled[word] = name;
-    drawWords();
-    for (const other of card.querySelectorAll(".bar")) {
-      other.setAttribute("aria-pressed", filled[word] === other.firstChild.textContent);
-    }
+    redraw();
   }
 
   // --- drawing the sentence
@@ -120,7 +72,7 @@ function render({ model, el }) {
   function drawWords() {
     const card = get("guesses").cards[pinned()];
     const item = (word, index) => {
-      const other = preview[0] === index ? preview[1] : filled[index];
+      const other = (preview[0] === index && preview[1]) || filled[index];
       const replaced = word.kind === "mask" || word.kind === "random";
       const kinds = [word.kind, other && "filled", word.hidden && "hidden", card?.word === index && "pinned"];
       return {
@@ -155,86 +107,105 @@ function render({ model, el }) {
       return [at.left + at.width / 2 - area.left, at.top + 3 - area.top];
     };
     const [startX, startY] = place(from);
-    pen.strokeStyle = inkOf(root)("--accent-ink");
+    pen.strokeStyle = ink("--accent-ink");
     for (const [index, weight] of weights.entries()) {
       const share = weight / strongest;
       if (index === from || share < 0.03) continue;
       const [x, y] = place(index);
-      const height = Math.min(startY, y) - 8 - Math.min(30, Math.abs(startX - x) / 6);
-      pen.globalAlpha = 0.15 + 0.75 * share;
-      pen.lineWidth = 0.5 + 3.5 * share;
-      pen.beginPath();
-      pen.moveTo(startX, startY);
-      pen.quadraticCurveTo((startX + x) / 2, height, x, y);
-      pen.stroke();
+      const top = [(startX + x) / 2, Math.min(startY, y) - 8 - Math.min(30, Math.abs(startX - x) / 6)];
+      curvedLine(pen, share, [startX, startY], top, top, [x, y]);
     }
   }
 
-  // --- drawing the guesses
+  // --- the guesses
   function cardOf({ word, original, rank, probability, candidates }, row) {
     const index = get("guesses").first + row;
-    const options = { type: "button", title: "Show this mask's attention and layers" };
-    const title = element("button.title", options, element("b", `Mask ${index + 1}`));
-    title.addEventListener("click", () => send({ pinned: index }));
-    if (original !== null) {
-      const place = `rank ${rank.toLocaleString("en")} · ${percent(probability)}`;
-      title.append(` was “${original}” `, element("span.note", place));
-    }
-    const card = element("section.card", { "aria-label": `Guesses for mask ${index + 1}` }, title);
-    card.classList.toggle("pinned", row === pinned());
-    const look = (on, name) => {
-      preview = on ? [word, name] : [];
+    const look = (name) => {
+      preview = [word, name];
       drawWords();
     };
-    for (const [name, now, before] of candidates) {
-      const guess = bar(name, now, {
+    const guess = ([name, now, before]) => {
+      const node = bar(name, now, {
         before: get("hide") === "nothing" ? null : before,
         told: "with all words:",
         pressed: filled[word] === name,
-        click: () => fill(word, name, card),
+        click: () => fill(word, name),
       });
-      guess.classList.toggle("true", name === original);
-      for (const kind of ["mouseenter", "focus"]) guess.addEventListener(kind, () => look(true, name));
-      for (const kind of ["mouseleave", "blur"]) guess.addEventListener(kind, () => look(false, name));
-      card.append(guess);
-    }
-    return card;
+      node.classList.toggle("true", name === original);
+      node.onmouseenter = node.onfocus = () => look(name);
+      node.onmouseleave = node.onblur = () => look(null);
+      return node;
+    };
+    const known = original !== null && [
+      ` was “${original}” `,
+      element("span.note", `rank ${rank.toLocaleString("en")} · ${percent(probability)}`),
+    ];
+    const title = "Show this mask's attention and layers";
+    const pin = { type: "button", title, onclick: () => send({ pinned: index }) };
+    return element(
+      row === pinned() ? "section.card.pinned" : "section.card",
+      { "aria-label": `Guesses for mask ${index + 1}` },
+      element("button.title", pin, element("b", `Mask ${index + 1}`), known),
+      ...candidates.map(guess),
+    );
   }
 
-  function drawCards() {
+  const cards = view.live("div.cards", () => get("guesses").cards.map(cardOf));
+  const pages = view.live("p.group.note", () => {
     const { cards: guesses, count, first } = get("guesses");
     const last = first + guesses.length;
     const turn = (to, name) => button(name, () => send({ pinned: to }));
-    cards.replaceChildren(...guesses.map(cardOf));
-    pages.replaceChildren();
-    if (get("hide") !== "nothing" && count)
-      pages.append("The tick on a bar is the probability with all words visible. ");
-    if (count > guesses.length) pages.append(`Masks ${first + 1} to ${last} of ${count} `);
-    if (first > 0) pages.append(turn(first - 1, "previous"));
-    if (last < count) pages.append(turn(last, "next"));
-  }
+    return [
+      get("hide") !== "nothing" && "The tick on a bar is the probability with all words visible. ",
+      count > guesses.length && `Masks ${first + 1} to ${last} of ${count} `,
+      first > 0 && turn(first - 1, "previous"),
+      last < count && turn(last, "next"),
+    ];
+  });
+  const layers = view.layerList(
+    "The best guess, layer by layer",
+    "Guess after layer",
+    () => get("guesses").layers,
+    (layer) => send({ layer: layer === get("layers") ? -1 : layer }),
+    note(
+      "Layer 0 is the embeddings, before any attention. Drag: the cards show the guesses after that layer.",
+    ),
+  );
+  const panels = element("div.columns", element("div", cards, pages), layers);
+  const nothing = "Nothing is masked. Click a word, and BERT guesses it from the others.";
+  const empty = view.live("p.empty", () => {
+    panels.hidden = !get("guesses").count;
+    return panels.hidden ? nothing : null;
+  });
 
-  function draw() {
-    const { count, layers: rows } = get("guesses");
-    const kinds = new Set(get("words").map((word) => word.kind));
-    words.node.hidden = editing;
-    text.node.hidden = !editing;
-    edit.textContent = editing ? "Done" : "Edit text";
-    legend.hidden = !kinds.has("random") && !kinds.has("keep");
-    empty.hidden = count > 0;
-    panels.hidden = count === 0;
-    remark.textContent = get("note");
-    lines.setAttribute("aria-pressed", get("lines"));
-    top.value = get("top_k");
-    preview = [];
-    text.draw();
-    side.draw(get("hide"));
-    attention.draw();
-    drawWords();
-    drawCards();
-    layers.draw(rows, get("layer") < 0 ? rows.length - 1 : get("layer"));
-  }
-  return show(draw, { traits: ["lines"], resized: () => shade() });
+  // --- all of it
+  const top = view.numberField("top_k", "Candidates for each mask", [1, 20]);
+  const sides = { nothing: "all words", left: "hide left", right: "hide right" };
+  view.content.append(
+    note(
+      "Click a word to mask it, click again to bring it back. ",
+      "The bluer a word, the more the mask attends to it.",
+    ),
+    element("div.sentence-box", words.node, links, text.node),
+    view.remark(),
+    element(
+      "div.bar-row",
+      edit,
+      button("Mask 15 % at random", () => message({ do: "mask at random" })),
+      button("Unmask all", () => send({ masked: [] })),
+      element("label.field", "top", top, "guesses"),
+      legend,
+    ),
+    element(
+      "div.bar-row",
+      view.choice("hide", "Guess from", sides),
+      view.attentionOf("Attention: layer"),
+      view.looks.toggle("lines", "Lines"),
+    ),
+    empty,
+    panels,
+  );
+  return view.show({ traits: ["lines"], resized: () => shade() });
 }
 
 export default { render };

@@ -1,85 +1,34 @@
 // NextSentence: two texts, whether they follow each other, the tokens with the attention that [CLS] gives
 // them, who looks at whom in each layer, and a game. See next_sentence.py for the traits.
 
-import { attentionOf, bar, button, choice, exampleMenu, note, part, textField } from "./parts.js";
-import { element, frame, percent, readFloat16 } from "./shared.js";
+import { bar, button, note, part, viewOf } from "./parts.js";
+import { element, percent, readFloat16 } from "./shared.js";
 
 const WHO = ["[CLS] looks at", "first looks at", "second looks at"];
 const WHOM = ["the first", "the second", "[CLS] and [SEP]"];
 const SIDES = ["first", "second", "special"];
 
 function render({ model, el }) {
-  const view = frame(model, el, "next-sentence");
-  const { content, get, send, message, show } = view;
+  const view = viewOf(model, el, "next-sentence");
+  const { get, message } = view;
 
-  // --- the texts and the answer
-  const first = textField(view, "first", "First sentence · segment 0", "first");
-  const second = textField(view, "second", "Second sentence · segment 1", "second");
-  const remark = element("p.remark", { role: "status" });
-  const answer = element("div.answer", { role: "status" });
-
-  // --- the tokens
-  const reads = { role: "list", "aria-label": "What the model reads", tabindex: 0 };
-  const strip = element("div.strip", reads);
-  const places = { front: "in front", middle: "in the middle", end: "at the end" };
-  const place = choice("[CLS] stands", places, (cls_at) => send({ cls_at }));
-  const ways = { follow: "follow the place", stay: "stay with the token" };
-  const numbers = choice("Position ids", ways, (positions) => send({ positions }));
-  const rollout = [[get("layers"), "all (rollout)"]];
-  const attention = attentionOf(view, "Attention from [CLS]: layer", rollout);
-
-  // --- attention by layer, and the game
-  const table = element("div.between");
-  const game = element("section.part.game", { "aria-label": "A game of ten pairs" });
-  content.append(
-    element("div.columns.texts", first.node, second.node),
-    element(
-      "div.bar-row",
-      exampleMenu(view, "Pick a pair …"),
-      button("Swap", () => message({ do: "swap" })),
-      button("Random second sentence", () => message({ do: "random second" })),
-    ),
-    remark,
-    answer,
-    strip,
-    note(
-      [element("span.swatch.first"), "segment 0", element("span.swatch.second"), "segment 1"],
-      [element("span.swatch"), "[CLS] and [SEP] · below each token: segment id · position id"],
-      " · above it: attention from [CLS]",
-    ),
-    element("div.bar-row", place.node, numbers.node, attention.node),
-    element(
-      "div.columns",
-      part(
-        "Who looks at whom, layer by layer",
-        table,
-        note(
-          "Each bar is all the attention of a group: blue goes to words of the first sentence, ",
-          "orange to the second, grey to [CLS] and [SEP].",
-        ),
-      ),
-      game,
-    ),
-  );
-
-  // --- drawing
-  function drawAnswer() {
+  const answer = view.live("div.answer", { role: "status" }, () => {
     const [now, before] = [get("is_next"), get("at_front")];
     const moved = get("cls_at") !== "front";
-    const differs = Math.abs(now - before) > 0.0005;
+    const differs = moved && Math.abs(now - before) > 0.0005;
     const inFront = `With [CLS] in front it is ${percent(before)} (the tick).`;
-    const options = { before: moved && differs ? before : null, told: "with [CLS] in front:" };
-    answer.replaceChildren(
-      bar("The second follows the first", now, options),
-      note(moved ? (differs ? inFront : "The same as with [CLS] in front.") : ""),
-    );
-  }
+    const options = { before: differs ? before : null, told: "with [CLS] in front:" };
+    const told = differs ? inFront : "The same as with [CLS] in front.";
+    return [bar("The second follows the first", now, options), note(moved && told)];
+  });
 
-  function drawStrip() {
+  // --- the tokens, and who looks at whom
+  const reads = { role: "list", "aria-label": "What the model reads", tabindex: 0 };
+  const strip = view.live("div.strip", reads, () => {
     const tokens = get("tokens");
     const [weights = []] = readFloat16(get("weights"), tokens.length);
     const strongest = Math.max(...weights, 1e-9);
-    const token = ({ text, kind, id, segment, position }, index) => {
+    return tokens.map(({ text, kind, id, segment, position }, index) => {
       const height = Math.round((34 * weights[index]) / strongest);
       const share = `[CLS] gives it ${percent(weights[index])} of its attention`;
       const title = `vocabulary id ${id}, segment ${segment}, position ${position}; ${share}`;
@@ -90,43 +39,39 @@ function render({ model, el }) {
         element("b", text),
         element("small", `${segment} · ${position}`),
       );
-    };
-    strip.replaceChildren(...tokens.map(token));
-  }
-
-  function drawBetween() {
-    const stack = (layer, who, shares) => {
-      const title = shares.map((share, at) => `${WHOM[at]} ${percent(share)}`).join(", ");
-      const parts = shares.map((share, at) => element(`i.${SIDES[at]}`, { style: `flex-grow: ${share}` }));
-      const label = `Layer ${layer + 1}, ${WHO[who]}: ${title}`;
-      return element("span.stack", { role: "img", "aria-label": label, title }, ...parts);
-    };
-    const line = (row, layer) => [
+    });
+  });
+  const stack = (layer, who, shares) => {
+    const title = shares.map((share, at) => `${WHOM[at]} ${percent(share)}`).join(", ");
+    const parts = shares.map((share, at) => element(`i.${SIDES[at]}`, { style: `flex-grow: ${share}` }));
+    const label = `Layer ${layer + 1}, ${WHO[who]}: ${title}`;
+    return element("span.stack", { role: "img", "aria-label": label, title }, ...parts);
+  };
+  const between = view.live("div.between", () => [
+    ...["layer", ...WHO].map((name) => element("span.note", name)),
+    ...readFloat16(get("between"), 9).flatMap((row, layer) => [
       element("span.note", layer + 1),
       ...WHO.map((_, who) => stack(layer, who, row.slice(3 * who, 3 * who + 3))),
-    ];
-    table.replaceChildren(
-      ...["layer", ...WHO].map((name) => element("span.note", name)),
-      ...readFloat16(get("between"), 9).flatMap(line),
-    );
-  }
+    ]),
+  ]);
 
   // --- the game
-  function invitation() {
-    return [
-      element("h4", "Game: ten pairs"),
-      element(
-        "p",
-        "You judge first, then you see what BERT says. Half of the pairs are mixed from two different texts.",
-      ),
-      button("Play", () => message({ do: "play" })),
-    ];
-  }
+  const buttons = (asks) =>
+    element("div.group", ...Object.entries(asks).map(([text, what]) => button(text, () => message(what))));
 
   function score({ you, bert, truth, round }) {
     const of = truth == null ? round - 1 : round;
     return element("p.score", "You ", element("b", you), " · BERT ", element("b", bert), ` of ${of}`);
   }
+
+  const invitation = () => [
+    element("h4", "Game: ten pairs"),
+    element(
+      "p",
+      "You judge first, then you see what BERT says. Half of the pairs are mixed from two different texts.",
+    ),
+    buttons({ Play: { do: "play" } }),
+  ];
 
   function ending(now) {
     const { you, bert } = now;
@@ -135,71 +80,89 @@ function render({ model, el }) {
       element("h4", "Game over"),
       score(now),
       element("p", you === bert ? "A draw." : end),
-      element(
-        "div.group",
-        button("Play again", () => message({ do: "play" })),
-        button("Close", () => message({ do: "stop" })),
-      ),
+      buttons({ "Play again": { do: "play" }, Close: { do: "stop" } }),
     ];
   }
 
-  function question(now) {
-    return [
-      element("p", "Does the second sentence follow the first?"),
-      element(
-        "div.group",
-        button("It follows", () => message({ do: "guess", is_next: true })),
-        button("It is from elsewhere", () => message({ do: "guess", is_next: false })),
-        button("Stop", () => message({ do: "stop" })),
-      ),
-      now.round > 1 ? score(now) : null,
-    ];
-  }
+  const question = (now) => [
+    element("p", "Does the second sentence follow the first?"),
+    buttons({
+      "It follows": { do: "guess", is_next: true },
+      "It is from elsewhere": { do: "guess", is_next: false },
+      Stop: { do: "stop" },
+    }),
+    now.round > 1 && score(now),
+  ];
 
   function solution(now) {
     const right = element("b", now.guess === now.truth ? "Right. " : "Not this time. ");
     const truth = now.truth ? "It does follow." : "It is from elsewhere.";
     const says = ` BERT says ${now.model > 0.5 ? "it follows" : "it does not"}:`;
+    const next = now.round === now.rounds ? "See the result" : "Next pair";
     return [
       element("p", { role: "status" }, right, truth, says),
       bar("It follows", now.model),
-      element(
-        "div.group",
-        button(now.round === now.rounds ? "See the result" : "Next pair", () =>
-          message({ do: "next round" }),
-        ),
-        button("Look inside", () => message({ do: "look inside" })),
-      ),
+      buttons({ [next]: { do: "next round" }, "Look inside": { do: "look inside" } }),
       score(now),
     ];
   }
 
-  function drawGame() {
+  const game = view.live("section.part.game", { "aria-label": "A game of ten pairs" }, () => {
+    const first = () => game.querySelector("button").focus(); // the button that was pressed is gone
+    if (game.contains(game.getRootNode().activeElement)) queueMicrotask(first);
     const now = get("game");
-    const played = game.contains(game.getRootNode().activeElement);
-    const sentences = () => [
+    if (!now.round) return invitation();
+    if (now.over) return ending(now);
+    return [
       element("h4", `Pair ${now.round} of ${now.rounds}`),
       element("p.side.first", now.first),
       element("p.side.second", now.second),
       ...(now.truth == null ? question(now) : solution(now)),
     ];
-    const shown = !now.round ? invitation() : now.over ? ending(now) : sentences();
-    game.replaceChildren(...shown.filter(Boolean));
-    if (played) game.querySelector("button").focus(); // the button that was pressed is gone
-  }
-
-  function draw() {
-    for (const text of [first, second]) text.draw();
-    remark.textContent = get("note");
-    place.draw(get("cls_at"));
-    numbers.draw(get("positions"));
-    attention.draw();
-    drawAnswer();
-    drawStrip();
-    drawBetween();
-    drawGame();
-  }
-  return show(draw);
+  });
+  // --- all of it
+  const places = { front: "in front", middle: "in the middle", end: "at the end" };
+  const ways = { follow: "follow the place", stay: "stay with the token" };
+  view.content.append(
+    element(
+      "div.columns.texts",
+      view.textField("first", "First sentence · segment 0", "first").node,
+      view.textField("second", "Second sentence · segment 1", "second").node,
+    ),
+    element(
+      "div.bar-row",
+      view.exampleMenu("Pick a pair …"),
+      button("Swap", () => message({ do: "swap" })),
+      button("Random second sentence", () => message({ do: "random second" })),
+    ),
+    view.remark(),
+    answer,
+    strip,
+    note(
+      [element("span.swatch.first"), "segment 0", element("span.swatch.second"), "segment 1"],
+      [element("span.swatch"), "[CLS] and [SEP] · below each token: segment id · position id"],
+      " · above it: attention from [CLS]",
+    ),
+    element(
+      "div.bar-row",
+      view.choice("cls_at", "[CLS] stands", places),
+      view.choice("positions", "Position ids", ways),
+      view.attentionOf("Attention from [CLS]: layer", [[get("layers"), "all (rollout)"]]),
+    ),
+    element(
+      "div.columns",
+      part(
+        "Who looks at whom, layer by layer",
+        between,
+        note(
+          "Each bar is all the attention of a group: blue goes to words of the first sentence, ",
+          "orange to the second, grey to [CLS] and [SEP].",
+        ),
+      ),
+      game,
+    ),
+  );
+  return view.show();
 }
 
 export default { render };

@@ -1,80 +1,129 @@
 // What several views are made of. A view is a list of these parts and what a click on them sends.
-// A part is a node, or { node, draw } where draw(…) shows what is there now.
 
-import { answerWriter, element, percent, range, within } from "./shared.js";
+import { answerWriter, element, frame, percent, range, shown, within } from "./shared.js";
+
+// The frame of a widget, with the parts that stand for its traits: view.slider("mass", …) shows the trait at
+// each drawing, and sends what is chosen. view.with({ send }) is the same with another way of sending, and
+// view.looks sends what only changes the look.
+export function viewOf(model, el, name) {
+  const withParts = (view) => {
+    const bound = Object.entries(PARTS).map(([part, make]) => [part, (...given) => make(view, ...given)]);
+    return Object.assign(view, Object.fromEntries(bound), {
+      with: (changes) => withParts({ ...view, ...changes }),
+    });
+  };
+  const view = withParts(frame(model, el, name));
+  return Object.assign(view, { looks: view.with({ send: view.set }) });
+}
 
 // --- controls
 
 export const button = (text, onclick, options = {}) =>
   element("button.plain", { type: "button", onclick, ...options }, text);
 
-// A label and buttons of which one is pressed: `choices` is { value: text }, a click calls choose(value).
-export function choice(label, choices, choose) {
-  const buttons = Object.entries(choices).map(([value, text]) =>
-    button(text, () => choose(value), { "data-value": value }),
-  );
-  const node = element("span.group", { role: "group", "aria-label": label }, label, ...buttons);
-  const draw = (now) => {
-    for (const one of buttons) one.setAttribute("aria-pressed", one.dataset.value === now);
-  };
-  return { node, draw, buttons };
+// A button that is pressed while its trait is true.
+function toggle({ get, send, drawn }, trait, text) {
+  const node = button(text, () => send({ [trait]: !get(trait) }));
+  drawn(() => node.setAttribute("aria-pressed", get(trait)));
+  return node;
 }
 
-// A labelled native menu of names, or of [value, text] pairs; choose(value) gets text.
-export function select(label, choices, choose) {
-  const control = element("select", { onchange: () => choose(control.value) });
-  for (const one of choices) {
-    const [value, text = value] = [one].flat();
-    control.append(element("option", { value }, text));
-  }
-  return [element("label.field", label, control), control];
+// A label and buttons of which one is pressed: `choices` is { value: text }.
+function choice({ get, send, drawn }, trait, label, choices) {
+  const buttonOf = ([value, text]) => button(text, () => send({ [trait]: value }), { "data-value": value });
+  const buttons = Object.entries(choices).map(buttonOf);
+  drawn(() => {
+    for (const one of buttons) one.setAttribute("aria-pressed", one.dataset.value === get(trait));
+  });
+  return element("span.group", { role: "group", "aria-label": label }, label, ...buttons);
+}
+
+export const numbered = (count) => range(count).map((at) => [at, at + 1]);
+
+// The options of a menu: texts, or [value, text, disabled].
+const optionsOf = (listed) =>
+  listed.map((one) => {
+    const [value, text = value, disabled = false] = [one].flat();
+    return element("option", { value, disabled }, text);
+  });
+
+// A labelled native menu of a list, or of what listed() gives; `also` is sent with what is chosen, value() is
+// shown if it is not the trait itself.
+function select({ get, send, drawn }, trait, label, listed, { also, value = () => get(trait) } = {}) {
+  const typed = typeof get(trait) === "number" ? Number : String;
+  const control = element("select", { onchange: () => send({ [trait]: typed(control.value), ...also }) });
+  drawn(() => {
+    refill(control, optionsOf(typeof listed === "function" ? listed() : listed));
+    control.value = value();
+  });
+  return element("label.field", label, control);
 }
 
 // A labelled slider; with show(value) its value is written beside it, else the label is for screen readers
-// only.
-export function slider(label, [min, max, step], input, show = null) {
+// only. It is sent at each step, or for `when` "change" once it is let go.
+function slider({ get, send, drawn }, trait, label, [min, max, step], { show, when = "input" } = {}) {
   const control = element("input", { type: "range", min, max, step, "aria-label": label });
   const written = element("output");
-  const node = show ? element("label.field", label, control, written) : control;
   const write = () => {
     written.textContent = show?.(+control.value) ?? "";
   };
-  control.addEventListener("input", () => {
+  control.addEventListener("input", write);
+  control.addEventListener(when, () => send({ [trait]: +control.value }));
+  drawn(() => {
+    control.value = get(trait);
     write();
-    input(+control.value);
   });
-  const draw = (value) => {
-    control.value = value;
-    write();
-  };
-  return { node, control, draw };
+  return show ? element("label.field", label, control, written) : control;
 }
 
-// A whole number to type; what is none becomes `usual`.
-export function numberField(label, [min, max], usual, change) {
+// A whole number to type; what is none becomes what was there.
+function numberField({ get, send, drawn }, trait, label, [min, max]) {
   const field = element("input", { type: "number", min, max, "aria-label": label });
-  field.addEventListener("change", () => {
-    field.value = within(Math.round(+field.value) || usual, min, max);
-    change(+field.value);
-  });
+  const show = () => {
+    field.value = get(trait);
+  };
+  field.onchange = () => {
+    send({ [trait]: within(Math.round(+field.value) || get(trait), min, max) });
+    show();
+  };
+  drawn(show);
   return field;
 }
 
 // Whose attention: a layer (and what else `more` offers), and a head or the mean of all.
-export function attentionOf({ get, send }, label, more = []) {
-  const numbered = (count) => range(count).map((at) => [at, at + 1]);
+function attentionOf(view, label, more = []) {
+  const { get, drawn } = view;
   const layers = [...numbered(get("layers")), ...more];
-  const heads = [[-1, "mean"], ...numbered(get("heads"))];
-  const [layerField, layer] = select(label, layers, (value) => send({ attention_layer: +value }));
-  const [headField, head] = select("head", heads, (value) => send({ attention_head: +value }));
-  const draw = () => {
-    const now = get("attention_layer");
-    layer.value = layers.some(([value]) => value === now) ? now : get("layers") - 1;
-    head.value = get("attention_head");
-    head.disabled = now >= get("layers");
-  };
-  return { node: element("span.group", layerField, headField), draw };
+  const known = () => layers.find(([layer]) => layer === get("attention_layer"))?.[0] ?? get("layers") - 1;
+  const layer = view.select("attention_layer", label, layers, { value: known });
+  const head = view.select("attention_head", "head", [[-1, "mean"], ...numbered(get("heads"))]);
+  drawn(() => {
+    head.lastChild.disabled = get("attention_layer") >= get("layers");
+  });
+  return element("span.group", layer, head);
 }
+
+// Which of the checkpoint's heads answers, if there are several.
+function headMenu(view) {
+  const node = view.select("head", "Head", view.get("choices"));
+  node.hidden = view.get("choices").length < 2;
+  return node;
+}
+
+// A node whose children are made anew at each drawing: live("p.note", { … }, () => [ … ]); hidden for null.
+function live({ drawn }, name, ...given) {
+  const children = given.pop();
+  const node = element(name, ...given);
+  drawn(() => {
+    const now = children();
+    node.hidden = now === null;
+    refill(node, [now]);
+  });
+  return node;
+}
+
+export const progressBar = (label) =>
+  element("progress", { max: 1, value: 0, hidden: true, "aria-label": label });
 
 // --- texts
 
@@ -83,32 +132,32 @@ export const typedText = (field) => field.value.toWellFormed?.() ?? field.value;
 
 // A labelled field for a text; each change is sent. While Python is busy, Jupyter keeps the last one back.
 // `kind` is "first" or "second", for its colour.
-export function textField({ get, send }, trait, label, kind = "") {
+function textField({ get, send, drawn }, trait, label, kind = "") {
   const area = element("textarea.text", { rows: 2, spellcheck: "false", dir: "auto" });
   area.addEventListener("input", () => send({ [trait]: typedText(area) }));
   area.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && !event.shiftKey) event.preventDefault();
   });
-  const draw = () => {
+  drawn(() => {
     if (typedText(area) !== get(trait)) area.value = get(trait);
-  };
-  draw();
-  const swatch = kind ? element(`span.swatch.${kind}`) : null;
-  const caption = element("span.caption", swatch, label);
-  const node = element(kind ? `label.text-field.${kind}` : "label.text-field", caption, area);
-  return { node, area, draw };
+  });
+  const caption = element("span.caption", kind && element(`span.swatch.${kind}`), label);
+  return { node: element(kind ? `label.text-field.${kind}` : "label.text-field", caption, area), area };
 }
 
 // A menu of examples; choosing one asks Python for it.
-export function exampleMenu({ get, message }, label) {
-  const choose = (index) => {
-    if (index !== "") message({ do: "example", index: +index });
+function exampleMenu({ get, message }, label) {
+  const choose = () => {
+    if (menu.value !== "") message({ do: "example", index: +menu.value });
     menu.value = "";
   };
-  const [, menu] = select(label, [["", label], ...get("examples").map((text, at) => [at, text])], choose);
-  menu.setAttribute("aria-label", label);
+  const listed = [["", label], ...get("examples").map((text, at) => [at, text])];
+  const menu = element("select", { "aria-label": label, onchange: choose }, ...optionsOf(listed));
   return menu;
 }
+
+// What Python remarks on the text.
+const remark = (view) => view.live("p.remark", { role: "status" }, () => view.get("note"));
 
 // --- sections, bars, layers
 
@@ -132,39 +181,88 @@ export function bar(name, share, { before = null, told = "it was", click, presse
   return element("button.bar", { type: "button", onclick: click, "aria-pressed": `${pressed}` }, ...cells);
 }
 
-// The best guess after every layer, and a slider to look at one of them: draw([[name, share], …], layer,
-// problemType).
-export function layerList(title, label, choose, ...notes) {
-  const list = element("ol");
-  const depth = slider(label, [0, 1, 1], choose);
-  const draw = (rows, now, problemType) => {
-    depth.control.max = rows.length - 1;
-    depth.draw(now);
-    list.replaceChildren(
-      ...rows.map(([name, share], layer) =>
-        element(
-          layer === now ? "li.now" : "li",
-          element("span.note", layer),
-          element("span.word", name),
-          answerWriter(problemType)(share),
-        ),
+// The best guess after every layer, [name, share] from rows(), and a slider to choose() one of them.
+function layerList(view, title, label, rows, choose, ...notes) {
+  const { get } = view;
+  const last = get("layers");
+  const now = () => (get("layer") < 0 ? last : Math.min(get("layer"), last));
+  const depth = view.with({ get: now, send: ({ layer }) => choose(layer) });
+  const list = view.live("ol", () => {
+    const write = answerWriter(get("problem_type"));
+    return rows().map(([name, share], layer) =>
+      element(
+        layer === now() ? "li.now" : "li",
+        element("span.note", layer),
+        element("span.word", name),
+        write(share),
       ),
     );
-  };
-  const node = part(title, list, depth.node, ...notes);
+  });
+  const node = part(title, list, depth.slider("layer", label, [0, last, 1]), ...notes);
   node.classList.add("by-layer");
-  return { node, draw };
+  return node;
+}
+
+// --- tables
+
+const cell = (what) => (["TH", "TD"].includes(what?.nodeName) ? what : element("td", what));
+
+// A row of a table; what is no cell becomes one.
+export const tableRow = (...cells) => element("tr", ...cells.map(cell));
+
+// The names of columns.
+export const tableHead = (...names) =>
+  element("thead", element("tr", ...names.map((name) => element("th", { scope: "col" }, name))));
+
+// --- what is drawn anew
+
+const LISTENERS = ["click", "change", "paste", "mouseenter", "mouseleave", "focus", "blur"];
+
+// Puts new children into a group. A node of the same kind at the same place stays and becomes like the new
+// one: the keyboard's focus stays on it, and what was pressed before a drawing may be let go after it.
+export function refill(group, children) {
+  const wanted = shown(children.flat());
+  while (group.childNodes.length > wanted.length) group.lastChild.remove();
+  for (const [at, child] of wanted.entries()) {
+    const now = group.childNodes[at];
+    const next = child.nodeType ? child : document.createTextNode(child);
+    if (now === next) continue;
+    if (!now) group.append(next);
+    else if (now.nodeName !== next.nodeName || now.localName === "canvas") now.replaceWith(next);
+    else if (now.nodeType === Node.TEXT_NODE) now.data = next.data;
+    else become(now, next);
+  }
+}
+
+function become(now, next) {
+  for (const name of now.getAttributeNames()) if (!next.hasAttribute(name)) now.removeAttribute(name);
+  for (const { name, value } of next.attributes)
+    if (now.getAttribute(name) !== value) now.setAttribute(name, value);
+  for (const name of LISTENERS) now[`on${name}`] = next[`on${name}`];
+  if (now.localName === "input") now.value = next.value;
+  refill(now, [...next.childNodes]);
 }
 
 // --- what the keyboard walks through
+
+const MOVES = {
+  ArrowUp: ([row, column]) => [row - 1, column],
+  ArrowDown: ([row, column]) => [row + 1, column],
+  ArrowLeft: ([row, column]) => [row, column - 1],
+  ArrowRight: ([row, column]) => [row, column + 1],
+  Home: ([row]) => [row, 0],
+  End: ([row]) => [row, Infinity],
+};
 
 // Buttons in a group are one stop of the Tab key; arrow keys, Home and End move inside. Call what it returns
 // when there are other buttons.
 export function roving(group) {
   const steps = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1, Home: -Infinity, End: Infinity };
   const buttons = () => [...group.querySelectorAll("button")];
-  const reach = (chosen) => {
-    for (const one of buttons()) one.setAttribute("tabindex", one === chosen ? 0 : -1);
+  let reached = null; // by the Tab key
+  const settle = () => {
+    if (!group.contains(reached)) reached = buttons()[0];
+    for (const one of buttons()) one.setAttribute("tabindex", one === reached ? 0 : -1);
   };
   group.addEventListener("keydown", (event) => {
     const all = buttons();
@@ -173,32 +271,16 @@ export function roving(group) {
     event.preventDefault();
     all[within(now + steps[event.key], 0, all.length - 1)].focus();
   });
-  group.addEventListener("focusin", (event) => reach(event.target.closest("button")));
-  return () => reach(buttons().find((one) => one.getAttribute("tabindex") === "0") ?? buttons()[0]);
-}
-
-// Keeps as many children as there are items: make(item) makes one, fill(node, item, index) sets it. Nodes are
-// used again, so that the keyboard's focus stays where it is.
-export function reuse(parent, items, make, fill) {
-  while (parent.children.length > items.length) parent.lastChild.remove();
-  for (const [index, item] of items.entries()) {
-    if (!parent.children[index]) parent.append(make(item));
-    fill(parent.children[index], item, index);
-  }
-}
-
-// Puts new children into a group; what had the keyboard's focus has it again, by its place.
-export function refill(group, children) {
-  const controls = () => [...group.querySelectorAll("button, input")];
-  const place = controls().indexOf(group.getRootNode().activeElement);
-  group.replaceChildren(...children);
-  if (place >= 0) controls()[place]?.focus();
+  group.addEventListener("focusin", (event) => {
+    reached = event.target.closest("button");
+    settle();
+  });
+  return settle;
 }
 
 // Words side by side that the arrow keys walk along: click(index); point(index) when mouse or focus are on
 // one, and point(-1) when they leave it. draw() takes items:
-//   text; kind: its class, "special" for what is no button; pressed; title; style: { "--shade": "40%" };
-//   above, below: more nodes over and under the text.
+//   text; kind: its class, "special" for what is no button; pressed; title; style; below: nodes under it.
 export function chips(label, click, point = () => {}) {
   const node = element("div.chips", { role: "group", "aria-label": label, dir: "auto" });
   const settle = roving(node);
@@ -206,35 +288,62 @@ export function chips(label, click, point = () => {}) {
   node.addEventListener("click", (event) => at(event) >= 0 && click(at(event)));
   for (const kind of ["mouseover", "focusin"]) node.addEventListener(kind, (event) => point(at(event)));
   for (const kind of ["mouseleave", "focusout"]) node.addEventListener(kind, () => point(-1));
-  const tagOf = (item) => (item.kind === "special" ? "span" : "button");
-  const make = (item) => element(tagOf(item), tagOf(item) === "button" ? { type: "button" } : {});
-  const fill = (chip, item, index) => {
-    if (chip.localName !== tagOf(item)) {
-      const other = make(item);
-      chip.replaceWith(other);
-      return fill(other, item, index);
-    }
-    const { text, kind = "", pressed = null, title = null, above = [], below = [], style = {} } = item;
-    const shown = chip.querySelector(".text") ?? element("span.text");
-    if (shown.textContent !== text) shown.textContent = text;
-    if (chip.children.length !== 1 || above.length || below.length)
-      chip.replaceChildren(...above, shown, ...below);
-    chip.className = `chip ${kind}`;
-    if (title !== null) chip.title = title;
-    if (pressed !== null && chip.localName === "button") chip.setAttribute("aria-pressed", pressed);
-    for (const [name, value] of Object.entries(style)) chip.style.setProperty(name, value);
+  const chip = ({ text, kind = "", pressed, title, style, below = [] }) => {
+    const own = kind === "special" ? {} : { type: "button", "aria-pressed": `${pressed}` };
+    const options = { class: `chip ${kind}`, title, style, ...own };
+    return element(kind === "special" ? "span" : "button", options, element("span.text", text), ...below);
   };
   const draw = (items) => {
-    reuse(node, items, make, fill);
+    refill(node, items.map(chip));
     settle();
   };
   return { node, draw };
 }
 
-// --- canvases
+// The cell [row, column] under the mouse, if so many of them fill this box of the canvas; or null.
+export function cellUnder({ target, offsetX, offsetY }, [rows, columns], box) {
+  const [left, top, width, height] = box ?? [0, 0, target.clientWidth, target.clientHeight];
+  const row = Math.floor(((offsetY - top) / height) * rows);
+  const column = Math.floor(((offsetX - left) / width) * columns);
+  return row < 0 || column < 0 || row >= rows || column >= columns ? null : [row, column];
+}
 
-// Colours of the theme as it is now: ink("--accent").
-export const inkOf = (root) => (name) => getComputedStyle(root).getPropertyValue(name).trim();
+// A canvas of cells that mouse and keys walk over. shape(): [rows, columns]; box(): what they fill of it;
+// point(cell or null, byKey): another one is under mouse or cursor; click(cell, byKey); `cursor` is where the
+// keys begin.
+export function cellCanvas(kind, label, { shape, box = () => null, point, click, cursor = [0, 0] }) {
+  let now = null;
+  const canvas = element(`canvas.${kind}`, { tabindex: 0, role: "application", "aria-label": label });
+  const under = (event) => cellUnder(event, shape(), box());
+  const inside = (cell) => cell.map((at, axis) => within(at, 0, shape()[axis] - 1));
+  const preview = (cell, byKey = false) => {
+    if (String(cell) === String(now)) return;
+    now = cell;
+    point(cell, byKey);
+  };
+  canvas.addEventListener("pointermove", (event) => preview(under(event)));
+  canvas.addEventListener("click", (event) => {
+    cursor = under(event) ?? cursor;
+    if (under(event)) click(cursor, false);
+  });
+  for (const kind of ["pointerleave", "blur"]) canvas.addEventListener(kind, () => preview(null));
+  canvas.addEventListener("focus", () => canvas.matches(":focus-visible") && preview(inside(cursor)));
+  canvas.addEventListener("keydown", (event) => {
+    const move = MOVES[event.key];
+    if (move) {
+      cursor = inside(move(inside(cursor)));
+      preview(cursor, true);
+    } else if (event.key === "Enter" || event.key === " ") click(inside(cursor), true);
+    else return;
+    event.preventDefault();
+  });
+  const setCursor = (cell) => {
+    cursor = cell;
+  };
+  return { canvas, setCursor, cursor: () => inside(cursor) };
+}
+
+// --- canvases
 
 // A pen for a canvas, in CSS pixels, sharp on any screen. Without a size the canvas keeps that of its style.
 export function penOf(canvas, width = canvas.clientWidth, height = canvas.clientHeight) {
@@ -247,6 +356,15 @@ export function penOf(canvas, width = canvas.clientWidth, height = canvas.client
   pen.scale(scale, scale);
   pen.font = "11px system-ui, sans-serif";
   return pen;
+}
+
+export function straightLine(pen, start, end, color, width = 2) {
+  pen.strokeStyle = color;
+  pen.lineWidth = width;
+  pen.beginPath();
+  pen.moveTo(...start);
+  pen.lineTo(...end);
+  pen.stroke();
 }
 
 // A frame around [x, y, width, height].
@@ -279,8 +397,8 @@ export function pixels(rows, columns, color, canvas = element("canvas")) {
 
 // Numbers as colours, one pixel each: --accent above zero, --random below, the strongest one opaque (or the
 // one of rank `clip`, so that a few outliers do not pale the rest).
-export function signedPixels(canvas, rows, root, clip = 0) {
-  const [above, below] = ["--accent", "--random"].map((name) => rgbOf(inkOf(root)(name)));
+export function signedPixels(canvas, rows, ink, clip = 0) {
+  const [above, below] = ["--accent", "--random"].map((name) => rgbOf(ink(name)));
   const values = rows.flat();
   const strongest = Math.max(
     1e-9,
@@ -293,64 +411,69 @@ export function signedPixels(canvas, rows, root, clip = 0) {
   return pixels(rows.length, rows[0].length, color, canvas);
 }
 
-// All heads (across) of all layers (down), a small map each: paint(pen, layer, head, area) draws one,
-// hover([layer, head] or null) previews it, choose([layer, head]) pins it.
-export function headGrid({ layers, heads, most = 40, cursor = [0, 0], paint, hover, choose }) {
+// A line from one place to another by way of two, the wider and the less pale the larger its share.
+export function curvedLine(pen, share, start, ...places) {
+  pen.globalAlpha = 0.1 + 0.85 * share;
+  pen.lineWidth = 0.5 + 4 * share;
+  pen.beginPath();
+  pen.moveTo(...start);
+  pen.bezierCurveTo(...places.flat());
+  pen.stroke();
+}
+
+// All heads (across) of all layers (down), a small map each: picture(layer, head) makes one, which is kept
+// until key() gives other things; under() and over() paint more, hover([layer, head] or null) previews one,
+// choose([layer, head]) pins it.
+function headGrid({ get, ink }, options) {
+  const { most = 40, key, picture, under = () => {}, over = () => {}, isChosen, hover, choose } = options;
   const edge = 18;
   const gap = 3;
-  const steps = { ArrowRight: [0, 1], ArrowLeft: [0, -1], ArrowDown: [1, 0], ArrowUp: [-1, 0] };
+  const [layers, heads] = ["layers", "heads"].map(get);
   let hovered = null; // previewed
-  const canvas = element("canvas.head-grid", { tabindex: 0, role: "application" });
+  let known = []; // the key of the pictures
+  let pictures = {};
   const size = () =>
     within(Math.floor(((canvas.parentElement?.clientWidth ?? 0) - edge) / heads) - gap, 14, most);
-  const start = (at) => edge + at * (size() + gap);
-  const at = (event) => {
-    const area = canvas.getBoundingClientRect();
-    const place = [event.clientY - area.top, event.clientX - area.left];
-    const [layer, head] = place.map((pixel) => Math.floor((pixel - edge) / (size() + gap)));
-    return layer >= 0 && head >= 0 && layer < layers && head < heads ? [layer, head] : null;
-  };
-  const preview = (place) => {
-    if (String(place) === String(hovered)) return;
+  const point = (place) => {
     hovered = place;
     hover(place);
     draw();
   };
-  const pin = (place) => {
-    if (!place) return;
-    cursor = place;
-    choose(place);
-  };
-  canvas.addEventListener("mousemove", (event) => preview(at(event)));
-  canvas.addEventListener("click", (event) => pin(at(event)));
-  for (const kind of ["mouseleave", "blur"]) canvas.addEventListener(kind, () => preview(null));
-  canvas.addEventListener("keydown", (event) => {
-    const step = steps[event.key];
-    if (step) {
-      cursor = [within(cursor[0] + step[0], 0, layers - 1), within(cursor[1] + step[1], 0, heads - 1)];
-      preview(cursor);
-    } else if (event.key === "Enter" || event.key === " ") pin(cursor);
-    else return;
-    event.preventDefault();
+  const { canvas, cursor } = cellCanvas("head-grid", "", {
+    shape: () => [layers, heads],
+    box: () => [edge, edge, heads * (size() + gap), layers * (size() + gap)],
+    cursor: [Math.max(0, get("layer")), Math.max(0, get("head"))],
+    point,
+    click: choose,
   });
 
   function draw() {
-    const ink = inkOf(canvas);
+    const side = size();
+    const start = (at) => edge + at * (side + gap);
     const pen = penOf(canvas, start(heads), start(layers));
+    const now = key();
+    if (now.some((one, at) => one !== known[at])) pictures = {};
+    known = now;
     pen.fillStyle = ink("--muted");
     pen.textAlign = "center";
     pen.imageSmoothingEnabled = false;
-    for (const head of range(heads)) pen.fillText(head + 1, start(head) + size() / 2, 12);
-    for (const layer of range(layers)) pen.fillText(layer + 1, 7, start(layer) + size() / 2 + 4);
-    for (const layer of range(layers)) {
-      for (const head of range(heads)) paint(pen, layer, head, [start(head), start(layer), size(), size()]);
+    for (const head of range(heads)) pen.fillText(head + 1, start(head) + side / 2, 12);
+    for (const layer of range(layers)) pen.fillText(layer + 1, 7, start(layer) + side / 2 + 4);
+    for (const place of range(layers).flatMap((layer) => range(heads).map((head) => [layer, head]))) {
+      const area = [start(place[1]), start(place[0]), side, side];
+      pictures[place] ??= picture(place);
+      under(pen, place, area);
+      pen.drawImage(pictures[place], ...area);
+      if (isChosen(place)) outline(pen, area, ink("--ink"), 3);
+      over(pen, place, area);
+      if (String(hovered) === String(place)) outline(pen, area, ink("--accent"), 3);
     }
-    if (hovered) outline(pen, [start(hovered[1]), start(hovered[0]), size(), size()], ink("--accent"), 3);
-    const now = `Now: layer ${cursor[0] + 1}, head ${cursor[1] + 1}.`;
-    const label = `${layers} layers of ${heads} heads. Arrow keys preview, Enter chooses. ${now}`;
+    const [layer, head] = cursor();
+    const keys = "Arrow keys preview, Enter chooses.";
+    const label = `${layers} layers of ${heads} heads. ${keys} Now: layer ${layer + 1}, head ${head + 1}.`;
     canvas.setAttribute("aria-label", label);
   }
-  return { canvas, draw, place: () => hovered, cursor: () => cursor };
+  return { canvas, draw, place: () => hovered, cursor };
 }
 
 // --- plots
@@ -360,8 +483,7 @@ export function headGrid({ layers, heads, most = 40, cursor = [0, 0], paint, hov
 // lines: [{ kind: "main" or "base", points: [[share, value]] }].
 export function plot(what) {
   const { label, width = 300, height = 160, least = 0, most, show, below = [], lines = [], dots = [] } = what;
-  const view = { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label };
-  const svg = element("svg.plot", view);
+  const svg = element("svg.plot", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label });
   const x = (share) => 52 + share * (width - 60);
   const y = (value) => 10 + ((most - Math.min(value, most)) / (most - least)) * (height - 38);
   for (const value of [least, (least + most) / 2, most]) {
@@ -378,3 +500,19 @@ export function plot(what) {
     svg.append(element(`circle.${kind}`, { cx: x(share), cy: y(value), r }));
   return svg;
 }
+
+const PARTS = {
+  toggle,
+  choice,
+  select,
+  slider,
+  numberField,
+  live,
+  attentionOf,
+  headMenu,
+  textField,
+  exampleMenu,
+  remark,
+  layerList,
+  headGrid,
+};

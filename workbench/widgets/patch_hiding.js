@@ -1,17 +1,27 @@
 // PatchHiding: a picture whose patches are hidden and shuffled, its classes, and pictures kept beside it.
 // See patch_hiding.py for the traits.
 
-import { bar, button, layerList, note, outline, part, select, slider } from "./parts.js";
-import { patchArea, patchBoard, pictureInput, pictureOf } from "./picture.js";
-import { element, frame, range } from "./shared.js";
+import { bar, button, note, straightLine, viewOf } from "./parts.js";
+import { framePatches, patchArea, patchBoard, pictureInput, pictureOf } from "./picture.js";
+import { element, range } from "./shared.js";
+
+const POSITIONS = [
+  ["own", "each patch keeps its own"],
+  ["place", "that of the new place"],
+  ["none", "none at all"],
+];
 
 function render({ model, el }) {
-  const view = frame(model, el, "patch-hiding");
-  const { content, get, send, message, ask, saved } = view;
+  const view = viewOf(model, el, "patch-hiding");
+  const { get, send, message, ask, saved, drawn } = view;
+  const asks = (text, what) => button(text, () => message({ do: what }));
   const count = () => get("grid")[0] * get("grid")[1];
   const patchAt = (place) => get("order")[place] ?? place;
+  const shuffled = () => get("order").length > 0;
+  const changed = () => get("hidden").length > 0 || shuffled() || get("positions") !== "own";
   let brushed = null; // what is hidden while the brush is down
   let covers = true; // whether the brush hides or shows
+  let share = 50; // percent that are hidden at random
 
   // --- the picture
   const picture = pictureOf(view, () => board.draw());
@@ -25,58 +35,20 @@ function render({ model, el }) {
     most: 400,
     brush,
   });
-  const sum = element("p.note.sum", { "aria-live": "polite" });
-  const share = slider("Share that is hidden at random", [5, 95, 5], (value) => {
-    random.textContent = `Hide ${value} % at random`;
+  drawn(board.draw);
+  const sum = view.live("p.note.sum", { "aria-live": "polite" }, () => {
+    const seen = count() - get("hidden").length;
+    return `${seen} of ${count()} patches in sight${shuffled() ? ", shuffled" : ""}`;
   });
-  share.draw(50);
-  const random = button("Hide 50 % at random", () =>
-    message({ do: "hide", share: share.control.value / 100 }),
-  );
-  const invert = button("Swap hidden and shown", () => message({ do: "invert" }));
-  const shuffle = button("Shuffle", () => message({ do: "shuffle" }));
-  const reset = button("Reset", () => message({ do: "reset" }));
-  const places = [
-    ["own", "each patch keeps its own"],
-    ["place", "that of the new place"],
-    ["none", "none at all"],
-  ];
-  const [positionField, positions] = select("Positions", places, (value) => send({ positions: value }));
-
-  // --- its classes
-  const bars = element("div.bars");
-  const classes = part("Classes", bars);
-  const tick = note("The tick is the probability with all patches in place.");
-  classes.append(tick);
-  const layers = layerList("Best class after each layer", "Class after layer", (layer) => send({ layer }));
-
-  // --- fifty others
-  const judge = button("Judge on 50 held-out pictures", () => message({ do: "judge" }));
-  const verdict = element("p.note", { "aria-live": "polite" });
-
-  // --- pictures kept
-  const keep = button("Keep beside", () => message({ do: "keep" }));
-  const forget = button("Forget all kept", () => message({ do: "forget" }));
-  const kept = element("div.kept", { role: "group", "aria-label": "Kept pictures" });
-
-  content.append(
-    note("Click or brush over patches to hide them: nobody in the encoder can look at them then."),
-    input.node,
-    element(
-      "div.columns",
-      element(
-        "section",
-        { "aria-label": "Picture" },
-        board.node,
-        sum,
-        element("p.group", random, share.node, invert),
-        element("p.group", shuffle, positionField, reset),
-      ),
-      element("div", classes, layers.node, element("p", judge), verdict),
-    ),
-    element("p.group", keep, forget),
-    kept,
-  );
+  const random = button("", () => message({ do: "hide", share: share / 100 }));
+  const choose = (chosen) => {
+    ({ share } = chosen);
+    random.textContent = `Hide ${share} % at random`;
+  };
+  choose({ share });
+  const own = view.with({ get: () => share, send: choose });
+  const shares = own.slider("share", "Share that is hidden at random", [5, 95, 5]);
+  const reset = asks("Reset", "reset");
 
   function brush(places, first) {
     if (!places.length) {
@@ -98,85 +70,103 @@ function render({ model, el }) {
 
   function paint(pen, width, height, now) {
     if (!picture.ready()) return;
-    const { image } = picture;
     const grid = get("grid");
     const hidden = brushed ?? new Set(get("hidden"));
     for (const place of range(count())) {
-      const patch = patchAt(place);
       const area = patchArea(place, grid, width, height);
-      pen.drawImage(image, ...patchArea(patch, grid, image.naturalWidth, image.naturalHeight), ...area);
-      if (hidden.has(patch)) cover(pen, area);
+      picture.drawPatch(pen, patchAt(place), area);
+      if (hidden.has(patchAt(place))) cover(pen, area);
     }
-    for (const place of range(count()))
-      outline(pen, patchArea(place, grid, width, height), "rgba(255, 255, 255, 0.3)", 1);
-    if (now < 0) return;
-    outline(pen, patchArea(now, grid, width, height), "#fff", 4);
-    outline(pen, patchArea(now, grid, width, height), "#1f6feb", 2);
+    framePatches(pen, grid, width, height, 0.3, now < 0 ? [] : [now]);
   }
 
   // Grey, with a stroke across, so that it is clear in grey pictures, too.
   function cover(pen, [x, y, width, height]) {
     pen.fillStyle = "rgba(110, 116, 124, 0.93)";
     pen.fillRect(x, y, width, height);
-    pen.strokeStyle = "rgba(255, 255, 255, 0.55)";
-    pen.lineWidth = 1;
-    pen.beginPath();
-    pen.moveTo(x, y + height);
-    pen.lineTo(x + width, y);
-    pen.stroke();
+    straightLine(pen, [x, y + height], [x + width, y], "rgba(255, 255, 255, 0.55)", 1);
   }
 
-  function keptPicture({ name, picture, bars }) {
-    const image = element("img", { src: `data:image/png;base64,${picture}`, alt: name });
-    return element(
-      "figure",
-      image,
-      element("figcaption", name),
-      ...bars.map(([label, now]) => bar(label, now, { problemType: get("problem_type") })),
-    );
-  }
+  // --- its classes
+  const regression = () => get("problem_type") === "regression";
+  const title = view.live("h4", () => {
+    const name = regression() ? "Number" : "Class";
+    const read = get("layer") >= 0 && get("layer") < get("layers");
+    return read ? `${name} read after layer ${get("layer")}` : name;
+  });
+  const barOf = ([label, now, before]) => {
+    const told = "with all patches in place:";
+    return bar(label, now, { before: changed() ? before : null, told, problemType: get("problem_type") });
+  };
+  const bars = view.live("div.bars", () => get("bars").map(barOf));
+  const tick = note("The tick is the probability with all patches in place.");
+  const layers = view.layerList(
+    "Best class after each layer",
+    "Class after layer",
+    () => get("by_layer"),
+    (layer) => send({ layer }),
+  );
+  drawn(() => {
+    reset.disabled = !changed();
+    tick.classList.toggle("away", !changed() || regression());
+    judge.hidden = !get("judges");
+    forget.hidden = !get("kept").length;
+  });
 
-  function drawVerdict([done, total, whole, now]) {
-    verdict.replaceChildren();
-    if (!done) return;
+  // --- fifty others, and pictures kept
+  const judge = asks("Judge on 50 held-out pictures", "judge");
+  const verdict = view.live("p.note", { "aria-live": "polite" }, () => {
+    const [done, total, whole, now] = get("judged");
+    if (!done) return null;
     const asked = done < total ? `The first ${done} of ${total} pictures` : `${total} pictures`;
-    verdict.append(
+    return [
       `${asked} that nothing was learned from: ${whole} right with all patches in place, `,
       element("b", `${now} right`),
       " with the same patches hidden or moved.",
-    );
-  }
+    ];
+  });
+  const forget = asks("Forget all kept", "forget");
+  const kept = view.live("div.kept", { role: "group", "aria-label": "Kept pictures" }, () => {
+    const figure = ({ name, picture, bars }) =>
+      element(
+        "figure",
+        element("img", { src: `data:image/png;base64,${picture}`, alt: name }),
+        element("figcaption", name),
+        ...bars.map(([label, now]) => bar(label, now, { problemType: get("problem_type") })),
+      );
+    return get("kept").length ? get("kept").map(figure) : null;
+  });
 
-  function draw() {
-    const last = get("by_layer").length - 1;
-    const layer = get("layer") < 0 ? last : Math.min(get("layer"), last);
-    const hidden = get("hidden").length;
-    const shuffled = get("order").length > 0;
-    const problemType = get("problem_type");
-    const title = problemType === "regression" ? "Number" : "Class";
-    const changed = hidden > 0 || shuffled || get("positions") !== "own";
-    positions.value = get("positions");
-    reset.disabled = !changed;
-    sum.textContent = `${count() - hidden} of ${count()} patches in sight${shuffled ? ", shuffled" : ""}`;
-    classes.firstChild.textContent = layer === last ? title : `${title} read after layer ${layer}`;
-    bars.replaceChildren(
-      ...get("bars").map(([label, now, before]) =>
-        bar(label, now, { before: changed ? before : null, told: "with all patches in place:", problemType }),
+  view.content.append(
+    note("Click or brush over patches to hide them: nobody in the encoder can look at them then."),
+    input,
+    element(
+      "div.columns",
+      element(
+        "section",
+        { "aria-label": "Picture" },
+        board.node,
+        sum,
+        element("p.group", random, shares, asks("Swap hidden and shown", "invert")),
+        element(
+          "p.group",
+          asks("Shuffle", "shuffle"),
+          view.select("positions", "Positions", POSITIONS),
+          reset,
+        ),
       ),
-    );
-    tick.classList.toggle("away", !changed || problemType === "regression");
-    layers.draw(get("by_layer"), layer, problemType);
-    judge.hidden = !get("judges");
-    drawVerdict(get("judged"));
-    forget.hidden = !get("kept").length;
-    kept.hidden = !get("kept").length;
-    kept.replaceChildren(...get("kept").map(keptPicture));
-    input.draw();
-    picture.refresh();
-    board.draw();
-  }
-
-  return view.show(draw, { resized: board.draw, end: picture.stop });
+      element(
+        "div",
+        element("section.part", { "aria-label": "Classes" }, title, bars, tick),
+        layers,
+        element("p", judge),
+        verdict,
+      ),
+    ),
+    element("p.group", asks("Keep beside", "keep"), forget),
+    kept,
+  );
+  return view.show({ resized: board.draw, end: picture.stop });
 }
 
 export default { render };

@@ -1,9 +1,9 @@
 // PatchSplitter: a picture as patches, one patch as numbers, times the matrix, and the sequence that results.
 // See patch_splitter.py for the traits.
 
-import { button, inkOf, note, outline, part, penOf, pixels, signedPixels, slider } from "./parts.js";
-import { patchArea, patchBoard, pictureInput, pictureOf } from "./picture.js";
-import { element, fixed, frame, range, readFloat16, within } from "./shared.js";
+import { button, cellUnder, note, outline, part, penOf, pixels, signedPixels, viewOf } from "./parts.js";
+import { framePatches, patchArea, patchBoard, pictureInput, pictureOf } from "./picture.js";
+import { element, fixed, range, readFloat16, within } from "./shared.js";
 
 const CLASS_TOKEN =
   "The class token is no part of the picture: it is one learned vector, the same for every picture.";
@@ -11,73 +11,46 @@ const figure = (canvas, caption) => element("figure", canvas, element("figcaptio
 const picture = (kind, label) => element(`canvas.${kind}`, { role: "img", "aria-label": label });
 
 function render({ model, el }) {
-  const view = frame(model, el, "patch-splitter");
-  const { root, content, get, send } = view;
-  const ink = inkOf(root);
+  const view = viewOf(model, el, "patch-splitter");
+  const { content, get, send, ink, drawn } = view;
   const count = () => get("grid")[0] * get("grid")[1];
   const hiddenSize = () => get("matrix_shape")[2];
-  const shown = pictureOf(view, () => drawPictures());
+  const fits = () => get("vectors").byteLength > 0; // the patch into the matrix
+  const inside = () => get("patch") >= 0; // it is a patch, and not the class token
+  const shown = pictureOf(view, view.redraw);
   const input = pictureInput(view);
 
   // --- sizes
-  const inPixels = (value) => `${value} pixels`;
-  const sizes = {
-    patch_size: slider("Patch size", [4, Math.max(32, get("own_patch_size")), 1], () => {}, inPixels),
-    side: slider("Picture size", [32, Math.min(1024, 2 * get("own_side")), 1], () => {}, inPixels),
-  };
-  for (const [name, { control }] of Object.entries(sizes))
-    control.addEventListener("change", () => send({ [name]: +control.value })); // when it is let go
+  const inPixels = { show: (value) => `${value} pixels`, when: "change" };
+  const largest = [Math.max(32, get("own_patch_size")), Math.min(1024, 2 * get("own_side"))];
+  const asItIs = { side: get("own_side"), patch_size: get("own_patch_size"), keep_shape: false };
   const shape = element("input", { type: "checkbox", onchange: () => send({ keep_shape: shape.checked }) });
-  const own = button("As the checkpoint has it", () =>
-    send({ side: get("own_side"), patch_size: get("own_patch_size"), keep_shape: false }),
-  );
+  const own = button("As the checkpoint has it", () => send(asItIs));
+  drawn(() => {
+    shape.checked = get("keep_shape");
+    own.disabled = Object.entries(asItIs).every(([trait, value]) => get(trait) === value);
+    board.setCursor(get("patch"));
+    sequence.setCursor(get("patch") + 1);
+  });
 
-  // --- the picture, and one patch of it
+  // --- the picture, and the sequence
   const board = patchBoard({
     label: "The picture in patches. Arrow keys move, Enter chooses a patch.",
     grid: () => get("grid"),
     click: (patch) => send({ patch }),
-    paint: paintBoard,
+    paint(pen, width, height, now) {
+      if (!shown.ready()) return;
+      pen.drawImage(shown.image, 0, 0, width, height);
+      framePatches(pen, get("grid"), width, height, 0.6, inside() ? [get("patch")] : []);
+      if (now >= 0) outline(pen, patchArea(now, get("grid"), width, height), "#fff", 3);
+    },
     most: 380,
   });
-  const sum = element("p.sum");
-  const large = picture("large", "");
-  large.addEventListener("mousemove", (event) => tellPixel(pixelAt(event)));
-  large.addEventListener("mouseleave", () => tellPixel(-1));
-  const bands = picture("strip", "");
-  const told = element("p.note", { "aria-live": "polite" });
-  const allNumbers = { tabindex: 0, role: "region", "aria-label": "All numbers of the patch" };
-  const numbers = element("p.numbers", allNumbers);
-  const flat = note("Flattened: all red values row by row, then green, then blue.");
-  const one = part(
-    "One patch",
-    element("div.bar-row", large, element("div.flat", flat, bands, told)),
-    numbers,
-  );
-
-  // --- the projection
-  const shapes = note();
-  const map = picture("map", "The projection matrix");
-  const filter = picture("filter", "The row of the matrix, laid out like the patch");
-  const product = element("p.product");
-  const vector = picture("strip", "The resulting vector");
-  vector.classList.add("pick");
-  vector.addEventListener("click", (event) =>
-    send({ output: Math.floor((event.offsetX / vector.clientWidth) * hiddenSize()) }),
-  );
-  const output = element("input", { type: "number", min: 1 });
-  output.addEventListener("change", () => send({ output: +output.value - 1 }));
-  const projection = part(
-    "Times one matrix",
-    shapes,
-    element("div.bar-row", figure(map, "the matrix"), figure(filter, "this row, as a patch")),
-    element("label.field", "Number", output, "of the vector"),
-    product,
-    vector,
-  );
-  const none = element("p.empty");
-
-  // --- the sequence, and words beside it
+  const sum = view.live("p.sum", () => {
+    const [[rows, columns], size] = [get("grid"), get("patch_size")];
+    const tokens = `${rows} × ${columns} patches + ${get("prefix")} = ${count() + get("prefix")} tokens`;
+    return [`${columns * size} × ${rows * size} pixels: `, element("b", tokens)];
+  });
   const columnsOf = () => within(Math.floor(content.clientWidth / (count() > 300 ? 18 : 36)), 6, count() + 1);
   const sequence = patchBoard({
     label: "All tokens, the class token first. Arrow keys move, Enter chooses one.",
@@ -86,53 +59,6 @@ function render({ model, el }) {
     click: (token) => token <= count() && send({ patch: token - 1 }),
     paint: paintSequence,
   });
-  const strips = ["patch × matrix", "+ position", "= token"].map((name) => {
-    const canvas = picture("strip", name);
-    const label = element("span", name);
-    return { canvas, label, row: element("div.strip-row", label, canvas) };
-  });
-  const words = element("div.both");
-
-  content.append(
-    note("A picture is cut into patches; each becomes a token. Click a patch, or walk with the arrow keys."),
-    input.node,
-    element(
-      "div.bar-row",
-      sizes.patch_size.node,
-      sizes.side.node,
-      element("label.field", shape, "keep the picture's shape"),
-      own,
-    ),
-    element(
-      "div.columns",
-      element("section", { "aria-label": "Picture" }, board.node, sum),
-      element("div", one, projection, none),
-    ),
-    part("The sequence", sequence.node, ...strips.map(({ row }) => row)),
-    part("The same, with words", words),
-  );
-
-  // --- drawing the picture
-  function paintBoard(pen, width, height, now) {
-    if (!shown.ready()) return;
-    const grid = get("grid");
-    const chosen = get("patch");
-    pen.drawImage(shown.image, 0, 0, width, height);
-    const thin = width / grid[1] > 8 ? 1 : 0.5;
-    for (const patch of range(count()))
-      outline(pen, patchArea(patch, grid, width, height), "rgba(255, 255, 255, 0.6)", thin);
-    if (now >= 0) outline(pen, patchArea(now, grid, width, height), "#fff", 3);
-    if (chosen < 0) return;
-    outline(pen, patchArea(chosen, grid, width, height), "#fff", 5);
-    outline(pen, patchArea(chosen, grid, width, height), "#1f6feb", 3);
-  }
-
-  // One patch of the picture, drawn anywhere.
-  function drawPatch(pen, patch, area) {
-    const { naturalWidth, naturalHeight } = shown.image;
-    pen.imageSmoothingEnabled = false;
-    pen.drawImage(shown.image, ...patchArea(patch, get("grid"), naturalWidth, naturalHeight), ...area);
-  }
 
   function drawClassToken(pen, [x, y, side]) {
     pen.fillStyle = ink("--accent");
@@ -151,114 +77,163 @@ function render({ model, el }) {
     for (const token of range(count() + 1)) {
       const [x, y] = [(token % columns) * cell + gap / 2, Math.floor(token / columns) * cell + gap / 2];
       const area = [x, y, cell - gap, cell - gap];
-      if (token) drawPatch(pen, token - 1, area);
+      if (token) shown.drawPatch(pen, token - 1, area);
       else drawClassToken(pen, area);
       if (token === get("patch") + 1) outline(pen, area, ink("--accent-ink"), 3);
       else if (token === now) outline(pen, area, ink("--ink"));
     }
   }
 
-  function drawWords() {
+  // Words and patches beside each other.
+  const words = view.live("div.both", () => {
     const texts = get("words");
     const patches = within(texts.length - 1, 1, count());
     const begin = within(get("patch") - 2, 0, count() - patches);
     const token = (child, place) =>
       element(place ? "span.token" : "span.token.first", child, element("small", place));
     const thumbs = range(patches).map((index) => {
-      const options = { width: 34, height: 34, role: "img", "aria-label": `patch ${begin + index + 1}` };
-      const canvas = element("canvas.thumb", options);
-      if (shown.ready()) drawPatch(canvas.getContext("2d"), begin + index, [0, 0, 34, 34]);
+      const canvas = element("canvas.thumb", {
+        width: 34,
+        height: 34,
+        role: "img",
+        "aria-label": `patch ${begin + index + 1}`,
+      });
+      const pen = canvas.getContext("2d");
+      pen.imageSmoothingEnabled = false;
+      if (shown.ready()) shown.drawPatch(pen, begin + index, [0, 0, 34, 34]);
       return token(canvas, begin + index + 1);
     });
-    const rest = begin + patches < count() ? "…" : null;
-    words.replaceChildren(
+    return [
       element("b", "words"),
       element("div.tokens", ...texts.map((text, at) => token(element("i", text), at))),
       note("each piece: a row of a table"),
       element("b", "patches"),
-      element("div.tokens", token(element("i", "class"), 0), ...thumbs, rest),
+      element("div.tokens", token(element("i", "class"), 0), ...thumbs, begin + patches < count() && "…"),
       note("each patch: its pixels times a matrix"),
-    );
-  }
+    ];
+  });
 
-  function drawPictures() {
-    board.draw();
-    sequence.draw();
-    drawWords();
-  }
-
-  // --- drawing one patch: its pixels, and its numbers in a row
-  const colorsOf = () => {
-    const { buffer, byteOffset, byteLength } = get("colors");
-    return new Uint8Array(buffer, byteOffset, byteLength);
+  // --- one patch: its pixels, and its numbers in a row
+  const large = picture("large", "");
+  const bands = picture("strip", "");
+  const told = element("p.note", { "aria-live": "polite" });
+  const values = () => readFloat16(get("values"), 3 * get("patch_size") ** 2)[0];
+  const colors = () => new Uint8Array(get("colors").buffer, get("colors").byteOffset);
+  const titleOf = () => {
+    const [patch, columns] = [get("patch"), get("grid")[1]];
+    return `Patch ${patch + 1}: row ${Math.floor(patch / columns) + 1}, column ${(patch % columns) + 1}`;
   };
+  large.onmousemove = (event) => tellPixel(cellUnder(event, [get("patch_size"), get("patch_size")]));
+  large.onmouseleave = () => tellPixel(null);
 
-  function pixelAt(event) {
-    const size = get("patch_size");
-    const [row, column] = [event.offsetY, event.offsetX].map((place) =>
-      Math.floor((place * size) / large.clientWidth),
-    );
-    return row >= 0 && column >= 0 && row < size && column < size ? row * size + column : -1;
-  }
-
-  function tellPixel(at) {
+  function tellPixel(cell) {
     told.textContent = "Point at a pixel to read it.";
-    if (at < 0) return;
-    const area = get("patch_size") ** 2;
-    const colors = colorsOf();
-    const [values] = readFloat16(get("values"), 3 * area);
+    if (!cell) return;
+    const at = cell[0] * get("patch_size") + cell[1];
     const read = ["red", "green", "blue"].map((name, band) => {
-      const place = band * area + at;
-      return `${name} ${colors[place]} → ${values[place].toFixed(2)}`;
+      const place = band * get("patch_size") ** 2 + at;
+      return `${name} ${colors()[place]} → ${values()[place].toFixed(2)}`;
     });
     told.textContent = `pixel ${at + 1}: ${read.join(", ")}`;
   }
 
-  function drawPatchNumbers() {
+  const numbers = { tabindex: 0, role: "region", "aria-label": "All numbers of the patch" };
+  const flat = note("Flattened: all red values row by row, then green, then blue.");
+  const one = element(
+    "section.part",
+    { "aria-label": "One patch" },
+    view.live("h4", titleOf),
+    element("div.bar-row", large, element("div.flat", flat, bands, told)),
+    view.live("p.numbers", numbers, () => {
+      const written = values().map((value) => value.toFixed(2));
+      return `${written.length} numbers: ${written.join("  ")}`;
+    }),
+  );
+  drawn(() => {
     const size = get("patch_size");
     const area = size * size;
-    const colors = colorsOf();
-    const [row, column] = [Math.floor(get("patch") / get("grid")[1]), get("patch") % get("grid")[1]];
-    const title = `Patch ${get("patch") + 1}: row ${row + 1}, column ${column + 1}`;
-    one.hidden = get("patch") < 0;
-    one.firstChild.textContent = title;
-    large.setAttribute("aria-label", `${title}, ${size} by ${size} pixels`);
+    const seen = colors();
+    one.hidden = !inside();
+    large.setAttribute("aria-label", `${titleOf()}, ${size} by ${size} pixels`);
     bands.setAttribute("aria-label", `Its ${3 * area} values as colours`);
-    pixels(size, size, (at) => [colors[at], colors[area + at], colors[2 * area + at], 255], large);
-    const bandColor = (at) => range(3).map((band) => (Math.floor(at / area) === band ? colors[at] : 0));
+    pixels(size, size, (at) => [seen[at], seen[area + at], seen[2 * area + at], 255], large);
+    const bandColor = (at) => range(3).map((band) => (Math.floor(at / area) === band ? seen[at] : 0));
     pixels(1, 3 * area, (at) => [...bandColor(at), 255], bands);
-    const [values] = readFloat16(get("values"), 3 * area);
-    const written = values.map((value) => value.toFixed(2)).join("  ");
-    numbers.textContent = `${values.length} numbers: ${written}`;
-    tellPixel(-1);
-  }
+    tellPixel(null);
+  });
 
-  // --- drawing the projection
-  function strip(canvas, values, mark = -1) {
+  // --- the projection
+  const map = picture("map", "The projection matrix");
+  const filter = picture("filter", "The row of the matrix, laid out like the patch");
+  const vector = picture("strip", "The resulting vector");
+  vector.classList.add("pick");
+  vector.onclick = (event) => {
+    const cell = cellUnder(event, [1, hiddenSize()]);
+    if (cell) send({ output: cell[1] });
+  };
+  const outputFrom1 = view.with({
+    get: () => get("output") + 1,
+    send: ({ output }) => send({ output: output - 1 }),
+  });
+  const projection = part(
+    "Times one matrix",
+    view.live("p.note", () => {
+      const [, , all, inputs] = get("matrix_shape");
+      const size = `a matrix of ${all} × ${inputs}, the same for every patch`;
+      return `${inputs} numbers in, ${all} out: ${size}. Blue is positive, brown negative.`;
+    }),
+    element("div.bar-row", figure(map, "the matrix"), figure(filter, "this row, as a patch")),
+    element(
+      "label.field",
+      "Number",
+      outputFrom1.numberField("output", "Number of the vector", [1, hiddenSize()]),
+      "of the vector",
+    ),
+    view.live("p.product", () => {
+      const [total, bias] = get("total");
+      const signed = `${bias < 0 ? "−" : "+"} bias ${Math.abs(bias).toFixed(3)}`;
+      const sum = `${fixed(total, 3)} ${signed} = ${fixed(total + bias, 3)}`;
+      return `Sum of ${get("matrix_shape")[3]} products ${sum}`;
+    }),
+    vector,
+  );
+  const none = view.live("p.empty", () => {
+    const size = get("own_patch_size");
+    projection.hidden = !fits() || !inside();
+    if (!projection.hidden) return null;
+    return inside()
+      ? `The matrix of this checkpoint takes patches of ${size} × ${size} pixels. Another patch size needs ` +
+          "another matrix, and another training."
+      : CLASS_TOKEN;
+  });
+  const strips = ["patch × matrix", "+ position", "= token"].map((name, at) => {
+    const canvas = picture("strip", name);
+    const label = view.live("span", () => (at || inside() ? name : "class token"));
+    return { canvas, row: element("div.strip-row", label, canvas) };
+  });
+
+  // Numbers as colours, over the whole canvas, and a frame around a share of it.
+  function paintSigned(canvas, rows, [left, top, wide, high] = []) {
     const pen = penOf(canvas);
     const [width, height] = [canvas.clientWidth, canvas.clientHeight];
-    const cell = width / values.length;
     pen.imageSmoothingEnabled = false;
-    pen.drawImage(signedPixels(element("canvas"), [values], root), 0, 0, width, height);
-    if (mark >= 0) outline(pen, [mark * cell, 0.75, Math.max(cell, 3), height - 1.5], ink("--ink"), 1.5);
+    pen.drawImage(signedPixels(element("canvas"), rows, ink), 0, 0, width, height);
+    if (left === undefined) return;
+    const frame = [left * width, top * height, Math.max(3, wide * width), Math.max(3, high * height)];
+    outline(pen, frame, ink("--ink"), 1.5);
   }
 
-  function drawMatrix() {
+  function drawNumbers() {
+    for (const { row } of strips) row.hidden = !fits();
+    if (!fits()) return;
+    const vectors = readFloat16(get("vectors"), hiddenSize());
+    for (const [at, { canvas }] of strips.entries()) paintSigned(canvas, [vectors[at]]);
+    if (!inside()) return;
     const [rows, columns, all, inputs] = get("matrix_shape");
     const numberAt = (row, column) => get("matrix").getInt8(row * columns + column);
     const table = range(rows).map((row) => range(columns).map((column) => numberAt(row, column)));
-    const pen = penOf(map);
-    const [width, height] = [map.clientWidth, map.clientHeight];
-    pen.imageSmoothingEnabled = false;
-    pen.drawImage(signedPixels(element("canvas"), table, root), 0, 0, width, height);
-    const top = Math.min(height - 3, (get("output") * height) / all);
-    outline(pen, [0.75, top, width - 1.5, 3], ink("--ink"), 1.5);
-    const size = `a matrix of ${all} × ${inputs}, the same for every patch`;
-    shapes.textContent = `${inputs} numbers in, ${all} out: ${size}. Blue is positive, brown negative.`;
-  }
-
-  function drawRow() {
-    const inputs = get("matrix_shape")[3];
+    paintSigned(vector, [vectors[0]], [get("output") / hiddenSize(), 0, 1 / hiddenSize(), 1]);
+    paintSigned(map, table, [0, get("output") / all, 1, 1 / all]);
     if (!get("weights").byteLength) return;
     const [weights] = readFloat16(get("weights"), inputs);
     const size = get("own_patch_size");
@@ -266,54 +241,30 @@ function render({ model, el }) {
     const grey = (weight) => 128 + (127 * weight) / most;
     const color = (at) => [...range(3).map((band) => grey(weights[band * size * size + at])), 255];
     pixels(size, size, color, filter);
-    const [total, bias] = get("total");
-    const signed = `${bias < 0 ? "−" : "+"} bias ${Math.abs(bias).toFixed(3)}`;
-    const sum = `${fixed(total, 3)} ${signed} = ${fixed(total + bias, 3)}`;
-    product.textContent = `Sum of ${inputs} products ${sum}`;
   }
+  drawn(drawNumbers);
+  drawn(board.draw);
+  drawn(sequence.draw);
 
-  function drawVectors() {
-    const fits = get("vectors").byteLength > 0;
-    const inside = get("patch") >= 0;
-    const size = get("own_patch_size");
-    projection.hidden = !fits || !inside;
-    none.hidden = fits && inside;
-    none.textContent = inside
-      ? `The matrix of this checkpoint takes patches of ${size} × ${size} pixels. Another patch size needs ` +
-        "another matrix, and another training."
-      : CLASS_TOKEN;
-    for (const { row } of strips) row.hidden = !fits;
-    if (!fits) return;
-    const rows = readFloat16(get("vectors"), hiddenSize());
-    strips[0].label.textContent = inside ? "patch × matrix" : "class token";
-    for (const [at, { canvas }] of strips.entries()) strip(canvas, rows[at]);
-    output.max = hiddenSize();
-    output.value = get("output") + 1;
-    if (!inside) return;
-    strip(vector, rows[0], get("output"));
-    drawMatrix();
-    drawRow();
-  }
-
-  // --- all of it
-  function draw() {
-    const [rows, columns] = get("grid");
-    const size = get("patch_size");
-    for (const [name, part] of Object.entries(sizes)) part.draw(get(name));
-    shape.checked = get("keep_shape");
-    own.disabled = size === get("own_patch_size") && get("side") === get("own_side") && !get("keep_shape");
-    const tokens = `${rows} × ${columns} patches + ${get("prefix")} = ${count() + get("prefix")} tokens`;
-    sum.replaceChildren(`${columns * size} × ${rows * size} pixels: `, element("b", tokens));
-    board.setCursor(get("patch"));
-    sequence.setCursor(get("patch") + 1);
-    input.draw();
-    drawPatchNumbers();
-    drawVectors();
-    shown.refresh();
-    drawPictures();
-  }
-
-  return view.show(draw, { resized: draw, end: shown.stop });
+  content.append(
+    note("A picture is cut into patches; each becomes a token. Click a patch, or walk with the arrow keys."),
+    input,
+    element(
+      "div.bar-row",
+      view.slider("patch_size", "Patch size", [4, largest[0], 1], inPixels),
+      view.slider("side", "Picture size", [32, largest[1], 1], inPixels),
+      element("label.field", shape, "keep the picture's shape"),
+      own,
+    ),
+    element(
+      "div.columns",
+      element("section", { "aria-label": "Picture" }, board.node, sum),
+      element("div", one, projection, none),
+    ),
+    part("The sequence", sequence.node, ...strips.map(({ row }) => row)),
+    part("The same, with words", words),
+  );
+  return view.show({ resized: view.redraw, end: shown.stop });
 }
 
 export default { render };

@@ -1,7 +1,7 @@
 // What the views on one picture share: choosing a picture, showing it, and walking over its patches.
 
-import { button, penOf, select } from "./parts.js";
-import { element, within } from "./shared.js";
+import { button, cellCanvas, cellUnder, outline, penOf } from "./parts.js";
+import { element, range } from "./shared.js";
 
 // --- choosing a picture
 
@@ -66,20 +66,21 @@ function listenToDrops(root, take) {
 }
 
 // Upload button, samples, and the whole widget as a place to drop or paste.
-export function pictureInput({ root, get, set, send, ask }) {
+export function pictureInput(view) {
+  const { root, get, set, send, ask } = view;
   const said = element("p.error", { role: "alert" });
   const file = element("input", { type: "file", accept: "image/*", hidden: true });
-  file.addEventListener("change", () => {
+  file.onchange = () => {
     take(file.files);
     file.value = "";
-  });
-  const choices = [["", "own picture"], ...get("samples").map((name) => [name, name])];
-  const [field, sample] = select("or a sample", choices, (name) => {
+  };
+  const choose = (values) => {
     newest += 1;
     said.textContent = "";
-    send({ sample: name });
-  });
-  sample.firstChild.disabled = true;
+    send(values);
+  };
+  const choices = [["", "own picture", true], ...get("samples")];
+  const sample = view.with({ send: choose }).select("sample", "or a sample", choices);
   let newest = 0; // a picture that was chosen later is not replaced by one that took longer
 
   async function take([chosen]) {
@@ -102,31 +103,32 @@ export function pictureInput({ root, get, set, send, ask }) {
   listenToDrops(root, take);
   const hint = element("span.note", "or drop or paste a picture anywhere here");
   const own = button("Your picture …", () => file.click());
-  const node = element("div.picture-input", element("div.bar-row", own, file, field, hint), said);
-  const draw = () => {
-    sample.value = get("sample");
-  };
-  return { node, draw };
+  return element("div.picture-input", element("div.bar-row", own, file, sample, hint), said);
 }
 
 // --- showing it
 
-// The PNG bytes of the trait `picture` as an image to draw with; calls `draw` when it is there.
-export function pictureOf({ get }, draw) {
+// The PNG bytes of the trait `picture` as an image to draw with; calls draw() when it is there.
+export function pictureOf({ get, drawn }, draw) {
   const image = new Image();
   let bytes = null;
   let address = "";
   const stop = () => URL.revokeObjectURL(address);
-  const refresh = () => {
+  drawn(() => {
     const now = get("picture");
     if (now === bytes || !now?.byteLength) return;
     bytes = now;
     stop();
     address = URL.createObjectURL(new Blob([now], { type: "image/png" }));
     image.src = address;
-  };
+  });
   image.onload = draw;
-  return { image, ready: () => image.complete && image.naturalWidth > 0, refresh, stop };
+  // One patch of it, drawn anywhere.
+  const drawPatch = (pen, patch, area) => {
+    const from = patchArea(patch, get("grid"), image.naturalWidth, image.naturalHeight);
+    pen.drawImage(image, ...from, ...area);
+  };
+  return { image, ready: () => image.complete && image.naturalWidth > 0, drawPatch, stop };
 }
 
 // Where a patch lies in a picture of this size: x, y, width, height.
@@ -135,16 +137,19 @@ export function patchArea(patch, [rows, columns], width, height) {
   return [(patch % columns) * w, Math.floor(patch / columns) * h, w, h];
 }
 
-// --- walking over its patches
+// Lines between all patches, and a frame around some of them.
+export function framePatches(pen, grid, width, height, opacity, framed) {
+  const area = (patch) => patchArea(patch, grid, width, height);
+  const thin = width / grid[1] > 8 ? 1 : 0.5;
+  for (const patch of range(grid[0] * grid[1]))
+    outline(pen, area(patch), `rgb(255 255 255 / ${opacity})`, thin);
+  for (const patch of framed) {
+    outline(pen, area(patch), "#fff", 5);
+    outline(pen, area(patch), "#1f6feb", 3);
+  }
+}
 
-const MOVES = {
-  ArrowUp: ([row, column]) => [row - 1, column],
-  ArrowDown: ([row, column]) => [row + 1, column],
-  ArrowLeft: ([row, column]) => [row, column - 1],
-  ArrowRight: ([row, column]) => [row, column + 1],
-  Home: ([row]) => [row, 0],
-  End: ([row]) => [row, Infinity],
-};
+// --- walking over its patches
 
 // The patches on the straight way from one to another, both included.
 function between(from, to, columns) {
@@ -152,80 +157,54 @@ function between(from, to, columns) {
   const [[row, column], [lastRow, lastColumn]] = ends;
   const steps = Math.max(Math.abs(lastRow - row), Math.abs(lastColumn - column), 1);
   const at = (first, last, step) => Math.round(first + ((last - first) * step) / steps);
-  return Array.from(
-    { length: steps + 1 },
-    (_, step) => at(row, lastRow, step) * columns + at(column, lastColumn, step),
-  );
+  return range(steps + 1).map((step) => at(row, lastRow, step) * columns + at(column, lastColumn, step));
 }
 
 // A canvas of patches that mouse and arrow keys walk over.
 //   grid(): [rows, columns]; paint(pen, width, height, now): draws it, `now` is the patch under mouse or
 //   cursor (-1: none); at(patch): it changed; click(patch); brush(patches, first): those crossed while a
 //   button or finger is held, none when it is let go.
-export function patchBoard({ label, grid, paint, at = () => {}, click = () => {}, brush, most = 460 }) {
+export function patchBoard({ label, grid, paint, at = () => {}, click, brush, most = 460 }) {
   let now = -1;
-  let cursor = 0;
   let held = -1; // the patch that the brush is on
-  const canvas = element("canvas.patch-board", { tabindex: 0, role: "application", "aria-label": label });
+  const numberOf = (cell) => (cell ? cell[0] * grid()[1] + cell[1] : -1);
   const said = element("span.unseen", { "aria-live": "polite" });
+  const { canvas, setCursor } = cellCanvas("patch-board", label, {
+    shape: grid,
+    point(cell, byKey) {
+      now = numberOf(cell);
+      if (byKey) said.textContent = `row ${cell[0] + 1}, column ${cell[1] + 1}`;
+      if (held >= 0 && now >= 0) {
+        brush(between(held, now, grid()[1]), false);
+        held = now;
+      }
+      at(now);
+      draw();
+    },
+    click(cell, byKey) {
+      if (!brush) click(numberOf(cell));
+      else if (byKey) {
+        brush([numberOf(cell)], true);
+        brush([], false);
+      }
+    },
+  });
   const node = element("div.patch-box", canvas, said);
-  if (brush) canvas.style.touchAction = "none"; // a finger brushes, it does not scroll
 
-  const patchAt = (event) => {
-    const area = canvas.getBoundingClientRect();
-    const [rows, columns] = grid();
-    const row = Math.floor(((event.clientY - area.top) / area.height) * rows);
-    const column = Math.floor(((event.clientX - area.left) / area.width) * columns);
-    return row < 0 || column < 0 || row >= rows || column >= columns ? -1 : row * columns + column;
-  };
-  const point = (patch) => {
-    if (patch === now) return;
-    now = patch;
-    at(patch);
-    draw();
-  };
-  const act = (patch) => {
-    if (!brush) return click(patch);
-    brush([patch], true);
-    brush([], false);
-  };
-  canvas.addEventListener("pointerdown", (event) => {
-    const patch = patchAt(event);
-    if (patch < 0 || event.button) return;
-    cursor = patch;
-    if (!brush) return;
-    held = patch;
-    canvas.setPointerCapture(event.pointerId);
-    brush([patch], true);
-  });
-  canvas.addEventListener("pointermove", (event) => {
-    const patch = patchAt(event);
-    if (held >= 0 && patch >= 0 && patch !== held) {
-      brush(between(held, patch, grid()[1]), false);
+  if (brush) {
+    canvas.style.touchAction = "none"; // a finger brushes, it does not scroll
+    canvas.onpointerdown = (event) => {
+      const patch = numberOf(cellUnder(event, grid()));
+      if (patch < 0 || event.button) return;
       held = patch;
-    }
-    point(patch);
-  });
-  for (const kind of ["pointerup", "pointercancel"])
-    canvas.addEventListener(kind, () => {
+      canvas.setPointerCapture(event.pointerId);
+      brush([patch], true);
+    };
+    canvas.onpointerup = canvas.onpointercancel = () => {
       if (held >= 0) brush([], false);
       held = -1;
-    });
-  canvas.addEventListener("pointerleave", () => held < 0 && point(-1));
-  canvas.addEventListener("click", (event) => !brush && patchAt(event) >= 0 && click(patchAt(event)));
-  canvas.addEventListener("focus", () => canvas.matches(":focus-visible") && point(cursor));
-  canvas.addEventListener("blur", () => point(-1));
-  canvas.addEventListener("keydown", (event) => {
-    const [rows, columns] = grid();
-    if (MOVES[event.key]) {
-      const [row, column] = MOVES[event.key]([Math.floor(cursor / columns), cursor % columns]);
-      cursor = within(row, 0, rows - 1) * columns + within(column, 0, columns - 1);
-      point(cursor);
-      said.textContent = `row ${Math.floor(cursor / columns) + 1}, column ${(cursor % columns) + 1}`;
-    } else if (event.key === "Enter" || event.key === " ") act(cursor);
-    else return;
-    event.preventDefault();
-  });
+    };
+  }
 
   function draw() {
     const [rows, columns] = grid();
@@ -233,11 +212,7 @@ export function patchBoard({ label, grid, paint, at = () => {}, click = () => {}
     const height = (width * rows) / columns;
     const pen = penOf(canvas, width, height);
     pen.imageSmoothingEnabled = false;
-    cursor = Math.min(cursor, rows * columns - 1);
     paint(pen, width, height, now);
   }
-  const setCursor = (patch) => {
-    cursor = Math.max(0, patch);
-  };
-  return { node, canvas, draw, setCursor };
+  return { node, draw, setCursor: (patch) => setCursor([Math.floor(patch / grid()[1]), patch % grid()[1]]) };
 }

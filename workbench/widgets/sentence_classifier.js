@@ -1,8 +1,8 @@
 // SentenceClassifier: a text, the bars of its classes, and twice its words with what each did for the chosen
 // class. See sentence_classifier.py for the traits.
 
-import { bar, button, chips, note, part, refill, select, textField } from "./parts.js";
-import { answerWriter, element, fixed, frame, percent, readFloat16 } from "./shared.js";
+import { bar, button, chips, note, part, viewOf } from "./parts.js";
+import { answerWriter, element, fixed, percent, readFloat16 } from "./shared.js";
 
 const RELEVANCE =
   "Share of what reaches [CLS] in favour of this class: attention times its gradient, through all layers. " +
@@ -13,44 +13,35 @@ const FALLS = {
 };
 
 function render({ model, el }) {
-  const view = frame(model, el, "sentence-classifier");
-  const { content, root, get, send, message, saved, show } = view;
+  const view = viewOf(model, el, "sentence-classifier");
+  const { root, get, send, message, saved, drawn } = view;
+  const probable = () => get("problem_type") !== "regression";
+  const compared = () => get("words").some((word) => word.hidden);
   let asked = 0; // a timer: what explains the answer is asked for when typing rests
 
-  const text = textField(view, "text", "The sentence");
-  const remark = element("p.remark", { role: "note" });
-  const [headField, head] = select("Head", get("choices"), (name) => send({ head: name }));
-  headField.hidden = get("choices").length < 2;
-  const all = button("Show all words", () => send({ hidden: [] }));
-
+  // --- the answer
   const label = "Answers, the largest first. Enter asks for the reasons of one.";
-  const bars = element("div", { role: "group", "aria-label": label });
-  const [tick, falls] = [note(), note()];
-  const probable = () => get("problem_type") !== "regression";
-  const ofClass = element("b");
+  const bars = view.live("div", { role: "group", "aria-label": label }, () =>
+    get("bars").map(([name, now, before]) =>
+      bar(name, now, {
+        before: compared() ? before : null,
+        told: "with all words:",
+        problemType: get("problem_type"),
+        pressed: name === get("chosen"),
+        click: () => send({ target: name === get("target") ? "" : name }),
+      }),
+    ),
+  );
+  const told = "The tick is the probability with all words in sight.";
+  const tick = view.live("p.note", () => compared() && probable() && told);
+
+  // --- the words behind it
   const walk = "Arrow keys move, Enter hides a word or shows it again.";
   const relevant = chips(`Gradient relevance. ${walk}`, hide, mark);
   const leftOut = chips(`Leave one out. ${walk}`, hide, mark);
+  const falls = () => `Each word is hidden once: ${FALLS[probable()]} Orange, dashed: against it.`;
   const said = note();
-  content.append(
-    note("Type a sentence. Click an answer to see the words behind it."),
-    text.node,
-    remark,
-    element("div.bar-row.tools", headField, all),
-    element(
-      "div.columns",
-      part("Answer", bars, tick),
-      element(
-        "div",
-        element("p", "Which words spoke for ", ofClass, "? Click a word to hide it from the model."),
-        element(
-          "div.columns.reasons",
-          part("Gradient relevance", note(RELEVANCE), relevant.node),
-          part("Leave one out", falls, leftOut.node, said),
-        ),
-      ),
-    ),
-  );
+  const all = button("Show all words", () => send({ hidden: [] }));
 
   function hide(index) {
     const words = get("words").map((word, at) => (at === index ? { ...word, hidden: !word.hidden } : word));
@@ -62,22 +53,6 @@ function render({ model, el }) {
     for (const { node } of [relevant, leftOut]) {
       for (const [at, chip] of [...node.children].entries()) chip.classList.toggle("near", at === index);
     }
-  }
-
-  // --- drawing
-  function drawBars(compared) {
-    const barOf = ([name, now, before]) =>
-      bar(name, now, {
-        before: compared ? before : null,
-        told: "with all words:",
-        problemType: get("problem_type"),
-        pressed: name === get("chosen"),
-        click: () => send({ target: name === get("target") ? "" : name }),
-      });
-    refill(bars, get("bars").map(barOf));
-    tick.textContent = compared && probable() ? "The tick is the probability with all words in sight." : "";
-    falls.textContent = `Each word is hidden once: ${FALLS[probable()]} Orange, dashed: against it.`;
-    all.disabled = !compared;
   }
 
   function drawWords(row, values, write, known) {
@@ -93,35 +68,55 @@ function render({ model, el }) {
         pressed: word.hidden,
         title: word.pieces.length > 1 ? `word pieces: ${word.pieces.join(" ")}` : "",
         below: [element("small", number)],
-        style: { "--shade": `${shade}%` },
+        style: `--shade: ${shade}%`,
       };
     };
     row.draw(get("words").map(item));
   }
 
-  function draw() {
+  drawn(() => {
     const words = get("words");
     const [relevance = []] = readFloat16(get("relevance"), words.length);
     const [lost = []] = readFloat16(get("left_out"), words.length);
     const write = probable() ? points : (value) => signed(answerWriter("regression")(value), value);
     const tried = new Set(get("tried"));
     const ready = !get("waiting") || tried.size > 0 || relevance.some((value) => value > 0);
-    text.draw();
-    head.value = get("head");
-    remark.textContent = get("note");
-    ofClass.textContent = `“${get("chosen")}”`;
-    drawBars(words.some((word) => word.hidden));
-    drawWords(relevant, relevance, percent, () => ready);
-    drawWords(leftOut, lost, write, (index) => tried.has(index));
     const free = words.filter((word) => !word.special && !word.hidden).length;
     const some = tried.size < free ? `The ${tried.size} most relevant of ${free} words were tried.` : "";
+    all.disabled = !compared();
+    drawWords(relevant, relevance, percent, () => ready);
+    drawWords(leftOut, lost, write, (index) => tried.has(index));
     said.textContent = get("waiting") ? `${tried.size} words tried …` : some;
     root.dataset.explained = !get("waiting");
     clearTimeout(asked);
     // Asked for in small portions, so that typing never waits for the reasons of an old text.
     if (get("waiting") && !saved()) asked = setTimeout(() => message({ do: "explain" }), ready ? 0 : 250);
-  }
-  return show(draw, { end: () => clearTimeout(asked) });
+  });
+
+  view.content.append(
+    note("Type a sentence. Click an answer to see the words behind it."),
+    view.textField("text", "The sentence").node,
+    view.remark(),
+    element("div.bar-row", view.headMenu(), all),
+    element(
+      "div.columns",
+      part("Answer", bars, tick),
+      element(
+        "div",
+        view.live("p", () => [
+          "Which words spoke for ",
+          element("b", `“${get("chosen")}”`),
+          "? Click a word to hide it from the model.",
+        ]),
+        element(
+          "div.columns.reasons",
+          part("Gradient relevance", note(RELEVANCE), relevant.node),
+          part("Leave one out", view.live("p.note", falls), leftOut.node, said),
+        ),
+      ),
+    ),
+  );
+  return view.show({ end: () => clearTimeout(asked) });
 }
 
 const signed = (text, value) => (value > 0 ? `+${text}` : text);

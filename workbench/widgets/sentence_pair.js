@@ -1,19 +1,8 @@
 // SentencePair: two texts, the bars of their classes, and lines between words that look at each other. See
 // sentence_pair.py for the traits.
 
-import {
-  attentionOf,
-  bar,
-  button,
-  chips,
-  choice,
-  exampleMenu,
-  inkOf,
-  note,
-  penOf,
-  textField,
-} from "./parts.js";
-import { element, frame, percent, readFloat16 } from "./shared.js";
+import { bar, button, chips, curvedLine, note, penOf, viewOf } from "./parts.js";
+import { element, percent, readFloat16 } from "./shared.js";
 
 const SIDES = ["premise", "hypothesis"];
 const MOST_LINES = 150;
@@ -22,53 +11,65 @@ const HELP =
   "sentence, [CLS] and [SEP].";
 
 function render({ model, el }) {
-  const view = frame(model, el, "sentence-pair");
-  const { content, root, get, set, send, message, show } = view;
+  const view = viewOf(model, el, "sentence-pair");
+  const { get, set, message, ink, drawn } = view;
   let hovered = -1; // the word under the mouse or with the focus: its lines are previewed
 
   // --- the texts and the answer
   const fields = [
-    textField(view, "premise", "Premise: what is known", "first"),
-    textField(view, "hypothesis", "Hypothesis: what is claimed", "second"),
+    view.textField("premise", "Premise: what is known", "first"),
+    view.textField("hypothesis", "Hypothesis: what is claimed", "second"),
   ];
   for (const { area } of fields) {
     // Ticks stay at the answer before the first key, until the field is left.
-    area.addEventListener("focus", () => set({ editing: true }));
-    area.addEventListener("blur", () => set({ editing: false }));
+    area.onfocus = () => set({ editing: true });
+    area.onblur = () => set({ editing: false });
   }
-  const remark = element("p.remark", { role: "status" });
-  const bars = element("div", { role: "status", "aria-label": "The answer" });
-  const tick = note();
-
-  // --- whose attention
-  const ways = { hypothesis: "hypothesis looks at premise", premise: "premise looks at hypothesis" };
-  const direction = choice("Whose attention", ways, (way) => send({ direction: way }));
-  const attention = attentionOf(view, "Attention: layer");
-  const edit = button("Edit this word", editWord);
+  const answer = view.live("div.part.classes", { role: "status", "aria-label": "The answer" }, () => {
+    const [classes, problemType] = [get("classes"), get("problem_type")];
+    const single = problemType.startsWith("single");
+    const best = (column) => classes.reduce((a, b) => (b[column] > a[column] ? b : a))[0];
+    const differs = ([, now, before]) => Math.abs(now - before) > 0.0005;
+    const barOf = (one) => {
+      const [name, now, before] = one;
+      const row = bar(name, now, { before: differs(one) ? before : null, problemType });
+      row.classList.toggle("best", single && name === best(1));
+      return row;
+    };
+    const flipped = single && best(1) !== best(2) ? `It flipped: from ${best(2)} to ${best(1)}. ` : "";
+    const ticks = problemType !== "regression" && classes.some(differs);
+    return [...classes.map(barOf), note(ticks && `${flipped}The ticks show the bars before the edit.`)];
+  });
 
   // --- the words and their lines
   const rows = SIDES.map((name, side) => {
-    const label = `Words of the ${name}: Enter pins the lines of a word, arrow keys move`;
     const row = chips(
-      label,
+      `Words of the ${name}: Enter pins the lines of a word, arrow keys move`,
       (at) => pin(wordsOf(side)[at].index),
       (at) => point(wordsOf(side)[at]),
     );
-    row.node.addEventListener("scroll", drawLines);
+    row.node.onscroll = drawLines;
     return row;
   });
-  const lines = element("canvas", { "aria-hidden": "true" });
+  const lines = element("canvas.overlay", { "aria-hidden": "true" });
   const says = element("p.note", { role: "status" });
-  content.append(
+  const edit = button("Edit this word", editWord);
+  const ways = { hypothesis: "hypothesis looks at premise", premise: "premise looks at hypothesis" };
+  view.content.append(
     element("div.columns", ...fields.map((field) => field.node)),
     element(
       "div.bar-row",
-      exampleMenu(view, "Pick a pair …"),
+      view.exampleMenu("Pick a pair …"),
       button("Swap", () => message({ do: "swap" })),
     ),
-    remark,
-    element("div.part.classes", bars, tick),
-    element("div.bar-row", direction.node, attention.node, edit),
+    view.remark(),
+    answer,
+    element(
+      "div.bar-row",
+      view.choice("direction", "Whose attention", ways),
+      view.attentionOf("Attention: layer"),
+      edit,
+    ),
     element("div.linked", ...rows.map((row) => row.node), lines),
     says,
   );
@@ -102,32 +103,6 @@ function render({ model, el }) {
   }
 
   // --- drawing
-  function drawBars() {
-    const [classes, problemType] = [get("classes"), get("problem_type")];
-    const single = problemType.startsWith("single");
-    const best = (column) => classes.reduce((a, b) => (b[column] > a[column] ? b : a))[0];
-    const differs = ([, now, before]) => Math.abs(now - before) > 0.0005;
-    const barOf = (one) => {
-      const [name, now, before] = one;
-      const row = bar(name, now, { before: differs(one) ? before : null, problemType });
-      row.classList.toggle("best", single && name === best(1));
-      return row;
-    };
-    bars.replaceChildren(...classes.map(barOf));
-    const flipped = single && best(1) !== best(2) ? `It flipped: from ${best(2)} to ${best(1)}. ` : "";
-    const ticks = problemType !== "regression" && classes.some(differs);
-    tick.textContent = ticks ? `${flipped}The ticks show the bars before the edit.` : "";
-  }
-
-  function drawWords() {
-    for (const [side, row] of rows.entries()) {
-      const kind = ["first", "second"][side];
-      const itemOf = ({ text, index }) => ({ text, kind, pressed: index === get("pinned") });
-      row.draw(wordsOf(side).map(itemOf));
-    }
-    if (hovered >= get("words").length) hovered = -1;
-  }
-
   // Who looks at whom and how much, the strongest first; of one word only, if one is shown.
   function linksOf(shown) {
     const looking = SIDES.indexOf(get("direction"));
@@ -144,7 +119,7 @@ function render({ model, el }) {
     const links = linksOf(shown);
     const strongest = links[0]?.weight || 1e-9;
     const pen = penOf(lines);
-    pen.strokeStyle = inkOf(root)("--accent-ink");
+    pen.strokeStyle = ink("--accent-ink");
     for (const { node } of rows) for (const chip of node.children) chip.style.setProperty("--shade", "0%");
     for (const { weight, from, to } of links.slice(0, MOST_LINES).reverse()) {
       const share = weight / strongest;
@@ -163,28 +138,22 @@ function render({ model, el }) {
     const area = lines.getBoundingClientRect();
     const [start, end] = [from, to].map(({ chip, segment }) => {
       const { left, width, top, bottom } = chip.getBoundingClientRect();
-      return { x: left + width / 2 - area.left, y: (segment ? top : bottom) - area.top };
+      return [left + width / 2 - area.left, (segment ? top : bottom) - area.top];
     });
-    const middle = (start.y + end.y) / 2;
-    pen.globalAlpha = 0.1 + 0.85 * share;
-    pen.lineWidth = 0.5 + 4 * share;
-    pen.beginPath();
-    pen.moveTo(start.x, start.y);
-    pen.bezierCurveTo(start.x, middle, end.x, middle, end.x, end.y);
-    pen.stroke();
+    const middle = (start[1] + end[1]) / 2;
+    curvedLine(pen, share, start, [start[0], middle], [end[0], middle], end);
   }
 
-  function draw() {
-    for (const field of fields) field.draw();
-    remark.textContent = get("note");
-    drawBars();
-    direction.draw(get("direction"));
-    attention.draw();
+  drawn(() => {
     edit.disabled = get("pinned") < 0;
-    drawWords();
+    for (const [side, row] of rows.entries()) {
+      const kind = ["first", "second"][side];
+      row.draw(wordsOf(side).map(({ text, index }) => ({ text, kind, pressed: index === get("pinned") })));
+    }
+    if (hovered >= get("words").length) hovered = -1;
     drawLines();
-  }
-  return show(draw, { traits: ["pinned"], resized: drawLines });
+  });
+  return view.show({ traits: ["pinned"], resized: drawLines });
 }
 
 export default { render };

@@ -4,7 +4,7 @@
 const DRAWINGS = ["svg", "line", "polyline", "circle", "text"];
 
 // element("button.plain", { onclick: f }, "text", child, [more, children]): text is always set as text, never
-// as HTML; null is no child.
+// as HTML; null and false are no child.
 export function element(name, ...children) {
   const [tag, ...classes] = name.split(".");
   const drawn = DRAWINGS.includes(tag);
@@ -14,13 +14,15 @@ export function element(name, ...children) {
   const options = children[0]?.constructor === Object ? children.shift() : {};
   if (classes.length) node.setAttribute("class", classes.join(" "));
   for (const [option, value] of Object.entries(options)) {
-    if (option.startsWith("on")) node.addEventListener(option.slice(2), value);
+    if (option.startsWith("on")) node[option] = value;
     else if (value === true) node.setAttribute(option, "");
     else if (value !== false && value != null) node.setAttribute(option, value);
   }
-  for (const child of children.flat()) if (child != null) node.append(child);
+  node.append(...shown(children));
   return node;
 }
+
+export const shown = (children) => children.flat().filter((child) => child != null && child !== false);
 
 // --- numbers
 
@@ -131,7 +133,8 @@ export function answerer(model) {
 //   root, content: nodes; get(trait): its value;
 //   set({ trait: value }): what only changes the look; send({ trait: value }): what Python answers;
 //   message({ do: "…" }): asks Python for something else; ask(): Python was asked by another way;
-//   show(draw, options): see there.
+//   drawn(draw): what a part does at each drawing; redraw(): does all of it, in the order of `drawn`;
+//   ink(name): a colour of the theme as it is now, as in ink("--accent"); show(options): see there.
 export function frame(model, el, name) {
   const content = element("div.content");
   const about = element("p.note");
@@ -146,6 +149,7 @@ export function frame(model, el, name) {
     root.classList.add(isDark(root) ? "dark" : "light");
   };
   const get = (trait) => model.get(trait);
+  const ink = (name) => getComputedStyle(root).getPropertyValue(name).trim();
   // Whether no kernel is behind the view: in a saved page, in a notebook that was opened again.
   const saved = () => model.saved || get("layout")?.comm_live === false;
   const rehearsed = answerer(model);
@@ -199,14 +203,17 @@ export function frame(model, el, name) {
   const stop = listen(model, ["revision"], tell);
   tell();
 
+  const draws = [];
+  const drawn = (draw) => draws.push(draw);
+  const redraw = () => {
+    for (const draw of draws) draw();
+    root.dataset.revision = get("revision"); // tests wait for it
+  };
+
   // Draws now, after each answer and after a change of these traits; resized() is called when the width has
   // changed, heard(message) when Python tells something meanwhile. Returns what undoes all that, and calls
   // end().
-  const show = (draw, { traits = [], resized = () => {}, heard = () => {}, end = () => {} } = {}) => {
-    const drawAll = () => {
-      draw();
-      root.dataset.revision = get("revision"); // tests wait for it
-    };
+  const show = ({ traits = [], resized = () => {}, heard = () => {}, end = () => {} } = {}) => {
     let width = 0;
     const watch = new ResizeObserver(() => {
       if (root.clientWidth === width) return;
@@ -216,23 +223,20 @@ export function frame(model, el, name) {
     });
     const undress = onTheme(() => {
       dress();
-      drawAll(); // canvases keep the old colours
+      redraw(); // canvases keep the old colours
     });
-    const forget = listen(model, ["revision", ...traits], drawAll);
+    const forget = listen(model, ["revision", ...traits], redraw);
     model.on("msg:custom", heard);
     watch.observe(root);
     dress();
-    drawAll();
+    redraw();
     return () => {
-      stop();
-      forget();
-      undress();
+      for (const undo of [stop, forget, undress, end]) undo();
       model.off("msg:custom", heard);
       watch.disconnect();
-      end();
     };
   };
-  return { root, content, get, set, send, message, ask, saved, show };
+  return { root, content, get, set, send, message, ask, saved, ink, drawn, redraw, show };
 }
 
 // Whether a node's background is dark: told by the colour, for every host has names of its own for themes.
