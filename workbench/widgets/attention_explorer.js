@@ -432,7 +432,7 @@ function render({ model, el }) {
     note(HELP),
     element("div.columns", { hidden: patches }, ...texts.map((text) => text.node)),
     element(
-      "div.columns.explorer",
+      "div.columns",
       heads.node,
       element(
         "section.one",

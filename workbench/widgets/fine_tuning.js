@@ -99,7 +99,12 @@ function answered({ answers }) {
   };
   const label = "Held-out questions and the answers that were found";
   const heads = tableHead("Question", "Answer found", "");
-  const table = element("table.answered", { "aria-label": label }, heads, element("tbody", answers.map(row)));
+  const table = element(
+    "table.lined.answered",
+    { "aria-label": label },
+    heads,
+    element("tbody", answers.map(row)),
+  );
   return [
     note("Held-out questions, to passages that were never read before."),
     element("div.long", { tabindex: "0" }, table),

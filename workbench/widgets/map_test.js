@@ -56,7 +56,7 @@ export function mapTest(view, picture) {
     }),
   );
   const shown = element("div.map-shown", element("figure", hidden, step), curves);
-  const table = element("table.map-table", tableHead(...COLUMNS), rows);
+  const table = element("table.lined.map-table", tableHead(...COLUMNS), rows);
   const results = element("div", shown, verdict, table);
   const title = element("p.group", element("b", "Is this map true?"), run, progress);
   const node = element("section.map-test", { "aria-label": "Is this map true?" }, title, results);

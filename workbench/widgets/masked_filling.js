@@ -128,10 +128,10 @@ function render({ model, el }) {
       const node = bar(name, now, {
         before: get("hide") === "nothing" ? null : before,
         told: "with all words:",
+        kind: name === original ? "true" : "",
         pressed: filled[word] === name,
         click: () => fill(word, name),
       });
-      node.classList.toggle("true", name === original);
       node.onmouseenter = node.onfocus = () => look(name);
       node.onmouseleave = node.onblur = () => look(null);
       return node;
@@ -186,7 +186,7 @@ function render({ model, el }) {
       "Click a word to mask it, click again to bring it back. ",
       "The bluer a word, the more the mask attends to it.",
     ),
-    element("div.sentence-box", words.node, links, text.node),
+    element("div.overlaid", words.node, links, text.node),
     view.remark(),
     element(
       "div.bar-row",

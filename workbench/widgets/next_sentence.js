@@ -17,7 +17,7 @@ function render({ model, el }) {
     const moved = get("cls_at") !== "front";
     const differs = moved && Math.abs(now - before) > 0.0005;
     const inFront = `With [CLS] in front it is ${percent(before)} (the tick).`;
-    const options = { before: differs ? before : null, told: "with [CLS] in front:" };
+    const options = { before: differs ? before : null, told: "with [CLS] in front:", kind: "best" };
     const told = differs ? inFront : "The same as with [CLS] in front.";
     return [bar("The second follows the first", now, options), note(moved && told)];
   });
@@ -125,7 +125,7 @@ function render({ model, el }) {
   const ways = { follow: "follow the place", stay: "stay with the token" };
   view.content.append(
     element(
-      "div.columns.texts",
+      "div.columns",
       view.textField("first", "First sentence · segment 0", "first").node,
       view.textField("second", "Second sentence · segment 1", "second").node,
     ),

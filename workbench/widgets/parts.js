@@ -168,17 +168,19 @@ export const part = (title, ...children) =>
   element("section.part", { "aria-label": title }, element("h4", title), ...children);
 
 // A name, a bar on a scale from 0 to 100 %, and the percentage; `before` is a tick where the bar was, `told`
-// what that means. The number of a regression has no scale: instead of the bar, `before` is written out. With
-// click() it is a button.
-export function bar(name, share, { before = null, told = "it was", click, pressed, problemType } = {}) {
+// what that means; `kind` is "best", or a class of the view. The number of a regression has no scale: instead
+// of the bar, `before` is written out. With click() it is a button.
+export function bar(name, share, options = {}) {
+  const { before = null, told = "it was", click, pressed, problemType, kind = "" } = options;
   const write = answerWriter(problemType);
   const was = before === null ? "" : `${told} ${write(before)}`;
-  const track = element("span.track", element("span.fill", { style: `width: ${100 * share}%` }));
-  if (was) track.append(element("span.before", { style: `left: ${99 * before}%`, title: was }));
+  const tick = was && element("span.before", { style: `left: ${99 * before}%`, title: was });
+  const track = element("span.track", element("span.fill", { style: `width: ${100 * share}%` }), tick);
   const middle = write === percent ? track : element("span.note", was);
   const cells = [element("span.word", { title: name }, name), middle, element("span.value", write(share))];
-  if (!click) return element("div.bar", ...cells);
-  return element("button.bar", { type: "button", onclick: click, "aria-pressed": `${pressed}` }, ...cells);
+  const own = { class: `bar ${kind}` };
+  if (!click) return element("div", own, cells);
+  return element("button", { ...own, type: "button", onclick: click, "aria-pressed": `${pressed}` }, cells);
 }
 
 // The best guess after every layer, [name, share] from rows(), and a slider to choose() one of them.

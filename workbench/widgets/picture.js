@@ -189,7 +189,7 @@ export function patchBoard({ label, grid, paint, at = () => {}, click, brush, mo
       }
     },
   });
-  const node = element("div.patch-box", canvas, said);
+  const node = element("div.overlaid", canvas, said);
 
   if (brush) {
     canvas.style.touchAction = "none"; // a finger brushes, it does not scroll

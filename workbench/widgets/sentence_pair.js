@@ -32,9 +32,8 @@ function render({ model, el }) {
     const differs = ([, now, before]) => Math.abs(now - before) > 0.0005;
     const barOf = (one) => {
       const [name, now, before] = one;
-      const row = bar(name, now, { before: differs(one) ? before : null, problemType });
-      row.classList.toggle("best", single && name === best(1));
-      return row;
+      const kind = single && name === best(1) ? "best" : "";
+      return bar(name, now, { before: differs(one) ? before : null, kind, problemType });
     };
     const flipped = single && best(1) !== best(2) ? `It flipped: from ${best(2)} to ${best(1)}. ` : "";
     const ticks = problemType !== "regression" && classes.some(differs);
@@ -70,7 +69,7 @@ function render({ model, el }) {
       view.attentionOf("Attention: layer"),
       edit,
     ),
-    element("div.linked", ...rows.map((row) => row.node), lines),
+    element("div.overlaid.linked", ...rows.map((row) => row.node), lines),
     says,
   );
 
@@ -147,8 +146,11 @@ function render({ model, el }) {
   drawn(() => {
     edit.disabled = get("pinned") < 0;
     for (const [side, row] of rows.entries()) {
-      const kind = ["first", "second"][side];
-      row.draw(wordsOf(side).map(({ text, index }) => ({ text, kind, pressed: index === get("pinned") })));
+      const item = ({ text, index }) => {
+        const pressed = index === get("pinned");
+        return { text, kind: `${["first", "second"][side]} ${pressed ? "pinned" : ""}`, pressed };
+      };
+      row.draw(wordsOf(side).map(item));
     }
     if (hovered >= get("words").length) hovered = -1;
     drawLines();

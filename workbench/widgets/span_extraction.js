@@ -212,14 +212,14 @@ function vectorsOf(view) {
   const { get, ink, drawn } = view;
   const all = () => readFloat16(get("vectors"), get("vectors").byteLength / 2 / 5);
   const label = "S, T and E as colours, one cell a number";
-  const stripes = range(5).map(() => element("canvas"));
+  const stripes = range(5).map(() => element("canvas.strip"));
   const table = view.live("table", () => {
     const { tokens, chosen, dots } = get("view");
     const names = ["S", "E", `T “${textOf(tokens, chosen, chosen)}”`, "S × T", "E × T"];
     const sums = ["", "", "", `S · T = ${fixed(dots[0], 2)}`, `E · T = ${fixed(dots[1], 2)}`];
     return all().map((values, at) => {
       const name = element("th", { scope: "row" }, names[at]);
-      const first = values.slice(0, 5).map((value) => fixed(value, 2));
+      const first = values.slice(0, 3).map((value) => fixed(value, 2));
       return tableRow(name, ...first, "…", element("td.sum", sums[at]));
     });
   });

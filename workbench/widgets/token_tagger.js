@@ -44,7 +44,7 @@ function render({ model, el }) {
     const pieces = ([first, ...rest]) => element("small.pieces", element("b", first), ` ${rest.join(" ")}`);
     const item = (word, index) => ({
       text: word.text,
-      kind: probable && word.answer < 0.5 ? "tag unsure" : "tag",
+      kind: index === get("pinned") ? "pinned" : probable && word.answer < 0.5 ? "unsure" : "",
       pressed: index === get("pinned"),
       title: `${labels[word.label]} ${write(word.answer)}`,
       below: [
@@ -56,7 +56,7 @@ function render({ model, el }) {
     words.draw(get("words").map(item));
   });
   const listed = { role: "list", "aria-label": "Classes in this sentence" };
-  const legend = view.live("div.legend", listed, () => {
+  const legend = view.live("div.legend.note", listed, () => {
     const present = [...new Set(get("words").map((word) => word.label))].sort((a, b) => a - b);
     const entry = (label) => [swatch(label), element("b", get("labels")[label]), get("meanings")[label]];
     return present.map((label) => element("span.field", { role: "listitem" }, entry(label)));
@@ -94,9 +94,8 @@ function render({ model, el }) {
   drawn(roving(names));
   const logits = view.live("div.rows", () =>
     get("answers").map((answer, row) => {
-      const node = bar(fixed(layer.logits[row], 1), answer, { problemType: get("problem_type") });
-      node.classList.toggle("best", row === pinned().label);
-      return node;
+      const kind = row === pinned().label ? "best" : "";
+      return bar(fixed(layer.logits[row], 1), answer, { kind, problemType: get("problem_type") });
     }),
   );
   const productName = view.live("span.name", () => `${get("labels")[chosen()]} × T`);
