@@ -268,8 +268,8 @@ FAULTS = [
     ),
     in_text_views(
         "widgets/attention_explorer.js",
-        "drawLine(pen, width, start, end, map.weight(start, end));",
-        "drawLine(pen, width, start, end, map.weight(end, start));",
+        "drawLine(pen, width, start, end, map.weight(start, end), usual);",
+        "drawLine(pen, width, start, end, map.weight(end, start), usual);",
         "the_explorers_lines[1x]",
     ),
     in_text_views(  # heads and layers change places

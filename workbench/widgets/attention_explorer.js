@@ -20,7 +20,6 @@ const LINE = 17; // pixels of a token's line
 const HELP =
   "Each small map is a head: its rows look, its columns are looked at. Move over one to preview it, click " +
   "to pin it; then point at a token on the left.";
-
 const MANY = "Many tokens: move over one on the left, or click it, to see what it looks at.";
 
 // Lists of heads, or of [layer, head] pairs.
@@ -248,11 +247,13 @@ function largeOf(view, patches) {
     const from = looking >= 0 ? looking : get("query");
     const rows = from >= 0 ? [from] : count <= 60 ? range(count) : [];
     writeTokens(pen, map.tokens, width, from);
+    const usual = ink("--accent-ink");
     for (const start of rows) {
-      for (const end of range(count)) drawLine(pen, width, start, end, map.weight(start, end));
+      for (const end of range(count)) drawLine(pen, width, start, end, map.weight(start, end), usual);
     }
     const [query, key] = [get("query"), get("key")];
-    if (rows.includes(query) && key >= 0) drawLine(pen, width, query, key, map.weight(query, key), true);
+    if (rows.includes(query) && key >= 0)
+      drawLine(pen, width, query, key, map.weight(query, key), ink("--random"), true);
     if (!rows.length) tip.textContent = MANY;
   }
 
@@ -269,19 +270,11 @@ function largeOf(view, patches) {
     }
   }
 
-  function drawLine(pen, width, start, end, weight, pinned = false) {
+  function drawLine(pen, width, start, end, weight, color, pinned = false) {
     if (weight < 0.01 && !pinned) return;
+    const [from, to] = [start * LINE + 14, end * LINE + 14];
     pen.globalAlpha = pinned ? 1 : Math.min(1, weight);
-    const ends = [
-      [width * 0.3, start * LINE + 14],
-      [width * 0.7, end * LINE + 14],
-    ];
-    straightLine(
-      pen,
-      ...ends,
-      ink(pinned ? "--random" : "--accent-ink"),
-      0.5 + 3.5 * weight + (pinned ? 1 : 0),
-    );
+    straightLine(pen, [width * 0.3, from], [width * 0.7, to], color, 0.5 + 3.5 * weight + (pinned ? 1 : 0));
   }
 
   function lineAt({ offsetX, offsetY }) {
