@@ -4,11 +4,14 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
 import pytest
+from jupyter_client import AsyncKernelManager
 from nbclient import NotebookClient
+from nbclient.util import run_sync
 
 from workbench.cli import notebooks_folder
 
@@ -27,13 +30,30 @@ def working_copy(checkout) -> Path:
     return checkout / "workbench-lessons"
 
 
+@pytest.fixture(scope="module")
+def kernels() -> Iterator[list[AsyncKernelManager]]:
+    """The kernel that runs the lessons, once there is one: it has imported PyTorch, which takes seconds."""
+    kernels: list[AsyncKernelManager] = []
+    yield kernels
+    for kernel in kernels:
+        run_sync(kernel.shutdown_kernel)(now=True)
+
+
 @pytest.mark.parametrize("path", RUN, ids=lambda path: path.stem)
-def test_lesson_runs(path, working_copy, checkout):
+def test_lesson_runs(path, working_copy, checkout, kernels):
     notebook = nbformat.read(working_copy / path.name, as_version=4)
     start = time.monotonic()
-    NotebookClient(
-        notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": working_copy}}
-    ).execute()
+    client = NotebookClient(
+        notebook,
+        km=kernels.pop() if kernels else None,
+        timeout=120,
+        kernel_name="python3",
+        resources={"metadata": {"path": working_copy}},
+    )
+    notebook.cells.insert(0, nbformat.v4.new_code_cell("%reset -f"))  # no name of another lesson is left
+    client.execute(cleanup_kc=False)
+    del notebook.cells[0]
+    kernels.append(client.km)
     nbformat.write(notebook, working_copy / path.name)
     assert subprocess.check_output(["git", "status", "--porcelain"], cwd=checkout) == b""
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]

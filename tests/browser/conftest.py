@@ -115,7 +115,7 @@ def lab(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     command = [sys.executable, "-m", "workbench", "lab", "--no-browser", "--port", PORT]
     server = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180  # on a busy machine
         while not (files := list(folder.glob("runtime/jpserver-*.json"))):
             assert server.poll() is None and time.monotonic() < deadline, Path(log.name).read_text()
             time.sleep(0.1)
