@@ -239,6 +239,9 @@ def test_an_untied_file_without_its_decoder(good: Path, tmp_path: Path) -> None:
     settings = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(settings | {"tie_word_embeddings": False}))
     refuses(lambda: wb.load_bert(folder), "lacks the tensor 'cls.predictions.decoder.weight'")
+    for odd in ("no", 0, None):
+        (folder / "config.json").write_text(json.dumps(settings | {"tie_word_embeddings": odd}))
+        refuses(lambda: wb.load_bert(folder), f"tie_word_embeddings cannot be {odd!r}")
 
 
 @pytest.mark.parametrize(

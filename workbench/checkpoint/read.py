@@ -354,7 +354,7 @@ def _settle_copies(weights: Weights, settings: Settings) -> bool:
     if matrix in weights:
         tied = words in tensors and torch.equal(tensors[words], tensors[decoder])
     else:
-        tied = bool(settings.get("tie_word_embeddings", True))
+        tied = _setting({"tie_word_embeddings": True} | settings, "tie_word_embeddings", bool)
     if tied and words in tensors and "heads.mlm.dense.weight" in weights:
         tensors[decoder] = tensors[words]
     # Only an untied BERT adds the decoder's own bias; else it is one more name for the other.
