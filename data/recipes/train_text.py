@@ -40,7 +40,15 @@ from workbench.encoder import SelfAttention, initialize
 from workbench.tasks import answer_question
 from workbench.text import Tokenizer
 from workbench.training import loop
-from workbench.training.text_learner import TextBatches, TextLearner, head_figures, next_sentence_rows
+from workbench.training.text_learner import (
+    INPUTS,
+    TextBatches,
+    TextLearner,
+    head_figures,
+    next_sentence_rows,
+    padded_batch,
+    row_lengths,
+)
 
 START = "sentence-transformers/all-MiniLM-L6-v2"  # Apache-2.0; BERT's own vocabulary
 # What the tasks share of the tokens of a step, and how much their mean losses weigh: found by trial.
@@ -58,6 +66,8 @@ TIMES = {
 }
 HOURS = 6.0  # on two CPU cores
 SAME_DOCUMENT = 0.3  # of the false pairs of sentences
+KEPT = 1 / 3  # of the weights that a training began with
+SHORT_FROM = 400_000  # characters of each set of documents, which short pairs are made of
 EXCHANGED = 0.4  # so many questions more, as a share, have a word exchanged
 HEADS = {  # kind and classes of what can be trained
     "mlm": ("mlm", ()),
@@ -276,25 +286,57 @@ def train(options: Options) -> None:
         evaluate=evaluate,
     )
     if loop.processes().is_main_process:
+        finish(bert, load_bert(options.initial, device="cpu"), read_sets(options.data), options.seed)
         save_checkpoint(bert, options.out / "checkpoint", torch.float16)
         print(f"{progress.step} steps; the checkpoint is in {options.out / 'checkpoint'}.")
 
 
-def average(checkpoints: tuple[str, ...], out: Path) -> None:
-    """Writes the mean of the weights of several checkpoints (arXiv:1803.05407, arXiv:2203.05482).
+def finish(bert: Bert, initial: Bert, sets: Iterable[TextSet], seed: int = 0) -> None:
+    """Takes a third of the weights from the checkpoint that the training began with, which keeps what it knew
+    (arXiv:2109.01903), and then fits the last layer of next sentence to short pairs, as many of each set of
+    documents: of long ones from an encyclopedia are most, and after those too little follows.
 
     Args:
-        checkpoints: folders or Hub ids; one that is named twice counts twice.
-        out: folder for the mean, in float16.
+        bert: what was trained, and is changed.
+        initial: heads that it lacks are left as they are.
+        sets: only documents are used, none of those that are scored.
+        seed: of what is drawn.
     """
-    berts = [load_bert(checkpoint, device="cpu") for checkpoint in checkpoints]
-    states = [bert.state_dict() for bert in berts]
-    if any(bert.heads.keys() != berts[0].heads.keys() for bert in berts):
-        raise ValueError(f"{', '.join(checkpoints)} do not have the same heads.")
-    mean = {name: torch.stack([state[name] for state in states]).mean(0) for name in states[0]}
-    berts[0].load_state_dict(mean)
-    save_checkpoint(berts[0], out, torch.float16)
-    print(f"The mean of {len(checkpoints)} checkpoints is in {out}.")
+    before = initial.state_dict()
+    mean = {
+        name: tensor.lerp(before.get(name, tensor).to(tensor), KEPT)
+        for name, tensor in bert.state_dict().items()
+    }
+    bert.load_state_dict(mean)
+    random, documents = np.random.default_rng(seed), []
+    for rows in (each.rows("train") for each in sets if each.kind == "documents"):
+        left = SHORT_FROM
+        for index in random.permutation(len(rows)):
+            if left > 0:
+                documents.append(rows[index][:6000])
+                left -= len(documents[-1])
+    if not documents or "nsp" not in bert.heads:
+        return
+    pairs = next_sentence_rows(documents, bert.tokenizer, same_document=0.1, length=40, seed=seed)
+    order, read, targets = np.argsort(row_lengths(pairs)), [], []
+    with torch.no_grad():
+        for start in tqdm(range(0, len(pairs), 128), desc="short pairs", leave=False):
+            batch = padded_batch(pairs, order[start : start + 128], bert.tokenizer.pad_id)
+            batch = {name: tensor.to(bert.device) for name, tensor in batch.items()}
+            read.append(bert.pooler(bert(*(batch[name] for name in INPUTS))[-1]))  # (pairs, hidden_size)
+            targets.append(batch["targets"])
+    read, targets, layer = torch.cat(read), torch.cat(targets), bert.heads["nsp"]
+    first = layer.weight.detach().clone()
+    optimizer = torch.optim.LBFGS(layer.parameters(), max_iter=100, line_search_fn="strong_wolfe")
+
+    def loss() -> torch.Tensor:
+        optimizer.zero_grad()
+        moved = (layer.weight - first).square().sum()
+        total = nn.functional.cross_entropy(layer(read), targets) + 0.01 * moved
+        total.backward()
+        return total
+
+    optimizer.step(loss)
 
 
 # --- evaluate ------------------------------------------------------------------------------------
@@ -367,7 +409,7 @@ def evaluate(data: tuple[str, ...], checkpoint: str | None = None, most: int = 5
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """What the script runs; without `arguments` it reads those of the process."""
-    command_line.run({"train": train, "evaluate": evaluate, "average": average}, __doc__, arguments)
+    command_line.run({"train": train, "evaluate": evaluate}, __doc__, arguments)
 
 
 if __name__ == "__main__":
