@@ -12,7 +12,7 @@ import pytest
 import workbench as wb
 from workbench.bert import Bert
 
-FLOOR = 78  # of 100
+FLOOR = 85  # of 100
 
 MASKED = {  # any of these as the first guess
     "I drink a cup of [MASK] every morning.": {"tea", "coffee", "milk", "water"},

@@ -6,7 +6,7 @@ import test_everyday
 
 import workbench as wb
 
-FLOOR = 73  # of 100; two fewer than what ships
+FLOOR = 78  # of 100; two fewer than what ships
 
 MASKED = {  # any of these as the first guess
     "Rome is the capital of [MASK].": {"italy"},

@@ -197,7 +197,7 @@ def test_sentences_light_and_dark_wide_and_narrow(lesson, theme, width):
 def test_word_classes_and_their_dot_product(words):
     widget = widget_of(words, "token-tagger")
     said = words.python(
-        "print([t.label for t in wb.tag_words(bert, 'They light the light with a light match.')])"
+        "print([t.label for t in wb.tag_words(bert, 'They light the light in a light room.')])"
     )
     assert widget.root.locator(".chip > small:nth-child(2)").all_text_contents() == re.findall(
         r"'(\w+)'", said

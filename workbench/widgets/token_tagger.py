@@ -53,7 +53,7 @@ class TokenTagger(TextWidget):
     matrix = traitlets.Bytes(help="float16 (classes, hidden): the weights of the linear layer.")
 
     def __init__(
-        self, bert: Bert, text: str = "They light the light with a light match.", **options: Any
+        self, bert: Bert, text: str = "They light the light in a light room.", **options: Any
     ) -> None:
         super().__init__(bert, "word", "pos", text=text, **options)
 
