@@ -176,7 +176,7 @@ WIDGETS: dict[str, Callable[..., widgets.base.WorkbenchWidget]] = {
     "PatchHiding": lambda **options: widgets.PatchHiding(VIT, PICTURE, **options),
     "PatchAttention": lambda **options: widgets.PatchAttention(VIT, PICTURE, **options),
 }
-VALUES = [-1, 10**6, 2.5, "x", HALF, None, [7], [[-1, 0]], [[0, 1.5]], [[0, 99]]]
+VALUES = [-1, True, 10**6, 2.5, "x", HALF, None, [7], [[-1, 0]], [[0, 1.5]], [[0, 99]]]
 
 
 @pytest.mark.parametrize("name", WIDGETS)

@@ -154,6 +154,15 @@ def test_other_settings_of_dinov2(form: str, changes: dict[str, Any], tmp_path: 
     same_model(ours, wb.load_vit(tmp_path, device="cpu"))
 
 
+@pytest.mark.parametrize("form", DINOV2)
+def test_a_file_of_half_precision_computes_in_float32(form: str, tmp_path: Path) -> None:
+    theirs = hf_dinov2(form).half()
+    ours = wb.load_vit(saved(theirs, tmp_path), device="cpu")
+    pixels = torch.randn(1, 3, 56, 28)
+    with torch.no_grad():
+        close(ours.norm(ours(pixels)[-1]), theirs.float()(pixels).last_hidden_state)
+
+
 def test_a_saved_dinov2_is_a_vit(tmp_path: Path) -> None:
     theirs = hf_dinov2("Dinov2Model")
     ours = wb.load_vit(saved(theirs, tmp_path / "theirs"), device="cpu")

@@ -244,7 +244,8 @@ class Weights:
                 factors = self.tensors[scale[0]]
                 if factors.shape != tensor.shape[:1]:
                     raise CheckpointError(f"{self.title}: {scale[0]!r} does not fit {theirs[0]!r}.")
-                tensor = tensor * factors.reshape(-1, *[1] * (tensor.ndim - 1))
+                # In a file of half precision the products need more places than the factors.
+                tensor = tensor.double() * factors.reshape(-1, *[1] * (tensor.ndim - 1))
                 theirs += scale
             for name in theirs:
                 self._check_numbers(name)
@@ -427,7 +428,10 @@ def _vit(weights: Weights, values: Settings, preprocessing: Preprocessing) -> Vi
     height, width = _size(values, "patch_size")
     if height != width:
         raise ValueError(f"patch_size cannot be {values['patch_size']!r}: patches are squares here")
-    config = _config(ViTConfig, values | {"patch_size": height}, weights)
+    config, patch = _config(ViTConfig, values | {"patch_size": height}, weights), height
+    height, width = preprocessing.size
+    if height % patch or width % patch:
+        raise ValueError(f"pictures of {height} x {width} pixels are no whole patches of {patch}")
     return ViT(config, _labels(values, weights, "heads.0"), preprocessing, values.get("problem_type"))
 
 

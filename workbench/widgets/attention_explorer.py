@@ -179,7 +179,7 @@ class AttentionExplorer(WorkbenchWidget):
         """The map shown large: one head or a mean of heads, with what the switches leave out set to zero."""
         maps = self._attention[self.layer]  # (heads, query, key)
         chosen = [head for head in self.chosen if 0 <= head < self.heads]
-        large = maps[int(self.head)].clone() if self.head >= 0 else maps[chosen or slice(None)].mean(0)
+        large = maps[self.head].clone() if self.head >= 0 else maps[chosen or slice(None)].mean(0)
         special = torch.tensor([kind == "special" for *_, kind in self.tokens])
         segment = torch.tensor([segment for _, segment, _ in self.tokens])
         if self.hide_special:

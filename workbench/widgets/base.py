@@ -198,14 +198,21 @@ class WorkbenchWidget(anywidget.AnyWidget):
         self._when(self.look_on, self._on_look)
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, bool) and isinstance(self.traits().get(name), traitlets.Int):
+            value = int(value)  # true counts as 1; a tensor takes it for a mask
         try:
             super().__setattr__(name, value)
         except traitlets.TraitError as error:
             raise ValueError(str(error)) from error
 
+    def set_trait(self, name: str, value: Any) -> None:
+        """As by assignment; what the browser sends comes this way."""
+        setattr(self, name, value)
+
     def set_state(self, sync_data: dict) -> None:
         """What the browser sends; what a trait cannot be gets a sentence, and what was there before stays."""
         values = {name: _sendable(value) for name, value in sync_data.items()}
+        before = {name: getattr(self, name) for name in values if self.has_trait(name)}
         try:
             with self._lock:  # not in the middle of a rehearsal
                 super().set_state(values)
@@ -213,7 +220,8 @@ class WorkbenchWidget(anywidget.AnyWidget):
             with self.hold_sync():
                 self.revision += 1
                 self.error = str(error).rstrip(".") + "."
-                self.send_state([name for name in values if self.has_trait(name)])
+                self._settle(**before)
+                self.send_state(list(before))
 
     @staticmethod
     def _trait_to_json(value: Any, widget: "WorkbenchWidget") -> Any:
@@ -338,7 +346,7 @@ class WorkbenchWidget(anywidget.AnyWidget):
 
     def _of_head(self, maps: Tensor, head: int, axis: int = 0) -> Tensor:
         """One head of maps with an axis of heads, or the mean of all for a number that is no head's."""
-        return maps.select(axis, int(head)) if 0 <= head < self.heads else maps.mean(axis)
+        return maps.select(axis, head) if 0 <= head < self.heads else maps.mean(axis)
 
     def _pass(self, **inputs: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
         """One forward pass, timed: hidden states, and attention (layers, heads, query, key)."""

@@ -131,7 +131,7 @@ class PatchAttention(PictureWidget):
         layer = there(self.layer, self.layers, self.layers - 1)
         heads = self._attention[layer, :, self._query, self.prefix :]  # (heads, patches)
         if self.method == "head":
-            head = min(int(self.head), self.heads - 1)  # true counts as 1
+            head = min(self.head, self.heads - 1)
             return [(f"layer {layer + 1}, head {head + 1}, {looks}", heads[head])]
         weights = heads.mean(0) if self.method == "mean" else heads.amax(0)
         return [(f"layer {layer + 1}, {self.method} of heads, {looks}", weights)]

@@ -56,7 +56,7 @@ class TextWidget(WorkbenchWidget):
     def _act(self, content: dict) -> None:
         if content.get("do") == "swap":
             self._change(**dict(zip(self.fields, reversed(self.texts), strict=True)))
-        elif content.get("do") == "example":
+        elif content.get("do") == "example" and self.pairs:
             self._change(**dict(zip(self.fields, self.pairs[int(content["index"])], strict=False)))
 
     def _encode(self, masked: Sequence = (), seed: int = 0) -> Encoding:
