@@ -101,6 +101,7 @@ def test_words(kind: str, tmp_path: Path) -> None:
             if isinstance(tag, WordNumbers):
                 check(list(tag.numbers), row, kind)
             else:
+                check(list(tag.candidates), row, kind)
                 assert (tag.label, pytest.approx(tag.probability, abs=1e-5)) == (
                     f"LABEL_{row.argmax()}",
                     float(row.max()),

@@ -1,7 +1,7 @@
 """What a user asks of a model: plain functions with typed results. No drawing, no training."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -61,13 +61,15 @@ class NextSentencePrediction:
 
 @dataclass(frozen=True)
 class WordTag:
-    """The class of one word, and its characters in the text."""
+    """The best class of one word, its characters in the text, and all classes (several may be true of one
+    word: see `Candidate`)."""
 
     word: str
     start: int
     end: int
     label: str
     probability: float
+    candidates: tuple[Candidate, ...] = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -366,7 +368,7 @@ def tag_words(bert: Bert, text: str, head: str | None = None) -> list[WordTag] |
                 if isinstance(best, Number):
                     tags.append(WordNumbers(*word, (best, *others)))
                 else:
-                    tags.append(WordTag(*word, best.label, best.probability))
+                    tags.append(WordTag(*word, best.label, best.probability, (best, *others)))
     return tags
 
 
