@@ -92,6 +92,12 @@ class AttentionExplorer(WorkbenchWidget):
         self._read()
         self._show()
 
+    def rehearse(self) -> list[dict]:
+        """Every layer and head, with and without special tokens; every token that looks; every task."""
+        heads = {"layer": range(self.layers), "head": range(-1, self.heads)}
+        tokens = {"query": range(-1, len(self.tokens))}
+        return [heads, tokens, {"task": self.tasks}, {"hide_special": [False, True]} | heads]
+
     def _act(self, content: dict) -> None:
         if content.get("do") == "all heads":
             self.try_all_heads()

@@ -287,7 +287,7 @@ class WorkbenchWidget(anywidget.AnyWidget):
     def rehearse(self) -> list[dict]:
         """To override: groups of clicks that a saved view answers, too. A group holds values of traits that a
         visitor may choose, by name: every combination is played. "do" holds messages that buttons send, which
-        are played in every state that they lead to."""
+        are played in every state that they lead to, "after" one that is played before all that."""
         return []
 
     def _rehearsed(self, limit: int) -> bytes:

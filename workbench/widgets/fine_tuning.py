@@ -103,6 +103,18 @@ class FineTuning(WorkbenchWidget):
         counts = Counter(name for each in names for name in each if name)
         self.count, self.classes = len(self._examples), [list(pair) for pair in sorted(counts.items())]
 
+    def rehearse(self) -> list[dict]:
+        """Every page of examples, and every number in the tables of held-out answers."""
+        cells = [
+            [run, true, said]
+            for run, table in self.tables.items()
+            for true, row in zip(table.get("labels", []), table.get("counts", []), strict=True)
+            for said, count in zip(table["labels"], row, strict=True)
+            if count
+        ]
+        pages = range(0, self.count, PAGE)
+        return [{"first": pages}, {"do": [{"do": "look", "cell": cell} for cell in cells]}]
+
     def _act(self, content: dict) -> None:
         match content.get("do"):
             case "train":

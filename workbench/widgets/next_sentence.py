@@ -60,6 +60,18 @@ class NextSentence(TextWidget):
     ) -> None:
         super().__init__(bert, "sentence", "nsp", choices=["nsp"], first=first, second=second, **options)
 
+    def rehearse(self) -> list[dict]:
+        """Both orders with every place of [CLS] and every head, and one game but for its look inside."""
+        looks = {
+            "cls_at": ["front", "middle", "end"],
+            "positions": ["follow", "stay"],
+            "attention_layer": [self.attention_layer, *range(self.layers + 1)],
+            "attention_head": range(-1, self.heads),
+        }
+        moves = ({"do": "guess", "is_next": True}, {"do": "guess", "is_next": False}, {"do": "next round"})
+        game = {"after": {"do": "play"}, "do": [*moves, {"do": "stop"}]}
+        return [looks | {"do": [{"do": "swap"}]}, game]
+
     def _act(self, content: dict) -> None:
         match content.get("do"):
             case "random second":

@@ -53,6 +53,11 @@ class PatchHiding(PictureWidget):
         options["judges"] = {label for _, label in held_out_pictures()} <= set(vit.labels)
         super().__init__(vit, image, **{"problem_type": vit.problem_type} | options)
 
+    def rehearse(self) -> list[dict]:
+        """Every layer: as it is now, with what is hidden shown, and with everything in its place."""
+        layers = [self.layer, *range(self.layers + 1)]
+        return [{"layer": layers, "do": [{"do": "reset"}, {"do": "invert"}]}]
+
     def _act(self, content: dict) -> None:
         match content.get("do"):
             case "hide":

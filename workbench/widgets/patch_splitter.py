@@ -61,6 +61,10 @@ class PatchSplitter(PictureWidget):
         self._place = () if "patch" in options else (0.4, 0.5)
         super().__init__(vit, image, **own | {"prefix": vit.config.num_prefix_tokens} | sizes | options)
 
+    def rehearse(self) -> list[dict]:
+        """Every patch, and the class token."""
+        return [{"patch": range(-1, self.grid[0] * self.grid[1])}]
+
     def _show(self) -> None:
         patch, side = self.patch_size, self.side
         if not 1 <= patch <= side or side > 1024:

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from workbench.widgets.base import WorkbenchWidget
 
 NO_ANSWERS = ("status", "revision", "rehearsal", "layout", "tabbable", "tooltip")
-UNSETTLED, KEPT = -1, -2  # instead of the place of a value
 
 
 class State(NamedTuple):
@@ -54,13 +53,17 @@ class Rehearsal:
     def play(self) -> Iterator[None]:
         """Plays all, then packs. Between two steps, each as long as one answer, the widget may be used."""
         groups = self.widget.rehearse()
-        planned, played = sum(math.prod(len(v) for n, v in one.items() if n != "do") for one in groups), 0
+        planned, played = 0, 0
         for number, group in enumerate(groups):
-            axes = [(name, list(values)) for name, values in group.items() if name != "do"]
+            axes = [(name, list(values)) for name, values in group.items() if name not in ("do", "after")]
+            planned += math.prod(len(values) for _, values in axes)
             inside = self.widget._inside()
-            states = [State(inside, self._values_of(inside))]
+            start = State(inside, self._values_of(inside))
             nothing = {"click": self._place([])}
-            self._records.append(Record(number, states[0].values | nothing, states[0].values))
+            self._records.append(Record(number, start.values | nothing, start.values))
+            if "after" in group:
+                start = self._click(number, start, group["after"])
+            states = [start] if start else []
             for state in states:  # which grow, as messages find others
                 for _ in self._combine(number, state, axes):
                     played += 1
@@ -130,10 +133,9 @@ class Rehearsal:
         told = [name for name in answers if not answers[name]]
         known = [name for name in told if isinstance(values[self._records[0].after[name]], str)]
         for name in [*inputs, *told]:
-            rows = [
-                (r.asked, KEPT if r.after[name] == r.asked[name] else r.after[name]) for r in self._records
-            ]
-            if table := _table(rows, rows, [*inputs, *known, "click"]):
+            rows = [(record.asked, record.after[name]) for record in self._records]
+            changed = [(asked, after) for asked, after in rows if asked[name] != after]
+            if changed and (table := _table(rows, changed, [*known, *inputs, "click"])):
                 changes[name] = [table]
             yield
         places = {name: set() for name in [*inputs, *known, "click"]}
@@ -180,13 +182,9 @@ def _table(rows: Rows, own: Rows, names: Sequence[str]) -> dict | None:
     else decides, too. What is left out of `of` makes no difference to any of the `rows`."""
 
     def settled(of: Sequence[str]) -> dict[tuple, int] | None:
-        found: dict[tuple, int] = {}
-        for row, value in rows:
-            key = tuple(row[name] for name in of)
-            if found.setdefault(key, value) != value:
-                found[key] = UNSETTLED
-        kept = {key: found[key] for key in {tuple(row[name] for name in of) for row, _ in own}}
-        return None if UNSETTLED in kept.values() else kept
+        found = {tuple(row[name] for name in of): value for row, value in own}
+        same = all(found.get(tuple(row[name] for name in of), value) == value for row, value in rows)
+        return found if same else None
 
     of = list(names)
     if settled(of) is None:
@@ -194,5 +192,4 @@ def _table(rows: Rows, own: Rows, names: Sequence[str]) -> dict | None:
     for name in names:
         less = [one for one in of if one != name]
         of = of if settled(less) is None else less
-    at = {",".join(map(str, key)): value for key, value in settled(of).items() if value != KEPT}
-    return {"of": of, "at": at} if at else None
+    return {"of": of, "at": {",".join(map(str, key)): value for key, value in settled(of).items()}}

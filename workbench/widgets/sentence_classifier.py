@@ -43,6 +43,12 @@ class SentenceClassifier(TextWidget):
     ) -> None:
         super().__init__(bert, "sentence", "sentiment", text=text, **options)
 
+    def rehearse(self) -> list[dict]:
+        """The reasons of every class, and every single word hidden."""
+        words = [(word["start"], word["end"]) for word in self.words if not word["special"]]
+        hidden = [self.hidden, [], *([span] for span in words)]
+        return [{"target": ["", *self.model.heads[self.head].labels]}, {"hidden": hidden}]
+
     def _show(self) -> None:
         """Reads the sentence: first the bars; which words mattered follows when the view asks for it."""
         spans, encoding = self._moved(self.hidden), self._encode()

@@ -53,6 +53,12 @@ class SentencePair(TextWidget):
         super().__init__(bert, "sentence", "nli", head=head, choices=[], **texts | options)
         self.observe(self._on_editing, "editing")
 
+    def rehearse(self) -> list[dict]:
+        """Both orders with every head, in both directions."""
+        layers = [self.attention_layer, *range(self.layers)]
+        looks = {"attention_layer": layers, "attention_head": range(-1, self.heads)}
+        return [{"direction": ["hypothesis", "premise"]} | looks | {"do": [{"do": "swap"}]}]
+
     def _on_editing(self, _: Any) -> None:
         self._before = self._now
 

@@ -50,6 +50,16 @@ class SpanExtraction(TextWidget):
     ) -> None:
         super().__init__(bert, "span", "span", question=question, passage=passage, **options)
 
+    def rehearse(self) -> list[dict]:
+        """Every answer with every token of its window, every threshold, every window."""
+        tokens, answers = range(len(self.view["tokens"])), range(len(self.answers))
+        return [
+            {"chosen": tokens[:1], "pinned": answers},
+            {"pinned": answers, "chosen": tokens},
+            {"threshold": [step / 2 for step in range(-24, 25)]},
+            {"window": range(len(self._windows))},
+        ]
+
     def _on_look(self, change: dict) -> None:
         if change["name"] in ("pinned", "window"):
             self._settle(chosen=-1)  # it was a token of the other window

@@ -57,6 +57,10 @@ class TokenTagger(TextWidget):
     ) -> None:
         super().__init__(bert, "word", "pos", text=text, **options)
 
+    def rehearse(self) -> list[dict]:
+        """Every word with every class."""
+        return [{"pinned": range(len(self.words)), "row": range(-1, len(self.labels))}]
+
     @torch.inference_mode()
     def _show(self) -> None:
         """The class of a word is that of its first piece (BERT, section 5.3)."""
