@@ -475,7 +475,7 @@ function headGrid({ get, ink }, options) {
     const label = `${layers} layers of ${heads} heads. ${keys} Now: layer ${layer + 1}, head ${head + 1}.`;
     canvas.setAttribute("aria-label", label);
   }
-  return { canvas, draw, place: () => hovered, cursor };
+  return { canvas, draw, cursor };
 }
 
 // --- plots
