@@ -194,9 +194,12 @@ class ColoursTeacher(nn.Module):
         super().__init__()
         self.ours, self.imagenet = nn.Linear(48, classes), nn.Linear(48, 1000)
 
+    def vectors(self, pictures: Tensor) -> Tensor:
+        return F.adaptive_avg_pool2d(pictures / 255, 4).flatten(1)
+
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        features = F.adaptive_avg_pool2d(pictures / 255, 4).flatten(1)
-        return self.ours(features), self.imagenet(features)
+        vectors = self.vectors(pictures)
+        return self.ours(vectors), self.imagenet(vectors)
 
 
 def test_losses_do_not_depend_on_the_number_of_processes(parts: DatasetDict) -> None:
@@ -342,6 +345,15 @@ def test_the_command_tunes_a_teacher_trains_and_scores(
     assert "deletion" in printed and "insertion" in printed
     assert "pointing" not in printed and "in the box" not in printed and "other sources" not in printed
     assert Image.open(tmp_path / "confusion.png").width > 300
+
+
+def test_the_last_layer_is_fitted_first_and_the_rest_stays(parts: DatasetDict) -> None:
+    teacher = ColoursTeacher(3)
+    before = copy.deepcopy(teacher.imagenet.state_dict())
+    recipe.fit_last_layer(teacher, batches(parts["train"]))
+    assert all(torch.equal(part, teacher.imagenet.state_dict()[name]) for name, part in before.items())
+    logits = teacher(squares(parts["validation"]))[0]
+    assert recipe.top(logits, recipe.labels_of(parts["validation"])[1]) > 0.7  # by chance a third
 
 
 def test_a_new_vit_is_what_it_begins_with_if_nothing_else_is_given() -> None:
