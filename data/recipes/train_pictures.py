@@ -3,7 +3,7 @@ r"""A recipe for a small ViT: a large network is tuned to our classes, then a pl
 KIT is the data kit's folder, OUT what is made of it:
 
     python data/recipes/convert_kit.py KIT OUT
-    python data/recipes/train_pictures.py teach --data OUT/pictures --out VIT --hours 0.03
+    python data/recipes/train_pictures.py teach --data OUT/pictures --out VIT --hours 0.05
     python data/recipes/train_pictures.py train --data OUT/pictures --out VIT --hours 0.1
 
 The hours are those of one GPU (H100). `accelerate launch data/recipes/train_pictures.py ...` runs on more,
@@ -465,22 +465,6 @@ def train(options: Options) -> None:
         print(f"{progress.step} steps; top-1 {progress.log[-1]['top_1']:.1%}; weights in {options.out}.")
 
 
-def average(checkpoints: tuple[str, ...], out: Path) -> None:
-    """Writes the mean of the weights of several checkpoints (arXiv:2203.05482).
-
-    Args:
-        checkpoints: folders or Hub ids, of trainings that began with the same weights.
-        out: folder for the mean, in float16.
-    """
-    vits = [open_vit(checkpoint, "cpu") for checkpoint in checkpoints]
-    if len({vit.labels for vit in vits}) > 1:
-        raise ValueError(f"{', '.join(checkpoints)} do not have the same classes.")
-    states = [vit.state_dict() for vit in vits]
-    vits[0].load_state_dict({name: torch.stack([s[name] for s in states]).mean(0) for name in states[0]})
-    save_checkpoint(vits[0], out, torch.float16)
-    print(f"The mean of {len(checkpoints)} checkpoints is in {out}.")
-
-
 def fit_temperature(logits: Tensor, targets: Tensor) -> float:
     """What to divide scores by for the likeliest probabilities (arXiv:1706.04599, section 4.2)."""
     choices = torch.logspace(-1, 1, 201)
@@ -670,7 +654,7 @@ def evaluate(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """What the script runs; without `arguments` it reads those of the process."""
-    commands = {"teach": teach, "train": train, "average": average, "evaluate": evaluate}
+    commands = {"teach": teach, "train": train, "evaluate": evaluate}
     command_line.run(commands, __doc__, arguments)
 
 

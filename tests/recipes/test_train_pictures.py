@@ -458,21 +458,6 @@ def test_maps_are_what_the_class_token_takes() -> None:
     torch.testing.assert_close(maps["layer 2, head 1"], attention[1][:, 0, 0, 1:])
 
 
-def test_the_mean_of_two_checkpoints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    names = ("first", "second", "other")
-    vits = [new_vit(labels, 32, 8, 2, 32) for labels in (["cat", "dog"], ["cat", "dog"], ["cat", "owl"])]
-    for name, vit in zip(names, vits, strict=True):
-        save_checkpoint(vit, tmp_path / name)
-    folders = [str(tmp_path / name) for name in names]
-    recipe.main(["average", "--checkpoints", *folders[:2], "--out", str(tmp_path / "mean")])
-    both = [vit.state_dict() for vit in vits[:2]]
-    for name, tensor in load_vit(str(tmp_path / "mean"), device="cpu").state_dict().items():
-        assert torch.allclose(tensor, (both[0][name] + both[1][name]) / 2, atol=2e-3), name
-    with pytest.raises(SystemExit):
-        recipe.main(["average", "--checkpoints", *folders[1:], "--out", str(tmp_path / "none")])
-    assert "same classes" in capsys.readouterr().err
-
-
 # --- bad inputs ----------------------------------------------------------------------------------
 
 
