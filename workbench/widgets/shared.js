@@ -88,8 +88,8 @@ async function unpacked(packed) {
   return answers;
 }
 
-// What was rehearsed: note() is a promise of a remark, answer(click) one of what changes, { trait: value }, or
-// of null. A click is { trait: value } or a message { do: "…" }.
+// What was rehearsed: note() is a promise of a remark, answer(click) one of what changes, { trait: value },
+// or of null. A click is { trait: value } or a message { do: "…" }.
 export function answerer(model) {
   let packed = null;
   let unpacking = null;
