@@ -184,10 +184,25 @@ def open_lab(options: argparse.Namespace) -> None:
         "LabApp.extension_manager": "readonly",
     }
     _send_kernel_messages_at_once()
+    _save_widgets_with_notebooks()
     server = LabApp.initialize_server([f"--{name}={value}" for name, value in settings.items()])
     server.web_app.settings["page_config_hook"] = _without_announcements
     print("JupyterLab is starting; press Control-C twice here to stop it.", flush=True)
     server.start()
+
+
+def _save_widgets_with_notebooks() -> None:
+    """Turns on "Save Widget State Automatically" for this server, unless the user's own settings say no."""
+    with suppress(ImportError, AttributeError):  # of another make: a setting in its menu does the same
+        from jupyterlab_server import handlers
+
+        read = handlers._get_overrides
+
+        def read_more(folder: str) -> tuple[dict[str, Any], str]:
+            overrides, fault = read(folder)
+            return {"@jupyter-widgets/jupyterlab-manager:plugin": {"saveState": True}} | overrides, fault
+
+        handlers._get_overrides = read_more
 
 
 def _has_display() -> bool:

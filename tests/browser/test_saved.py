@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 from tiny import our_bert, our_vit
 
 from workbench.bert import Bert
@@ -28,6 +28,8 @@ from workbench.widgets import (
 from workbench.widgets.base import WorkbenchWidget, guarded
 from workbench.widgets.rehearsal import NO_ANSWERS
 from workbench.widgets.samples import PICTURES
+
+from .conftest import Lesson
 
 pytestmark = pytest.mark.browser
 SAVED = "This is a saved view: run the cell to make it live."
@@ -183,6 +185,24 @@ def test_a_patch_looks_and_a_head_is_chosen(open_saved) -> None:
     assert told(page) == ""
     page.get_by_label("or a sample").select_option("boat")
     page.wait_for_function(f"document.querySelector('.workbench').innerText.includes({SAVED!r})")
+
+
+def test_a_notebook_opened_again_shows_its_widgets(lesson, lab: str, browser: Browser) -> None:
+    """Saved, its kernel shut down: the view is there, and blames no kernel."""
+    opened = lesson("00_start_here.ipynb")
+    before = opened.run_to().guesses()
+    opened.command("docmanager:save")
+    opened.page.wait_for_function("!window.jupyterapp.shell.currentWidget.context.model.dirty")
+    opened.page.evaluate("window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
+    context = browser.new_context()
+    again = Lesson(context.new_page())
+    again.open(lab.format(name="00_start_here.ipynb"))
+    view = again.widget()
+    assert view.guesses() == before
+    view.button("Mask 15 % at random").click()
+    expect(view.root.locator(".error")).to_have_text(SAVED)
+    assert again.faults == []
+    context.close()
 
 
 def axes(groups: list[dict]) -> list[dict]:

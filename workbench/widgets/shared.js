@@ -95,7 +95,7 @@ export function answerer(model) {
   let unpacking = null;
   const read = () => {
     const now = model.get("rehearsal");
-    if (now !== packed) unpacking = now.byteLength ? unpacked(now) : null;
+    if (now !== packed) unpacking = now?.byteLength ? unpacked(now) : null;
     packed = now;
     return unpacking;
   };
