@@ -13,7 +13,6 @@ from workbench.training.loop import Batch
 from workbench.vit import ViT, ViTConfig
 
 DRAWS = 18  # random numbers for each picture of a batch
-CROP_DRAWS = 10  # the first of them: what is seen, mirrored or not, and in which colours
 LEAST_AREA = 0.3  # of a picture that a crop keeps
 ERASED = 0.25  # share of the pictures with a part painted grey
 
