@@ -15,7 +15,7 @@ from torch.distributions import Categorical
 
 from workbench.bert import Bert, BertConfig
 from workbench.checkpoint import NSP_LABELS
-from workbench.text import SPECIAL_TOKENS, Tokenizer
+from workbench.text import Tokenizer
 from workbench.training import loop
 from workbench.training.text_learner import (
     TextBatches,
@@ -29,6 +29,7 @@ PEOPLE = {"Anna": "she", "Bela": "he", "Clara": "she", "David": "he", "Eva": "sh
 ANIMALS = {"dog": "barks", "cat": "meows", "bird": "sings", "horse": "neighs", "bee": "hums"}
 COLORS = ("red", "blue", "green", "yellow", "white", "black")
 PLACES = {"kitchen": "cooks", "garden": "digs", "school": "reads", "market": "buys fruit", "lake": "swims"}
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
 def toy_stories(count: int = 6000, seed: int = 0) -> list[str]:
@@ -51,7 +52,9 @@ def toy_stories(count: int = 6000, seed: int = 0) -> list[str]:
             f"The {color} {animal} of {name} {ANIMALS[animal]}.",
             f"{name} likes the {place}, so {PEOPLE[name]} {PLACES[place]} there.",
         ]
-        told = [f"{name} has a {color} {animal}.", *random.permutation(about)]
+        told = [f"{name} has a {color} {animal}."] + [
+            about[index] for index in random.permutation(len(about))
+        ]
         stories.append(f"# Story {number}\n" + " ".join(told))
     return stories
 
@@ -60,7 +63,7 @@ def toy_bert(stories: list[str], hidden_size: int = 128, layers: int = 3, seed: 
     """A new BERT with random weights, heads "mlm" and "nsp", and the words of the stories as vocabulary."""
     words = Counter(word for story in stories for word in story.lower().replace(".", " ").split())
     text = sorted(word.strip(",") for word in words if word.strip(",").isalpha())
-    tokenizer = Tokenizer.from_words([*SPECIAL_TOKENS.values(), ".", ",", *dict.fromkeys(text)])
+    tokenizer = Tokenizer.from_words([*SPECIAL, ".", ",", *dict.fromkeys(text)])
     config = BertConfig(
         hidden_size=hidden_size,
         num_hidden_layers=layers,
