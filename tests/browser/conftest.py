@@ -218,6 +218,14 @@ class Lesson:
         root.scroll_into_view_if_needed()
         return Widget(self, root)
 
+    def dress(self, theme: str) -> None:
+        """JupyterLab "Light" or "Dark"; a wide window shows the lesson without the list of files."""
+        self.command("apputils:change-theme", theme=f"JupyterLab {theme}")
+        if self.page.viewport_size["width"] == 1280:
+            self.command("application:toggle-left-area")
+        light = str(theme == "Light").lower()
+        self.wait(lambda: self.page.evaluate("document.body.dataset.jpThemeLight") == light, theme)
+
     def wait(self, condition: Callable[[], Any], what: str, seconds: float = 20) -> None:
         """Polls until the condition holds."""
         deadline = time.monotonic() + seconds

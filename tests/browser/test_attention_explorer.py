@@ -119,14 +119,8 @@ def test_canvases_follow_the_theme(explorer):
 @pytest.mark.parametrize(("theme", "width"), [("Light", 1280), ("Dark", 1280), ("Dark", 800)])
 def test_light_and_dark_wide_and_narrow(lesson, theme, width):
     opened = lesson(LESSON, width=width)
-    opened.command("apputils:change-theme", theme=f"JupyterLab {theme}")
-    if width == 1280:
-        opened.command("application:toggle-left-area")
+    opened.dress(theme)
     opened.run_all()
-    opened.wait(
-        lambda: opened.page.evaluate("document.body.dataset.jpThemeLight") == str(theme == "Light").lower(),
-        theme,
-    )
     for index in (0, 3):  # words, patches
         widget = opened.widget(index)
         assert widget.root.evaluate("e => e.scrollWidth <= e.clientWidth"), "nothing is cut off"

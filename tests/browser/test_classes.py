@@ -64,12 +64,8 @@ def words(lesson):
 
 def looks_right(lesson, name: str, kinds: list[str], theme: str, width: int) -> None:
     opened = lesson(name, width=width, height=1200)
-    opened.command("apputils:change-theme", theme=f"JupyterLab {theme}")
-    if width == 1280:
-        opened.command("application:toggle-left-area")
+    opened.dress(theme)
     run_without_training(opened)
-    light = str(theme == "Light").lower()
-    opened.wait(lambda: opened.page.evaluate("document.body.dataset.jpThemeLight") == light, theme)
     for kind in kinds:
         widget = widget_of(opened, kind)
         if kind == "sentence-classifier":

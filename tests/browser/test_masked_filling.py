@@ -173,15 +173,9 @@ def test_keyboard_alone(filling):
 @pytest.mark.parametrize("theme", ["Light", "Dark"])
 def test_light_and_dark_wide_and_narrow(lesson, theme, width):
     opened = lesson(LESSON, width=width)
-    opened.command("apputils:change-theme", theme=f"JupyterLab {theme}")
-    if width == 1280:  # with the list of files open, a window of 800 leaves the widget less than 400
-        opened.command("application:toggle-left-area")
+    opened.dress(theme)
     opened.run_all()
     widget = opened.widget(2)
-    opened.wait(
-        lambda: opened.page.evaluate("document.body.dataset.jpThemeLight") == str(theme == "Light").lower(),
-        theme,
-    )
     back = widget.root.evaluate("e => getComputedStyle(e).backgroundColor")
     assert (int(re.findall(r"\d+", back)[0]) > 128) == (theme == "Light")
     overflow = """root => [...root.querySelectorAll("*")].filter((part) =>

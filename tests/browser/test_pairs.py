@@ -30,14 +30,8 @@ def value(widget: Widget, row: int = 0) -> str:
 
 def looks_right(lesson, name: str, picture: str, theme: str, width: int) -> None:
     opened = lesson(name, width=width, height=1000)
-    opened.command("apputils:change-theme", theme=f"JupyterLab {theme}")
-    if width == 1280:
-        opened.command("application:toggle-left-area")
+    opened.dress(theme)
     opened.run_all(short=True)
-    opened.wait(
-        lambda: opened.page.evaluate("document.body.dataset.jpThemeLight") == str(theme == "Light").lower(),
-        theme,
-    )
     widget = opened.widget()
     assert widget.root.evaluate("e => e.scrollWidth <= e.clientWidth"), "nothing is cut off"
     assert widget.root.evaluate(OVERFLOW) == []

@@ -168,9 +168,7 @@ def test_narrow_and_both_themes(lesson, name):
     overflow = "r => r.scrollWidth - r.clientWidth"
     assert widget.root.evaluate(overflow) <= 0
     for theme in ("Light", "Dark"):
-        widget.lesson.command("apputils:change-theme", theme=f"JupyterLab {theme}")
-        light = str(theme == "Light").lower()
-        widget.page.wait_for_function(f"document.body.dataset.jpThemeLight === '{light}'")
+        widget.lesson.dress(theme)
         assert accessibility_faults(widget.lesson) == [], theme
         widget.page.set_viewport_size({"width": 1280, "height": 1900})
         widget.page.wait_for_timeout(500)

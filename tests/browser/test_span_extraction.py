@@ -136,14 +136,8 @@ def test_a_passage_of_20000_characters_shows_progress(span):
 @pytest.mark.parametrize(("theme", "width"), [("Light", 1280), ("Dark", 1280), ("Light", 800), ("Dark", 800)])
 def test_light_and_dark_wide_and_narrow(lesson, theme, width):
     opened = lesson(LESSON, width=width, height=1400)
-    opened.command("apputils:change-theme", theme=f"JupyterLab {theme}")
-    if width == 1280:
-        opened.command("application:toggle-left-area")
+    opened.dress(theme)
     opened.run_all(short=True)
-    opened.wait(
-        lambda: opened.page.evaluate("document.body.dataset.jpThemeLight") == str(theme == "Light").lower(),
-        theme,
-    )
     widget = opened.widget()
     assert widget.root.evaluate("e => e.scrollWidth <= e.clientWidth"), "nothing is cut off"
     wide = widget.root.evaluate(OVERFLOW)
