@@ -100,6 +100,12 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "longest": (lambda: wb.answer_question(BERT, "a", "b", longest=-3), "longest is 1 or more, not -3"),
     "span head": (lambda: wb.answer_question(BERT, "a", "b", head="pos"), "no head 'pos' for this task"),
     "masks": (lambda: wb.fill_mask(BERT, "a cat", masks=[3]), "masks is a list of .start, end.*; 3 is none"),
+    "odd masks": (
+        lambda: wb.fill_mask(BERT, "a cat", masks=[("a", "b")]),
+        "In masks, start is a whole number, not 'a'",
+    ),
+    "float end": (lambda: wb.fill_mask(BERT, "a cat", masks=[(0, 0.5)]), "end is a whole number, not 0.5"),
+    "float query": (lambda: wb.ablate(BERT, edges=[(0, 1, 2.0, 3)]).__enter__(), "query is a whole number"),
     "no masks": (lambda: wb.fill_mask(BERT, "a cat", masks=3), "masks is a list of .* not 3"),
     "million": (lambda: wb.classify_image(VIT, PICTURE, size=(8000, 8000)), "1,000,000 patches; at most 4"),
     "no size": (lambda: wb.classify_image(VIT, PICTURE, size=32), r"A size is \(height, width\), not 32"),

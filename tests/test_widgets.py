@@ -77,6 +77,17 @@ def test_masks_stay_with_their_words_while_the_text_changes(bert):
     assert [word["text"] for word in widget.words if word["kind"] == "mask"] == ["She", "tea"]
 
 
+@pytest.mark.parametrize("odd", [[[0]], [["a", "b"]], [[None, 1]], [[0.5, 2]], [3], ["ab"], [[0, 4, "odd"]]])
+@pytest.mark.parametrize("text", [TEXT, "", "Another one."])
+def test_odd_masks_are_one_sentence(bert, odd, text):
+    """Also after a text that could not be read: the masks are moved from the one before it."""
+    widget = MaskedFilling(bert, TEXT)
+    widget.set_state({"text": text})
+    widget.set_state({"masked": odd})
+    assert widget.error.endswith(".") and "Something went wrong" not in widget.error
+    assert widget.masked == []
+
+
 def test_random_masking_is_repeatable_and_names_what_it_did(bert):
     text = " ".join(["The cat sat on the mat and looked at the moon."] * 8)
     widget = MaskedFilling(bert, text)

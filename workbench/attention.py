@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from workbench.bert import Bert
-from workbench.checks import check_model, check_place, check_tuples, check_whole, whole
+from workbench.checks import check_model, check_place, check_tuples, check_whole
 from workbench.encoder import MODEL_LOCK, SelfAttention
 from workbench.text import Encoding
 from workbench.vit import ViT
@@ -96,10 +96,8 @@ def ablate(model: Bert | ViT, heads: Iterable[Head] = (), edges: Iterable[Edge] 
     check_model(model, Bert, ViT)
     heads = check_tuples("heads", heads, "layer, head")
     edges = check_tuples("edges", edges, "layer, head, query, key")
-    for _, head, *tokens in heads + edges:
+    for _, head, *_ in heads + edges:
         check_place("head", head, model.config.num_attention_heads, model.name)
-        for token in tokens:
-            whole("The number of a token", token)
 
     def change(layer: int, probabilities: Tensor) -> Tensor:
         probabilities, tokens = probabilities.clone(), probabilities.shape[-1]

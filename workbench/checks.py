@@ -46,16 +46,23 @@ def check_place(what: str, number: Any, count: int, whose: str) -> None:
 
 
 def check_tuples(name: str, given: Any, parts: str) -> list[tuple]:
-    """What is given as a list of tuples of these parts, such as "layer, head"; a part in brackets may be
-    missing. Raises `TypeError` for anything else."""
-    most, least = (part.count(",") + 1 for part in (parts, parts.split("[")[0]))
+    """What is given as a list of tuples of these whole numbers, such as "layer, head"; a part in brackets is
+    of any kind and may be missing. Raises `TypeError` for anything else."""
+    names = parts.split("[")[0].split(", ")
+    most, least = parts.count(",") + 1, len(names)
     if isinstance(given, str) or not hasattr(given, "__iter__"):
         raise TypeError(f"{name} is a list of ({parts}), not {given!r}.")
     found = list(given)
     for one in found:
         if isinstance(one, str) or not isinstance(one, Sequence) or not least <= len(one) <= most:
             raise TypeError(f"{name} is a list of ({parts}); {one!r} is none.")
-    return [tuple(one) for one in found]
+    return [
+        (
+            *(whole(f"In {name}, {part}", number) for part, number in zip(names, one, strict=False)),
+            *one[least:],
+        )
+        for one in found
+    ]
 
 
 def check_size(size: Any, patch_size: int = 1, most: int = MOST_PATCHES**2) -> None:

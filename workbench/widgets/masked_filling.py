@@ -9,6 +9,7 @@ import traitlets
 from workbench import plots
 from workbench.attention import record_attention, sum_over_words
 from workbench.bert import Bert
+from workbench.checks import check_tuples
 from workbench.tasks import MaskGuess, guess_by_layer, mask_guesses
 from workbench.text import Token, visible_tokens
 from workbench.widgets.base import read_front, there, to_bytes
@@ -72,7 +73,7 @@ class MaskedFilling(TextWidget):
         self._change(seed=seed, pinned=0, masked=spans)
 
     def _show(self) -> None:
-        masked = self._moved(self.masked)
+        masked = self._moved(check_tuples("masked", self.masked, "start, end[, action]"))
         encoding = self._encode(masked, self.seed)
         masks = encoding.masks
         pinned = min(max(self.pinned, 0), max(0, len(masks) - 1))
