@@ -1,13 +1,9 @@
 """Training in a lesson: words of several pieces have one class, and answers stand beside what was asked."""
 
-from contextlib import nullcontext
-
 import pytest
 from tiny import sentence_bert
 
 import workbench as wb
-from workbench.encoder import Encoder
-from workbench.training import lessons
 from workbench.training.lessons import fine_tune, labelled_rows, split_by_class
 from workbench.training.text_learner import IGNORED
 
@@ -59,23 +55,3 @@ def test_answers_are_those_of_the_task(kind: str) -> None:
             tags = wb.tag_words(result.model, text, head="lesson")
             known += [(tag.word, true, tag.label) for tag, true in zip(tags, label.split(), strict=True)]
     assert result.answers == known
-
-
-@pytest.mark.parametrize("kind", ["word", "sentence"])
-def test_a_frozen_encoder_reads_each_batch_once(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And learns what it would learn without that; no trace of it stays."""
-    table = [(text, label if kind == "word" else text.split()[2]) for text, label in examples(60)]
-    bert, forward, logs, calls = sentence_bert(), Encoder.forward, [], [0, 0]
-
-    def counted(self: Encoder, *arguments: object) -> object:
-        calls[len(logs)] += 1
-        return forward(self, *arguments)
-
-    monkeypatch.setattr(Encoder, "forward", counted)
-    for again in (False, True):
-        if again:
-            monkeypatch.setattr(lessons, "read_once", nullcontext)
-        result = fine_tune(bert, table, kind=kind, frozen=True, steps=40, watch=lambda _: None)
-        logs.append(result.log)
-        assert "forward" not in vars(result.model)
-    assert logs[0] == logs[1] and calls[0] < 12 < 60 < calls[1]

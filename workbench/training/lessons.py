@@ -3,8 +3,7 @@
 import copy
 import json
 import random
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
@@ -365,26 +364,6 @@ def picture_exercise(vit: ViT, pictures: Sequence[Example], frozen: bool, seed: 
 # --- training ------------------------------------------------------------------------------------
 
 
-@contextmanager
-def read_once(bert: Bert) -> Iterator[None]:
-    """Within it a BERT whose encoder is frozen reads each batch once: from then on its last hidden states are
-    remembered, and only the head has to be computed."""
-    read, known = bert.forward, {}
-
-    def forward(input_ids: Tensor, *others: Tensor) -> tuple[Tensor]:
-        batch = input_ids.shape, input_ids.cpu().numpy().tobytes()
-        if batch not in known:
-            with torch.inference_mode(False), torch.no_grad():  # a head may learn from it
-                known[batch] = read(input_ids.clone(), *(other.clone() for other in others))[-1]
-        return (known[batch],)
-
-    bert.forward = forward
-    try:
-        yield
-    finally:
-        del bert.forward
-
-
 def fine_tune(
     model: Model,
     examples: Sequence[Example],
@@ -451,11 +430,10 @@ def fine_tune(
         seed=seed,
         log_every=max(1, steps // looks),
     )
-    with read_once(exercise.model) if frozen and kind != "picture" else nullcontext():
-        look(0)
-        progress = loop.train(learner, until_stopped, settings, None, watch=lambda line: look(line["step"]))
-        if progress.step % settings.log_every:
-            look(progress.step)
+    look(0)
+    progress = loop.train(learner, until_stopped, settings, None, watch=lambda line: look(line["step"]))
+    if progress.step % settings.log_every:
+        look(progress.step)
     for parameter in learner.parameters():
         parameter.requires_grad_(True)  # as in every other model
     for which, (one, true, said) in enumerate(zip(exercise.asked, *last, strict=True)):
