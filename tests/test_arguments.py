@@ -18,6 +18,7 @@ PICTURE = np.zeros((32, 48, 3), "uint8")
 BERT, VIT = our_bert("mlm", "nsp", "span", "sentiment", "pos"), our_vit()
 ENCODING = BERT.tokenizer.encode("the cat sat on a mat")
 PIXELS = torch.zeros(1, 3, 32, 48)
+MAPS = torch.ones(1, 2, 3, 3)
 HALF = "half \ud800"
 
 
@@ -134,6 +135,25 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "target": (lambda: explain.delete_and_insert(VIT, PIXELS, torch.zeros(24), 5), "no class 5"),
     "steps": (lambda: explain.delete_and_insert(VIT, PIXELS, torch.zeros(24), 0, steps=10**9), "steps is "),
     "dtype": (lambda: wb.load_bert(dtype=torch.int8), "dtype is one of torch.float32, .* not torch.int8"),
+    "flat map": (lambda: wb.attention_distance(torch.ones(3, 3)), "is .batch, heads, query, key., .* not .3"),
+    "no map": (lambda: wb.attention_entropy(None), "is a tensor .batch, heads, query, key., not a NoneType"),
+    "dict of maps": (lambda: attention.received_attention({0: MAPS}), "is a tensor .*, not a dict"),
+    "rectangle": (lambda: wb.attention_rollout([torch.ones(1, 2, 3, 4)]), "with a key for each query, not"),
+    "two texts": (lambda: wb.attention_rollout([MAPS, MAPS[..., 1:, 1:]]), "different numbers of tokens"),
+    "kept columns": (lambda: wb.attention_rollout([MAPS], prefix_tokens=-1), "prefix_tokens is 0 or more"),
+    "one number": (lambda: wb.attention_distance(MAPS, grid=4), r"A size is \(height, width\), not 4"),
+    "all in front": (lambda: wb.attention_distance(MAPS, prefix_tokens=9), "is between 0 and 2"),
+    "other mask": (lambda: wb.attention_entropy(MAPS, torch.ones(1, 2)), r"is \(batch, tokens\), not"),
+    "mass": (lambda: wb.mass_mask(MAPS, "half"), "between 0 and 1, not 'half'"),
+    "few words": (lambda: attention.sum_over_words(MAPS, [0, 1]), "a word for each of 3 tokens"),
+    "negative word": (lambda: attention.sum_over_words(MAPS, [-1, 0, 1]), "a word for each of 3 tokens"),
+    "few tokens": (lambda: attention.attention_patterns(MAPS, ["a"]), "of 3 tokens, but 1 are named"),
+    "no score": (lambda: wb.attention_relevance(BERT, 3), "score is a function that runs the model"),
+    "states": (lambda: attention.query_and_key(BERT, PIXELS, 0, 0), "hidden_states are .batch, tokens, "),
+    "long question": (lambda: wb.answer_question(BERT, "cat " * 60, "a"), "The question has 60 word pieces"),
+    "number": (lambda: wb.load_bert(3), "A checkpoint is a folder, a file or a name, not 3"),
+    "empty name": (lambda: wb.load_vit(""), "There is no file or folder ''"),
+    "nothing to save": (lambda: wb.save_checkpoint(None, "x"), "A BERT or a ViT is needed here"),
     "example": (lambda: fine_tune(BERT, [("a cat", HALF)] * 9), "example 1 holds half a character"),
 }  # fmt: skip
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from workbench.bert import Bert
-from workbench.checks import check_model, check_place, check_tuples, check_whole
+from workbench.checks import check_maps, check_model, check_place, check_size, check_tuples, check_whole
 from workbench.encoder import MODEL_LOCK, SelfAttention
 from workbench.text import Encoding
 from workbench.vit import ViT
@@ -145,6 +145,10 @@ def query_and_key(model: Bert | ViT, hidden_states: Tensor, layer: int, head: in
     """
     _attention_layers(model, [layer])
     check_place("head", head, model.config.num_attention_heads, model.name)
+    if not isinstance(hidden_states, Tensor) or hidden_states.shape[-1:] != (model.config.hidden_size,):
+        raise ValueError(
+            f"hidden_states are (batch, tokens, {model.config.hidden_size}), a tensor of a model."
+        )
     module = model.encoder.layers[layer]
     inputs = module.attention_norm(hidden_states) if module.norm_first else hidden_states
     vectors = module.attention.query_key_value(inputs).unflatten(-1, (3, module.attention.num_heads, -1))
@@ -195,6 +199,10 @@ def _stack(attention: Maps) -> list[Tensor]:
         attention = [attention[layer] for layer in sorted(attention)]
     if not len(attention):
         raise ValueError("No attention was recorded: run the model inside `with record_attention(model)`.")
+    for maps in attention:
+        check_maps(maps, "batch, heads, query, key")
+    if len({maps.shape[-1] for maps in attention}) > 1:
+        raise ValueError("These layers have different numbers of tokens: record one forward pass at a time.")
     return list(attention)
 
 
@@ -220,6 +228,7 @@ def attention_rollout(
     is_share = isinstance(discard_ratio, Real) and 0 <= discard_ratio <= 1
     if head_fusion not in ("mean", "max", "min") or not is_share:
         raise ValueError("head_fusion is mean, max or min; discard_ratio lies between 0 and 1.")
+    check_whole("prefix_tokens", prefix_tokens, 0)
     result = None
     for heads in _stack(attention):
         heads = heads.float()
@@ -253,6 +262,8 @@ def attention_relevance(model: Bert | ViT, score: Callable[[], Tensor]) -> Tenso
         >>> relevance = attention_relevance(vit, lambda: vit.logits(vit(pixels)[-1])[:, 3])  # doctest: +SKIP
     """
     check_model(model, Bert, ViT)
+    if not callable(score):
+        raise TypeError("score is a function that runs the model and returns what is to be explained.")
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     with (
         torch.inference_mode(False),
@@ -298,12 +309,15 @@ def attention_distance(
     Returns:
         (batch, heads), in tokens or pixels: distances weighted by attention, averaged over the queries.
     """
+    check_maps(maps, "batch, heads, query, key")
     prefix = (0 if grid is None else 1) if prefix_tokens is None else prefix_tokens
+    check_whole("prefix_tokens", prefix, 0, maps.shape[-1] - 1)
     maps = maps[..., prefix:, prefix:]
     tokens = maps.shape[-1]
     if grid is None:
         places = torch.arange(tokens, device=maps.device)[:, None].float()
     else:
+        check_size(grid)
         rows = [torch.arange(length, device=maps.device, dtype=torch.float) for length in grid]
         places = torch.cartesian_prod(*rows) * patch_size
     if len(places) != tokens:
@@ -316,6 +330,8 @@ def attention_distance(
 def _mean_over_queries(each: Tensor, attention_mask: Tensor | None, prefix: int = 0) -> Tensor:
     if attention_mask is None:
         return each.mean(-1)
+    if attention_mask.shape != (len(each), each.shape[-1] + prefix):
+        raise ValueError(f"attention_mask is (batch, tokens), not {tuple(attention_mask.shape)}.")
     real = attention_mask[:, None, prefix:].to(each.dtype)
     return (each * real).sum(-1) / real.sum(-1)
 
@@ -326,6 +342,7 @@ def attention_entropy(maps: Tensor, attention_mask: Tensor | None = None) -> Ten
     0 for a head that looks at one token, log2(tokens) for one that looks at all alike.
     (batch, heads, query, key) -> (batch, heads), averaged over the queries that are not padding.
     """
+    check_maps(maps, "batch, heads, query, key")
     each = torch.special.entr(maps.float()).sum(-1) / math.log(2)
     return _mean_over_queries(each, attention_mask)
 
@@ -335,6 +352,7 @@ def top_attended(maps: Tensor, query: int, top_k: int = 5) -> tuple[Tensor, Tens
 
     (batch, heads, query, key) -> weights and indices, both (batch, heads, top_k), the largest first.
     """
+    check_maps(maps, "batch, heads, query, key")
     check_place("token", query, maps.shape[-2], "this map")
     check_whole("top_k", top_k)
     return tuple(maps[:, :, query].topk(min(top_k, maps.shape[-1]), dim=-1))
@@ -345,8 +363,8 @@ def mass_mask(weights: Tensor, mass: float) -> Tensor:
 
     (..., key) -> (..., key) of True and False.
     """
-    if not 0 <= mass <= 1:
-        raise ValueError(f"The share of attention to show lies between 0 and 1, not {mass}.")
+    if not isinstance(mass, Real) or not 0 <= mass <= 1:
+        raise ValueError(f"The share of attention to show lies between 0 and 1, not {mass!r}.")
     ordered, order = weights.float().sort(dim=-1, descending=True)
     ordered = ordered / _sum(ordered)
     # An entry is needed while those before it do not reach the mass.
@@ -359,6 +377,8 @@ def sum_over_words(weights: Tensor, words: Sequence[int]) -> Tensor:
 
     `words` gives the number of each token's word, 0 to words - 1, for all tokens.
     """
+    if len(words) != weights.shape[-1] or min(words) < 0:
+        raise ValueError(f"words holds the number of a word for each of {weights.shape[-1]} tokens.")
     index = torch.tensor(words, device=weights.device)
     empty = torch.zeros(*weights.shape[:-1], int(index.max()) + 1, device=weights.device)
     return empty.index_add(-1, index, weights.float())
@@ -371,7 +391,10 @@ def attention_patterns(maps: Tensor, tokens: Sequence[str]) -> dict[str, Tensor]
     For "itself", "previous token", "next token", "[CLS]", "[SEP]" and "same word elsewhere": the share of the
     rows' weight that goes there, averaged over the tokens that have such a place; (...).
     """
+    check_maps(maps)
     count = len(tokens)
+    if count != maps.shape[-1]:
+        raise ValueError(f"The maps are of {maps.shape[-1]} tokens, but {count} are named.")
     index = torch.arange(count)
     offset = index - index[:, None]  # (query, key)
     cls, sep = (torch.tensor([token == name for token in tokens]) for name in ("[CLS]", "[SEP]"))
@@ -411,6 +434,7 @@ def received_attention(maps: Tensor) -> Tensor:
 
     (..., query, key) -> (key); 1 / tokens where all are looked at alike.
     """
+    check_maps(maps)
     return maps.float().flatten(0, -2).mean(0)
 
 

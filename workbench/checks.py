@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 MOST_PATCHES = 4096  # of a picture that is read: 64 x 64
 
 
@@ -63,6 +65,21 @@ def check_tuples(name: str, given: Any, parts: str) -> list[tuple]:
         )
         for one in found
     ]
+
+
+def check_maps(maps: Any, shape: str = "..., query, key") -> None:
+    """Raises `TypeError` or `ValueError` for what are no attention maps of this shape, with a key for each
+    query; "..." stands for any axes."""
+    if not isinstance(maps, Tensor):
+        raise TypeError(f"An attention map is a tensor ({shape}), not a {type(maps).__name__}.")
+    found, axes = tuple(maps.shape), shape.split(", ")
+    if (
+        len(found) < 2
+        or found[-1] != found[-2]
+        or not found[-1]
+        or ("..." not in axes and len(found) != len(axes))
+    ):
+        raise ValueError(f"An attention map is ({shape}), with a key for each query, not {found}.")
 
 
 def check_size(size: Any, patch_size: int = 1, most: int = MOST_PATCHES**2) -> None:

@@ -259,8 +259,10 @@ class Tokenizer:
         room = max_length - 2 - (len(question) + 1 if question else 0)
         if room <= stride:
             raise ValueError(
-                f"{len(question)} word pieces before the text and an overlap of {stride} leave no room "
-                f"for it among {max_length}."
+                f"The question has {len(question):,} word pieces, which leave no room for the text among "
+                f"{max_length}: please shorten it."
+                if question
+                else f"An overlap of {stride} word pieces leaves no room for the text among {max_length}."
             )
         starts = range(0, max(1, len(tokens) - stride), room - stride)
         parts = [tokens[start : start + room] for start in starts]

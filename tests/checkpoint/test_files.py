@@ -51,7 +51,7 @@ def test_only_a_pickle(broken: tuple[Path, Callable]) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "config.json cannot be read"),
+        (None, "has no config.json"),
         ("", "config.json cannot be read"),
         ('{"hidden_size": 36,', "config.json cannot be read"),
         ("\udcff", "config.json cannot be read"),

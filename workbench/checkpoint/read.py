@@ -60,11 +60,14 @@ def locate(name: str | Path) -> Path:
 
     Raises `CheckpointError` if there is none, or the Hub cannot be reached.
     """
+    if not isinstance(name, str | Path):
+        raise CheckpointError(f"A checkpoint is a folder, a file or a name, not {name!r}.")
     shipped = shipped_checkpoints()
     if str(name) in shipped:
         return shipped[str(name)]
-    path = Path(os.path.expanduser(name))
-    if os.path.exists(path):
+    typed = os.path.expanduser(name)
+    path = Path(os.path.abspath(typed))
+    if os.path.exists(typed):
         return path
     if isinstance(name, Path) or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or path.suffix == ".npz":
         raise CheckpointError(f"There is no file or folder {str(name)!r}.")
@@ -112,6 +115,8 @@ def _read_config(path: Path) -> Settings:
     if below and not file.exists():
         title = title_of(path)
         raise CheckpointError(f"{title} has no config.json, but {', '.join(below[:5])} in it has: load that.")
+    if path.is_dir() and not file.exists():
+        raise CheckpointError(f"{title_of(path)} has no config.json: it is no folder of a checkpoint.")
     if path.is_file() and not file.exists():
         raise CheckpointError(
             f"{path.name} comes without its config.json, so it does not say how many attention heads there "
@@ -551,14 +556,14 @@ def load_bert(
     Example:
         >>> bert = load_bert("bert-base-uncased")  # doctest: +SKIP
     """
-    return read_checkpoint(name or SHIPPED_BERT, device, dtype, "load_bert")[0]
+    return read_checkpoint(SHIPPED_BERT if name is None else name, device, dtype, "load_bert")[0]
 
 
 def load_vit(
     name: str | Path | None = None, *, device: Device | str = "auto", dtype: torch.dtype | None = None
 ) -> ViT:
     """Loads a ViT, DeiT, DINO or DINOv2; as `load_bert`, and also Google's .npz and timm's files."""
-    return read_checkpoint(name or SHIPPED_VIT, device, dtype, "load_vit")[0]
+    return read_checkpoint(SHIPPED_VIT if name is None else name, device, dtype, "load_vit")[0]
 
 
 def read_checkpoint(

@@ -17,6 +17,7 @@ from workbench.checkpoint import names
 from workbench.checkpoint import settings as rules
 from workbench.checkpoint.settings import CheckpointError, Settings
 from workbench.checkpoint.tokenizer import save_tokenizer
+from workbench.checks import check_model
 from workbench.encoder import EncoderConfig
 from workbench.vit import ViT
 
@@ -32,6 +33,7 @@ def save_checkpoint(model: Bert | ViT, folder: str | Path, dtype: torch.dtype = 
         CheckpointError: no room on the disk, not writable, a ViT that the layout cannot hold, or weights
             that are not finite (in `dtype`).
     """
+    check_model(model, Bert, ViT)
     folder = Path(folder).expanduser()
     settings, table = _hf_bert(model) if isinstance(model, Bert) else _hf_vit(model)
     prefix = f"{settings['model_type']}." if isinstance(model, Bert) or model.heads else ""
