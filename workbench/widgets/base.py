@@ -203,7 +203,7 @@ class WorkbenchWidget(anywidget.AnyWidget):
         try:
             super().__setattr__(name, value)
         except traitlets.TraitError as error:
-            raise ValueError(str(error)) from error
+            raise ValueError(str(error).rstrip(".") + ".") from error
 
     def set_trait(self, name: str, value: Any) -> None:
         """As by assignment; what the browser sends comes this way."""
