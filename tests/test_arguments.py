@@ -49,6 +49,7 @@ TEXT_TASKS = {
     "head_answers": lambda bert: explain.head_answers(bert, "sentiment", ENCODING),
     "gradient_relevance": lambda bert: explain.gradient_relevance(bert, "sentiment", ENCODING, 0),
     "word_vectors": lambda bert: patches.word_vectors(bert, ["a cat"], "cat"),
+    "embedding_steps": lambda bert: patches.embedding_steps(bert, 0, input_ids=torch.tensor([[2, 3]])),
     **{name: getattr(widgets, name) for name in ("MaskedFilling", "NextSentence", "SentenceClassifier")},
     **{name: getattr(widgets, name) for name in ("TokenTagger", "SentencePair", "SpanExtraction")},
     "FineTuning": lambda bert: widgets.FineTuning(bert, [], fine_tune),

@@ -11,6 +11,7 @@ import workbench as wb
 from workbench.attention import (
     attention_between,
     attention_patterns,
+    fetched_vectors,
     query_and_key,
     record_attention,
     sum_over_words,
@@ -586,3 +587,36 @@ def test_attention_between_two_texts_by_hand() -> None:
     turned, _, _ = place_cls(encoding, "end")
     order = [1, 2, 3, 4, 5, 0]
     close(attention_between(maps[:, order][..., order], turned), found)
+
+
+# --- what is fetched
+
+
+@pytest.mark.parametrize("kind", ["bert", "vit"])
+def test_what_is_fetched_sums_to_what_attention_gives(kind: str, bert: wb.Bert, vit: wb.ViT) -> None:
+    """Beside the same written out by hand, head by head."""
+    with torch.no_grad():
+        states = bert(torch.arange(5, 13)[None]) if kind == "bert" else vit(torch.randn(1, 3, 16, 40))
+        model = bert if kind == "bert" else vit
+        mask = torch.ones(1, states[0].shape[1])
+        mask[0, 3] = 0
+        module = model.encoder.layers[1]
+        inputs = module.attention_norm(states[1]) if module.norm_first else states[1]
+        for visible in (None, mask):
+            given = module.attention(inputs, None if visible is None else visible[:, None, None].bool())
+            for token in (0, 5):
+                found = fetched_vectors(model, states[1], 1, token, visible)
+                close(found["added"].sum(0) + found["bias"], given[0, token])
+                third = torch.chunk(module.attention.query_key_value(inputs)[0], 3, dim=-1)[2]
+                for key in (2, 3):
+                    own = torch.zeros(36)
+                    for head in range(4):
+                        part = slice(9 * head, 9 * head + 9)
+                        weight = module.attention.output.weight[:, part]
+                        own += found["weights"][head, key] * (weight @ third[key, part])
+                    close(found["added"][key], own)
+                close(found["weights"].sum(-1), torch.ones(4))
+                assert visible is None or not found["added"][3].any()
+    with pytest.raises(ValueError, match="There is no token 99"):
+        fetched_vectors(model, states[1], 1, 99)
+    assert not module.attention.query_key_value._forward_hooks and watchers(model) == 0

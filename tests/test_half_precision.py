@@ -70,6 +70,8 @@ TEXTS: dict[str, Callable] = {
     "head_answers": lambda bert: explain.head_answers(bert, "sentiment", ENCODING, [(), (1,)]),
     "leave_one_out": lambda bert: explain.leave_one_out(bert, "sentiment", ENCODING, 0, [1, 2]),
     "gradient_relevance": lambda bert: explain.gradient_relevance(bert, "sentiment", ENCODING, 0),
+    "embedding_steps": lambda bert: patches.embedding_steps(bert, 2, **ENCODING.tensors(bert.device))["sum"],
+    "last step of a head": lambda bert: patches.linear_steps(bert, recorded(bert)[1][-1], "pos")["vector"],
     "word_vectors": lambda bert: patches.word_vectors(bert, [FIRST, "the cat"], "cat"),
     "head_effects": lambda bert: torch.stack(
         [effect for _, effect in attention.head_effects(bert, lambda copies: answers_of(bert, copies))]
@@ -87,6 +89,7 @@ PICTURES: dict[str, Callable] = {
     "deletion": lambda vit: explain.delete_and_insert(
         vit, to(vit), torch.arange(24.0), 1, steps=3, random_orders=1
     ).deletion,
+    "last step of a ViT's head": lambda vit: patches.linear_steps(vit, recorded(vit)[1][-1])["vector"],
     "projection_steps": lambda vit: patches.projection_steps(vit, to(vit), 3)["token"],
     "position_similarity": lambda vit: patches.position_similarity(vit, (3, 5)),
     "filter_components": lambda vit: patches.filter_components(vit, 1).abs(),
@@ -106,6 +109,7 @@ BOTH: dict[str, Callable] = {
     "received": lambda model: attention.received_attention(torch.stack(recorded(model)[0])),
     "ablate": lambda model: without(model, heads={(0, 1)}, edges={(1, 2, 3, 4)}),
     "weight_steps": lambda model: attention.weight_steps(model, recorded(model)[1][1], 1, 2, 3, 4)[STEP],
+    "fetched": lambda model: attention.fetched_vectors(model, recorded(model)[1][1], 1, 2)["added"],
     "the same weight": lambda model: recorded(model)[0][1][0, 2, 3, 4],
     "mass_mask": lambda model: wb.mass_mask(recorded(model)[0][0], 0.5).float().mean((-1, -2)) / 4,
     "top_attended": lambda model: wb.top_attended(recorded(model)[0][0], 1)[0],

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny import patch_vit
+from tiny import close, our_bert, our_vit, patch_vit
 
 import workbench as wb
 from workbench import patches, plots
@@ -116,3 +116,41 @@ def test_patches_are_painted_by_their_vectors() -> None:
         assert abs(found) > 0.9999
     assert patches.patch_colors(vit, pixels[..., :8, :8]).shape == (1, 1, 3)  # one patch, no direction
     assert plots.stack(plots.picture(colors.numpy()))
+
+
+@pytest.mark.parametrize("segments", [2, 1, 0])
+def test_what_a_word_is_made_of(segments: int) -> None:
+    bert = our_bert("mlm", type_vocab_size=segments)
+    ids, kinds = torch.tensor([[2, 60, 61, 3, 62, 3]]), torch.tensor([[0, 0, 0, 0, 1, 1]])
+    places = torch.tensor([[0, 1, 2, 5, 6, 7]])
+    front = bert.embeddings
+    for token in range(6):
+        steps = patches.embedding_steps(bert, token, input_ids=ids, token_type_ids=kinds, position_ids=places)
+        known = {"word": front.word_embeddings.weight[ids[0, token]]}
+        if segments:
+            known["segment"] = front.token_type_embeddings.weight[kinds[0, token] if segments > 1 else 0]
+        known["position"] = front.position_embeddings.weight[places[0, token]]
+        assert list(steps) == [*known, "sum", "normed"]
+        for name, vector in known.items():
+            close(steps[name], vector)
+        close(steps["sum"], sum(known.values()))
+        close(steps["normed"], bert(ids, kinds, position_ids=places)[0][0, token])
+    with pytest.raises(ValueError, match="There is no token 6"):
+        patches.embedding_steps(bert, 6, input_ids=ids)
+
+
+@pytest.mark.parametrize("head", ["mlm", "sentiment", "pos", "span"])
+def test_the_last_step_of_a_head(head: str) -> None:
+    bert = our_bert("mlm", "sentiment", "pos", "span")
+    states = bert(torch.tensor([[2, 60, 61, 3]]))[-1][:, [2]]
+    steps = patches.linear_steps(bert, states, head)
+    assert steps["matrix"].shape == (len(steps["logits"]), 36) and steps["vector"].shape == (36,)
+    close(steps["matrix"] @ steps["vector"] + steps["bias"], steps["logits"])
+    close(steps["logits"], bert.logits(head, states).flatten())
+
+
+def test_the_last_step_of_one_head_and_of_two() -> None:
+    for vit in (our_vit(), our_vit(distilled=True, heads=2)):
+        states = vit(torch.randn(1, 3, 32, 48))[-1]
+        steps = patches.linear_steps(vit, states)
+        close(steps["matrix"] @ steps["vector"] + steps["bias"], vit.logits(states)[0])

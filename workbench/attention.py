@@ -16,7 +16,7 @@ from torch import Tensor
 
 from workbench.bert import Bert
 from workbench.checks import check_maps, check_model, check_place, check_size, check_tuples, check_whole
-from workbench.encoder import MODEL_LOCK, SelfAttention
+from workbench.encoder import MODEL_LOCK, SelfAttention, record_modules
 from workbench.text import Encoding
 from workbench.vit import ViT
 
@@ -181,6 +181,34 @@ def weight_steps(
         "total": scaled.exp().sum(),
         "probability": scaled.softmax(-1)[key],
     }
+
+
+@torch.no_grad()
+def fetched_vectors(
+    model: Bert | ViT, hidden_states: Tensor, layer: int, token: int, attention_mask: Tensor | None = None
+) -> dict[str, Tensor]:
+    """What one token fetches in a layer: the value vector of every token, times the weight that the token
+    gives it, through the output matrix ("Attention Is All You Need", section 3.2.2; how long each of these
+    vectors is says more than its weight does: Kobayashi et al. 2020, arXiv:2004.10102).
+
+    Args:
+        hidden_states: (1, tokens, hidden), what goes into the layer: `model(...)[layer]`.
+        attention_mask: (1, tokens), 0 where a token must not be looked at.
+
+    Returns:
+        "weights" (heads, tokens); "added" (tokens, hidden), from each token by all heads together; "bias"
+        (hidden,), of the output matrix. All of "added" and "bias" sum up to what attention gives the token.
+    """
+    attention = _attention_layers(model, [layer])[layer]
+    check_place("token", token, hidden_states.shape[1], "this input")
+    mask = None if attention_mask is None else attention_mask[:, None, None, :].bool()
+    with record_modules(attention.query_key_value) as vectors, record_attention(model, [layer]) as maps:
+        model.encoder.layers[layer](hidden_states, mask)
+    weights = maps[layer][0, :, token]  # (heads, key)
+    values = vectors[attention.query_key_value][1][0].unflatten(-1, (3, attention.num_heads, -1))[:, 2]
+    context = weights.T[..., None] * values.float()  # (key, heads, head_size)
+    added = context.flatten(1) @ attention.output.weight.float().T  # (key, hidden)
+    return {"weights": weights, "added": added, "bias": attention.output.bias.float()}
 
 
 def _sum(rows: Tensor) -> Tensor:

@@ -1,5 +1,5 @@
-"""Numbers about a ViT's front door, and vectors: what a projection and positions learned, patches
-rearranged, and the vectors of one word in several sentences, layer by layer."""
+"""Numbers about front doors, heads and vectors: what is added up for a word or a patch, what a projection and
+positions learned, patches rearranged, a head's last matrix, and one word in several sentences."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from workbench.bert import Bert
 from workbench.checks import MOST_PATCHES, check_model, check_place, check_size, check_text, check_whole
-from workbench.encoder import MODEL_LOCK
+from workbench.encoder import MODEL_LOCK, record_modules
 from workbench.vit import ViT, split_patches
 
 Positions = Literal["own", "place", "none"]
@@ -62,6 +62,55 @@ def projection_steps(vit: ViT, pixel_values: Tensor, patch: int) -> dict[str, Te
     projected = front.project(patches[patch])
     token = projected + position
     return {"values": patches[patch], "projected": projected, "position": position, "token": token}
+
+
+@torch.no_grad()
+def embedding_steps(bert: Bert, token: int, **inputs: Tensor) -> dict[str, Tensor]:
+    """The vectors that BERT's front door adds up for one token (BERT, figure 2).
+
+    `inputs` are the ids that `BertEmbeddings` takes, of one text. Gives "word", "segment" (not of a
+    checkpoint that knows none) and "position", their "sum", and what goes into the encoder, the sum after
+    layer norm, "normed"; each (hidden,).
+    """
+    check_model(bert, Bert)
+    front = bert.embeddings
+    tables = {
+        "word": front.word_embeddings,
+        "segment": front.token_type_embeddings,
+        "position": front.position_embeddings,
+    }
+    tables = {name: table for name, table in tables.items() if table is not None}
+    with record_modules(*tables.values(), front.norm) as found:
+        check_place("token", token, front(**inputs).shape[1], "this text")
+    vectors = {name: found[table][1] for name, table in tables.items()}
+    vectors |= dict(zip(("sum", "normed"), found[front.norm], strict=True))
+    return {name: rows.flatten(0, -2)[token].float() for name, rows in vectors.items()}
+
+
+@torch.no_grad()
+def linear_steps(model: Bert | ViT, hidden_states: Tensor, head: str = "") -> dict[str, Tensor]:
+    """The last step of a head, which is a linear map: logits = matrix @ vector + bias.
+
+    Args:
+        hidden_states: the vectors that the head reads, (1, 1, hidden) for a BERT: a word's, or [CLS]'s; of
+            a ViT all, (1, tokens, hidden).
+        head: a name in `bert.heads`; a ViT has one head only.
+
+    Returns:
+        "vector" (width,), what is made of the vectors that are read: by the pooler, by the first steps of
+        the masked-word head, or by a ViT's last norm; "matrix" (classes, width), "bias" and "logits",
+        (classes,). Of a ViT that averages two heads, both vectors and half of both matrices side by side.
+    """
+    check_model(model, Bert, ViT)
+    is_vit = isinstance(model, ViT)
+    maps = list(model.heads) if is_vit else [model.heads[head]]
+    maps = [getattr(module, "decoder", module) for module in maps]
+    with record_modules(*maps) as found:
+        logits = model.logits(hidden_states) if is_vit else model.logits(head, hidden_states)
+    vectors = [found[module][0].flatten(0, -2)[0] for module in maps]
+    whole = maps[0].weight if len(maps) == 1 else torch.cat([each.weight for each in maps], 1) / len(maps)
+    bias = sum(module.bias for module in maps) / len(maps)
+    return {"vector": torch.cat(vectors), "matrix": whole, "bias": bias, "logits": logits.flatten()}
 
 
 def filter_components(vit: ViT, count: int = 28) -> Tensor:
