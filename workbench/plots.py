@@ -25,7 +25,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.transforms import ScaledTranslation, blended_transform_factory
 
 INK, MUTED, BLUE, AMBER, GREEN = "#1f2328", "#59636e", "#1f6feb", "#b35900", "#1a7f37"
-ORANGE, GREY, RED, PAPER = "#c76a00", "#8a929c", "#ff5f52", "#eef0f3"
+RED, PAPER = "#ff5f52", "#eef0f3"
 FIRST, SECOND, SPECIAL = "#cfe0fb", "#fbdcb8", "#e4e6ea"  # paper of the two segments; of [CLS] and [SEP]
 WIDTH = 9.0  # inches of a still picture
 MOST_WORDS = 120  # of a long text, a still picture shows the beginning
@@ -114,12 +114,11 @@ def _plain(axes: Axes, title: str, note: str = "") -> None:
 
 
 class Chip(NamedTuple):
-    """A word's box: its text, small print below, the colours of its paper and ink, and its frame."""
+    """A word's box: its text, small print below, the colour of its paper, and whether it has a frame."""
 
     text: str
     note: str = ""
     paper: Any = "none"
-    ink: str = INK
     framed: bool = False
 
 
@@ -134,25 +133,21 @@ def _inches(text: str, size: float) -> float:
         return _RENDERER.get_text_width_height_descent(text, FontProperties(size=size), False)[0] / 72
 
 
-def words(*sentences: Sequence[Chip], title: str = "", links: Any = ()) -> Mark:
-    """Word boxes in lines as wide as the picture, each sentence on a new one.
-
-    `links` says how strong a line between each word of the first sentence and each of the second is.
-    """
-    boxes: list[list[tuple[Chip, float, float]]] = []  # by sentence: word, middle and line, in inches
+def words(*sentences: Sequence[Chip], title: str = "") -> Mark:
+    """Word boxes in lines as wide as the picture, each sentence on a new one."""
+    boxes: list[tuple[Chip, float, float]] = []  # word, its middle and its line, in inches
     pitch = 0.44 if any(word.note for sentence in sentences for word in sentence) else 0.32
     top = 0.45 if title else 0.2
     for sentence in sentences:
-        x, row = 0.1, []
-        for word in [*sentence[:MOST_WORDS], *[Chip("…", ink=MUTED)] * (len(sentence) > MOST_WORDS)]:
+        x = 0.1
+        for word in [*sentence[:MOST_WORDS], *[Chip("…")] * (len(sentence) > MOST_WORDS)]:
             word = word._replace(text=_cut(word.text, 60))
             wide = max(_inches(word.text, 10) + 0.08, _inches(word.note, 6))
-            if x + wide > WIDTH - 0.2 and row:
+            if x + wide > WIDTH - 0.2 and x > 0.1:
                 x, top = 0.1, top + pitch
-            row.append((word, x + wide / 2, top))
+            boxes.append((word, x + wide / 2, top))
             x += wide + 0.1
-        boxes.append(row)
-        top += pitch + (0.9 if len(links) and len(boxes) == 1 else 0)
+        top += pitch
 
     def draw(axes: Axes) -> None:
         axes.axis("off")
@@ -160,16 +155,11 @@ def words(*sentences: Sequence[Chip], title: str = "", links: Any = ()) -> Mark:
         inches = axes.figure.dpi_scale_trans + ScaledTranslation(0, 1, corner)  # from the left and the top
         place = {"transform": inches, "va": "center", "parse_math": False, "in_layout": False}
         axes.text(0.1, -0.1, title, fontsize=9, color=MUTED, **place)
-        for word, x, y in sum(boxes, []):
-            edge = word.ink if word.framed else "none"
+        for word, x, y in boxes:
+            edge = BLUE if word.framed else "none"
             frame = {"boxstyle": "round,pad=0.2", "facecolor": word.paper, "edgecolor": edge}
-            axes.text(x, -y, word.text, fontsize=10, color=word.ink, ha="center", bbox=frame, **place)
+            axes.text(x, -y, word.text, fontsize=10, color=INK, ha="center", bbox=frame, **place)
             axes.text(x, -y - 0.19, word.note, fontsize=6, color=MUTED, ha="center", **place)
-        strongest = np.max(links, initial=1e-9)
-        for a, b in np.argwhere(np.asarray(links) > 0.08 * strongest):
-            (_, x, y), (_, to, below), share = boxes[0][a], boxes[1][b], float(links[a][b] / strongest)
-            line = axes.plot([x, to], [-y - 0.15, 0.15 - below], color=BLUE, alpha=share)[0]
-            line.set(transform=inches, linewidth=2 * share, clip_on=False, in_layout=False)
 
     return Mark(draw, top - pitch / 2 + 0.15)
 
@@ -180,22 +170,14 @@ def _cut(text: str, most: int) -> str:
 
 def bars(
     names: Sequence[Any],
-    values: Any,
+    values: Sequence[float],
     before: Sequence[float] = (),
     *,
     title: str = "",
-    colors: Sequence[Any] = (BLUE,),
     percent: bool = True,
 ) -> Mark:
-    """Horizontal bars, the first on top, and their numbers.
-
-    Args:
-        values: (names), or (names, parts) for bars of several parts, which are drawn without numbers.
-        before: a tick for what each value was.
-        colors: for each part, one colour or one for each bar.
-        percent: probabilities, on a scale from 0 to 100 %; else any numbers.
-    """
-    parts = np.reshape(np.asarray(values, float), (len(names), -1)).T  # (parts, names)
+    """Horizontal bars, the first on top, and their numbers: probabilities, on a scale from 0 to 100 %, or,
+    without `percent`, any. `before` is a tick for what each value was."""
 
     def draw(axes: Axes) -> None:
         _plain(axes, title)
@@ -205,11 +187,10 @@ def bars(
             axes.set_xlim(0, 1)
         else:
             axes.axvline(0, color=MUTED, linewidth=0.6)
-        for part, left, color in zip(parts, parts.cumsum(0) - parts, colors, strict=True):
-            axes.barh(places, part, left=left, color=color, height=0.7)
+        axes.barh(places, values, color=BLUE, height=0.7)
         axes.vlines(before, places[: len(before)] - 0.45, places[: len(before)] + 0.45, color=AMBER)
         beside = axes.get_yaxis_transform()
-        for place, value in enumerate(parts[0] if len(parts) == 1 else ()):
+        for place, value in enumerate(values):
             number = f"{100 * value:.1f} %" if percent else f"{value:.1f}"
             axes.text(1.01, place, number, fontsize=8, color=INK, va="center", transform=beside)
         axes.set_yticks(places, [_cut(str(name), 34) for name in names], fontsize=8, parse_math=False)

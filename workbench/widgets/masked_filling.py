@@ -16,7 +16,6 @@ from workbench.widgets.base import read_front, there, to_bytes
 from workbench.widgets.text import TextWidget
 
 CARDS = 6  # masks whose guesses are on the screen at once
-INKS = {"mask": plots.BLUE, "typed": plots.BLUE, "random": plots.AMBER, "keep": plots.GREEN}
 
 
 class MaskedFilling(TextWidget):
@@ -156,15 +155,15 @@ class MaskedFilling(TextWidget):
         first, chips, cards = self.guesses["first"], [], []
         weights = self._rows[self.pinned - first] if len(self._rows) else torch.zeros(len(self.words))
         for word, share in zip(self.words, weights / weights.max().clamp(min=1e-9), strict=True):
-            kind = word["kind"]
-            text = "".join(word["pieces"]) if kind in ("mask", "random") else word["text"]
-            ink = INKS.get(kind, plots.MUTED if kind == "special" or word.get("hidden") else plots.INK)
-            chips.append(plots.Chip(text, "", plots.shade(plots.BLUE, float(share)), ink, kind in INKS))
+            text = "".join(word["pieces"]) if word["kind"] in ("mask", "random") else word["text"]
+            paper, is_mask = plots.shade(plots.BLUE, float(share)), word["kind"] not in ("special", "word")
+            chips.append(plots.Chip(text, "hidden" if word.get("hidden") else "", paper, is_mask))
         for number, card in enumerate(self.guesses["cards"][:3], first + 1):
             labels, values, full = zip(*card["candidates"], strict=True)
             title = f"mask {number}"
             if card["original"] is not None:
-                known = f"rank {card['rank']}, {100 * card['probability']:.1f} %"
-                title += f", was “{card['original']}” ({known})"
+                title += (
+                    f", was “{card['original']}” (rank {card['rank']}, {100 * card['probability']:.1f} %)"
+                )
             cards.append(plots.bars(labels, values, () if self._full is None else full, title=title))
         return plots.stack(plots.words(chips), tuple(cards), status=self.status)

@@ -16,10 +16,6 @@ from workbench.widgets.samples import NEXT_SENTENCES
 from workbench.widgets.text import TextWidget
 
 ROUNDS = 10
-LEGEND = (
-    "Below a token: segment · position · attention from [CLS]. "
-    "Bars: blue first, orange second sentence, grey [CLS] and [SEP]."
-)
 
 
 class NextSentence(TextWidget):
@@ -168,9 +164,10 @@ class NextSentence(TextWidget):
             paper = (plots.FIRST, plots.SECOND)[token["segment"]]
             chips.append(plots.Chip(token["text"], note, paper if token["kind"] == "word" else plots.SPECIAL))
         answer = plots.bars(["second follows first"], [self.is_next], [self.at_front])
-        layers, groups = range(1, self.layers + 1), (plots.BLUE, plots.ORANGE, plots.GREY)
+        layers, groups = range(1, self.layers + 1), ("first", "second", "[CLS] and [SEP]")
         looks = [
-            plots.bars(layers, shares.tolist(), colors=groups, title=f"{name} looks at, by layer")
-            for name, shares in zip(("[CLS]", "first", "second"), self._shares.unbind(1), strict=True)
+            plots.heat(shares.T, groups, layers, title=f"{name} looks at, by layer", height=1.8)
+            for name, shares in zip(("[CLS]", *groups), self._shares.unbind(1), strict=False)
         ]
-        return plots.stack(plots.words(chips), answer, tuple(looks), status=f"{LEGEND}\n{self.status}")
+        legend = "below a token: segment · position · attention from [CLS]"
+        return plots.stack(plots.words(chips, title=legend), answer, tuple(looks), status=self.status)

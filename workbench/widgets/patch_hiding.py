@@ -161,17 +161,16 @@ class PatchHiding(PictureWidget):
 
     def figure(self) -> plots.StillFigure:
         """The picture as it is shown, its classes, and those kept to compare with."""
-        shuffled, percent = ", shuffled" * bool(self.order), self._probable
-        title = f"{len(self.hidden)} of {self._count} patches hidden{shuffled}"
-        layer, answer = there(self.layer, self.layers, self.layers), "class" if percent else "number"
-        labels, now, whole = zip(*self.bars, strict=True)
-        now = plots.bars(labels, now, whole, title=f"{answer} after layer {layer}", percent=percent)
-        names = [f"{layer}: {label}" for layer, (label, _) in enumerate(self.by_layer)]
-        values = [value for _, value in self.by_layer]
-        best = plots.bars(names, values, title=f"best {answer} after each layer", percent=percent)
-        kept = []
-        for picture, other in zip(self._kept, self.kept, strict=True):
-            note = "\n".join(f"{self._written(value)}  {label[:16]}" for label, value, _ in other["bars"])
-            kept.append(plots.picture(picture, title=other["name"][:18], note=note, height=1.9))
+        title = f"{len(self.hidden)} of {self._count} patches hidden{', shuffled' * bool(self.order)}"
         picture = plots.picture(self._covered(), title=title, height=3.4)
+        labels, now, whole = zip(*self.bars, strict=True)
+        title = f"after layer {there(self.layer, self.layers, self.layers)}"
+        now = plots.bars(labels, now, whole, title=title, percent=self._probable)
+        names, best = zip(*self.by_layer, strict=True)
+        names = [f"{layer}: {label}" for layer, label in enumerate(names)]
+        best = plots.bars(names, best, title="best after each layer", percent=self._probable)
+        kept = []
+        for covered, other in zip(self._kept, self.kept, strict=True):
+            note = "\n".join(f"{self._written(value)}  {label[:16]}" for label, value, _ in other["bars"])
+            kept.append(plots.picture(covered, title=other["name"][:18], note=note, height=1.9))
         return plots.stack((picture, [now, best]), tuple(kept), status=self.status)

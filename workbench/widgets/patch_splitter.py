@@ -2,7 +2,6 @@
 
 import math
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 import traitlets
@@ -119,11 +118,9 @@ class PatchSplitter(PictureWidget):
         """The picture with its grid, the pinned patch, and the way from its pixels to its token."""
         pinned, rows = [self.patch] * (self.patch >= 0), []
         if pinned:
-            values = (self._colors[None] * np.eye(3, dtype=np.uint8)[:, None, None]).reshape(1, -1, 3)
-            strip = np.repeat(values, math.ceil(values.shape[1] / 8), axis=0)  # red, green, blue values
-            patch = plots.picture(self._colors, title=f"patch {self.patch + 1}", height=1.4, width=0.33)
-            flat = plots.picture(strip, title=f"flattened: {values.shape[1]} values", width=0.67)
-            rows.append((patch, flat))
+            flat = self._colors.transpose(2, 0, 1).reshape(1, -1)  # red, green, blue values
+            rows.append(plots.picture(self._colors, title=f"patch {self.patch + 1}", height=1.4))
+            rows.append(plots.heat(flat, [f"{flat.size} values"], number="{:.0f}", height=0.7))
         names = ("patch x matrix" if pinned else "class token", "+ position", "= token")
         for name, step in zip(names, self._steps, strict=False):  # none for patches of another size
             rows.append(plots.heat(step[None], [name], height=0.7))

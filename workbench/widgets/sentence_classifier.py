@@ -111,23 +111,21 @@ class SentenceClassifier(TextWidget):
         labels, now, full = zip(*self.bars, strict=True)
         marks = [plots.bars(labels, now, full if self._off else (), percent=self._probable)]
         if self._todo is None:
-            notes = [""] * len(self.words)
-            marks.append(self._shaded(self._falls, notes, "which words mattered: not found out yet"))
+            marks.append(self._shaded({}, "", "which words mattered: not found out yet"))
         else:
-            notes = [f"{100 * share:.0f} %" for share in self._relevance.tolist()]
-            marks.append(self._shaded(self._relevance, notes, f"gradient relevance for “{self.chosen}”"))
-            falls = (self._falls * (100 if self._probable else 1)).tolist()
-            falls = [f"{round(fall, 1) + 0.0:+.1f}" for fall in falls]  # never "-0.0"
-            notes = [fall if number in self.tried else "" for number, fall in enumerate(falls)]
-            what = "in points of the probability of" if self._probable else "of the number"
-            marks.append(self._shaded(self._falls, notes, f"leave one out: fall {what} “{self.chosen}”"))
+            scale, what = (100, "in points of the probability of") if self._probable else (1, "of the number")
+            shares = dict(enumerate((100 * self._relevance).tolist()))
+            falls = {number: scale * float(self._falls[number]) for number in self.tried}
+            marks.append(self._shaded(shares, "{:.0f} %", f"gradient relevance for “{self.chosen}”"))
+            marks.append(self._shaded(falls, "{:+.1f}", f"leave one out: fall {what} “{self.chosen}”"))
         return plots.stack(*marks, status=self.status)
 
-    def _shaded(self, values: torch.Tensor, notes: list[str], title: str) -> plots.Mark:
-        """The sentence, each word as dark as its number is large: blue above zero, amber below."""
-        chips = []
-        for word, share, note in zip(self.words, values / (values.abs().max() or 1), notes, strict=True):
-            note = "hidden" if word["hidden"] else "" if word["special"] else note
-            paper = plots.shade(plots.AMBER if share < 0 else plots.BLUE, abs(float(share)))
-            chips.append(plots.Chip(word["text"], note, paper, plots.MUTED if word["special"] else plots.INK))
+    def _shaded(self, values: dict[int, float], form: str, title: str) -> plots.Mark:
+        """The sentence; words that have a number are as dark as it is large: blue above zero, amber below."""
+        most, chips = max(map(abs, values.values()), default=0) or 1, []
+        for number, word in enumerate(self.words):
+            value = round(values.get(number, 0), 1) + 0.0  # never "-0.0"
+            note = "hidden" if word["hidden"] else form.format(value) if number in values else ""
+            paper = plots.shade(plots.AMBER if value < 0 else plots.BLUE, abs(value) / most)
+            chips.append(plots.Chip(word["text"], "" if word["special"] else note, paper))
         return plots.words(chips, title=title)

@@ -98,13 +98,11 @@ class SentencePair(TextWidget):
         ]
 
     def figure(self) -> plots.StillFigure:
-        """Both sentences with the strongest lines between their words, and a bar for each class."""
-        first, second = (
-            [plots.Chip(self.words[at]["text"], paper=paper) for at in side]
-            for side, paper in zip(self._sides(), (plots.FIRST, plots.SECOND), strict=True)
-        )
-        links = self._links if self.direction == "premise" else self._links.T
+        """A bar for each class, and how much the words of one sentence look at those of the other."""
         labels, now, before = zip(*self.classes, strict=True)
-        sentences = plots.words(first, second, links=links[:40, :40].tolist())
         bars = plots.bars(labels, now, before, percent=self._probable)
-        return plots.stack(sentences, bars, status=self.status)
+        sides = [[self.words[at]["text"] for at in side] for side in self._sides()]
+        looking, seen = sides if self.direction == "premise" else sides[::-1]
+        other = "hypothesis" if self.direction == "premise" else "premise"
+        title = f"words of the {self.direction} (rows) look at those of the {other}"
+        return plots.stack(bars, plots.heat(self._links, looking, seen, title=title), status=self.status)

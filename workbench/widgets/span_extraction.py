@@ -137,17 +137,16 @@ class SpanExtraction(TextWidget):
 
     def figure(self) -> plots.StillFigure:
         """The passage with the answer, what starts and ends it, and the best answers."""
-        window, half = self._shown, plots.MOST_WORDS // 2
+        window, chips, at = self._shown, [], 0
         first, last = self.view["answer"] or (0, -1)
         answer = set(window.inside[first : last + 1])
-        words = [word for word in window.encoding.words if word.segment == 1 and not word.special]
-        at = next((at for at, word in enumerate(words) if answer.intersection(word.tokens)), 0)
-        chips = []
-        for word in words[max(0, min(at - half, len(words) - 2 * half)) :]:
+        for word in (word for word in window.encoding.words if word.segment == 1 and not word.special):
             start, end = window.probabilities[list(word.tokens)].sum(0).tolist()
             note = f"s {100 * start:.0f} % · e {100 * end:.0f} %" if max(start, end) >= 0.05 else ""
+            at = len(chips) if answer and word.tokens.start <= min(answer) else at
             paper = plots.FIRST if self.view["answered"] and answer.intersection(word.tokens) else "none"
             chips.append(plots.Chip(self._read[1][word.start : word.end], note, paper))
+        chips = chips[max(0, min(at, len(chips) - plots.MOST_WORDS // 2) - plots.MOST_WORDS // 2) :]
         question = plots.words([plots.Chip(word) for word in self._read[0].split()], title="question")
         passage = plots.words(chips, title="passage, and how likely the answer starts (s) or ends (e) there")
         names = [*(answer[0] for answer in self.answers), "no answer"]

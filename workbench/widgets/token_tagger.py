@@ -107,12 +107,13 @@ class TokenTagger(TextWidget):
     def figure(self) -> plots.StillFigure:
         """The sentence, the class under each word, and the dot products of the pinned word."""
         count, chips = len(self.labels), []
-        # as in the view: neighbours are far apart
-        colors = [hls_to_rgb(at * (7 if count > 8 else 1) % count / count, 0.86, 0.75) for at in range(count)]
         for word in self.words:
+            hue = (
+                word["label"] * (7 if count > 8 else 1) % count / count
+            )  # as in the view: neighbours far apart
             note = f"{self.labels[word['label']]} {self._written(word['answer'])}"
-            chips.append(plots.Chip(word["text"], note, colors[word["label"]]))
+            chips.append(plots.Chip(word["text"], note, hls_to_rgb(hue, 0.86, 0.75)))
         logits = self._logits[self._tokens[self.pinned].start].tolist()
         title = f"“{self.words[self.pinned]['text']}”: logit of each class"
-        rows = plots.bars(self.labels, logits, colors=[colors], percent=False, title=title)
-        return plots.stack(plots.words(chips), rows, status=self.status)
+        bars = plots.bars(self.labels, logits, percent=False, title=title)
+        return plots.stack(plots.words(chips), bars, status=self.status)
