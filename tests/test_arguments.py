@@ -125,7 +125,6 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "float head": (lambda: wb.ablate(BERT, {(0, 1.5)}).__enter__(), "head is a whole number, not 1.5"),
     "one head": (lambda: wb.ablate(BERT, [3]).__enter__(), "heads is a list of .*; 3 is none"),
     "three": (lambda: wb.ablate(BERT, edges=[(0, 1, 2)]).__enter__(), "edges is a list of .layer, "),
-    "top_attended": (lambda: wb.top_attended(torch.ones(1, 2, 3, 3), 3), "no token 3: this map"),
     "second": (lambda: wb.classify_pair(BERT, "a", None, "nsp"), "second text must be a string"),
     "model": (lambda: wb.attention_rollout(BERT), "Attention is what record_attention gave, not a Bert"),
     "ratio": (lambda: wb.attention_rollout(torch.ones(1, 1, 2, 3, 3), discard_ratio="x"), "between 0 and 1"),

@@ -498,18 +498,6 @@ def test_entropy(dtype: torch.dtype) -> None:
     close(wb.attention_entropy(halves), torch.ones(1, 1))
 
 
-def test_top_attended() -> None:
-    maps = random_maps(layers=1)[0]
-    weights, places = wb.top_attended(maps, query=2, top_k=3)
-    assert weights.shape == places.shape == (2, 4, 3)
-    for row in range(2):
-        for head in range(4):
-            order = maps[row, head, 2].argsort(descending=True)[:3]
-            assert places[row, head].tolist() == order.tolist()
-            assert torch.equal(weights[row, head], maps[row, head, 2, order])
-    assert wb.top_attended(maps, query=0, top_k=99)[0].shape == (2, 4, 7)
-
-
 @pytest.mark.parametrize("mass", [0.0, 0.3, 0.6, 0.99, 1.0])
 def test_mass_mask_is_the_smallest_set(mass: float) -> None:
     weights = random_maps(layers=1)[0][:, :, 0] * 3  # need not sum to one

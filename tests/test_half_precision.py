@@ -112,7 +112,6 @@ BOTH: dict[str, Callable] = {
     "fetched": lambda model: attention.fetched_vectors(model, recorded(model)[1][1], 1, 2)["added"],
     "the same weight": lambda model: recorded(model)[0][1][0, 2, 3, 4],
     "mass_mask": lambda model: wb.mass_mask(recorded(model)[0][0], 0.5).float().mean((-1, -2)) / 4,
-    "top_attended": lambda model: wb.top_attended(recorded(model)[0][0], 1)[0],
     "outliers": lambda model: attention.outlier_patches(recorded(model)[1][-1][0].norm(dim=-1), 100).float(),
     "flat": lambda model: patches.principal_components(recorded(model)[1][-1][0]).norm(dim=0),
 }  # fmt: skip

@@ -23,6 +23,11 @@ from workbench.widgets.samples import sample_image
 RED, GREEN, WHITE = (255, 0, 0), (0, 128, 0), (255, 255, 255)
 
 
+def normalized(picture: Any, preprocessing: Preprocessing) -> torch.Tensor:
+    """A picture that is resized already, as the model takes it."""
+    return normalize(torch.from_numpy(np.array(picture, "uint8")).permute(2, 0, 1)[None], preprocessing)
+
+
 def file_of(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
@@ -372,7 +377,7 @@ def test_timms_recipe() -> None:
     assert ours.scaled == (248, 248)
     photo = sample_image("coffee")  # 600 x 400
     wanted = photo.resize((372, 248), Image.Resampling.BICUBIC).crop((74, 12, 298, 236))
-    close(wb.prepare_image(photo, ours), normalize(np.asarray(wanted), ours.mean, ours.std), 1e-6)
+    close(wb.prepare_image(photo, ours), normalized(wanted, ours), 1e-6)
     assert Preprocessing.from_hf(ours.to_hf(), (1, 1)).scaled == (248, 248)
     assert Preprocessing.from_hf(ours.to_hf(), (1, 1)).round_crop
     assert not Preprocessing.from_timm({"crop_pct": 1.0, "crop_mode": "squash"}, (224, 224)).crops
@@ -384,7 +389,7 @@ def test_timms_recipe_where_the_file_is_silent() -> None:
     assert (ours.mean, ours.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     photo = sample_image("coffee").crop((0, 0, 86, 91))  # 91 / (86 / 48) = 50.8
     wanted = photo.resize((48, 51), Image.Resampling.BICUBIC).crop((0, 10, 48, 42))
-    close(wb.prepare_image(photo, ours), normalize(np.asarray(wanted), ours.mean, ours.std), 1e-6)
+    close(wb.prepare_image(photo, ours), normalized(wanted, ours), 1e-6)
     again = Preprocessing.from_hf(ours.to_hf(), (1, 1))
     close(wb.prepare_image(photo, again), wb.prepare_image(photo, ours), 1e-6)
     with pytest.raises(ValueError, match="a mean of .* for 1 channels"):
@@ -403,7 +408,7 @@ def test_timm_rounds_the_crop_as_torchvision_does(crop: float, margin: int, offs
         assert ours.scaled == (side, side)
         scaled = photo.resize((side, side), Image.Resampling.BILINEAR)
         wanted = scaled.crop((start, start, start + 224, start + 224))
-        close(wb.prepare_image(photo, ours), normalize(np.asarray(wanted), ours.mean, ours.std), 1e-6)
+        close(wb.prepare_image(photo, ours), normalized(wanted, ours), 1e-6)
 
 
 def test_grey_pictures_for_a_model_of_one_channel() -> None:
@@ -449,5 +454,6 @@ def test_a_recipe_in_words() -> None:
 
 
 def test_normalised_numbers() -> None:
-    values = normalize(np.array([[[0, 127, 255]]], "uint8"), (0.5, 0.5, 0.0), (0.5, 0.25, 1.0))
+    ours = Preprocessing(mean=(0.5, 0.5, 0.0), std=(0.5, 0.25, 1.0))
+    values = normalized([[[0, 127, 255]]], ours)
     close(values[0, :, 0, 0], torch.tensor([-1.0, (127 / 255 - 0.5) / 0.25, 1.0]), 1e-6)

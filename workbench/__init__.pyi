@@ -10,7 +10,6 @@ from .attention import (
     attention_rollout as attention_rollout,
     mass_mask as mass_mask,
     record_attention as record_attention,
-    top_attended as top_attended,
 )
 from .bert import (
     Bert as Bert,

@@ -375,17 +375,6 @@ def attention_entropy(maps: Tensor, attention_mask: Tensor | None = None) -> Ten
     return _mean_over_queries(each, attention_mask)
 
 
-def top_attended(maps: Tensor, query: int, top_k: int = 5) -> tuple[Tensor, Tensor]:
-    """The tokens that one token looks at most.
-
-    (batch, heads, query, key) -> weights and indices, both (batch, heads, top_k), the largest first.
-    """
-    check_maps(maps, "batch, heads, query, key")
-    check_place("token", query, maps.shape[-2], "this map")
-    check_whole("top_k", top_k)
-    return tuple(maps[:, :, query].topk(min(top_k, maps.shape[-1]), dim=-1))
-
-
 def mass_mask(weights: Tensor, mass: float) -> Tensor:
     """The fewest entries of each row that make up a share of its sum (DINO, arXiv:2104.14294, figure 4).
 

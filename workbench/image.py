@@ -7,7 +7,6 @@ import io
 import math
 import os
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -301,14 +300,17 @@ def prepare_image(
     left, top = (round(margin / 2) if preprocessing.round_crop else margin // 2 for margin in margins)
     image = image.resize((wide, tall), RESAMPLE[preprocessing.resample])
     image = image.crop((left, top, left + width, top + height))
-    pixels = np.asarray(image).reshape(height, width, -1)
-    return normalize(pixels, preprocessing.mean, preprocessing.std)
+    pixels = torch.from_numpy(np.array(image).reshape(height, width, -1)).permute(2, 0, 1)[None]
+    return normalize(pixels, preprocessing).contiguous()
 
 
-def normalize(pixels: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """(height, width, channels) of uint8 -> (1, channels, height, width), (value / 255 - mean) / std."""
-    values = torch.from_numpy(pixels.astype(np.float32) / 255)
-    return ((values - torch.tensor(mean)) / torch.tensor(std)).permute(2, 0, 1)[None].contiguous()
+def normalize(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """Pixels, 0 to 255, as the model takes them: (..., channels, height, width) to the same."""
+    mean, std = (
+        pixels.new_tensor(part, dtype=torch.float32)[:, None, None]
+        for part in (preprocessing.mean, preprocessing.std)
+    )
+    return (pixels / 255 - mean) / std
 
 
 def as_seen(pixels: Tensor, preprocessing: Preprocessing) -> np.ndarray:

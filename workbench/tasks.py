@@ -204,16 +204,15 @@ def find_head(bert: Bert, name: str | None, kind: str, usual: str) -> str:
     return name
 
 
-def _hidden_states(bert: Bert, encoding: Encoding, visible: Tensor | None = None) -> tuple[Tensor, ...]:
+def _last_layer(bert: Bert, encoding: Encoding) -> Tensor:
+    """The vectors that heads read, (1, tokens, hidden)."""
     with MODEL_LOCK:
-        return bert(**encoding.tensors(bert.device), attention_mask=visible)
+        return bert(**encoding.tensors(bert.device))[-1]
 
 
 def _sentence_answers(bert: Bert, head: str, *texts: str) -> Tensor:
-    for what, text in zip(("text", "second text"), texts, strict=False):
-        check_text(text, what)
     encoding = bert.tokenizer.encode(*texts, max_length=bert.config.max_position_embeddings)
-    return bert.answers(head, _hidden_states(bert, encoding)[-1])[0]  # (classes)
+    return bert.answers(head, _last_layer(bert, encoding))[0]  # (classes)
 
 
 def _typed(answers: Tensor, head: LinearHead | ViT) -> list[Candidate] | list[Number]:
@@ -311,7 +310,7 @@ def fill_mask(
     for window, start, own in _windows(bert, tokens):
         positions = [index - start + 1 for index in own if tokens[index].masked]
         if positions:
-            found = mask_guesses(bert, window, _hidden_states(bert, window)[-1], top_k, positions)
+            found = mask_guesses(bert, window, _last_layer(bert, window), top_k, positions)
             guesses += [replace(guess, position=guess.position + start) for guess in found]
     return guesses
 
@@ -359,7 +358,7 @@ def tag_words(bert: Bert, text: str, head: str | None = None) -> list[WordTag] |
     ends = {token.word: token.end for token in tokens}  # of each word's last piece
     tags = []
     for window, first, own in _windows(bert, tokens):
-        answers = bert.answers(head, _hidden_states(bert, window)[-1])[0].cpu()  # (tokens, classes)
+        answers = bert.answers(head, _last_layer(bert, window))[0].cpu()  # (tokens, classes)
         for index in own:
             token = tokens[index]
             if index == 0 or tokens[index - 1].word != token.word:
@@ -427,7 +426,7 @@ def span_windows(
         )
     windows = []
     for window, *_ in parts:
-        last = _hidden_states(bert, window)[-1]
+        last = _last_layer(bert, window)
         scores = bert.logits(head, last)[0].float()
         windows.append(SpanWindow(window, last[0].float().cpu(), scores.cpu()))
         if progress is not None:
@@ -488,4 +487,4 @@ def embed(bert: Bert, text: str) -> Tensor:
     """One contextual vector for each token, [CLS] and [SEP] included: (tokens, hidden), on the CPU."""
     _require_tokenizer(bert)
     encoding = bert.tokenizer.encode(text, max_length=bert.config.max_position_embeddings)
-    return _hidden_states(bert, encoding)[-1][0].float().cpu()
+    return _last_layer(bert, encoding)[0].float().cpu()

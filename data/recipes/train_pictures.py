@@ -38,7 +38,7 @@ from torchmetrics.utilities.plot import plot_confusion_matrix
 from workbench.attention import attention_relevance, attention_rollout, record_attention
 from workbench.checkpoint import load_vit, save_checkpoint
 from workbench.explain import delete_and_insert
-from workbench.image import RESAMPLE, Preprocessing, load_image
+from workbench.image import RESAMPLE, Preprocessing, load_image, normalize
 from workbench.training import loop
 from workbench.training.picture_learner import (
     DRAWS,
@@ -49,7 +49,6 @@ from workbench.training.picture_learner import (
     new_vit,
     picture_logits,
     points,
-    prepare_pixels,
 )
 from workbench.vit import ViT
 
@@ -387,7 +386,9 @@ class DistillingLearner(PictureLearner):
     def forward(self, targets: Tensor, **batch: Tensor) -> tuple[Tensor, Tensor]:
         """What `PictureBatches` gives -> the sums of the losses, and how many were summed; both (names,)."""
         pictures, targets = mixed(targets, self.mix, **batch)
-        states = self.vit.encoder(self.some(self.vit.embeddings(prepare_pixels(self.vit, pictures))))[-1]
+        states = self.vit.encoder(
+            self.some(self.vit.embeddings(normalize(pictures, self.vit.preprocessing)))
+        )[-1]
         logits = self.vit.logits(states)
         if self.teacher is None:
             return summed((logits, targets))
@@ -528,7 +529,7 @@ def patch_maps(vit: ViT, pixels: Tensor) -> dict[str, Tensor]:
     rollout, and relevance for the best class. (pictures, 3, height, width) -> (pictures, patches) each."""
     parts: dict[str, list[Tensor]] = {}
     for part in pixels.split(64):
-        values = prepare_pixels(vit, part.to(vit.device))
+        values = normalize(part.to(vit.device), vit.preprocessing)
         with torch.no_grad(), record_attention(vit) as attention:
             best = vit.logits(vit(values)[-1]).argmax(-1, keepdim=True)
         maps = {
@@ -595,7 +596,7 @@ def box_figures(vit: ViT, pixels: Tensor, boxes: Sequence, names: Sequence[str])
 def hiding_figures(vit: ViT, pixels: Tensor, names: Sequence[str]) -> Iterator[str]:
     """What hiding patches in the order of a map, or uncovering them, does to the class's probability."""
     maps, best = patch_maps(vit, pixels), picture_logits(vit, pixels).argmax(-1).tolist()
-    values = prepare_pixels(vit, pixels.to(vit.device))[:, None]
+    values = normalize(pixels.to(vit.device), vit.preprocessing)[:, None]
     for name in names:
         curves = [
             delete_and_insert(vit, *each, random_orders=1)

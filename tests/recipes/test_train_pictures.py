@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from workbench.attention import record_attention
 from workbench.checkpoint import load_vit, save_checkpoint
-from workbench.image import Preprocessing, prepare_image
+from workbench.image import Preprocessing, normalize, prepare_image
 from workbench.training import loop
-from workbench.training.picture_learner import DRAWS, new_vit, picture_logits, points, prepare_pixels
+from workbench.training.picture_learner import DRAWS, new_vit, picture_logits, points
 from workbench.vit import ViT
 
 SHAPES = {"blue square": "blue", "green disc": "green", "red bar": "red"}
@@ -120,7 +120,7 @@ def test_what_is_scored_is_what_a_user_s_picture_becomes(folder: Path, parts: Da
     files = sorted((folder / "validation").rglob("*.png"))
     held_out, vit = parts["validation"], tiny_vit()
     user = torch.cat([prepare_image(file, Preprocessing(size=(32, 32))) for file in files])
-    ours = prepare_pixels(vit, squares(held_out))
+    ours = normalize(squares(held_out), vit.preprocessing)
     names, targets = recipe.labels_of(held_out)
     distances = (ours[:, None] - user).abs().amax((2, 3, 4))
     assert distances.amin(1).max() < 1e-4
@@ -226,14 +226,14 @@ def test_the_teacher_sees_the_same_picture_and_does_not_learn(
     pictures, labels = recipe.mixed(batch["targets"], 0.8, batch["pixels"], batch["draws"], batch["points"])
     ours, imagenet = answers(pictures)
     assert not ours.requires_grad and torch.allclose(ours.sum(1), torch.ones(16))
-    logits = vit.logits(vit(prepare_pixels(vit, pictures))[-1])
+    logits = vit.logits(vit(normalize(pictures, vit.preprocessing))[-1])
     for weight in (0.0, 1.0):
         monkeypatch.setattr(recipe, "TEACHER_WEIGHT", weight)
         (loss, second), _ = learner(**batch)
         assert torch.equal(seen[-1], pictures)
         wanted = ours if weight else labels
         torch.testing.assert_close(loss, F.cross_entropy(logits, wanted, reduction="sum"))
-        details = learner.second(vit.norm(vit(prepare_pixels(vit, pictures))[-1][:, 0]))
+        details = learner.second(vit.norm(vit(normalize(pictures, vit.preprocessing))[-1][:, 0]))
         torch.testing.assert_close(second, F.cross_entropy(details, imagenet, reduction="sum"))
     (loss + second).backward()
     assert not any(parameter.grad is not None for parameter in teacher.parameters())

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from workbench.checkpoint import load_vit, save_checkpoint
+from workbench.image import normalize
 from workbench.training import picture_learner
 from workbench.training.picture_learner import DRAWS, PictureLearner, augment, new_vit, points
 
@@ -87,7 +88,7 @@ def test_pictures_are_classified_in_parts() -> None:
     pixels = torch.randint(256, (70, 3, 32, 32), dtype=torch.uint8)
     logits = picture_learner.picture_logits(vit, pixels)
     for at in (0, 63, 64, 69):
-        alone = vit.logits(vit(picture_learner.prepare_pixels(vit, pixels[at : at + 1]))[-1])[0].detach()
+        alone = vit.logits(vit(normalize(pixels[at : at + 1], vit.preprocessing))[-1])[0].detach()
         torch.testing.assert_close(logits[at], alone, atol=1e-5, rtol=1e-4)
 
 

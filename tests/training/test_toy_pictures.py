@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from workbench import plots
+from workbench.image import normalize
 from workbench.training import __main__
 from workbench.training import toy_pictures as toy
 
@@ -51,7 +52,7 @@ def test_a_hidden_patch_is_not_seen() -> None:
         swapped = learner.logits(batch["pixels"], kinds=torch.full((3, 36), 0.95), **rest)
         assert not torch.allclose(swapped, seen[0], atol=1e-4)
         nothing = learner.logits(batch["pixels"], kinds=kinds, **rest | dict(chosen=~chosen & False))
-        states = learner.head(vit.norm(vit(toy.prepare_pixels(vit, batch["pixels"]))[-1][:, 1:]))
+        states = learner.head(vit.norm(vit(normalize(batch["pixels"], vit.preprocessing))[-1][:, 1:]))
         torch.testing.assert_close(nothing, states, atol=1e-5, rtol=1e-5)
 
 

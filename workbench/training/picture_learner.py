@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from workbench.encoder import SelfAttention, find_problem_type
-from workbench.image import Preprocessing
+from workbench.image import Preprocessing, normalize
 from workbench.training.loop import Batch
 from workbench.vit import ViT, ViTConfig
 
@@ -96,22 +96,13 @@ class PictureLearner(nn.Module):
             draws, points: as `augment` takes them; without them the pictures stay as they are.
         """
         pictures = pixels if draws is None else augment(pixels, draws, points)
-        logits = self.vit.logits(self.vit(prepare_pixels(self.vit, pictures))[-1]).float()
+        logits = self.vit.logits(self.vit(normalize(pictures, self.vit.preprocessing))[-1]).float()
         loss = F.cross_entropy(logits, targets, reduction="sum")
         return loss[None], loss.new_full((1,), len(targets))
 
     def size(self, batch: Batch) -> int:
         """Pictures in a batch."""
         return len(batch["pixels"])
-
-
-def prepare_pixels(vit: ViT, pixels: Tensor) -> Tensor:
-    """Pixels, 0 to 255, as the ViT's preprocessing has them: (batch, 3, height, width) to the same."""
-    mean, std = (
-        pixels.new_tensor(each, dtype=torch.float32)
-        for each in (vit.preprocessing.mean, vit.preprocessing.std)
-    )
-    return (pixels / 255 - mean[:, None, None]) / std[:, None, None]
 
 
 @torch.inference_mode()
@@ -122,7 +113,7 @@ def picture_logits(vit: ViT, pixels: np.ndarray | Tensor, bfloat16: bool = False
     for start in range(0, len(pixels), 64):
         part = torch.as_tensor(pixels[start : start + 64]).to(vit.device)
         with torch.autocast(vit.device.type, torch.bfloat16, enabled=bfloat16):
-            logits.append(vit.logits(vit(prepare_pixels(vit, part))[-1]).float().cpu())
+            logits.append(vit.logits(vit(normalize(part, vit.preprocessing))[-1]).float().cpu())
     return torch.cat(logits)
 
 

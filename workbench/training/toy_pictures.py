@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.distributions import Categorical
 
 from workbench.attention import record_attention
+from workbench.image import normalize
 from workbench.training import loop
-from workbench.training.picture_learner import PictureLearner, new_vit, picture_logits, prepare_pixels
+from workbench.training.picture_learner import PictureLearner, new_vit, picture_logits
 from workbench.vit import ViT, split_patches
 
 SHAPES = ("square", "triangle", "cross")
@@ -121,7 +122,7 @@ class MaskedPatches(PictureLearner):
         """
         prefix, patch = self.vit.config.num_prefix_tokens, self.vit.config.patch_size
         grid = pixels.shape[-2] // patch, pixels.shape[-1] // patch
-        embedded = self.vit.embeddings(prepare_pixels(self.vit, pixels))
+        embedded = self.vit.embeddings(normalize(pixels, self.vit.preprocessing))
         places = self.vit.embeddings.positions(grid)[:, self.vit.config.num_prefix_positions :]
         patches = embedded[:, prefix:] - places  # a place is known, what is there is not
         swapped = patches.gather(1, others[..., None].expand_as(patches))
@@ -182,7 +183,7 @@ def looked_at(vit: ViT, pixels: Tensor) -> np.ndarray:
     """Pictures whose patches are the darker the less the class token looks at them in the last layer (mean
     of the heads): (count, 3, height, width) of uint8 -> (count, height, width, 3) of uint8."""
     with record_attention(vit) as attention:
-        vit(prepare_pixels(vit, pixels.to(vit.device)))
+        vit(normalize(pixels.to(vit.device), vit.preprocessing))
     weights = attention[len(attention) - 1].mean(1)[:, 0, vit.config.num_prefix_tokens :].float().cpu()
     weights = (weights / weights.amax(-1, keepdim=True)).unflatten(-1, vit.config.grid)
     light = F.interpolate(weights[:, None], scale_factor=vit.config.patch_size)
