@@ -211,6 +211,8 @@ def _last_layer(bert: Bert, encoding: Encoding) -> Tensor:
 
 
 def _sentence_answers(bert: Bert, head: str, *texts: str) -> Tensor:
+    for what, text in zip(("text", "second text"), texts, strict=False):  # None is no second text there
+        check_text(text, what)
     encoding = bert.tokenizer.encode(*texts, max_length=bert.config.max_position_embeddings)
     return bert.answers(head, _last_layer(bert, encoding))[0]  # (classes)
 
