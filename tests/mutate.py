@@ -230,9 +230,9 @@ FAULTS = [
         "test_attention.py::test_rollout_knows_first_from_last",
     ),
     in_python(  # who looks at the patch
-        "widgets/patch_attention.py",
-        "small = self._attention[:, :, self._query, self.prefix :]",
-        "small = self._attention[:, :, self.prefix :, self._query]",
+        "widgets/picture.py",
+        "small = attention[:, :, query, self.prefix :]",
+        "small = attention[:, :, self.prefix :, query]",
         "test_widgets_patch_attention.py::test_maps_are_the_models_own",
     ),
     in_python(  # the tick is that of the last layer
@@ -370,20 +370,20 @@ FAULTS = [
         "patch_hiding[1x]",
     ),
     in_picture_views(  # one token before the patches, however many there are
-        "widgets/attention_explorer.js",
-        "const first = map.tokens.length - rows * columns;",
-        "const first = 1;",
+        "widgets/picture.js",
+        'click: (patch) => choose(patch + get("prefix")),',
+        "click: (patch) => choose(patch + 1),",
         "the_explorer_on_patches[1x]",
     ),
-    in_picture_views(
-        "widgets/patch_attention.js",
-        'const query = patch + get("prefix");',
-        "const query = patch + 1;",
+    in_picture_views(  # the map hides the picture where there is no weight
+        "widgets/picture.js",
+        "[255, 255 * (1 - share), 0, 255 * opacity * share]",
+        "[255, 255 * (1 - share), 0, 255 * opacity]",
         "patch_attention[1x]",
     ),
     in_picture_views(  # the first map for both classes
-        "widgets/patch_attention.js",
-        'get("large").getUint8(which * grid()[0] * grid()[1] + patch) / 255;',
+        "widgets/picture.js",
+        'get("large").getUint8(which * size[0] * size[1] + patch) / 255;',
         'get("large").getUint8(patch) / 255;',
         "patch_attention_for_two_classes[1x]",
     ),

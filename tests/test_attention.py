@@ -11,6 +11,7 @@ import workbench as wb
 from workbench.attention import (
     attention_between,
     attention_patterns,
+    clearest_head,
     fetched_vectors,
     query_and_key,
     record_attention,
@@ -485,6 +486,17 @@ def test_padding_is_left_out(bert: wb.Bert) -> None:
 def test_a_grid_that_does_not_fit_is_one_sentence() -> None:
     with pytest.raises(ValueError, match=r"A grid of \(2, 2\) has 4 patches, but the maps have 6"):
         wb.attention_distance(random_maps()[0], grid=(2, 2))
+
+
+def test_the_clearest_head() -> None:
+    """Far from even, and on what is asked about: an even head, one on the class token, one on one patch."""
+    maps = torch.full((1, 3, 5, 5), 0.2)
+    maps[0, 1] = torch.tensor([0.99, 0.01, 0, 0, 0])
+    maps[0, 2] = torch.tensor([0.2, 0, 0.8, 0, 0])
+    patches = torch.arange(5) > 0
+    assert clearest_head(maps, ~patches, patches) == (0, 2)
+    assert clearest_head(maps.flip(1), patches, patches) == (0, 0)
+    assert clearest_head(torch.cat([maps[:, :2], maps[:, 1:]]), ~patches, patches) == (1, 1)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)

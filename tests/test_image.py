@@ -238,7 +238,14 @@ def test_files_that_are_no_pictures(tmp_path: Path) -> None:
     refuses([[1, 2]], "no picture that can be read")
     refuses(Image.new("RGB", (0, 3)), "no picture that can be read")
     refuses(torch.zeros(2, 3, device="meta"), "no picture that can be read")
-    refuses(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100), "nor is HEIC")
+
+
+@pytest.mark.parametrize("brand", [b"heic", b"heix", b"hevc", b"mif1"])
+def test_heic_has_its_own_sentence(tmp_path: Path, brand: bytes) -> None:
+    content = b"\0\0\0\x18ftyp" + brand + b"\0\0\0\0mif1heic" + bytes(100)
+    (tmp_path / "IMG_0001.HEIC").write_bytes(content)
+    for source in (content, memoryview(content), io.BytesIO(content), tmp_path / "IMG_0001.HEIC"):
+        refuses(source, "This is a HEIC picture.*save it as JPEG or PNG")
 
 
 @pytest.mark.parametrize("size", [(9000, 8000), (20_000, 20_000), (2**31 - 1, 2**31 - 1)], ids=str)

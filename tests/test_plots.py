@@ -134,7 +134,8 @@ def test_stills_show_the_widgets_numbers(bert: Bert, vit: ViT) -> None:
     np.testing.assert_allclose(bars, logits, atol=1e-2)
     explorer = widgets.AttentionExplorer(bert, "the cat sat", layer=2, head=1)
     shown = np.frombuffer(explorer.matrix, np.uint8).reshape(5, 5) / 255.0
-    shown = shown * np.frombuffer(explorer.scales, np.float16)[:, None]
+    of_special, of_words = np.frombuffer(explorer.scales, np.float16).reshape(2, 5, 1)
+    shown = shown * np.where([True, False, False, False, True], of_special, of_words)
     np.testing.assert_allclose(explorer.figure().axes[0].images[0].get_array(), 100 * shown, atol=0.3)
     splitter = widgets.PatchSplitter(vit, PICTURE)
     vectors = np.frombuffer(splitter.vectors, np.float16).reshape(3, -1)

@@ -6,7 +6,7 @@ import torch
 from tiny import attends, our_bert
 
 import workbench as wb
-from workbench.attention import ablate, head_effects, record_attention
+from workbench.attention import ablate, clearest_head, head_effects, record_attention
 from workbench.bert import Bert
 from workbench.vit import ViT
 from workbench.widgets import AttentionExplorer
@@ -34,8 +34,10 @@ def maps_of(bert: Bert, first: str, second: str | None = None) -> torch.Tensor:
 
 def large(widget: AttentionExplorer) -> np.ndarray:
     count = len(widget.tokens)
-    scales = np.frombuffer(widget.scales, np.float16).astype(float)
-    return np.frombuffer(widget.matrix, np.uint8).reshape(count, count) / 255 * scales[:, None]
+    special = np.array([kind == "special" for _, _, kind in widget.tokens])
+    of_special, of_others = np.frombuffer(widget.scales, np.float16).astype(float).reshape(2, count, 1)
+    scales = np.where(special, of_special, of_others)
+    return np.frombuffer(widget.matrix, np.uint8).reshape(count, count) / 255 * scales
 
 
 def test_the_map_shown_large_is_the_heads_own(bert: Bert) -> None:
@@ -160,6 +162,45 @@ def test_patches_are_tokens_as_well(vit: ViT, tmp_path) -> None:
     assert len(widget.effects) == 2 * widget.layers * widget.heads
     for ending in ("png", "svg", "html"):
         assert widget.save(tmp_path / f"view.{ending}").stat().st_size > 5000
+
+
+def test_small_weights_are_told_beside_those_of_the_class_token(vit: ViT) -> None:
+    """In the first layer the class token keeps nearly all for itself; what it gives to patches is seen."""
+    widget = AttentionExplorer(vit, sample="elephant", layer=0, head=0)
+    pixels = wb.prepare_image(sample_image("elephant"), vit.preprocessing)
+    with torch.inference_mode(), record_attention(vit) as attention:
+        vit(pixels)
+    row = attention[0][0, 0, 0]
+    assert row[0] > 0.9 and row[1:].max() < 0.01
+    most = float(row[1:].max())
+    np.testing.assert_allclose(large(widget)[0, 1:], row[1:], atol=most / 200)
+    over = np.frombuffer(widget.large, np.uint8) / 255 * widget.tops[0]
+    np.testing.assert_allclose(over, row[1:], atol=most / 200)
+    assert widget.keeps == [pytest.approx(float(row[0]))]
+    assert widget.titles == ["layer 1, head 1, class token looks"]
+    shares = np.frombuffer(widget.shares, np.float16).reshape(6, 3, 2)
+    own = torch.stack([attention[layer][0, :, 0, 0] for layer in range(6)])
+    np.testing.assert_allclose(shares[..., 1], own, atol=1e-3)
+    widget.mass = 0.5  # of what goes to patches
+    kept = np.frombuffer(widget.large, np.uint8) > 0
+    assert row[1:][kept].sum() >= 0.5 * row[1:].sum() > row[1:][kept].sum() - row[1:][kept].min()
+
+
+def test_it_opens_on_the_head_that_shows_most(bert: Bert, vit: ViT) -> None:
+    maps, count = maps_of(bert, TEXT), len(bert.tokenizer.encode(TEXT).tokens)
+    words = torch.tensor([0 < at < count - 1 for at in range(count)])
+    opened = AttentionExplorer(bert, TEXT)
+    assert (opened.layer, opened.head) == clearest_head(maps, words, words)
+    shown = AttentionExplorer(vit, sample="elephant")
+    row = AttentionExplorer(vit, sample="elephant", layer=0, head=0)
+    assert shown.keeps[0] < 0.1 and shown.tops[0] > 10 * row.tops[0]
+    before = shown.layer, shown.head
+    shown.sample = "boat"
+    assert (shown.layer, shown.head) == before and not shown.error  # what is pinned stays
+    assert (AttentionExplorer(bert, TEXT, head=3).head, AttentionExplorer(bert, TEXT, layer=1).layer) == (
+        3,
+        1,
+    )
 
 
 def test_a_map_is_kept_to_compare_with(bert: Bert) -> None:

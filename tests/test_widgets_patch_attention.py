@@ -61,8 +61,34 @@ def test_maps_are_the_models_own(vit: ViT, maps: torch.Tensor) -> None:
     np.testing.assert_allclose(distances, expected, rtol=2e-3)
 
 
-def test_a_click_needs_no_forward_pass(vit: ViT, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_token_keeps_for_itself_is_told(vit: ViT, maps: torch.Tensor) -> None:
+    widget = PatchAttention(vit, ASTRONAUT, query=7, layer=1, head=1)
+    assert widget.keeps == [pytest.approx(float(maps[1, 1, 7, 7]))]
+    shares = np.frombuffer(widget.shares, np.float16).reshape(3, 2, 2)
+    np.testing.assert_allclose(shares[..., 0], maps[:, :, 7, 2:].amax(-1), rtol=2e-3)
+    np.testing.assert_allclose(shares[..., 1], maps[:, :, 7, 7], rtol=2e-3)
+    widget.method = "mean"
+    assert widget.keeps == [pytest.approx(float(maps[1, :, 7, 7].mean()))]
+    for method in ("max", "relevance"):  # no shares of anything
+        widget.method = method
+        assert widget.keeps == [None]
+
+
+def test_it_opens_on_the_head_that_shows_most(vit: ViT, maps: torch.Tensor) -> None:
+    rows = maps[:, :, 0, 2:]  # of the class token
+    shares = rows / rows.sum(-1, keepdim=True)
+    even = -(shares * shares.log()).sum(-1) / np.log(24)
+    best = divmod(int((rows.sum(-1) * (1 - even)).argmax()), 2)
     widget = PatchAttention(vit, ASTRONAUT)
+    assert (widget.layer, widget.head) == best
+    widget.layer = 0
+    widget.sample = "boat"
+    assert widget.layer == 0  # what is pinned stays
+    assert PatchAttention(vit, ASTRONAUT, method="mean").titles[0].startswith("layer 3, mean")
+
+
+def test_a_click_needs_no_forward_pass(vit: ViT, monkeypatch: pytest.MonkeyPatch) -> None:
+    widget = PatchAttention(vit, ASTRONAUT, layer=-1)
     shown = widget.maps
     monkeypatch.setattr(vit, "forward", None)
     widget.query = 9
@@ -153,7 +179,7 @@ def test_the_test_tells_its_progress_and_is_kept(vit: ViT, tmp_path) -> None:
 
 
 def test_other_pictures_and_bad_ones(vit: ViT) -> None:
-    widget = PatchAttention(vit, ASTRONAUT, query=7)
+    widget = PatchAttention(vit, ASTRONAUT, query=7, layer=-1)
     shown = widget.maps
     widget.upload = b"junk"
     assert "no picture" in widget.error and widget.maps == shown and widget.query == 7

@@ -446,6 +446,18 @@ def attention_between(maps: Tensor, encoding: Encoding) -> Tensor:
     return torch.stack([to[:, group].mean(1) for group in (cls, first, second)], 1)
 
 
+def clearest_head(maps: Tensor, queries: Tensor, keys: Tensor) -> Head:
+    """The head with most to show: the share of its attention that goes to `keys`, times how far that is from
+    being spread evenly over them (1 - entropy / its most), averaged over `queries`.
+
+    `maps` is (layers, heads, query, key); `queries` and `keys` are masks (tokens). Gives layer and head.
+    """
+    rows = maps.float()[:, :, queries][..., keys]
+    entropy = torch.special.entr(rows / _sum(rows)).sum(-1) / max(math.log(rows.shape[-1]), 1e-9)
+    best = int((rows.sum(-1) * (1 - entropy)).mean(-1).argmax())
+    return divmod(best, maps.shape[1])
+
+
 def received_attention(maps: Tensor) -> Tensor:
     """How much each token is looked at: the mean of its column, over queries, heads and what is before.
 

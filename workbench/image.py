@@ -6,7 +6,9 @@ How a picture becomes numbers belongs to the checkpoint (`Preprocessing`), never
 import io
 import math
 import os
+import re
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -23,6 +25,8 @@ RESAMPLE = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3}  # the code
 KNOWN_STEPS = {"do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_convert_rgb"}
 IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]  # timm's, where a file is silent
 LARGEST = 2**20  # a mean, deviation or factor of more than this no file has
+HEIC = re.compile(rb"....ftyp(hei[cmsx]|hev[cmsx]|mif1|msf1)", re.DOTALL)  # ISO/IEC 23008-12, annex B
+NO_HEIC = "This is a HEIC picture, as phones take them, which is not read here: save it as JPEG or PNG first."
 TOO_LARGE = f"The picture is too large: at most {MAX_PIXELS // 1_000_000} million pixels are accepted."
 ImageSource = (
     str | os.PathLike | bytes | bytearray | memoryview | BinaryIO | Image.Image | np.ndarray | Tensor
@@ -199,9 +203,23 @@ def load_image(source: ImageSource) -> Image.Image:
         raise ValueError(TOO_LARGE) from error
     except Exception as error:  # damaged files show themselves in many kinds of errors
         raise ValueError(
-            "This is no picture that can be read (nor is HEIC), or it is damaged: try PNG, JPEG or WebP."
+            NO_HEIC
+            if _is_heic(source)
+            else "This is no picture that can be read, or it is damaged: try PNG, JPEG or WebP."
         ) from error
     return _from_array(numbers)
+
+
+def _is_heic(source: ImageSource) -> bool:
+    """Whether a file begins as HEIC files do; Pillow knows them no better than junk."""
+    with suppress(Exception):  # then it is none
+        if hasattr(source, "read"):
+            source.seek(0)
+            source = source.read(12)
+        elif isinstance(source, str | os.PathLike):
+            source = Path(source).expanduser().read_bytes()
+        return bool(HEIC.match(source))
+    return False
 
 
 def _from_file(source: ImageSource) -> Image.Image:

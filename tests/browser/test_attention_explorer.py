@@ -16,6 +16,7 @@ def explorer(lesson):
     widget = opened.run_to()
     # It is drawn once before it has a place on the page, and again when it has.
     opened.wait(lambda: widget.root.locator("canvas.large").first.bounding_box()["width"] > 200, "its size")
+    widget.after(lambda: widget.root.locator("canvas.head-grid").click(position=place(widget, 1, 1)))
     return widget
 
 
@@ -124,9 +125,9 @@ def test_light_and_dark_wide_and_narrow(lesson, theme, width):
     for index in (0, 3):  # words, patches
         widget = opened.widget(index)
         assert widget.root.evaluate("e => e.scrollWidth <= e.clientWidth"), "nothing is cut off"
-        assert widget.root.locator("canvas.large").first.evaluate(HAS_INK)
+        assert widget.root.locator("canvas.large, .maps .patch-board").first.evaluate(HAS_INK)
     patches = opened.widget(3)
-    patches.after(lambda: patches.root.locator("canvas.large").first.click(position={"x": 60, "y": 60}))
+    patches.after(lambda: patches.root.locator(".patch-board").first.click(position={"x": 60, "y": 60}))
     assert patches.root.get_by_label("looks").input_value() != "-1"
     assert accessibility_faults(opened) == []
     opened.widget(1).picture("attention_explorer")

@@ -1,6 +1,7 @@
 """Views on pictures draw what was computed, where it belongs, and know which patch is clicked."""
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from workbench.vit import split_patches
 from workbench.widgets import AttentionExplorer, PatchAttention, PatchHiding, PatchSplitter
 
 from .drawn import View, cells, near, shares
+from .test_pictures import GIVE
 
 pytestmark = pytest.mark.browser
 WHITE = Image.new("RGB", (48, 32), "white")  # 4 x 6 patches of 8 pixels
@@ -25,19 +27,39 @@ CENTRES = PATCHES[:, :, 4, 4]  # of each patch, the pixel a little below and rig
 SOME = (0, 5, 23, 9)  # the first patch, the last ones of the first and the last row, one in the middle
 
 
+def heat(share: np.ndarray, opacity: float, paper: Sequence[float] = (255, 255, 255)) -> np.ndarray:
+    """Colours of weights, as shares of the largest, over a picture of one colour: (patches, 4)."""
+    share = np.asarray(share)[:, None]
+    colour = np.concatenate([0 * share + 255, 255 * (1 - share), 0 * share], 1)
+    shown = (1 - opacity * share) * np.array(paper) + opacity * share * colour
+    return np.concatenate([shown, 0 * share + 255], 1)
+
+
 def test_the_explorer_on_patches(page):
     vit = patch_vit()
     maps = attends(vit, 26)  # the class token, another one, 24 patches
     view = View(page, AttentionExplorer(vit, image=WHITE, layer=2, head=1, query=11))
-    canvas = view.at("canvas.large")
+    assert view.texts(".scale + figcaption")[0] == "layer 3, head 2, patch 2, 4 looks"
+    canvas, small = view.at(".maps .patch-board"), view.at("canvas.head-grid")
     places = cells(4, 6, view.box(canvas))
     row = maps[2, 1, 11, 2:]
-    near(view.colours(canvas, places)[:, 0] / 255, 1 - 0.82 * (1 - row / row.max()), 0.015)
+    near(view.colours(canvas, places), heat(row / row.max(), 0.8), 3)
+    near(shares(view.texts(".scale")[0]), [row.max()])
+    near(shares(view.texts(".scale ~ .note")[0]), [maps[2, 1, 11, 11]])
     for share in (0.1, 0.9):
-        told = view.told(canvas, cells(4, 6, view.box(canvas), share), ".one .told")
+        told = view.told(canvas, cells(4, 6, view.box(canvas), share), ".maps:has(.patch-board) + .told")
         for at, said in enumerate(told):
-            assert said.startswith(f"“patch 2, 4” looks at “patch {at // 6 + 1}, {at % 6 + 1}”: ")
+            assert said.startswith(f"patch {at // 6 + 1}, {at % 6 + 1}: ")
             near(shares(said), [row[at]])
+    edge = (view.box(small)[2] - 18) / 4 - 3  # of a small map: 3 layers of 4 heads, 3 pixels apart
+    x, y = 18 + (edge + 3) * 3, 18
+    known = maps[0, 3, 11, 2:]
+    soft = view.page.evaluate("rgb", "--soft")
+    near(view.colours(small, cells(4, 6, [x, y, edge, edge])), heat(known / known.max(), 1, soft), 3)
+    view.told(small, [[x + 9, y + 9]], ".heads .told")  # previewed, with its own scale
+    near(view.colours(canvas, places), heat(known / known.max(), 0.8), 3)
+    near(shares(view.texts(".scale")[0]), [known.max()])
+    assert view.click(small, [x + 9, y + 9]) == [{"layer": 0}, {"head": 3}]
     for at in SOME[:3]:
         assert view.click(canvas, places[at]) == [{"query": at + 2}]
     view.bars(view.at(".answers"), [row[:2] for row in view.widget.answers])
@@ -46,12 +68,12 @@ def test_the_explorer_on_patches(page):
 def test_patch_attention(page):
     vit = patch_vit()
     maps = attends(vit, 26)
-    options = {"query": 11, "layer": 1, "head": 2, "opacity": 1.0, "palette": "light", "times": 1.2}
+    options = {"query": 11, "layer": 1, "head": 2, "opacity": 0.6, "times": 1.2}
     view = View(page, PatchAttention(vit, WHITE, **options))
-    board, small = view.at(".attention-board canvas"), view.at("canvas.head-grid")
+    board, small = view.at(".maps .patch-board"), view.at("canvas.head-grid")
     places = cells(4, 6, view.box(board))
     row = maps[1, 2, 11, 2:]
-    near(view.colours(board, places)[:, 0] / 255, row / row.max(), 0.01)  # the less weight, the darker
+    near(view.colours(board, places), heat(row / row.max(), 0.6), 3)  # the less weight, the paler
     received = maps.mean((0, 1, 2))[2:]
     received /= received.median()
     norms = vit(wb.prepare_image(WHITE, vit.preprocessing))[-1][0, 2:].norm(dim=-1).detach()
@@ -70,7 +92,8 @@ def test_patch_attention(page):
     inside = [place for x, y in corners for place in cells(4, 6, [x, y, edge, edge])]
     rows = maps[:, :, 11, 2:]
     known = rows / rows.amax(-1, keepdim=True)
-    near(view.colours(small, inside)[:, 0].reshape(3, 4, 24) / 255, known, 0.01)
+    soft = view.page.evaluate("rgb", "--soft")
+    near(view.colours(small, inside), heat(known.flatten(), 1, soft), 3)
     far = attention_distance(maps, grid=(4, 6), patch_size=8, prefix_tokens=2)
     for share in (0.1, 0.9):
         points = [[x + share * edge, y + share * edge] for x, y in corners]
@@ -81,7 +104,7 @@ def test_patch_attention(page):
     for layer, head in ((0, 3), (2, 0), (1, 1)):  # previewed, then pinned
         x, y = corners[4 * layer + head]
         view.told(small, [[x + 9, y + 9]], ".attention-side .told")
-        near(view.colours(board, places)[:, 0] / 255, known[layer, head], 0.01)
+        near(view.colours(board, places), heat(known[layer, head], 0.6), 3)
         assert view.click(small, [x + 9, y + 9]) == [{"layer": layer}, {"head": head}]
     dots = np.array(view.read("circle", "(dot) => ['cx', 'cy'].map((name) => +dot.getAttribute(name))"))
     near((dots[:, 0] - 52) / 400, np.repeat([1 / 6, 3 / 6, 5 / 6], 4), 0.001)
@@ -92,7 +115,7 @@ def test_patch_attention(page):
 
 def test_patch_attention_for_two_classes(page):
     vit = patch_vit()
-    options = {"method": "relevance", "target": 0, "second": 2, "opacity": 1.0, "palette": "light"}
+    options = {"method": "relevance", "target": 0, "second": 2}
     widget = PatchAttention(vit, WHITE, **options)
     widget.outliers = [14]
     widget.tests = [
@@ -114,10 +137,11 @@ def test_patch_attention_for_two_classes(page):
     for at, target in enumerate((0, 2)):
         relevance = attention_relevance(vit, lambda target=target: vit.logits(vit(pixels)[-1])[:, target])
         row = relevance[0, 0, 2:].detach()
-        board = view.at(".attention-board canvas", at)
+        board = view.at(".maps .patch-board", at)
         places = cells(4, 6, view.box(board))
         assert view.texts("figcaption")[at] == f"relevance for “{vit.labels[target]}”"
-        near(view.colours(board, places)[:, 0] / 255, row / row.max(), 0.01)
+        near(view.colours(board, places), heat(row / row.max(), 0.8), 3)
+        near(float(view.texts(".scale")[at].split()[-1]), row.max(), 0.06 * float(row.max()))
         told = view.told(board, places, ".attention-main .told")
         near(
             [float(re.search(r"relevance ([\d.e-]+)", said)[1]) for said in told],
@@ -128,7 +152,7 @@ def test_patch_attention_for_two_classes(page):
             "document.querySelector('canvas.head-grid').dispatchEvent(new Event('pointerleave'))"
         )
         width, height = view.box(board)[2:]
-        view.framed(board, "#ff5f52", [2 * width / 6, 2 * height / 4, width / 6, height / 4])  # patch 14
+        view.framed(board, "#00b7ff", [2 * width / 6, 2 * height / 4, width / 6, height / 4])  # patch 14
 
     # The test of a map, three of four steps on.
     (test,) = widget.tests
@@ -222,7 +246,7 @@ def test_patch_splitter(page):
         torch.tensor(row)
         for row in np.frombuffer(view.widget.vectors, np.float16).reshape(3, 36).astype(np.float32)
     )
-    vector = view.at("canvas.pick")
+    vector = view.at("canvas.strip.pick")
     for canvas, row in zip(
         (vector, *(view.at(".strip-row canvas", at) for at in range(3))),
         (projected, projected, position, token),
@@ -235,7 +259,143 @@ def test_patch_splitter(page):
     rows, columns = view.widget.matrix_shape[:2]
     table = np.frombuffer(view.widget.matrix, np.int8).reshape(rows, columns) / 127
     drawn = view.signed(view.at("canvas.map"), rows, columns)
-    free = np.abs(np.arange(rows) - 5) > 3  # away from the mark at the chosen row
-    near(drawn[free], table[free], 0.03)
-    for at in (0, 35, 17):
-        assert view.click(vector, cells(1, 36, view.box(vector))[at]) == [{"output": at}]
+    assert view.widget.matrix_shape == [48, 36, 192, 36]  # the paper's E: four pixels in a row, all columns
+    near(table, weight.T.view(48, 4, 36).mean(1) / weight.T.view(48, 4, 36).mean(1).abs().max(), 0.005)
+    free = np.abs(np.arange(columns) - 5) > 1  # away from the mark at the chosen column
+    near(drawn[:, free], table[:, free], 0.03)
+    for canvas in (vector, view.at("canvas.map")):
+        for at in (0, 35, 17):
+            assert view.click(canvas, cells(1, 36, view.box(canvas))[at]) == [{"output": at}]
+
+    widget = view.widget
+    widget.patch_size = 16  # nothing of the old patch is left
+    view = View(page, widget)
+    for gone in ("canvas.map", "canvas.filter", "canvas.strip.pick", ".strip-row", ".product"):
+        assert not any(view.read(gone, "(one) => one.checkVisibility()")), gone
+    assert "Another patch size needs another matrix" in view.texts(".empty")[0]
+    assert view.texts("h4")[0] == "Patch 3: row 1, column 3" and view.texts(".numbers")[0].startswith("768 ")
+    widget.patch_size, widget.patch = 8, -1
+    view = View(page, widget)
+    assert view.texts(".strip-row span")[0] == "* (class token)" and view.texts(".token.first i")[1] == "*"
+    assert "class token *" in view.texts(".empty")[0]
+
+
+def test_a_fast_stroke_hides_all_that_it_crossed(page):
+    """The browser tells where the pointer was now and then; what lies between is hidden, too."""
+    view = View(page, PatchHiding(patch_vit(), COLOURED))
+    board = view.at("canvas.patch-board")
+    left, top, width, height = (board.bounding_box()[side] for side in ("x", "y", "width", "height"))
+
+    def stroke(*places: tuple[float, float]) -> list[int]:
+        """A stroke along these places, in shares of the picture; what is hidden then."""
+        view.page.evaluate("set = model.set; set('hidden', [])")
+        page.mouse.move(left + width * places[0][0], top + height * places[0][1])
+        page.mouse.down()
+        for x, y in places[1:]:
+            page.mouse.move(left + width * x, top + height * y)
+        page.mouse.up()
+        return view.sent()[-1]["hidden"]
+
+    def met(*places: tuple[float, float]) -> list[int]:
+        """The patches that the line between these places meets."""
+        ends = np.array(places)
+        steps = np.linspace(0, 1, 20_001)[:, None]
+        way = np.concatenate([a + (b - a) * steps for a, b in zip(ends, ends[1:], strict=False)])
+        way = way[((way >= 0) & (way < 1)).all(-1)]
+        return np.unique(np.floor(way[:, 1] * 4) * 6 + np.floor(way[:, 0] * 6)).astype(int).tolist()
+
+    for places in (
+        [(0.01, 0.03), (0.98, 0.97)],  # from corner to corner
+        [(0.97, 0.05), (0.04, 0.9)],
+        [(0.5, 0.1), (0.52, 0.96)],
+        [(0.03, 0.6), (0.9, 0.55), (0.3, 0.05)],
+        [(0.1, 0.1), (0.6, 1.6)],  # out of the picture
+        [(0.1, 0.1), (1.3, 0.2), (0.9, 0.95)],  # out of it, and in again elsewhere
+    ):
+        assert stroke(*places) == met(*places), places
+    assert len(met((0.01, 0.03), (0.98, 0.97))) == 9
+
+
+LARGE = {"mimeType": "image/jpeg", "buffer": bytes(2**20 + 1)}  # so large that it is shrunk in the browser
+# Files are decoded when a test says so.
+SLOW = """() => {
+    const decode = window.createImageBitmap;
+    const bitmap = () => decode(Object.assign(document.createElement("canvas"), { width: 9, height: 9 }));
+    window.waiting = {};
+    window.createImageBitmap = (file) => new Promise((done, fail) => {
+        waiting[file.name] = async (good) => {
+            if (good) done(await bitmap());
+            else fail(new Error());
+            await new Promise((soon) => setTimeout(soon, 100));
+        };
+    });
+}"""
+PICTURE_WIDGETS = {
+    "splitter": lambda vit: PatchSplitter(vit, WHITE),
+    "hiding": lambda vit: PatchHiding(vit, WHITE),
+    "attention": lambda vit: PatchAttention(vit, WHITE),
+    "explorer": lambda vit: AttentionExplorer(vit, image=WHITE),
+}
+NAMES = "sent.splice(0).filter((one) => one.upload_name).map((one) => one.upload_name)"
+
+
+@pytest.mark.parametrize("name", PICTURE_WIDGETS)
+def test_a_newer_picture_wins_over_one_that_takes_longer(page, name):
+    view = View(page, PICTURE_WIDGETS[name](patch_vit()))
+    view.page.evaluate(SLOW)
+    field, said = view.at("input[type=file]"), view.at(".picture-input .error")
+    for one in ("first", "second"):
+        field.set_input_files({"name": one, **LARGE})
+    for one in ("second", "first"):  # the other way round
+        view.page.evaluate("(name) => waiting[name](true)", one)
+    assert view.page.evaluate(NAMES) == ["second"]
+    field.set_input_files({"name": "third", **LARGE})
+    field.set_input_files({"name": "fourth", "mimeType": "image/png", "buffer": b"small"})  # sent as it is
+    view.page.wait_for_function("sent.some((one) => one.upload_name)")
+    view.page.evaluate("waiting.third(true)")
+    assert view.page.evaluate(NAMES) == ["fourth"]
+    field.set_input_files({"name": "fifth", **LARGE, "buffer": bytes(9 * 2**20)})
+    view.at(".picture-input select").select_option("boat")
+    view.page.evaluate("waiting.fifth(false)")  # nobody asks for it any more
+    assert view.page.evaluate(NAMES) == [] and said.text_content() == ""
+
+
+@pytest.mark.parametrize("name", PICTURE_WIDGETS)
+def test_pictures_are_dropped_and_pasted_on_every_widget(page, name):
+    view = View(page, PICTURE_WIDGETS[name](patch_vit()))
+    for kind in ("drop", "paste"):
+        view.at(".workbench").evaluate(GIVE, kind)
+        view.page.wait_for_function("sent.some((one) => one.upload_name)")
+        assert view.page.evaluate(NAMES) == [f"<b>{kind}</b>.png"]
+
+
+def test_files_that_the_browser_cannot_shrink(page):
+    """A large HEIC file is told to Python by its first bytes; of what else is too large, the view says so."""
+    view = View(page, PatchHiding(patch_vit(), WHITE))
+    field, said = view.at("input[type=file]"), view.at(".picture-input .error")
+    head = b"\0\0\0\x18ftypheic"
+    field.set_input_files({"name": "IMG_1.HEIC", "mimeType": "", "buffer": head + bytes(9 * 2**20)})
+    view.page.wait_for_function("sent.some((one) => one.upload)")
+    sent = "[...new Uint8Array(sent.splice(0).find((one) => one.upload).upload.buffer)]"
+    view.widget.set_state({"upload_name": "IMG_1.HEIC", "upload": bytes(view.page.evaluate(sent))})
+    assert view.widget.error.startswith("IMG_1.HEIC: This is a HEIC picture")
+    field.set_input_files({"name": "junk", "mimeType": "", "buffer": bytes(9 * 2**20)})
+    view.page.wait_for_function("document.querySelector('.picture-input .error').textContent")
+    assert "too large to be sent as it is" in said.text_content() and view.sent() == []
+
+
+@pytest.mark.parametrize("name", ["attention", "explorer"])
+def test_captions_never_misalign_maps(page, name):
+    """Titles of any length stand below the maps, whose upper edges lie on one line."""
+    vit = patch_vit()
+    widget = PICTURE_WIDGETS[name](vit)
+    if name == "attention":
+        widget.method, widget.target, widget.second = "relevance", 0, 2
+        widget.titles = ["short", "a title that is much longer and goes on over several lines " * 3]
+    else:
+        widget.view = "matrix"
+        widget.keep_to_compare()
+    view = View(page, widget)
+    selector = ".maps .patch-board" if name == "attention" else "canvas.large"
+    tops = view.read(selector, "(one) => one.getBoundingClientRect().top")
+    assert len(tops) == 2 and tops[0] == pytest.approx(tops[1], abs=0.5)

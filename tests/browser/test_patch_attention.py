@@ -24,7 +24,7 @@ def pixels(widget: Widget, which: int = 0) -> str:
 
 
 def title(widget: Widget, which: int = 0) -> str:
-    return widget.root.locator(".attention-board figcaption").nth(which).text_content()
+    return widget.root.locator(".maps figcaption").nth(which).text_content()
 
 
 def head_place(widget: Widget, layer: int, head: int) -> dict[str, float]:

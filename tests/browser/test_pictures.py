@@ -99,7 +99,7 @@ def test_splitting_own_pictures_by_click_and_keys(lesson):
     assert "6 × 6 patches + 1 = 37 tokens" in splitter.root.locator(".sum").text_content()
     assert "Another patch size needs another matrix" in splitter.root.locator(".empty").text_content()
     splitter.after(splitter.button("As the checkpoint has it").click)
-    assert splitter.root.locator("canvas.pick").is_visible()
+    assert splitter.root.locator("canvas.strip.pick").is_visible()
     tokens = splitter.root.locator("canvas.patch-board").nth(1)
     splitter.after(lambda: tokens.click(position={"x": 8, "y": 8}))
     assert "the same for every picture" in splitter.root.locator(".empty").text_content()

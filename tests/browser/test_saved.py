@@ -181,7 +181,7 @@ def test_a_patch_looks_and_a_head_is_chosen(open_saved) -> None:
     page.wait_for_function("model.get('layer') === 0")
     widget.query, widget.layer, widget.head = 1, 0, 0
     assert page.locator("figcaption").first.text_content() == widget.titles[0]
-    page.get_by_label("colours").select_option("viridis")  # only the look
+    page.get_by_role("button", name="interpolated").click()  # only the look
     assert told(page) == ""
     page.get_by_label("or a sample").select_option("boat")
     page.wait_for_function(f"document.querySelector('.workbench').innerText.includes({SAVED!r})")

@@ -13,27 +13,35 @@ import {
   straightLine,
   viewOf,
 } from "./parts.js";
-import { patchArea, pictureOf } from "./picture.js";
+import { mapBoards, massSlider, pictureInput } from "./picture.js";
 import { answerWriter, element, fixed, percent, range, readFloat16, within } from "./shared.js";
 
 const LINE = 17; // pixels of a token's line
 const HELP =
   "Each small map is a head: its rows look, its columns are looked at. Move over one to preview it, click " +
   "to pin it; then point at a token on the left.";
+const HELP_ON_PATCHES =
+  "Each small map is a head: over the picture, what the class token looks at, or the patch that you click; " +
+  "as a matrix, rows look and columns are looked at. Move over one to preview it, click to pin it.";
 const MANY = "Many tokens: move over one on the left, or click it, to see what it looks at.";
 
 // Lists of heads, or of [layer, head] pairs.
 const has = (list, item) => list.some((one) => String(one) === String(item));
 const toggled = (list, item) => (has(list, item) ? list.filter((one) => !has([one], item)) : [...list, item]);
 
+// What pins a token, or lets it go.
+const pinOf = ({ get }, trait, token) => ({ [trait]: get(trait) === token ? -1 : token });
+
 // --- maps: { tokens, weight(from, to), picture() }, a picture has one pixel for each weight
 
-// A map as Python sends it: rows and columns, which may stand for several tokens each, of 8-bit weights, with
-// a scale for each row. The picture is the accent colour, more or less opaque.
+// A map as Python sends it: rows and columns, which may stand for several tokens each, of 8-bit weights.
+// `scales` are those of each row, for special tokens and for the others. The picture is the accent colour,
+// more or less opaque.
 function mapOf(ink, tokens, side, bytes, scales) {
-  const most = Math.max(...scales);
+  const most = scales ? Math.max(...scales.flat()) : 1;
   const cell = (token) => Math.floor((token * side) / tokens.length);
-  const weightAt = (row, column) => (bytes.getUint8(row * side + column) / 255) * scales[row];
+  const scaleOf = (row, column) => scales?.[tokens[column][2] === "special" ? 0 : 1][row] ?? 1;
+  const weightAt = (row, column) => (bytes.getUint8(row * side + column) / 255) * scaleOf(row, column);
   const picture = () => {
     const color = rgbOf(ink("--accent"));
     const shades = range(256).map((level) => [...color, Math.sqrt(255 * level)]);
@@ -45,7 +53,7 @@ function mapOf(ink, tokens, side, bytes, scales) {
 
 // --- all heads
 
-function headsOf(view, preview) {
+function headsOf(view, large) {
   const { get, send, message, ink, drawn } = view;
   const [layers, heads] = [get("layers"), get("heads")];
   let clicks = "show"; // what a click on a head does
@@ -63,8 +71,8 @@ function headsOf(view, preview) {
   const told = element("p.note.told", { "aria-live": "polite" });
   const all = button("Try each head off", () => message({ do: "all heads" }));
   const allOn = button("All heads on", () => send({ off: [] }));
-  const key = () => [get("thumbnails"), ink("--accent")];
-  const picture = (place) => thumbnailOf(place).picture();
+  const key = () => [get("thumbnails"), get("maps"), ink("--accent"), get("view")];
+  const picture = (place) => (large.over() ? large.over().small(place) : thumbnailOf(place).picture());
   const grid = view.headGrid({ key, picture, under, over, isChosen, hover, choose });
   const node = element(
     "section.heads",
@@ -79,7 +87,7 @@ function headsOf(view, preview) {
   function thumbnailOf([layer, head]) {
     const [{ buffer, byteOffset }, side] = ["thumbnails", "side"].map(get);
     const own = new DataView(buffer, byteOffset + (layer * heads + head) * side * side);
-    return mapOf(ink, get("tokens"), side, own, range(side).fill(1));
+    return mapOf(ink, get("tokens"), side, own);
   }
 
   // --- what a head says and does
@@ -94,7 +102,12 @@ function headsOf(view, preview) {
 
   function hover(place) {
     told.textContent = place ? describe(place) : "";
-    preview(place && thumbnailOf(place));
+    preview(place);
+  }
+
+  function preview(place) {
+    if (large.over()) large.over().preview(place);
+    else large.preview(place && thumbnailOf(place));
   }
 
   function choose([layer, head]) {
@@ -144,14 +157,14 @@ function headsOf(view, preview) {
 
 // --- what is shown large, and how
 
-function controlsOf(view, patches, grid) {
+function controlsOf(view, maps, grid) {
   const { get, send, message, drawn } = view;
   const mean = button("mean of heads", () => send({ head: get("head") < 0 ? grid.cursor()[1] : -1 }));
   const pairs = ["all", "first to second", "second to first"];
   const pair = view.select("pair", "segments", pairs);
   const compare = button("", () => message({ do: "compare" }));
-  const views = { lines: patches ? "picture" : "lines", matrix: "matrix" };
-  const show = (value) => `${Math.round(100 * value)} % of each row`;
+  const views = { lines: maps ? "picture" : "lines", matrix: "matrix" };
+  const hide = view.toggle("hide_special", maps ? "hide class token" : "hide [CLS] and [SEP]");
   const title = view.live("h4", () => {
     const [layer, head, chosen] = ["layer", "head", "chosen"].map(get);
     const which = chosen.length ? `heads ${chosen.map((one) => one + 1).join(", ")}` : "all heads";
@@ -161,13 +174,14 @@ function controlsOf(view, patches, grid) {
     mean.setAttribute("aria-pressed", get("head") < 0);
     pair.hidden = !get("tokens").some(([, segment]) => segment);
     compare.textContent = get("compared").tokens ? "Forget the kept map" : "Keep to compare";
+    hide.hidden = compare.hidden = maps && get("view") !== "matrix";
   });
   const controls = [
     view.looks.choice("view", "Drawn as", views),
     mean,
-    view.toggle("hide_special", patches ? "hide class token" : "hide [CLS] and [SEP]"),
+    hide,
     pair,
-    view.slider("mass", "keep what makes up", [0.1, 1, 0.05], { show }),
+    massSlider(view),
     compare,
   ];
   return [title, element("div.group", ...controls)];
@@ -175,27 +189,28 @@ function controlsOf(view, patches, grid) {
 
 // --- the large map
 
-function largeOf(view, patches) {
+function largeOf(view, maps) {
   const { get, send, ink, drawn } = view;
   const canvas = element("canvas.large", { tabindex: -1 });
   const place = element("div.scroll", canvas);
   const [otherTitle, other] = [element("figcaption.note"), element("canvas.large")];
-  const otherPlace = element("figure.scroll", otherTitle, other);
+  const otherPlace = element("figure.scroll", other, otherTitle);
   const tip = element("p.note.told", { "aria-live": "polite" });
+  const over = () => (get("view") === "matrix" ? null : maps); // the picture is what is drawn
   const tokens = () => [[-1, "nothing"], ...get("tokens").map(([text], at) => [at, `${at}: ${text}`])];
   const pinned = [view.select("query", "looks", tokens), view.select("key", "at", tokens)];
-  const nodes = [element("div.maps", place, otherPlace), tip, element("div.group", ...pinned)];
-  const seen = pictureOf(view, drawMaps); // what the ViT sees
+  const all = element("div", element("div.maps", place, otherPlace), tip);
+  const nodes = [all, maps?.node, element("div.group", ...pinned)];
   let exact = null; // the map of what is chosen
   let previewed = null; // that of a thumbnail, instead of it
   let looking = -1; // the token under the mouse
 
   const roomOf = (box) => Math.max(200, box.clientWidth - 4);
-  const margin = () => (get("tokens").length <= 30 && !patches ? 84 : 0); // for tokens beside the matrix
+  const margin = () => (get("tokens").length <= 30 && !maps ? 84 : 0); // for tokens beside the matrix
 
   // A map with a row for each token, from these traits.
   const whole = (tokens, matrix, scales) =>
-    mapOf(ink, tokens, tokens.length, get(matrix), readFloat16(get(scales), 1).flat());
+    mapOf(ink, tokens, tokens.length, get(matrix), readFloat16(get(scales), tokens.length));
 
   // --- the matrix: rows look, columns are looked at
   function drawMatrix(where, map, room, edge = 0) {
@@ -279,46 +294,18 @@ function largeOf(view, patches) {
 
   function lineAt({ offsetX, offsetY }) {
     const token = within(Math.floor(offsetY / LINE), 0, get("tokens").length - 1);
-    if (offsetX > canvas.clientWidth / 2) return { pins: pinOf("key", token) };
+    if (offsetX > canvas.clientWidth / 2) return { pins: pinOf(view, "key", token) };
     const weights = range(get("tokens").length).map((to) => [exact.weight(token, to), to]);
     const best = weights.sort((a, b) => b[0] - a[0]).slice(0, 3);
     const list = best.map(([weight, to]) => `${nameOf(to)} ${percent(weight)}`).join(", ");
-    return { said: `${nameOf(token)} looks at ${list}`, pins: pinOf("query", token), looks: token };
-  }
-
-  // --- the picture: what the chosen patch, or the class token, does not look at lies in the dark
-  function drawPicture(map, room) {
-    const [rows, columns] = get("grid");
-    const first = map.tokens.length - rows * columns; // what is before it is no patch
-    const from = Math.max(0, get("query"));
-    const width = Math.min(room, 440);
-    const height = (width * rows) / columns;
-    const pen = penOf(canvas, width, height);
-    const areaOf = (at) => patchArea(at, get("grid"), width, height);
-    const weights = range(rows * columns).map((at) => map.weight(from, first + at));
-    const most = Math.max(...weights, 1e-9);
-    if (seen.ready()) pen.drawImage(seen.image, 0, 0, width, height);
-    for (const [at, weight] of weights.entries()) {
-      pen.fillStyle = `rgb(0 0 0 / ${Math.round(82 * (1 - weight / most))}%)`;
-      pen.fillRect(...areaOf(at));
-    }
-    if (from >= first) outline(pen, areaOf(from - first), "#fff");
-  }
-
-  function patchAt(event) {
-    const [rows, columns] = get("grid");
-    const cell = cellUnder(event, [rows, columns]);
-    if (!cell) return {};
-    const token = get("tokens").length - rows * columns + cell[0] * columns + cell[1];
-    return { said: pairSaid(Math.max(0, get("query")), token), pins: pinOf("query", token) };
+    return { said: `${nameOf(token)} looks at ${list}`, pins: pinOf(view, "query", token), looks: token };
   }
 
   // --- the mouse: previews a token, a click pins it
   const nameOf = (token) => `“${get("tokens")[token][0]}”`;
   const pairSaid = (from, to) => `${nameOf(from)} looks at ${nameOf(to)}: ${percent(exact.weight(from, to))}`;
-  const pinOf = (trait, token) => ({ [trait]: get(trait) === token ? -1 : token });
 
-  const under = (event) => (get("view") === "matrix" ? matrixAt : patches ? patchAt : lineAt)(event);
+  const under = (event) => (get("view") === "matrix" ? matrixAt : lineAt)(event);
   canvas.onmousemove = (event) => {
     const { said, looks = looking } = under(event);
     if (looks !== looking || previewed) {
@@ -336,7 +323,10 @@ function largeOf(view, patches) {
 
   // --- drawing
   function drawMaps() {
-    const drawOwn = get("view") === "matrix" ? drawOwnMatrix : patches ? drawPicture : drawLines;
+    all.hidden = over() !== null;
+    if (maps) maps.node.hidden = !over();
+    if (over()) return over().draw();
+    const drawOwn = get("view") === "matrix" ? drawOwnMatrix : drawLines;
     const { tokens, title } = get("compared");
     otherPlace.hidden = !tokens; // both share the room
     canvas.dataset.view = get("view");
@@ -355,7 +345,7 @@ function largeOf(view, patches) {
     previewed = map;
     drawMaps();
   };
-  return { nodes, drawMaps, preview, end: seen.stop };
+  return { nodes, drawMaps, preview, over };
 }
 
 // --- the answer
@@ -419,10 +409,14 @@ function render({ model, el }) {
   const patches = view.get("grid").length > 0;
   const second = "Second text (optional)";
   const texts = patches ? [] : [view.textField("text", "Text"), view.textField("second", second)];
-  const large = largeOf(view, patches);
-  const heads = headsOf(view, large.preview);
+  const maps = patches
+    ? mapBoards(view, { choose: (query) => view.send(pinOf(view, "query", query)) })
+    : null;
+  const large = largeOf(view, maps);
+  const heads = headsOf(view, large);
   view.content.append(
-    note(HELP),
+    note(patches ? HELP_ON_PATCHES : HELP),
+    patches && pictureInput(view),
     element("div.columns", { hidden: patches }, ...texts.map((text) => text.node)),
     element(
       "div.columns",
@@ -430,7 +424,7 @@ function render({ model, el }) {
       element(
         "section.one",
         { "aria-label": "One map, large" },
-        ...controlsOf(view, patches, heads.grid),
+        ...controlsOf(view, maps, heads.grid),
         ...large.nodes,
       ),
     ),
@@ -441,7 +435,8 @@ function render({ model, el }) {
     heads.grid.draw();
     large.drawMaps();
   };
-  return view.show({ traits: ["view"], resized, heard: heads.heard, end: large.end });
+  const traits = ["view", "opacity", "smooth"];
+  return view.show({ traits, resized, heard: heads.heard, end: maps?.picture.stop });
 }
 
 export default { render };

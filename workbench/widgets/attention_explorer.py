@@ -12,11 +12,10 @@ from workbench import plots
 from workbench.attention import ablate, head_effects, mass_mask, weight_steps
 from workbench.bert import Bert
 from workbench.encoder import PROBLEM_TYPES
-from workbench.image import ImageSource, as_seen, load_image, prepare_image
+from workbench.image import ImageSource
 from workbench.patches import token_names
 from workbench.vit import ViT
 from workbench.widgets.base import (
-    WorkbenchWidget,
     now_and_before,
     read_front,
     rounded,
@@ -24,22 +23,25 @@ from workbench.widgets.base import (
     to_bytes,
     to_bytes8,
 )
-from workbench.widgets.picture import to_png
+from workbench.widgets.picture import MapWidget
 from workbench.widgets.text import FOR_PAIRS
 
+FIRST_TEXT = "The cat sat on the [MASK]."
 THUMBNAIL = 48  # most cells of a thumbnail's side; longer inputs are averaged down
 
 
-class AttentionExplorer(WorkbenchWidget):
+class AttentionExplorer(MapWidget):
     """All heads of all layers as thumbnails, one of them large, and what it does to the answer.
 
-    A BERT reads a text, where a typed [MASK] is a mask, and perhaps a second one; a ViT reads `image`.
+    A BERT reads a text, where a typed [MASK] is a mask, and perhaps a second one; a ViT reads `image`, or a
+    sample.
 
     Example:
         >>> AttentionExplorer(wb.load_bert(), "The cat sat on the [MASK].")  # doctest: +SKIP
     """
 
     _esm, _css = read_front("attention_explorer")
+    reads = (Bert, ViT)
     fields = ("text", "second")
     show_on = ("text", "second", "off", "task")
     look_on = ("layer", "head", "chosen", "mass", "hide_special", "pair", "query", "key")
@@ -47,11 +49,8 @@ class AttentionExplorer(WorkbenchWidget):
     text = traitlets.Unicode(help="The text, as it was typed.")
     second = traitlets.Unicode(help="The second text, or empty.")
     task = traitlets.Unicode(help="The head whose answer is watched: a name in `tasks`.")
-    layer = traitlets.Int(0, help="The layer shown large, counted from 0 (the view counts from 1).")
-    head = traitlets.Int(0, help="The head shown large; -1: the mean of `chosen`.")
     chosen = traitlets.List(traitlets.Int(), help="Heads whose mean is shown; empty: all.")
     off = traitlets.List(traitlets.Tuple(traitlets.Int(), traitlets.Int()), help="Switched off: layer, head.")
-    mass = traitlets.Float(1.0, min=0, max=1, help="Show the fewest weights of each row that make this up.")
     hide_special = traitlets.Bool(False, help="Leave out [CLS], [SEP] and the class token.")
     pair = traitlets.Enum(["all", "first to second", "second to first"], "all", help="Who looks at whom.")
     query = traitlets.Int(-1, help="The pinned token that looks; -1: none.")
@@ -60,37 +59,34 @@ class AttentionExplorer(WorkbenchWidget):
 
     tasks = traitlets.List(help="Heads that can answer this input.")
     tokens = traitlets.List(help="Text, segment and kind of each token.")
-    grid = traitlets.List(help="(rows, columns) of patches; empty for words.")
-    picture = traitlets.Bytes(help="PNG of what the ViT sees.")
     thumbnails = traitlets.Bytes(help="8 bit (layers, heads, side, side), each as bright as it can be.")
     side = traitlets.Int(help="Cells on a side of a thumbnail.")
     matrix = traitlets.Bytes(help="8 bit (query, key) of what is shown large.")
-    scales = traitlets.Bytes(help="float16 (query): the largest weight of each row.")
+    scales = traitlets.Bytes(help="float16 (2, query): largest weights of each row, of special tokens first.")
     steps = traitlets.Dict(help="How the pinned pair's weight comes about, or empty.")
     answers = traitlets.List(help="[label, its answer now, with all heads on].")
     effects = traitlets.Bytes(help="float16 (layers, heads): what the answer loses without each.")
     compared = traitlets.Dict(help="Another input's tokens and matrix, kept to compare with.")
     compared_matrix = traitlets.Bytes(help="8 bit (query, key) of `compared`.")
-    compared_scales = traitlets.Bytes(help="float16 (query) of `compared`.")
+    compared_scales = traitlets.Bytes(help="float16 (2, query) of `compared`.")
 
     def __init__(
         self,
         model: Bert | ViT,
-        text: str = "The cat sat on the [MASK].",
+        text: str | None = None,
         second: str = "",
         *,
         image: ImageSource | None = None,
         **options: Any,
     ) -> None:
-        if isinstance(model, Bert) and image is not None:
+        if isinstance(model, ViT):
+            if text or second:
+                raise TypeError(f"{model.name} is a ViT, which reads a picture: give it as image=...")
+        elif image is not None:
             raise TypeError(f"{model.name} is a BERT, which reads text, no picture: load_vit() loads a ViT.")
-        if isinstance(model, ViT) and image is None:
-            raise TypeError(f"{model.name} is a ViT, which reads a picture: give it as image=...")
-        texts = {"text": text, "second": second} if isinstance(model, Bert) else {}
-        super().__init__(model, **texts | options)
-        self._image = image
-        self._read()
-        self._show()
+        else:
+            options |= {"text": FIRST_TEXT if text is None else text, "second": second}
+        super().__init__(model, image, **options)
 
     def rehearse(self) -> list[dict]:
         """Every layer and head, with and without special tokens; every token that looks; every task."""
@@ -110,16 +106,16 @@ class AttentionExplorer(WorkbenchWidget):
             self._settle(query=-1, key=-1)
         self._show()
 
+    def _on_picture(self) -> None:
+        self._read()
+        self._show()
+
     def _read(self) -> None:
         """Turns the input into what the model takes; nothing is changed if it cannot be read."""
         if isinstance(self.model, ViT):
-            pixels = prepare_image(load_image(self._image), self.model.preprocessing).to(self.model.device)
-            patch, prefix = self.model.config.patch_size, self.model.config.num_prefix_tokens
-            self._inputs, self._encoding = {"pixel_values": pixels}, None
-            self.picture = to_png(as_seen(pixels, self.model.preprocessing))
-            self.grid = [pixels.shape[-2] // patch, pixels.shape[-1] // patch]
-            names = token_names(self.grid, prefix)
-            self.tokens = [[name, 0, "patch" if at >= prefix else "special"] for at, name in enumerate(names)]
+            self._inputs, self._encoding = {"pixel_values": self._see()}, None
+            names = enumerate(token_names(self.grid, self.prefix))
+            self.tokens = [[name, 0, "patch" if at >= self.prefix else "special"] for at, name in names]
         else:
             limit = self.model.config.max_position_embeddings
             self._encoding = self.model.tokenizer.encode(self.text, self.second or None, max_length=limit)
@@ -176,16 +172,22 @@ class AttentionExplorer(WorkbenchWidget):
             best = sorted(best, key=lambda index: (-float(before[index]), index))
             self.answers = now_and_before({index: self._label(index) for index in best}, now, before, best)
         self.effects = b""
+        special = torch.tensor([kind == "special" for *_, kind in self.tokens])
+        looks = torch.arange(len(special)) == max(self.query, 0) if self.grid else ~special
+        self._open(self._attention, looks, ~special)
         self.side = min(THUMBNAIL, self._attention.shape[-1])
         thumbnails = F.adaptive_avg_pool2d(self._attention, self.side)
         self.thumbnails, _ = to_bytes8(thumbnails.flatten(2))
         self._look()
 
-    def _large(self) -> Tensor:
-        """The map shown large: one head or a mean of heads, with what the switches leave out set to zero."""
+    def _map(self) -> Tensor:
+        """The map shown large, (query, key): one head or a mean of heads."""
         maps = self._attention[self.layer]  # (heads, query, key)
         chosen = [head for head in self.chosen if 0 <= head < self.heads]
-        large = maps[self.head].clone() if self.head >= 0 else maps[chosen or slice(None)].mean(0)
+        return maps[self.head].clone() if self.head >= 0 else maps[chosen or slice(None)].mean(0)
+
+    def _switched(self, large: Tensor) -> Tensor:
+        """A map with what the switches leave out set to zero."""
         special = torch.tensor([kind == "special" for *_, kind in self.tokens])
         segment = torch.tensor([segment for _, segment, _ in self.tokens])
         if self.hide_special:
@@ -197,6 +199,13 @@ class AttentionExplorer(WorkbenchWidget):
             large[:, segment == looks] = 0
         return large * mass_mask(large, self.mass) if self.mass < 1 else large
 
+    def _packed(self, large: Tensor) -> tuple[bytes, bytes]:
+        """A map (query, key) as `matrix` and `scales`: small weights stay visible beside [CLS] and [SEP]."""
+        special = torch.tensor([kind == "special" for *_, kind in self.tokens])
+        parts = torch.stack([large * special, large * ~special])
+        shares = (parts / parts.amax(-1, keepdim=True).clamp(min=1e-7)).sum(0)
+        return to_bytes8(shares)[0], to_bytes(parts.amax(-1))
+
     @torch.inference_mode()
     def _look(self) -> None:
         """Shows another head, or the same in another way: no new forward pass."""
@@ -207,8 +216,13 @@ class AttentionExplorer(WorkbenchWidget):
             query=there(self.query, count, -1),
             key=there(self.key, count, -1),
         )
-        self._shown = self._large()
-        self.matrix, self.scales = to_bytes8(self._shown)
+        large = self._map()
+        if self.grid:
+            query = max(self.query, 0)
+            title = f"{self._title}, {self.tokens[query][0]} looks"
+            self._lay(self._attention, query, [(title, large[query])])
+        self._shown = self._switched(large)
+        self.matrix, self.scales = self._packed(self._shown)
         if min(self.head, self.query, self.key) < 0:
             self.steps = {}
             return
@@ -250,6 +264,8 @@ class AttentionExplorer(WorkbenchWidget):
 
     def figure(self) -> plots.StillFigure:
         """The map shown large, as a matrix with its tokens."""
+        if self.grid and self.view == "lines":
+            return plots.stack(*self._still_maps(), status=self.status)
         tokens, title = [text for text, *_ in self.tokens], f"{self._title}: rows look at columns"
         percent = 100 * self._shown.cpu()
         matrix = plots.heat(percent, tokens, tokens, title=title, number="{:.1f} %", height=6.0)

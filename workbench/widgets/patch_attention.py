@@ -3,7 +3,6 @@
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 import traitlets
 from torch import Tensor
 
@@ -12,7 +11,6 @@ from workbench.attention import (
     attention_distance,
     attention_relevance,
     attention_rollout,
-    mass_mask,
     outlier_patches,
     received_attention,
 )
@@ -20,14 +18,13 @@ from workbench.explain import delete_and_insert
 from workbench.image import ImageSource
 from workbench.patches import token_names
 from workbench.vit import ViT
-from workbench.widgets.base import read_front, rounded, there, to_bytes, to_bytes8
-from workbench.widgets.picture import PictureWidget
+from workbench.widgets.base import read_front, rounded, there, to_bytes
+from workbench.widgets.picture import MapWidget
 
-SIDE = 16  # most cells of a small map's side; larger ones are averaged down
 KEPT = 4  # answers to "is this map true?" that stay in the table
 
 
-class PatchAttention(PictureWidget):
+class PatchAttention(MapWidget):
     """All heads as small maps for one patch, one map large over the picture, and a test of it.
 
     Example:
@@ -39,36 +36,24 @@ class PatchAttention(PictureWidget):
     look_on += ("times", "measure")
 
     query = traitlets.Int(0, min=0, help="The token that looks: 0 is the class token, patches follow.")
-    layer = traitlets.Int(-1, help="Of the large map, counted from 0 (the view from 1); -1: the last.")
-    head = traitlets.Int(0, min=0, help="Of the large map, counted from 0 (the view from 1).")
     method = traitlets.Enum(["head", "mean", "max", "rollout", "relevance"], "head", help="Of the large map.")
     fusion = traitlets.Enum(["mean", "max", "min"], "mean", help="How rollout makes heads one map.")
     discard = traitlets.Float(0.0, min=0, max=0.95, help="Share of the smallest weights rollout drops.")
     target = traitlets.Int(-1, help="The class that relevance and the test are about; -1: the best.")
     second = traitlets.Int(-1, help="Another class to show the relevance for beside it; -1: none.")
-    mass = traitlets.Float(1.0, min=0, max=1, help="Show the fewest patches that make this up.")
     times = traitlets.Float(3.0, min=1, help="Flag patches above so many times the median.")
     measure = traitlets.Enum(["attention", "norm", "nothing"], "attention", help="What flags a patch.")
-    opacity = traitlets.Float(0.7, min=0, max=1, help="Of the map over the picture.")
-    palette = traitlets.Enum(["magma", "viridis", "light"], "magma", help="Colours of the large map.")
-    smooth = traitlets.Bool(False, help="Interpolate the large map, instead of one square a patch.")
 
-    prefix = traitlets.Int(1, help="Tokens before the patches.")
     labels = traitlets.List(help="Names of all classes.")
     classes = traitlets.List(help="[class, its answer], best first.")
-    maps = traitlets.Bytes(help="8 bit (layers, heads, rows, columns) of `cells`, for the query.")
-    cells = traitlets.List(help="(rows, columns) of a small map.")
-    large = traitlets.Bytes(help="8 bit (maps, patches) of what is shown large.")
-    tops = traitlets.List(help="The largest weight of each large map.")
-    titles = traitlets.List(help="What each large map is.")
     distances = traitlets.Bytes(help="float16 (layers, heads): how far each looks, in pixels.")
     ratios = traitlets.Bytes(help="float16 (2, patches): attention received, and norm, over their medians.")
     outliers = traitlets.List(help="Flagged patches.")
     tests = traitlets.List(help="What hiding patches in a map's order did, the latest last.")
 
     def __init__(self, vit: ViT, image: ImageSource | None = None, **options: Any) -> None:
-        own = {"prefix": vit.config.num_prefix_tokens, "labels": list(vit.labels)}
-        super().__init__(vit, image, **own | {"problem_type": vit.problem_type} | options)
+        own = {"labels": list(vit.labels), "problem_type": vit.problem_type}
+        super().__init__(vit, image, **own | options)
 
     def _act(self, content: dict) -> None:
         if content.get("do") == "test":
@@ -100,6 +85,9 @@ class PatchAttention(PictureWidget):
         geometry = {"grid": tuple(self.grid), "patch_size": self.model.config.patch_size}
         self._distances = attention_distance(self._attention, **geometry, prefix_tokens=self.prefix)
         self.distances = to_bytes(self._distances)
+        if self.method not in ("mean", "max"):
+            tokens = torch.arange(self._attention.shape[-1])
+            self._open(self._attention, tokens == self._query, tokens >= self.prefix)
         self._look()
 
     @property
@@ -110,15 +98,15 @@ class PatchAttention(PictureWidget):
         return there(self.target, len(self.labels), self.classes[0][0])
 
     def _relevance_of(self, target: int) -> Tensor:
-        """Patches that speak for a class: (patches). Computed once for each class and picture."""
+        """Tokens that speak for a class: (tokens). Computed once for each class and picture."""
         if target not in self._relevance:
             model, pixels = self.model, self._pixels
             relevance = attention_relevance(model, lambda: model.logits(model(pixels)[-1])[:, target])
-            self._relevance[target] = relevance[0, 0, self.prefix :].cpu()
+            self._relevance[target] = relevance[0, 0].cpu()
         return self._relevance[target]
 
     def _large_maps(self) -> list[tuple[str, Tensor]]:
-        """Titles and weights (patches) of the maps shown large."""
+        """Titles and weights (tokens) of the maps shown large."""
         if self.method == "relevance":
             shown = [self._class] + ([self.second] if 0 <= self.second < len(self.labels) else [])
             return [(f"relevance for “{self.labels[one]}”", self._relevance_of(one)) for one in shown]
@@ -127,11 +115,11 @@ class PatchAttention(PictureWidget):
             options = {"head_fusion": self.fusion, "discard_ratio": self.discard}
             rollout = attention_rollout(self._attention[:, None], **options, prefix_tokens=self.prefix)
             without = f", {100 * self.discard:.0f} % left out" if self.discard else ""
-            return [(f"rollout ({self.fusion}{without}), {looks}", rollout[0, self._query, self.prefix :])]
+            return [(f"rollout ({self.fusion}{without}), {looks}", rollout[0, self._query])]
         layer = there(self.layer, self.layers, self.layers - 1)
-        heads = self._attention[layer, :, self._query, self.prefix :]  # (heads, patches)
+        heads = self._attention[layer, :, self._query]  # (heads, tokens)
         if self.method == "head":
-            head = min(self.head, self.heads - 1)
+            head = there(self.head, self.heads, 0)
             return [(f"layer {layer + 1}, head {head + 1}, {looks}", heads[head])]
         weights = heads.mean(0) if self.method == "mean" else heads.amax(0)
         return [(f"layer {layer + 1}, {self.method} of heads, {looks}", weights)]
@@ -144,15 +132,9 @@ class PatchAttention(PictureWidget):
         """Reads maps for another token, or others, from the last pass."""
         large = self._large_maps()  # first, because it may be refused
         self._settle(layer=there(self.layer, self.layers, self.layers - 1))
-        rows, columns = self.grid
-        small = self._attention[:, :, self._query, self.prefix :].unflatten(-1, (rows, columns))
-        self.cells = [min(rows, SIDE), min(columns, SIDE)]
-        self._thumbnails = F.adaptive_avg_pool2d(small, self.cells)  # (layers, heads, rows, columns)
-        self.maps, _ = to_bytes8(self._thumbnails.flatten(2))
-        weights = torch.stack([weights for _, weights in large])
-        self.titles, self.tops = [title for title, _ in large], [float(row.amax()) for row in weights]
-        self._shown = weights * mass_mask(weights, self.mass) if self.mass < 1 else weights  # (maps, patches)
-        self.large, _ = to_bytes8(self._shown)
+        self._lay(self._attention, self._query, large)
+        if self.method in ("max", "relevance"):  # which are no shares
+            self.keeps = [None] * len(large)
         received = received_attention(self._attention)[self.prefix :]
         both = torch.stack([received, self._norms])
         self.ratios = to_bytes(both / both.median(-1, keepdim=True).values)
@@ -162,6 +144,7 @@ class PatchAttention(PictureWidget):
     def test_map(self) -> None:
         """Hides and uncovers patches in the order of the (first) large map, and at random."""
         target, (title, weights) = self._class, self._large_maps()[0]
+        weights = weights[self.prefix :]
         found = delete_and_insert(
             self.model, self._pixels, weights, target, progress=lambda share: self.send({"tested": share})
         )  # messages go at once; traits wait for the end
@@ -176,14 +159,8 @@ class PatchAttention(PictureWidget):
 
     def figure(self) -> plots.StillFigure:
         """The large map over the picture, all heads, how far they look, and the test if there was one."""
-        style = {"colors": self.palette, "opacity": self.opacity, "smooth": self.smooth}
-        style |= {"framed": self.outliers}
-        large = []
-        for title, weights in zip(self.titles, self._shown.unflatten(1, self.grid), strict=True):
-            note = f"strongest: {weights.max():.3f}"
-            large.append(plots.picture(self._seen, weights, title=title, note=note, **style))
         names = range(1, self.layers + 1), range(1, self.heads + 1)
-        tiles = self._thumbnails / self._thumbnails.amax((2, 3), keepdim=True).clamp(min=1e-9)
+        tiles = self._small / self._small.amax((2, 3), keepdim=True).clamp(min=1e-9)
         small = plots.heat(plots.tiled(tiles), *names, title="layers (down) and heads, each of its strongest")
         marks = [plots.heat(self._distances, *names, title="attention distance in pixels", height=2.4)]
         for test in self.tests[-1:]:
@@ -194,4 +171,4 @@ class PatchAttention(PictureWidget):
                 other = {random: [*zip(places, test["random"], strict=True)]}
                 title, label = f"{kind}: “{test['label']}”", "share of patches hidden or shown"
                 marks.append(plots.curves(ours, other, title=title, label=label))
-        return plots.stack((*large, small), tuple(marks), status=self.status)
+        return plots.stack((*self._still_maps(self.outliers), small), tuple(marks), status=self.status)

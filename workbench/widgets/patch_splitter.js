@@ -6,7 +6,7 @@ import { framePatches, patchArea, patchBoard, pictureInput, pictureOf } from "./
 import { element, fixed, range, readFloat16, within } from "./shared.js";
 
 const CLASS_TOKEN =
-  "The class token is no part of the picture: it is one learned vector, the same for every picture.";
+  "The class token * is no part of the picture: it is one learned vector, the same for every picture.";
 const figure = (canvas, caption) => element("figure", canvas, element("figcaption.note", caption));
 const picture = (kind, label) => element(`canvas.${kind}`, { role: "img", "aria-label": label });
 
@@ -14,7 +14,7 @@ function render({ model, el }) {
   const view = viewOf(model, el, "patch-splitter");
   const { content, get, send, ink, drawn } = view;
   const count = () => get("grid")[0] * get("grid")[1];
-  const hiddenSize = () => get("matrix_shape")[2];
+  const hiddenSize = () => get("matrix_shape")[3];
   const fits = () => get("vectors").byteLength > 0; // the patch into the matrix
   const inside = () => get("patch") >= 0; // it is a patch, and not the class token
   const shown = pictureOf(view, view.redraw);
@@ -53,7 +53,7 @@ function render({ model, el }) {
   });
   const columnsOf = () => within(Math.floor(content.clientWidth / (count() > 300 ? 18 : 36)), 6, count() + 1);
   const sequence = patchBoard({
-    label: "All tokens, the class token first. Arrow keys move, Enter chooses one.",
+    label: "All tokens, the class token * first. Arrow keys move, Enter chooses one.",
     most: 4000,
     grid: () => [Math.ceil((count() + 1) / columnsOf()), columnsOf()],
     click: (token) => token <= count() && send({ patch: token - 1 }),
@@ -64,9 +64,9 @@ function render({ model, el }) {
     pen.fillStyle = ink("--accent");
     pen.fillRect(x, y, side, side);
     pen.fillStyle = "#fff";
-    pen.font = "600 11px sans-serif";
+    pen.font = `600 ${side}px sans-serif`;
     pen.textAlign = "center";
-    if (side > 20) pen.fillText("class", x + side / 2, y + side / 2 + 4);
+    pen.fillText("*", x + side / 2, y + 0.97 * side);
   }
 
   function paintSequence(pen, width, _, now) {
@@ -108,7 +108,7 @@ function render({ model, el }) {
       element("div.tokens", ...texts.map((text, at) => token(element("i", text), at))),
       note("each piece: a row of a table"),
       element("b", "patches"),
-      element("div.tokens", token(element("i", "class"), 0), ...thumbs, begin + patches < count() && "…"),
+      element("div.tokens", token(element("i", "*"), 0), ...thumbs, begin + patches < count() && "…"),
       note("each patch: its pixels times a matrix"),
     ];
   });
@@ -163,11 +163,10 @@ function render({ model, el }) {
   });
 
   // --- the projection
-  const map = picture("map", "The projection matrix");
-  const filter = picture("filter", "The row of the matrix, laid out like the patch");
-  const vector = picture("strip", "The resulting vector");
-  vector.classList.add("pick");
-  vector.onclick = (event) => {
+  const map = picture("map.pick", "The matrix E, a column for each number of the vector");
+  const filter = picture("filter", "The column of E, laid out like the patch");
+  const vector = picture("strip.pick", "The resulting vector, a number below each column of E");
+  map.onclick = vector.onclick = (event) => {
     const cell = cellUnder(event, [1, hiddenSize()]);
     if (cell) send({ output: cell[1] });
   };
@@ -178,11 +177,15 @@ function render({ model, el }) {
   const projection = part(
     "Times one matrix",
     view.live("p.note", () => {
-      const [, , all, inputs] = get("matrix_shape");
-      const size = `a matrix of ${all} × ${inputs}, the same for every patch`;
-      return `${inputs} numbers in, ${all} out: ${size}. Blue is positive, brown negative.`;
+      const [, , inputs, all] = get("matrix_shape");
+      const size = `the matrix E of ${inputs} × ${all}, the same for every patch`;
+      return `${inputs} numbers x in, ${all} out: ${size}. Blue is positive, brown negative.`;
     }),
-    element("div.bar-row", figure(map, "the matrix"), figure(filter, "this row, as a patch")),
+    element(
+      "div.bar-row",
+      figure(filter, "this column, as a patch"),
+      element("figure.product-of", map, vector, element("figcaption.note", "E, and below it x E + b")),
+    ),
     element(
       "label.field",
       "Number",
@@ -193,9 +196,8 @@ function render({ model, el }) {
       const [total, bias] = get("total");
       const signed = `${bias < 0 ? "−" : "+"} bias ${Math.abs(bias).toFixed(3)}`;
       const sum = `${fixed(total, 3)} ${signed} = ${fixed(total + bias, 3)}`;
-      return `Sum of ${get("matrix_shape")[3]} products ${sum}`;
+      return `Sum of ${get("matrix_shape")[2]} products ${sum}`;
     }),
-    vector,
   );
   const none = view.live("p.empty", () => {
     const size = get("own_patch_size");
@@ -206,9 +208,9 @@ function render({ model, el }) {
           "another matrix, and another training."
       : CLASS_TOKEN;
   });
-  const strips = ["patch × matrix", "+ position", "= token"].map((name, at) => {
+  const strips = ["x E + b", "+ position", "= token"].map((name, at) => {
     const canvas = picture("strip", name);
-    const label = view.live("span", () => (at || inside() ? name : "class token"));
+    const label = view.live("span", () => (at || inside() ? name : "* (class token)"));
     return { canvas, row: element("div.strip-row", label, canvas) };
   });
 
@@ -229,11 +231,11 @@ function render({ model, el }) {
     const vectors = readFloat16(get("vectors"), hiddenSize());
     for (const [at, { canvas }] of strips.entries()) paintSigned(canvas, [vectors[at]]);
     if (!inside()) return;
-    const [rows, columns, all, inputs] = get("matrix_shape");
+    const [rows, columns, inputs, all] = get("matrix_shape");
     const numberAt = (row, column) => get("matrix").getInt8(row * columns + column);
     const table = range(rows).map((row) => range(columns).map((column) => numberAt(row, column)));
     paintSigned(vector, [vectors[0]], [get("output") / hiddenSize(), 0, 1 / hiddenSize(), 1]);
-    paintSigned(map, table, [0, get("output") / all, 1, 1 / all]);
+    paintSigned(map, table, [get("output") / all, 0, 1 / all, 1]);
     if (!get("weights").byteLength) return;
     const [weights] = readFloat16(get("weights"), inputs);
     const size = get("own_patch_size");
@@ -261,7 +263,12 @@ function render({ model, el }) {
       element("section", { "aria-label": "Picture" }, board.node, sum),
       element("div", one, projection, none),
     ),
-    part("The sequence", sequence.node, ...strips.map(({ row }) => row)),
+    part(
+      "The sequence",
+      note("In front stands *, the class token."),
+      sequence.node,
+      ...strips.map(({ row }) => row),
+    ),
     part("The same, with words", words),
   );
   return view.show({ resized: view.redraw, end: shown.stop });

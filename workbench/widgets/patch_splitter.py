@@ -14,7 +14,7 @@ from workbench.widgets.base import read_front, rounded, to_bytes
 from workbench.widgets.picture import PictureWidget
 
 MOST_PATCHES = 2500  # that are drawn
-MATRIX = (48, 96)  # most rows and columns of the matrix that are drawn; larger ones are averaged down
+MATRIX = (48, 96)  # most rows and columns of E that are drawn; larger ones are averaged down
 
 
 class PatchSplitter(PictureWidget):
@@ -41,13 +41,12 @@ class PatchSplitter(PictureWidget):
 
     own_patch_size = traitlets.Int(help="That of the checkpoint, which its matrix fits.")
     own_side = traitlets.Int(help="Side of the pictures that the checkpoint was made for.")
-    prefix = traitlets.Int(help="Tokens in front of the patches.")
     values = traitlets.Bytes(help="float16 (channels * patch * patch), what the matrix is given.")
     colors = traitlets.Bytes(help="8 bit, the same before they were normalised.")
     vectors = traitlets.Bytes(help="float16 (3, hidden): patch, position, their sum; or empty.")
-    weights = traitlets.Bytes(help="float16, the matrix's row for `output`; or empty.")
+    weights = traitlets.Bytes(help="float16, the column of E for `output`; or empty.")
     total = traitlets.List(help="Sum of the products, and the bias, for `output`.")
-    matrix = traitlets.Bytes(help="8 bit, signed: the projection, averaged down.")
+    matrix = traitlets.Bytes(help="8 bit, signed: the paper's E (pixels, hidden), averaged down.")
     matrix_shape = traitlets.List(help="Rows and columns of `matrix`, then its true ones.")
 
     def __init__(self, vit: ViT, image: ImageSource | None = None, **options: object) -> None:
@@ -58,7 +57,7 @@ class PatchSplitter(PictureWidget):
         own = {f"own_{name}": value for name, value in sizes.items()}
         # Where in the picture the pinned patch stays; at first it is one near the middle, if none is given.
         self._place = () if "patch" in options else (0.4, 0.5)
-        super().__init__(vit, image, **own | {"prefix": vit.config.num_prefix_tokens} | sizes | options)
+        super().__init__(vit, image, **own | sizes | options)
 
     def rehearse(self) -> list[dict]:
         """Every patch, and the class token."""
@@ -96,7 +95,7 @@ class PatchSplitter(PictureWidget):
         self.values = to_bytes(values)
         self._colors = as_seen(values.view(1, 3, size, size), self.model.preprocessing)
         self.colors = self._colors.transpose(2, 0, 1).tobytes()
-        matrix = projection.weight.float().cpu()
+        matrix = projection.weight.float().cpu().T  # E of the paper: a column is a filter
         shape = [min(sides) for sides in zip(matrix.shape, MATRIX, strict=True)]
         small = F.adaptive_avg_pool2d(matrix[None], shape)[0]
         self.matrix = (small / small.abs().amax().clamp(min=1e-9) * 127).round().char().numpy().tobytes()
@@ -110,8 +109,8 @@ class PatchSplitter(PictureWidget):
         self._steps = [steps[name].detach().float().cpu() for name in ("projected", "position", "token")]
         self.vectors = to_bytes(torch.stack(self._steps))
         if patch >= 0:
-            self.weights = to_bytes(matrix[output])
-            sums = torch.stack([matrix[output] @ values, projection.bias[output].float().cpu()])
+            self.weights = to_bytes(matrix[:, output])
+            sums = torch.stack([values @ matrix[:, output], projection.bias[output].float().cpu()])
             self.total = rounded(sums, 4)
 
     def figure(self) -> plots.StillFigure:
@@ -121,7 +120,7 @@ class PatchSplitter(PictureWidget):
             flat = self._colors.transpose(2, 0, 1).reshape(1, -1)  # red, green, blue values
             rows.append(plots.picture(self._colors, title=f"patch {self.patch + 1}", height=1.4))
             rows.append(plots.heat(flat, [f"{flat.size} values"], number="{:.0f}", height=0.7))
-        names = ("patch x matrix" if pinned else "class token", "+ position", "= token")
+        names = ("x E + b" if pinned else "* (class token)", "+ position", "= token")
         for name, step in zip(names, self._steps, strict=False):  # none for patches of another size
             rows.append(plots.heat(step[None], [name], height=0.7))
         title = f"{self.grid[0]} x {self.grid[1]} patches"

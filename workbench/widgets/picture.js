@@ -1,13 +1,14 @@
-// What the views on one picture share: choosing a picture, showing it, and walking over its patches.
+// What the views on pictures share: choosing one, showing it, walking over its patches, and maps over it.
 
-import { button, cellCanvas, cellUnder, outline, penOf } from "./parts.js";
-import { element, range } from "./shared.js";
+import { button, cellCanvas, outline, penOf, pixels } from "./parts.js";
+import { element, percent, range, readFloat16 } from "./shared.js";
 
 // --- choosing a picture
 
 const LARGEST = 1024; // pixels of the long side that are sent
 const AS_IT_IS = 2 ** 20; // files below this many bytes are sent as they are
 const MOST_BYTES = 8 * 2 ** 20; // messages above 10 MiB would be lost
+const HEIC = /^ftyp(he[iv][cmsx]|m[is]f1)/; // what Python has a sentence for
 const UNKNOWN =
   "The browser cannot open this file, and it is too large to be sent as it is (8 MB at most). " +
   "Try PNG, JPEG or WebP.";
@@ -20,6 +21,7 @@ async function shrunk(file) {
     bitmap = await createImageBitmap(file, { imageOrientation: "from-image" });
   } catch {
     if (file.size <= MOST_BYTES) return file.arrayBuffer(); // Python may know the format
+    if (HEIC.test(await file.slice(4, 12).text())) return file.slice(0, 12).arrayBuffer();
     throw new Error(UNKNOWN);
   }
   const scale = Math.min(1, LARGEST / Math.max(bitmap.width, bitmap.height));
@@ -151,13 +153,19 @@ export function framePatches(pen, grid, width, height, opacity, framed) {
 
 // --- walking over its patches
 
-// The patches on the straight way from one to another, both included.
-function between(from, to, columns) {
-  const ends = [from, to].map((patch) => [Math.floor(patch / columns), patch % columns]);
-  const [[row, column], [lastRow, lastColumn]] = ends;
-  const steps = Math.max(Math.abs(lastRow - row), Math.abs(lastColumn - column), 1);
-  const at = (first, last, step) => Math.round(first + ((last - first) * step) / steps);
-  return range(steps + 1).map((step) => at(row, lastRow, step) * columns + at(column, lastColumn, step));
+// The patches that a straight line crosses; its ends are [row, column] with fractions.
+function crossed(from, to, [rows, columns]) {
+  const way = (step) => from.map((start, axis) => start + (to[axis] - start) * step);
+  const meets = [0, 1]; // where on its way it meets the lines between patches
+  for (const axis of [0, 1]) {
+    const [least, most] = [from[axis], to[axis]].sort((a, b) => a - b);
+    for (let line = Math.ceil(least); line <= most; line++)
+      if (most > least) meets.push((line - from[axis]) / (to[axis] - from[axis]));
+  }
+  meets.sort((a, b) => a - b);
+  const cells = meets.map((meet, at) => way((meet + (meets[at + 1] ?? meet)) / 2).map(Math.floor));
+  const inside = ([row, column]) => row >= 0 && column >= 0 && row < rows && column < columns;
+  return [...new Set(cells.filter(inside).map(([row, column]) => row * columns + column))];
 }
 
 // A canvas of patches that mouse and arrow keys walk over.
@@ -166,7 +174,7 @@ function between(from, to, columns) {
 //   button or finger is held, none when it is let go.
 export function patchBoard({ label, grid, paint, at = () => {}, click, brush, most = 460 }) {
   let now = -1;
-  let held = -1; // the patch that the brush is on
+  let held = null; // where the brush is: [row, column] with fractions
   const numberOf = (cell) => (cell ? cell[0] * grid()[1] + cell[1] : -1);
   const said = element("span.unseen", { "aria-live": "polite" });
   const { canvas, setCursor } = cellCanvas("patch-board", label, {
@@ -174,10 +182,6 @@ export function patchBoard({ label, grid, paint, at = () => {}, click, brush, mo
     point(cell, byKey) {
       now = numberOf(cell);
       if (byKey) said.textContent = `row ${cell[0] + 1}, column ${cell[1] + 1}`;
-      if (held >= 0 && now >= 0) {
-        brush(between(held, now, grid()[1]), false);
-        held = now;
-      }
       at(now);
       draw();
     },
@@ -193,16 +197,25 @@ export function patchBoard({ label, grid, paint, at = () => {}, click, brush, mo
 
   if (brush) {
     canvas.style.touchAction = "none"; // a finger brushes, it does not scroll
+    const placeOf = ({ offsetX, offsetY }) => [
+      (offsetY / canvas.clientHeight) * grid()[0],
+      (offsetX / canvas.clientWidth) * grid()[1],
+    ];
     canvas.onpointerdown = (event) => {
-      const patch = numberOf(cellUnder(event, grid()));
-      if (patch < 0 || event.button) return;
-      held = patch;
+      if (event.button) return;
+      held = placeOf(event);
       canvas.setPointerCapture(event.pointerId);
-      brush([patch], true);
+      brush(crossed(held, held, grid()), true);
+    };
+    canvas.onpointermove = (event) => {
+      if (!held) return;
+      const patches = crossed(held, placeOf(event), grid()); // a fast pointer skips some
+      held = placeOf(event);
+      if (patches.length) brush(patches, false);
     };
     canvas.onpointerup = canvas.onpointercancel = () => {
-      if (held >= 0) brush([], false);
-      held = -1;
+      if (held) brush([], false);
+      held = null;
     };
   }
 
@@ -215,4 +228,140 @@ export function patchBoard({ label, grid, paint, at = () => {}, click, brush, mo
     paint(pen, width, height, now);
   }
   return { node, draw, setCursor: (patch) => setCursor([Math.floor(patch / grid()[1]), patch % grid()[1]]) };
+}
+
+// --- maps over it
+
+const inPercent = (share) => `${Math.round(100 * share)} %`;
+
+// Of each map only the strongest weights stay, which together make up so much.
+export const massSlider = (view) =>
+  view.slider("mass", "keep what makes up", [0.1, 1, 0.05], { show: inPercent });
+
+// From yellow to red: seen on light and on dark pictures, the paler the less weight there is.
+const heat = (share, opacity = 1) => [255, 255 * (1 - share), 0, 255 * opacity * share];
+
+const keptText = (share) => {
+  if (share === null) return "";
+  return `It keeps ${percent(share)} for itself${share > 0.5 ? ": what is seen here is the rest." : "."}`;
+};
+
+// Maps over the picture, beside each other, of the traits of MapWidget in picture.py. choose(token) makes a
+// patch the one that looks; more(patch) is said of one beside its weight.
+//   node, draw(); preview([layer, head] or null): another head in place of the first map;
+//   small([layer, head]): a head's map as a canvas of few pixels; under: its paper, both for headGrid;
+//   picture: what pictureOf gives.
+export function mapBoards(view, { choose, more = () => "", loaded = () => {} }) {
+  const { get, ink, looks } = view;
+  let previewed = null;
+  const picture = pictureOf(view, () => {
+    draw();
+    loaded();
+  });
+  const grid = () => (get("grid").length ? get("grid") : [1, 1]);
+  const show = inPercent;
+  const opacity = looks.slider("opacity", "opacity", [0, 1, 0.05], { show });
+  const tip = element("p.note.told", { "aria-live": "polite" });
+
+  // What is shown: its size in cells; share(cell) of the largest weight, which is `top`; how weights are
+  // written; the title; and what the token that looks keeps for itself.
+  function shown(which) {
+    if (which === 0 && previewed) return ofHead(previewed);
+    const size = grid();
+    const share = (patch) => get("large").getUint8(which * size[0] * size[1] + patch) / 255;
+    const [top, keeps, title] = ["tops", "keeps", "titles"].map((trait) => get(trait)[which]);
+    const write = get("method") === "relevance" ? (weight) => `relevance ${weight.toPrecision(2)}` : percent;
+    return { size, share, top, write, keeps, title };
+  }
+
+  function ofHead([layer, head]) {
+    const size = get("cells");
+    const at = layer * get("heads") + head;
+    const share = (cell) => get("maps").getUint8(at * size[0] * size[1] + cell) / 255;
+    const [top, keeps] = readFloat16(get("shares"), 2)[at];
+    const title = `layer ${layer + 1}, head ${head + 1}, ${get("looker")} looks`;
+    return { size, share, top, write: percent, keeps, title };
+  }
+
+  const small = (place) => {
+    const { size, share } = ofHead(place);
+    return pixels(...size, (cell) => heat(share(cell)));
+  };
+
+  const under = (pen, _, area) => {
+    pen.fillStyle = ink("--soft");
+    pen.fillRect(...area);
+  };
+
+  const boards = range(2).map((which) => {
+    const board = patchBoard({
+      label:
+        `Map ${which + 1} over the picture. Arrow keys move over the patches, ` +
+        "Enter makes one the patch that looks.",
+      grid,
+      at: (patch) => tell(which, patch),
+      click: (patch) => choose(patch + get("prefix")),
+      paint: (pen, width, height, now) => paint(which, pen, width, height, now),
+    });
+    const [title, most, keeps] = ["figcaption", "span", "p.note"].map((name) => element(name));
+    const bar = element("span.heat");
+    const scale = element("div.scale.note", "0", bar, most);
+    const figure = element("figure", board.node, scale, title, keeps); // what is written moves no picture
+    return { draw: board.draw, figure, title, most, keeps, bar };
+  });
+
+  function paint(which, pen, width, height, now) {
+    if (!get("large").byteLength) return;
+    const area = (patch) => patchArea(patch, grid(), width, height);
+    const { size, share } = shown(which);
+    if (picture.ready()) pen.drawImage(picture.image, 0, 0, width, height);
+    pen.imageSmoothingEnabled = get("smooth");
+    pen.drawImage(
+      pixels(...size, (cell) => heat(share(cell), get("opacity"))),
+      0,
+      0,
+      width,
+      height,
+    );
+    pen.setLineDash([4, 3]);
+    for (const patch of get("outliers") ?? []) outline(pen, area(patch), "#00b7ff");
+    pen.setLineDash([]);
+    const query = get("query") - get("prefix");
+    if (query >= 0 && get("method") !== "relevance") {
+      outline(pen, area(query), "#000", 4);
+      outline(pen, area(query), "#fff", 2);
+    }
+    if (now >= 0) outline(pen, area(now), ink("--accent"), 3);
+  }
+
+  function tell(which, patch) {
+    const [columns, { share, top, write }] = [grid()[1], shown(which)];
+    const place = `patch ${Math.floor(patch / columns) + 1}, ${(patch % columns) + 1}`;
+    tip.textContent = patch < 0 ? "" : `${place}: ${write(share(patch) * top)}${more(patch)}`;
+  }
+
+  function draw() {
+    for (const [which, board] of boards.entries()) {
+      board.figure.hidden = which >= get("titles").length;
+      if (board.figure.hidden) continue;
+      const { top, write, keeps, title } = shown(which);
+      const stops = range(5).map((at) => heat(at / 4, get("opacity")));
+      const colors = stops.map(
+        ([red, green, blue, alpha]) => `rgb(${red} ${green} ${blue} / ${alpha / 255})`,
+      );
+      board.bar.style.background = `linear-gradient(to right, ${colors})`;
+      board.most.textContent = `largest: ${write(top)}`;
+      board.title.textContent = title;
+      board.keeps.textContent = keptText(keeps);
+      board.draw();
+    }
+  }
+
+  const preview = (place) => {
+    previewed = place;
+    draw();
+  };
+  const look = element("p.bar-row", opacity, looks.toggle("smooth", "interpolated"));
+  const node = element("div", element("div.maps", ...boards.map(({ figure }) => figure)), tip, look);
+  return { node, draw, preview, small, under, picture };
 }

@@ -1,19 +1,27 @@
-"""What the widgets on one picture share: an own picture or a sample, and what the model sees of it."""
+"""What the widgets on pictures share: an own picture or a sample, what the model sees of it, maps over it."""
 
 import io
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 import traitlets
 from PIL import Image
 from torch import Tensor
 
+from workbench import plots
+from workbench.attention import clearest_head, mass_mask
+from workbench.bert import Bert
 from workbench.image import ImageSource, as_seen, load_image, prepare_image
+from workbench.patches import token_names
 from workbench.vit import ViT
-from workbench.widgets.base import WorkbenchWidget
+from workbench.widgets.base import WorkbenchWidget, to_bytes, to_bytes8
 from workbench.widgets.samples import FIRST_PICTURE, PICTURES, sample_image
 
 LARGEST = 1024  # pixels of the long side that are kept
+SIDE = 16  # most cells of a small map's side; larger ones are averaged down
 
 
 def to_png(picture: np.ndarray) -> bytes:
@@ -46,13 +54,14 @@ class PictureWidget(WorkbenchWidget):
     samples = traitlets.List(list(PICTURES), help="Samples to choose from.")
     picture = traitlets.Bytes(help="PNG of what the model sees.")
     grid = traitlets.List(help="Patches down and across.")
+    prefix = traitlets.Int(help="Tokens before the patches.")
 
     def __init__(self, vit: ViT, image: ImageSource | None = None, **options: Any) -> None:
         if vit.preprocessing is None:
             raise ValueError(f"{vit.name} came without a preprocessing, so it cannot read pictures.")
         if image is None:
             options.setdefault("sample", FIRST_PICTURE)
-        super().__init__(vit, **options)
+        super().__init__(vit, **{"prefix": vit.config.num_prefix_tokens} | options)
         self._image = _shrunk(sample_image(self.sample) if image is None else load_image(image))
         self._on_picture()
         self._name = self.sample or "picture"
@@ -96,3 +105,67 @@ class PictureWidget(WorkbenchWidget):
             raise
         self._name = name
         self._settle(sample=sample)
+
+
+class MapWidget(PictureWidget):
+    """Base of the widgets that lay maps over a picture: `mapBoards` in picture.js is its other half. One that
+    reads a BERT, too, has no picture then, and answers `_on_picture` all the same.
+
+    Patches are scaled apart from the class token, so that their weights stay visible beside its own.
+    """
+
+    layer = traitlets.Int(-1, help="Shown large, counted from 0 (the view from 1); -1: the last.")
+    head = traitlets.Int(0, help="Shown large, counted from 0 (the view from 1).")
+    mass = traitlets.Float(1.0, min=0, max=1, help="Show the fewest weights that make this up.")
+    opacity = traitlets.Float(0.8, min=0, max=1, help="Of the largest weight; others are paler.")
+    smooth = traitlets.Bool(False, help="Interpolate large maps, instead of one square a patch.")
+
+    looker = traitlets.Unicode(help="Name of the token that looks.")
+    maps = traitlets.Bytes(help="8 bit (layers, heads, rows, columns) of `cells`, for the token that looks.")
+    cells = traitlets.List(help="(rows, columns) of a small map.")
+    shares = traitlets.Bytes(help="float16 (layers, heads, 2): largest weight, and what the token keeps.")
+    large = traitlets.Bytes(help="8 bit (maps, patches) of what is shown large.")
+    tops = traitlets.List(help="The largest weight of each large map.")
+    keeps = traitlets.List(help="What the token that looks keeps for itself in each; or none.")
+    titles = traitlets.List(help="What each large map is.")
+
+    def __init__(self, model: Bert | ViT, image: ImageSource | None = None, **options: Any) -> None:
+        self._opens = options.keys().isdisjoint(("layer", "head"))
+        if isinstance(model, ViT):
+            super().__init__(model, image, **options)
+        else:
+            WorkbenchWidget.__init__(self, model, **options)
+            self._on_picture()
+
+    def _open(self, attention: Tensor, queries: Tensor, keys: Tensor) -> None:
+        """At first, if no other was asked for: the head that has most to show; see `clearest_head`."""
+        if self._opens:
+            layer, head = clearest_head(attention, queries, keys)
+            self._settle(layer=layer, head=head)
+        self._opens = False
+
+    def _lay(self, attention: Tensor, query: int, large: Sequence[tuple[str, Tensor]]) -> None:
+        """Shows what a token looks at: in all heads of `attention` (layers, heads, query, key) small, and
+        `large`, by title (tokens)."""
+        rows, columns = self.grid
+        self.looker = token_names(self.grid, self.prefix)[query]
+        small = attention[:, :, query, self.prefix :].unflatten(-1, (rows, columns))
+        self.cells = [min(rows, SIDE), min(columns, SIDE)]
+        self._small = F.adaptive_avg_pool2d(small, self.cells)  # (layers, heads, rows, columns)
+        self.maps, _ = to_bytes8(self._small.flatten(2))
+        kept = attention[:, :, query, query]
+        self.shares = to_bytes(torch.stack([self._small.amax((2, 3)), kept], -1))
+        weights = torch.stack([weights[self.prefix :] for _, weights in large])
+        self.titles, self.tops = [title for title, _ in large], [float(row.amax()) for row in weights]
+        self.keeps = [float(weights[query]) for _, weights in large]
+        self._large = weights * mass_mask(weights, self.mass) if self.mass < 1 else weights  # (maps, patches)
+        self.large, _ = to_bytes8(self._large)
+
+    def _still_maps(self, framed: Sequence[int] = ()) -> list[plots.Mark]:
+        """The large maps over the picture."""
+        marks = []
+        for title, weights in zip(self.titles, self._large.unflatten(1, tuple(self.grid)), strict=True):
+            style = {"opacity": self.opacity, "smooth": self.smooth, "framed": framed}
+            note = f"strongest: {weights.max():.3f}"
+            marks.append(plots.picture(self._seen, weights, title=title, note=note, **style))
+        return marks
