@@ -1,13 +1,17 @@
 """Answers given beforehand: playing leaves no trace, and what is packed ends where it is told to."""
 
+import asyncio
 import gzip
 import json
+from collections.abc import Callable
+from itertools import chain
+from types import SimpleNamespace
 
 import pytest
 from tiny import our_bert, our_vit
 
-from workbench.widgets import MaskedFilling, PatchAttention
-from workbench.widgets.rehearsal import Rehearsal
+from workbench.widgets import MaskedFilling, PatchAttention, base, rehearsal
+from workbench.widgets.rehearsal import Background, Rehearsal
 
 
 @pytest.fixture
@@ -25,8 +29,8 @@ def test_nobody_notices_a_rehearsal(widget: MaskedFilling, monkeypatch: pytest.M
     widget.observe(told.append)
     monkeypatch.setattr(widget, "_send", lambda message, **_: told.append(message))
     before = {name: getattr(widget, name) for name in widget.keys}
-    rehearsal = Rehearsal(widget, 10**6)
-    for step, _ in enumerate(rehearsal.play()):
+    played = Rehearsal(widget, 10**6)
+    for step, _ in enumerate(chain(played.play(), played.pack())):
         assert {name: getattr(widget, name) for name in widget.keys} == before
         if step == 5:  # somebody uses it in between
             widget.attention_layer = 0
@@ -40,11 +44,95 @@ def test_nobody_notices_a_rehearsal(widget: MaskedFilling, monkeypatch: pytest.M
 
 def test_what_has_no_room_is_left_out_and_said() -> None:
     widget = PatchAttention(our_vit())
-    whole, part = widget._rehearsed(10**6), widget._rehearsed(12_000)
+    whole, part = (Rehearsal(widget, limit).run() for limit in (10**6, 12_000))
     assert unpacked(whole)["note"] == ""
     assert "clicks are saved" in unpacked(part)["note"] and len(part) < len(whole)
 
 
 def test_a_widget_that_lists_nothing_still_packs(widget: MaskedFilling, monkeypatch) -> None:
     monkeypatch.setattr(MaskedFilling, "rehearse", lambda _: [])
-    assert unpacked(widget._rehearsed(1000))["answers"] == {}
+    assert unpacked(Rehearsal(widget, 1000).run())["answers"] == {}
+
+
+def test_what_is_stopped_is_kept(widget: MaskedFilling, monkeypatch: pytest.MonkeyPatch) -> None:
+    answered, play = [], MaskedFilling._play
+
+    def stopped(self: MaskedFilling, click: dict) -> None:
+        answered.append(click)
+        if len(answered) == 20:
+            raise KeyboardInterrupt
+        play(self, click)
+
+    monkeypatch.setattr(MaskedFilling, "_play", stopped)
+    found = unpacked(Rehearsal(widget, 10**6).run())
+    assert found["answers"] and "Only the first" in found["note"] and len(answered) == 20
+    assert widget.masked == [(4, 7)] and not widget._quiet
+
+
+def idle(
+    *shown: MaskedFilling, monkeypatch: pytest.MonkeyPatch, touch: Callable = lambda: False
+) -> Background:
+    """What a kernel with nothing to do does, until there is nothing left or `touch` does something."""
+    monkeypatch.setattr(rehearsal, "QUIET", 0.02)
+    background = Background()
+    monkeypatch.setattr(base, "BACKGROUND", background)
+
+    async def wait() -> None:
+        for one in shown:
+            background.show(one)
+        for _ in range(2000):
+            await asyncio.sleep(0.01)
+            if touch() or all(one.rehearsal for one in shown):
+                break
+
+    asyncio.run(wait())
+    return background
+
+
+def test_answers_are_given_beforehand_while_nobody_asks(widget: MaskedFilling, monkeypatch) -> None:
+    other = MaskedFilling(widget.model, "on the mat")
+    background = idle(widget, other, monkeypatch=monkeypatch)
+    assert unpacked(widget.rehearsal)["answers"] and unpacked(other.rehearsal)["answers"]
+    widget.layer = 1
+    assert widget.rehearsal, "a click that was rehearsed"
+    widget.text = "the cat"
+    assert not widget.rehearsal and other.rehearsal, "what was rehearsed is not true of another text"
+    assert [one.unrehearsed(background.share) for one in (widget, other)] == [True, False]
+    assert other.unrehearsed(1000), "more widgets have less room each"
+
+
+def test_a_widget_that_changes_is_played_anew(widget: MaskedFilling, monkeypatch) -> None:
+    texts = iter(["the cat sat on", "the cat sat on the mat"])
+
+    def type_once() -> bool:
+        if text := next(texts, None):
+            widget.text = text
+        return False
+
+    idle(widget, monkeypatch=monkeypatch, touch=type_once)
+    masked = [value for value in unpacked(widget.rehearsal)["values"] if value == [[19, 22]]]
+    assert masked, "the last word of the last text"
+
+
+def test_a_cell_that_runs_again_leaves_its_old_widget_behind(widget: MaskedFilling, monkeypatch) -> None:
+    parent = {"metadata": {"cellId": "a"}, "header": {"msg_id": "1"}}
+    shell = SimpleNamespace(kernel=SimpleNamespace(get_parent=lambda: parent))
+    monkeypatch.setattr(rehearsal, "get_ipython", lambda: shell)
+    background, new = Background(), MaskedFilling(widget.model, "on the mat")
+    background.show(widget)
+    played = Rehearsal(widget, 1000)
+    played.run()
+    widget.keep(played)
+    parent["header"] = {"msg_id": "2"}
+    background.show(new)
+    assert list(background.shown) == [new] and not widget.rehearsal
+
+
+def test_a_still_and_a_name_say_what_is_seen(widget: MaskedFilling) -> None:
+    _, about = widget._repr_mimebundle_()
+    best = widget.guesses["cards"][0]["candidates"][0]
+    said = about["image/png"]["alt"]
+    assert said.startswith("MaskedFilling: [CLS] the [MASK] sat [SEP]")
+    assert f"{best[0]} {100 * best[1]:.1f} %" in said
+    assert repr(widget).startswith("MaskedFilling(") and "text='the cat sat', masked=[(4, 7)]" in repr(widget)
+    assert "..." in repr(MaskedFilling(widget.model, "the cat " * 15)), "a long text is shortened"

@@ -210,7 +210,8 @@ def test_save(bert, tmp_path, ending):
         widget.save(tmp_path / "figure.gif")
 
 
-def test_what_cannot_be_saved_is_a_sentence_and_leaves_what_was_there(bert, tmp_path):
+def test_what_cannot_be_saved_is_a_sentence_and_leaves_what_was_there(bert, tmp_path, monkeypatch):
+    monkeypatch.setattr(MaskedFilling, "rehearse", lambda _: [])  # takes long, and has nothing to do with it
     widget = MaskedFilling(bert, TEXT, masked=[(35, 38)])
     (tmp_path / "folder.html").mkdir()
     (tmp_path / "page.html").write_text("before")

@@ -7,6 +7,7 @@ puts marks under and beside each other. No pyplot, so threads and backends do no
 import functools
 import io
 import math
+import textwrap
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -44,7 +45,9 @@ def _quiet() -> Iterator[None]:
 
 
 class StillFigure(Figure):
-    """A figure that notebooks show by themselves."""
+    """A figure that notebooks show by themselves; `says` is what is seen on it, in words."""
+
+    says = ""
 
     @_quiet()
     def savefig(self, *args: Any, **options: Any) -> None:
@@ -59,11 +62,12 @@ class StillFigure(Figure):
 
 @dataclass(frozen=True)
 class Mark:
-    """Something to draw into axes; `height` in inches, `width` in shares of its row."""
+    """Something to draw into axes; `height` in inches, `width` in shares of its row, and in words."""
 
     draw: Callable[[Axes], None]
     height: float
     width: float = 1.0
+    says: str = ""
 
 
 Part: TypeAlias = "Mark | list[Part] | tuple[Part, ...]"  # a list stands in a column, a tuple in a row
@@ -81,7 +85,13 @@ def stack(*parts: Part, status: str = "", width: float = WIDTH) -> StillFigure:
     _place(figure, figure.add_gridspec()[0], column)
     figure.get_layout_engine().execute(figure)
     figure.set_layout_engine("none")  # laid out once, not with each drawing
+    said = (says.rstrip(" .?") for says in _said(column))
+    figure.says = textwrap.shorten(". ".join(filter(None, said)), 400, placeholder=" …")
     return figure
+
+
+def _said(part: Part) -> list[str]:
+    return [part.says] if isinstance(part, Mark) else [says for one in part for says in _said(one)]
 
 
 def _size(part: Part, side: str) -> float:
@@ -161,7 +171,8 @@ def words(*sentences: Sequence[Chip], title: str = "") -> Mark:
             axes.text(x, -y, word.text, fontsize=10, color=INK, ha="center", bbox=frame, **place)
             axes.text(x, -y - 0.19, word.note, fontsize=6, color=MUTED, ha="center", **place)
 
-    return Mark(draw, top - pitch / 2 + 0.15)
+    said = " / ".join(" ".join(word.text for word in sentence) for sentence in sentences)
+    return Mark(draw, top - pitch / 2 + 0.15, says=f"{title}: {_cut(said, 120)}".removeprefix(": "))
 
 
 def _cut(text: str, most: int) -> str:
@@ -178,6 +189,7 @@ def bars(
 ) -> Mark:
     """Horizontal bars, the first on top, and their numbers: probabilities, on a scale from 0 to 100 %, or,
     without `percent`, any. `before` is a tick for what each value was."""
+    written = (lambda value: f"{100 * value:.1f} %") if percent else "{:.1f}".format
 
     def draw(axes: Axes) -> None:
         _plain(axes, title)
@@ -191,13 +203,13 @@ def bars(
         axes.vlines(before, places[: len(before)] - 0.45, places[: len(before)] + 0.45, color=AMBER)
         beside = axes.get_yaxis_transform()
         for place, value in enumerate(values):
-            number = f"{100 * value:.1f} %" if percent else f"{value:.1f}"
-            axes.text(1.01, place, number, fontsize=8, color=INK, va="center", transform=beside)
+            axes.text(1.01, place, written(value), fontsize=8, color=INK, va="center", transform=beside)
         axes.set_yticks(places, [_cut(str(name), 34) for name in names], fontsize=8, parse_math=False)
         axes.set_ylim(len(names) - 0.4, -0.6)
         axes.xaxis.set_visible(False)
 
-    return Mark(draw, 0.23 * len(names) + (0.4 if title else 0.2))
+    said = ", ".join(f"{names[place]} {written(values[place])}" for place in np.argsort(values)[:-4:-1])
+    return Mark(draw, 0.23 * len(names) + (0.4 if title else 0.2), says=f"{title}: {said}".strip(": "))
 
 
 def heat(
@@ -242,7 +254,11 @@ def heat(
             ink = "white" if table[row, column] > 0.6 * most else INK
             axes.text(column, row, number.format(table[row, column]), color=ink, **options)
 
-    return Mark(draw, height)
+    says = title
+    if table.shape == (len(rows), len(columns)):
+        row, column = np.unravel_index(np.nanargmax(np.abs(table)), table.shape)
+        says += f": {rows[row]}, {columns[column]}: {number.format(table[row, column])} at most"
+    return Mark(draw, height, says=says.removeprefix(": "))
 
 
 def curves(
@@ -277,7 +293,7 @@ def curves(
         if len(lines) + len(compare or ()) > 1:
             axes.legend(fontsize=7, frameon=False)
 
-    return Mark(draw, 2.4)
+    return Mark(draw, 2.4, says=title)
 
 
 def by_step(log: Sequence[Mapping[str, float]], name: str) -> list[tuple[float, float]]:
@@ -330,7 +346,7 @@ def picture(
             axes.add_patch(Rectangle((column * w, row * h), w, h, **frame))
         axes.set(xticks=[], yticks=[])
 
-    return Mark(draw, height, width)
+    return Mark(draw, height, width, says=title)
 
 
 def tiled(maps: Any) -> np.ndarray:

@@ -78,7 +78,7 @@ def drawn(widget: MaskedFilling) -> str:
             seconds.append(
                 page.evaluate(
                     "() => new Promise(done => requestAnimationFrame(() => setTimeout(() => {"
-                    " if (!document.querySelector('#view *')) throw Error('nothing is drawn');"
+                    " if (!document.querySelector('.workbench')) throw Error('nothing is drawn');"
                     " done(performance.now() / 1000) })))"
                 )
             )

@@ -39,7 +39,7 @@ RUN_TO = """async (count) => {
         await window.jupyterapp.commands.execute("notebook:run-cell");
         const outputs = content.activeCell.model.outputs?.toJSON() ?? [];
         const shown = outputs.filter(({ data }) => data?.["application/vnd.jupyter.widget-view+json"]);
-        found += shown.filter(({ data }) => /workbench[.]widgets/.test(data["text/plain"])).length;
+        found += shown.filter(({ data }) => data["image/png"]).length;
     }
 }"""
 # Puts a lesson back to what its file says, and JupyterLab to how it looks at first.

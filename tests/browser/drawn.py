@@ -95,7 +95,7 @@ class View:
         self.page, self.widget = page, widget
         content = widget._page().replace("<main", f"{TOOLS}<main")
         page.goto("about:blank")
-        page.set_content(content.replace("model: shared_js", "model: window.model = shared_js"))
+        page.set_content(content.replace("const model = saved", "const model = window.model = saved"))
         page.wait_for_selector(".workbench[data-revision]")
         page.evaluate("listen(), settle()")
 

@@ -67,8 +67,8 @@ def looks(page: Page, names: Sequence[str], pages: dict[str, str]) -> dict[str, 
         _, style, script = re.match(
             r"(.*?)(<style>.*</style>).*?(<script.*)</body>", pages[name], re.DOTALL
         ).groups()
-        place = f'<div id="{name}" style="width: 1000px"></div>'
-        content += style + place + script.replace('getElementById("view")', f'getElementById("{name}")')
+        place = f'<div id="{name}" data-widget="{name}" style="width: 1000px"></div>'
+        content += style + place + script.replace('Object.entries({"view":', f'Object.entries({{"{name}":')
     page.set_content(content)
     page.wait_for_function(
         "count => document.querySelectorAll('.workbench[data-revision]').length === count", arg=len(names)

@@ -26,7 +26,7 @@ from workbench.widgets import (
     TokenTagger,
 )
 from workbench.widgets.base import WorkbenchWidget, guarded
-from workbench.widgets.rehearsal import NO_ANSWERS
+from workbench.widgets.rehearsal import NO_ANSWERS, Rehearsal
 from workbench.widgets.samples import PICTURES
 
 from .conftest import Lesson
@@ -87,7 +87,7 @@ def open_saved(browser: Browser, tmp_path: Path) -> Iterator:
     def opened(widget: WorkbenchWidget, theme: str = "light") -> Page:
         file = widget.save(tmp_path / f"{type(widget).__name__}.html")
         text = file.read_text(encoding="utf-8")
-        text = text.replace("model: shared_js", "model: window.model = shared_js")
+        text = text.replace("const model = savedModel", "const model = window.model = savedModel")
         file.write_text(text, encoding="utf-8")
         page = browser.new_context(offline=True, color_scheme=theme).new_page()
         page.on("pageerror", lambda error: faults.append(str(error)))
@@ -123,7 +123,7 @@ def test_a_walk_over_rehearsed_clicks_shows_what_python_says(shared: Page, name:
     clicks = [draw.choice(draw.choice(kinds)) for _ in range(80)]
     clicks = [group["after"] for group in groups if "after" in group] + clicks
     names = [key for key in widget.keys if key not in NO_ANSWERS and not key.startswith("_")]
-    state = {key: getattr(widget, key) for key in names} | {"rehearsal": widget._rehearsed(10**6)}
+    state = {key: getattr(widget, key) for key in names} | {"rehearsal": Rehearsal(widget, 10**6).run()}
     encoded = {
         key: {"bytes": base64.b64encode(value).decode()} if isinstance(value, bytes) else value
         for key, value in state.items()
@@ -187,10 +187,14 @@ def test_a_patch_looks_and_a_head_is_chosen(open_saved) -> None:
     page.wait_for_function(f"document.querySelector('.workbench').innerText.includes({SAVED!r})")
 
 
-def test_a_notebook_opened_again_shows_its_widgets(lesson, lab: str, browser: Browser) -> None:
-    """Saved, its kernel shut down: the view is there, and blames no kernel."""
+def test_a_notebook_opened_again_answers(lesson, lab: str, browser: Browser) -> None:
+    """Saved, its kernel shut down: the view is there, answers, and blames no kernel."""
     opened = lesson("00_start_here.ipynb")
     before = opened.run_to().guesses()
+    played = (
+        "from workbench.widgets.rehearsal import BACKGROUND as all; print(*(w.rehearsal for w in all.shown))"
+    )
+    opened.wait(lambda: "\\x1f" in opened.python(played), "answers that are given beforehand", 60)
     opened.command("docmanager:save")
     opened.page.wait_for_function("!window.jupyterapp.shell.currentWidget.context.model.dirty")
     opened.page.evaluate("window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
@@ -199,6 +203,8 @@ def test_a_notebook_opened_again_shows_its_widgets(lesson, lab: str, browser: Br
     again.open(lab.format(name="00_start_here.ipynb"))
     view = again.widget()
     assert view.guesses() == before
+    view.after(view.chip("sky").click)
+    assert view.root.locator(".card").count() == 2 and told(again.page) == ""
     view.button("Mask 15 % at random").click()
     expect(view.root.locator(".error")).to_have_text(SAVED)
     assert again.faults == []

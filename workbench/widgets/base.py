@@ -2,10 +2,9 @@
 
 import base64
 import functools
-import html
 import io
-import json
 import re
+import reprlib
 import textwrap
 import threading
 import time
@@ -26,20 +25,12 @@ from workbench.encoder import PROBLEM_TYPES
 from workbench.plots import StillFigure
 from workbench.tasks import device_name
 from workbench.vit import ViT
-from workbench.widgets.rehearsal import Rehearsal
+from workbench.widgets.rehearsal import BACKGROUND, Rehearsal, page, picture
 
 LARGEST = 2_000_000  # bytes of answers in a saved page, where they take a third more
 FOLDER = Path(__file__).parent
-PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>{title}</title><style>
-body {{ margin: 0; padding: 16px; background: light-dark(#fff, #111418); color-scheme: light dark; }}
-{css}</style>
-<body><main id="view"></main><script type="module">
-{script}
-widget.render({{ model: shared_js.savedModel({state}), el: document.getElementById("view") }});
-</script></body></html>
-"""
+SHORT = reprlib.Repr()
+SHORT.maxstring = 60
 OF_ALL = ("shared", "parts")  # their style is that of every widget
 IMPORT = re.compile(r'^import \{([^}]+)\} from "\./(\w+)\.js";$', re.MULTILINE)
 EXPORT = re.compile(r"^export (?=(?:async function|function|const|class) (\w+))", re.MULTILINE)
@@ -139,6 +130,12 @@ def guarded(method: Callable) -> Callable:
     return call
 
 
+def _drawn(figure: StillFigure, kind: str, dpi: int) -> bytes:
+    file = io.BytesIO()
+    figure.savefig(file, dpi=dpi, format=kind)
+    return file.getvalue()
+
+
 def _sendable(value: Any) -> Any:
     """A text without half characters (lone surrogates), which no message can carry."""
     return re.sub("[\ud800-\udfff]", "\ufffd", value) if isinstance(value, str) else value
@@ -166,7 +163,7 @@ class WorkbenchWidget(anywidget.AnyWidget):
     revision = traitlets.Int(help="Counts the answers; the view is drawn anew with each.").tag(sync=True)
     layers = traitlets.Int(help="Layers of the checkpoint.").tag(sync=True)
     heads = traitlets.Int(help="Attention heads in a layer.").tag(sync=True)
-    rehearsal = traitlets.Bytes(help="Answers given beforehand, for a view without a kernel; see Rehearsal.")
+    rehearsal = traitlets.Bytes(help="Answers for a view without a kernel; see Rehearsal.").tag(sync=True)
     problem_type = traitlets.Unicode(PROBLEM_TYPES[0], help="What the answers are.").tag(sync=True)
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -190,6 +187,7 @@ class WorkbenchWidget(anywidget.AnyWidget):
         self._lock = threading.RLock()
         self._settling = self._quiet = False
         self._answering: dict[str, Callable[[dict], None]] = {}  # by the trait whose change they answer
+        self._rehearsal: Rehearsal | None = None  # what `rehearsal` was packed by
         self.model, config = model, model.config
         sizes = {"layers": config.num_hidden_layers, "heads": config.num_attention_heads}
         super().__init__(**sizes | options)
@@ -213,15 +211,20 @@ class WorkbenchWidget(anywidget.AnyWidget):
         """What the browser sends; what a trait cannot be gets a sentence, and what was there before stays."""
         values = {name: _sendable(value) for name, value in sync_data.items()}
         before = {name: getattr(self, name) for name in values if self.has_trait(name)}
-        try:
-            with self._lock:  # not in the middle of a rehearsal
+        with self._lock:  # not in the middle of a rehearsal
+            try:
                 super().set_state(values)
-        except (traitlets.TraitError, TypeError, ValueError) as error:
-            with self.hold_sync():
-                self.revision += 1
-                self.error = str(error).rstrip(".") + "."
-                self._settle(**before)
-                self.send_state(list(before))
+            except (traitlets.TraitError, TypeError, ValueError) as error:
+                with self.hold_sync():
+                    self.revision += 1
+                    self.error = str(error).rstrip(".") + "."
+                    self._settle(**before)
+                    self.send_state(list(before))
+
+    def get_state(self, *arguments: Any, **options: Any) -> dict:
+        """What the browser is told when a page is loaded again; not in the middle of a rehearsal."""
+        with self._lock:
+            return super().get_state(*arguments, **options)
 
     @staticmethod
     def _trait_to_json(value: Any, widget: "WorkbenchWidget") -> Any:
@@ -290,11 +293,19 @@ class WorkbenchWidget(anywidget.AnyWidget):
         are played in every state that they lead to, "after" one that is played before all that."""
         return []
 
-    def _rehearsed(self, limit: int) -> bytes:
-        rehearsal = Rehearsal(self, limit)
-        for _ in rehearsal.play():
-            pass
-        return rehearsal.packed
+    def complete(self) -> None:
+        """Finds out what a view would ask for by itself."""
+        with self._lock, self.hold_sync():
+            self._complete()
+
+    def keep(self, rehearsal: Rehearsal) -> None:
+        """Takes what was played into the state that is saved with the notebook, until it is true no more."""
+        with self._lock:
+            self._rehearsal, self.rehearsal = rehearsal, rehearsal.packed
+
+    def unrehearsed(self, limit: int) -> bool:
+        """Whether there are no answers of at most so many bytes to what is on the screen."""
+        return not self.rehearsal or len(self.rehearsal) > limit < self._rehearsal.limit
 
     def _inside(self) -> dict[str, Any]:
         """All that the widget holds."""
@@ -326,9 +337,14 @@ class WorkbenchWidget(anywidget.AnyWidget):
         """To override: finds out what a view would ask for by itself after an answer."""
 
     def notify_change(self, change: dict) -> None:
-        """Tells view and observers of a change, unless it is rehearsed."""
-        if not self._quiet:
-            super().notify_change(change)
+        """Tells of a change, unless it is rehearsed, and drops the answers to what was there before."""
+        if self._quiet:
+            return
+        super().notify_change(change)
+        if change["name"] != "rehearsal":
+            BACKGROUND.touched = time.monotonic()
+            if self.rehearsal and not self._rehearsal.knows(change["name"], change["new"]):
+                self.rehearsal = b""
 
     def send(self, content: dict, buffers: Sequence[bytes] | None = None) -> None:
         """Tells the view something at once, unless it is rehearsed."""
@@ -382,9 +398,9 @@ class WorkbenchWidget(anywidget.AnyWidget):
             raise ValueError(f"A widget is saved as .svg, .png or .html, not as {kind or path.name!r}.")
         guarded(type(self)._complete)(self)
         if kind == ".html":
-            content = self._page(self._rehearsed(LARGEST)).encode()
+            content = self._page(Rehearsal(self, LARGEST).run()).encode()
         else:
-            content = self._still(kind[1:], 200)
+            content = _drawn(self.figure(), kind[1:], 200)
         beside = path.with_name(f".writing-{path.name}")
         try:
             beside.write_bytes(content)
@@ -395,31 +411,34 @@ class WorkbenchWidget(anywidget.AnyWidget):
             raise OSError(f"{path} could not be written ({error.strerror}); nothing was changed.") from error
         return path
 
-    def _still(self, kind: str, dpi: int) -> bytes:
-        file = io.BytesIO()
-        self.figure().savefig(file, dpi=dpi, format=kind)
-        return file.getvalue()
-
     def _page(self, rehearsal: bytes = b"") -> str:
-        names = [
-            name for name in self.keys if not name.startswith("_") and name not in ("layout", "tabbable")
-        ]
-        state = {name: getattr(self, name) for name in names} | {"rehearsal": rehearsal}
+        state = {name: getattr(self, name) for name in self.keys} | {"rehearsal": rehearsal}
         state = {
             name: {"bytes": base64.b64encode(value).decode()} if isinstance(value, bytes) else value
             for name, value in state.items()
+            if name not in ("layout", "tabbable", "tooltip")
         }
-        return PAGE.format(
-            title=html.escape(type(self).__name__),
-            css=self._css,
-            script=self._esm.replace("export default", "const widget ="),
-            state=json.dumps(state).replace("<", "\\u003c"),  # a typed </script> must not end the script
-        )
+        body = f'<main data-widget="view">{picture(*self.still())}</main>'
+        return page(type(self).__name__, body, {"view": state})
+
+    def still(self) -> tuple[str, str]:
+        """The still picture, a PNG as base64, and what is seen on it."""
+        figure = self.figure()
+        return base64.b64encode(_drawn(figure, "png", 80)).decode(), f"{type(self).__name__}: {figure.says}"
+
+    def __repr__(self) -> str:
+        """The class, the checkpoint, and what was chosen; not what was answered."""
+        asked = {name: getattr(self, name) for name in [*self.fields, *self._answering]}
+        chosen = (name for name in asked if asked[name] != self.trait_defaults(name))
+        values = (f"{name}={SHORT.repr(asked[name])}" for name in chosen)
+        return f"{type(self).__name__}({', '.join([self.model.name, *values])})"
 
     def _repr_mimebundle_(self, **options: Any) -> tuple[dict, dict] | dict | None:
         """Beside the live view a picture, for places where no kernel is."""
         bundle = super()._repr_mimebundle_(**options)
-        data = bundle[0] if isinstance(bundle, tuple) else bundle
-        if data is not None:
-            data["image/png"] = base64.b64encode(self._still("png", 80)).decode()
-        return bundle
+        data, about = bundle if isinstance(bundle, tuple) else (bundle, {})
+        if data is None:
+            return None
+        BACKGROUND.show(self)
+        png, says = self.still()
+        return data | {"image/png": png}, about | {"image/png": {"alt": says}}

@@ -217,10 +217,11 @@ class FineTuning(WorkbenchWidget):
         """The curves so far; at the end also the table of held-out answers."""
         points = torch.tensor([[look[figure] for figure in FIGURES] for look in result.log])
         values: dict[str, Any] = {"frozen" if name == "frozen" else "tuned": to_bytes(points), "now": name}
-        if name == "frozen" and len(result.log) == 1:  # a new training begins
-            self.trained = {}
-            values |= {"tuned": b"", "tables": {}, "cell": [], "shown": []}
-        self.trained[name] = result
+        with self._lock:  # not in the middle of a rehearsal
+            if name == "frozen" and len(result.log) == 1:  # a new training begins
+                self.trained = {}
+                values |= {"tuned": b"", "tables": {}, "cell": [], "shown": []}
+            self.trained[name] = result
         if result.answers:  # the training is over
             if self.kind == "span":
                 table = {"answers": [list(answer) for answer in result.answers]}

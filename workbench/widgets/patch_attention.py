@@ -60,14 +60,15 @@ class PatchAttention(MapWidget):
             self.test_map()
 
     def rehearse(self) -> list[dict]:
-        """Every token with every head, rollout, mean and maximum; relevance for the first classes."""
+        """Every token with rollout, every head, mean and maximum; relevance for the first classes."""
         tokens = {"query": range(self._attention.shape[-1])}
-        layers = {"layer": range(self.layers)}
+        layers = {"layer": dict.fromkeys([self.layer, *range(self.layers)])}
         return [
-            tokens | {"method": ["head"]} | layers | {"head": range(self.heads)},
-            tokens | {"method": ["rollout"]},
+            {"method": [self.method], **tokens},
+            {"method": ["rollout"], **tokens},
             {"method": ["relevance"], "target": [-1, *(index for index, _ in self.classes)]},
-            tokens | {"method": ["mean", "max"]} | layers,
+            {"method": ["head"], **layers, "head": range(self.heads), **tokens},
+            {"method": ["mean", "max"], **layers, **tokens},
         ]
 
     @torch.inference_mode()

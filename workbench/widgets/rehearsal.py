@@ -4,17 +4,73 @@ Packed is which value of a trait belongs to which values of those that it depend
 nothing to do with each other need not be played together. `answerer` in shared.js reads it.
 """
 
+import asyncio
 import gzip
+import html
 import json
 import math
+import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from IPython import get_ipython
+from tqdm.auto import tqdm
 
 if TYPE_CHECKING:
     from workbench.widgets.base import WorkbenchWidget
 
 NO_ANSWERS = ("status", "revision", "rehearsal", "layout", "tabbable", "tooltip")
+NOTEBOOK = 1_700_000  # bytes of answers that a notebook's widgets share; as text they take a third more
+QUIET = 3.0  # seconds without a click and without a cell that runs, before answers are given beforehand
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{title}</title>{head}<style>
+body {{ margin: 0; padding: 16px; background: light-dark(#fff, #111418); color-scheme: light dark; }}
+{css}</style></head>
+<body>{body}<script type="module">
+const kinds = {{
+{kinds}}};
+for (const [id, state] of Object.entries({states})) {{
+const {{ widget, savedModel }} = kinds[state._anywidget_id]();
+const model = savedModel(state);
+for (const el of document.querySelectorAll(`[data-widget="${{id}}"]`)) widget.render({{ model, el }});
+}}
+</script></body></html>
+"""
+
+
+def page(title: str, body: str, states: Mapping[str, dict[str, Any]], head: str = "") -> str:
+    """A page of HTML that asks nobody for anything, in which saved widgets live.
+
+    Args:
+        body: HTML, with an element `<div data-widget="name">` for each widget.
+        states: by that name, all that a widget told the browser; bytes are {"bytes": base64}.
+        head: more HTML for the page's head.
+    """
+    kinds = {state["_anywidget_id"]: (state["_esm"], state["_css"]) for state in states.values()}
+    once = {"_esm": "", "_css": ""}
+    shown = {name: state | once for name, state in states.items()}
+    scripts = (
+        f"{json.dumps(name)}: () => {{\n{script.replace('export default', 'const widget =')}\n"
+        "return { widget, savedModel: shared_js.savedModel };\n},\n"
+        for name, (script, _) in kinds.items()
+    )
+    return PAGE.format(
+        title=html.escape(title),
+        head=head,
+        css="".join(css for _, css in kinds.values()),
+        body=body,
+        kinds="".join(scripts),
+        states=json.dumps(shown).replace("<", "\\u003c"),  # a typed </script> must not end the script
+    )
+
+
+def picture(png: str, says: str) -> str:
+    """HTML of a still picture: a PNG as base64, and what is seen on it."""
+    return f'<img src="data:image/png;base64,{png}" alt="{html.escape(says)}" style="max-width: 100%">'
 
 
 class State(NamedTuple):
@@ -45,18 +101,34 @@ class Rehearsal:
 
     def __init__(self, widget: "WorkbenchWidget", limit: int) -> None:
         self.widget, self.limit, self.packed = widget, limit, b""
+        self._groups = [
+            ([(name, list(values)) for name, values in group.items() if name not in ("do", "after")], group)
+            for group in widget.rehearse()
+        ]
+        self.played = 0
+        self.planned = sum(math.prod(len(values) for _, values in axes) for axes, _ in self._groups)
         self._names = [name for name in widget.keys if not name.startswith("_") and name not in NO_ANSWERS]
         self._places: dict[bytes | str, int] = {}  # every value once: bytes, or JSON
         self._packer, self._size = zlib.compressobj(), 0
         self._records: list[Record] = []
 
+    def run(self) -> bytes:
+        """Plays and packs, with a bar if it takes long; Ctrl-C stops it, and what was played is kept."""
+        name = type(self.widget).__name__
+        with suppress(KeyboardInterrupt):
+            for _ in tqdm(self.play(), f"{name}: answers for later", self.planned, leave=False, delay=2):
+                pass
+        for _ in self.pack():
+            pass
+        return self.packed
+
+    def knows(self, name: str, value: Any) -> bool:
+        """Whether a trait may have this value in what was played; for traits that nothing asks for, too."""
+        return name not in self._names or hash(_encoded(value)) in self._seen[name]
+
     def play(self) -> Iterator[None]:
-        """Plays all, then packs. Between two steps, each as long as one answer, the widget may be used."""
-        groups = self.widget.rehearse()
-        planned, played = 0, 0
-        for number, group in enumerate(groups):
-            axes = [(name, list(values)) for name, values in group.items() if name not in ("do", "after")]
-            planned += math.prod(len(values) for _, values in axes)
+        """Plays all. Between two steps, each as long as one answer, the widget may be used."""
+        for number, (axes, group) in enumerate(self._groups):
             inside = self.widget._inside()
             start = State(inside, self._values_of(inside))
             nothing = {"click": self._place([])}
@@ -66,14 +138,13 @@ class Rehearsal:
             states = [start] if start else []
             for state in states:  # which grow, as messages find others
                 for _ in self._combine(number, state, axes):
-                    played += 1
+                    self.played += 1
                     yield
                 for message in group.get("do", []):
                     found = self._click(number, state, message)
                     if found and all(found.values != state.values for state in states):
                         states.append(found)
                     yield
-        yield from self._pack(played, planned)
 
     def _combine(self, group: int, state: State, axes: Sequence[tuple[str, list]]) -> Iterator[None]:
         """Every combination of these values, one click after the other."""
@@ -113,7 +184,7 @@ class Rehearsal:
         }
 
     def _place(self, value: Any) -> int:
-        value = value if isinstance(value, bytes) else json.dumps(value, separators=(",", ":"))
+        value = _encoded(value)
         if value not in self._places:
             self._places[value] = len(self._places)
             self._size += len(self._packer.compress(value if isinstance(value, bytes) else value.encode()))
@@ -121,7 +192,7 @@ class Rehearsal:
 
     # --- packing
 
-    def _pack(self, played: int, planned: int) -> Iterator[None]:
+    def pack(self) -> Iterator[None]:
         """Sets `packed`: the length of a JSON text as 4 bytes, that text, and all values that are bytes."""
         values = list(self._places)
         varying = [name for name in self._names if len({one.after[name] for one in self._records}) > 1]
@@ -149,15 +220,19 @@ class Rehearsal:
                 data += value
             else:
                 front.append(value)
-        note = f"Only the first {played:,} of {planned:,} clicks are saved, for all would be too large."
+        note = f"Only the first {self.played:,} of {self.planned:,} clicks are saved."
         parts = {
             "places": {name: sorted(found) for name, found in places.items()},
             "changes": changes,
             "answers": {name: tables for name, tables in answers.items() if tables},
-            "note": note if played < planned else "",
+            "note": note if self.played < self.planned else "",
         }
         text = f'{json.dumps(parts)[:-1]}, "values": [{",".join(front)}]}}'.encode()
         self.packed = gzip.compress(len(text).to_bytes(4, "little") + text + data, mtime=0)
+        self._seen = {
+            name: {hash(values[record.after[name]]) for record in self._records} for name in self._names
+        }
+        self._records, self._places = [], {}  # which are large
         yield
 
     def _answers_of(self, name: str, inputs: Sequence[str]) -> list[dict]:
@@ -177,6 +252,10 @@ class Rehearsal:
         return tables
 
 
+def _encoded(value: Any) -> bytes | str:
+    return value if isinstance(value, bytes) else json.dumps(value, separators=(",", ":"))
+
+
 def _table(rows: Rows, own: Rows, names: Sequence[str]) -> dict | None:
     """What the values of `own` depend on, `of`, and each value `at` the places of those; None if something
     else decides, too. What is left out of `of` makes no difference to any of the `rows`."""
@@ -193,3 +272,72 @@ def _table(rows: Rows, own: Rows, names: Sequence[str]) -> dict | None:
         less = [one for one in of if one != name]
         of = of if settled(less) is None else less
     return {"of": of, "at": {",".join(map(str, key)): value for key, value in settled(of).items()}}
+
+
+class Background:
+    """Plays what the widgets of a notebook may be asked while nobody asks them, so that a notebook that is
+    saved with its widgets answers clicks when it is opened again.
+
+    It works between two cells, in the kernel's own thread: no cell ever runs in the middle of an answer.
+    """
+
+    def __init__(self) -> None:
+        self.shown: dict[WorkbenchWidget, tuple] = {}  # and the cell that showed it, and which run of that
+        self.touched = 0.0  # when a widget changed last
+        self._task: asyncio.Task | None = None
+
+    @property
+    def share(self) -> int:
+        """Bytes of answers that each widget may have."""
+        return NOTEBOOK // max(1, len(self.shown))
+
+    def show(self, widget: "WorkbenchWidget") -> None:
+        """Takes in a widget that is displayed; those of an earlier run of its cell have left the page."""
+        parent = getattr(getattr(get_ipython(), "kernel", None), "get_parent", dict)()
+        cell, run = parent.get("metadata", {}).get("cellId"), parent.get("header", {}).get("msg_id")
+        for other, (place, earlier) in list(self.shown.items()):
+            if other.comm is None or (place == cell is not None and earlier != run):
+                del self.shown[other]
+                other.rehearsal = b""
+        self.shown[widget] = (cell, run)
+        with suppress(RuntimeError):  # where no loop runs there is no notebook
+            if self._task is None or self._task.done():
+                self._task = asyncio.get_running_loop().create_task(self._work())
+
+    async def _work(self) -> None:
+        while True:
+            began = time.monotonic()
+            await asyncio.sleep(QUIET)
+            busy = self.touched > began or time.monotonic() > began + 2 * QUIET  # with a cell
+            waiting = (widget for widget in self.shown if widget.unrehearsed(self.share))
+            widget = None if busy else next(waiting, None)
+            if widget:
+                try:
+                    await self._rehearse(widget)
+                except Exception:  # nobody sees a traceback; its saved view says that it does not answer
+                    del self.shown[widget]
+
+    async def _rehearse(self, widget: "WorkbenchWidget") -> None:
+        """Plays one, answer by answer, unless it changes meanwhile."""
+        widget.complete()
+        rehearsal, before = Rehearsal(widget, self.share), widget.revision
+        for _ in chain(rehearsal.play(), rehearsal.pack()):
+            await asyncio.sleep(0)
+            while time.monotonic() < self.touched + QUIET:  # somebody clicks, or a training goes on
+                await asyncio.sleep(QUIET)
+            if widget.revision != before:
+                return
+        widget.keep(rehearsal)
+
+    def finish(self) -> dict[str, tuple[str, str]]:
+        """Plays now what is left to play; returns each widget's still picture by the name of its model."""
+        for widget in self.shown:
+            widget.complete()
+            if widget.unrehearsed(self.share):
+                rehearsal = Rehearsal(widget, self.share)
+                rehearsal.run()
+                widget.keep(rehearsal)
+        return {widget.model_id: widget.still() for widget in self.shown}
+
+
+BACKGROUND = Background()
