@@ -309,7 +309,6 @@ def picture(
     note: str = "",
     grid: Sequence[int] = (),
     framed: Sequence[int] = (),
-    colors: str = "magma",
     opacity: float = 0.7,
     smooth: bool = False,
     height: float = 3.0,
@@ -322,7 +321,6 @@ def picture(
         weights: (rows, columns) of patches; the largest is as opaque as `opacity` says.
         grid: patches down and across, drawn as white lines.
         framed: patches with a frame, counted row by row.
-        colors: matplotlib's name of a scale; "light": what has no weight lies in the dark.
         smooth: the map is interpolated, instead of one square a patch.
     """
 
@@ -334,8 +332,8 @@ def picture(
         if weights is not None:
             share = np.asarray(weights, float)
             share = share / max(share.max(), 1e-9)
-            cover = np.zeros((rows, columns, 4)) if colors == "light" else colormaps[colors](share)
-            cover[..., 3] = opacity * (1 - share if colors == "light" else share)
+            cover = colormaps["autumn_r"](share)  # from yellow to red, as the widgets' `heat`
+            cover[..., 3] = opacity * share
             axes.imshow(cover, extent=(0, wide, tall, 0), interpolation="bilinear" if smooth else "nearest")
         if grid:
             axes.hlines(np.arange(1, rows) * tall / rows, 0, wide, color="white", linewidth=0.7)

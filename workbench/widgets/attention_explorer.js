@@ -71,9 +71,10 @@ function headsOf(view, large) {
   const told = element("p.note.told", { "aria-live": "polite" });
   const all = button("Try each head off", () => message({ do: "all heads" }));
   const allOn = button("All heads on", () => send({ off: [] }));
+  const most = get("grid").length ? 64 : 40;
   const key = () => [get("thumbnails"), get("maps"), ink("--accent"), get("view")];
   const picture = (place) => (large.over() ? large.over().small(place) : thumbnailOf(place).picture());
-  const grid = view.headGrid({ key, picture, under, over, isChosen, hover, choose });
+  const grid = view.headGrid({ most, key, picture, under, over, isChosen, hover, choose });
   const node = element(
     "section.heads",
     { "aria-label": "All heads of all layers" },

@@ -164,8 +164,11 @@ class MapWidget(PictureWidget):
     def _still_maps(self, framed: Sequence[int] = ()) -> list[plots.Mark]:
         """The large maps over the picture."""
         marks = []
-        for title, weights in zip(self.titles, self._large.unflatten(1, tuple(self.grid)), strict=True):
+        maps = self._large.unflatten(1, tuple(self.grid))
+        for title, weights, keeps in zip(self.titles, maps, self.keeps, strict=True):
             style = {"opacity": self.opacity, "smooth": self.smooth, "framed": framed}
-            note = f"strongest: {weights.max():.3f}"
+            note = f"largest: {weights.max():.3f}" + (
+                "" if keeps is None else f"; keeps {keeps:.3f} for itself"
+            )
             marks.append(plots.picture(self._seen, weights, title=title, note=note, **style))
         return marks
