@@ -52,7 +52,6 @@ TEXT_TASKS = {
     "embedding_steps": lambda bert: patches.embedding_steps(bert, 0, input_ids=torch.tensor([[2, 3]])),
     **{name: getattr(widgets, name) for name in ("MaskedFilling", "NextSentence", "SentenceClassifier")},
     **{name: getattr(widgets, name) for name in ("TokenTagger", "SentencePair", "SpanExtraction")},
-    "FineTuning": lambda bert: widgets.FineTuning(bert, [], fine_tune),
     "by keyword": lambda bert: widgets.MaskedFilling(text="a", bert=bert),
 }
 PICTURE_TASKS = {
@@ -67,6 +66,7 @@ PICTURE_TASKS = {
     **{name: getattr(widgets, name) for name in ("PatchSplitter", "PatchHiding", "PatchAttention")},
 }
 ANY_TASKS = {
+    "FineTuning": lambda model: widgets.FineTuning(model, [], fine_tune),
     "describe": wb.describe,
     "record_attention": lambda model: wb.record_attention(model).__enter__(),
     "ablate": lambda model: wb.ablate(model, {(0, 0)}).__enter__(),

@@ -99,6 +99,19 @@ def test_vectors_of_a_word() -> None:
     assert patches.principal_components(points, 3).shape == (4, 3)
 
 
+def test_vectors_move_in_the_plane_of_the_last() -> None:
+    last = torch.tensor([[3.0, 0, 0], [-3, 0, 0], [0, 1, 0], [0, -1, 0]])
+    first = torch.tensor([[0.0, 0, 5], [1, 0, 5], [0, 2, 0], [0, 0, 0]])
+    places = patches.moving_places(torch.stack([first, last]))
+    torch.testing.assert_close(places.abs(), torch.stack([first, last])[..., :2].abs(), atol=1e-5, rtol=0)
+    turn = torch.tensor([[0.0, -1], [1, 0]])
+    before = places[:1] @ turn  # the plane as it was: the old places stay where they were
+    torch.testing.assert_close(
+        patches.moving_places(torch.stack([first, last]), before), places @ turn, atol=1e-5, rtol=0
+    )
+    assert patches.moving_places(torch.ones(3, 1, 5)).shape == (3, 1, 2)  # one vector, no direction
+
+
 def test_patches_are_painted_by_their_vectors() -> None:
     """The colours are an affine map of the vectors' three strongest components, and follow the patches."""
     vit = patch_vit()

@@ -293,13 +293,32 @@ def test_the_widget_trains_on_pairs_and_on_spans(bert):
             assert widget.classes == [] and [len(answer) for answer in table["answers"]] == [3]
 
 
+@torch.inference_mode()
+def test_what_the_new_layer_reads_is_shown_in_two_dimensions(bert):
+    widget = FineTuning(bert, PAIRS, fine_tune, steps=3)
+    widget.finish()
+    _, held_out = split_by_class([label for _, label in PAIRS], 5)
+    assert [widget.labels[at] for at in widget.true] == [PAIRS[at][1] for at in held_out]
+    for name, data in (("frozen", widget.frozen_places), ("fine-tuned", widget.tuned_places)):
+        result, places = widget.trained[name], numbers(data).reshape(-1, len(held_out), 2)
+        assert len(places) == len(result.log) == len(result.vectors)
+        for vector, at in zip(result.vectors[-1], held_out, strict=True):
+            tokens = wb.embed(result.model, PAIRS[at][0]).to(result.model.device)
+            torch.testing.assert_close(vector, result.model.pooler(tokens[None])[0], atol=1e-5, rtol=0)
+        moved = not all(torch.equal(result.vectors[0], vectors) for vectors in result.vectors)
+        assert moved == (name == "fine-tuned") and np.ptp(places, axis=0).any() == moved
+        apart = torch.cdist(*2 * [torch.tensor(places[-1], dtype=torch.float)])
+        torch.testing.assert_close(apart, torch.cdist(*2 * [result.vectors[-1]]), atol=2e-3, rtol=0)
+    assert "true" in widget.keys and not FineTuning(bert, PAIRS, fine_tune).true
+
+
 def test_stop_keeps_what_was_learned(bert):
     widget = FineTuning(bert, PAIRS, fine_tune, steps=1000)
     widget.start()
     wait(lambda: len(widget.frozen) > 10)
     widget._on_message(None, {"do": "stop"}, None)
-    trained = widget.finish()
-    assert widget.state == "stopped" and set(trained) == {"frozen"}
+    last, trained = widget.finish(), widget.trained
+    assert widget.state == "stopped" and set(trained) == {"frozen"} and last is trained["frozen"]
     assert 0 < trained["frozen"].steps < 1000 and trained["frozen"].confusion.sum() == 2
     assert numbers(widget.frozen).reshape(-1, 5)[-1, 0] == trained["frozen"].steps
 
@@ -339,7 +358,8 @@ def test_a_table_of_words_counts_words(bert):
     widget = FineTuning(bert, tagged, fine_tune, kind="word")
     assert widget.count == 10 and widget.classes == [["A", 5], ["D", 10], ["N", 10], ["V", 5]]
     widget.steps = 1
-    table = widget.finish()["frozen"]
+    assert widget.finish() is widget.trained["fine-tuned"]
+    table = widget.trained["frozen"]
     cell = ["frozen", *next((true, said) for _, true, said in table.answers if true == "A")]
     widget._on_message(None, {"do": "look", "cell": cell}, None)
     assert set(widget.shown) == {"unplayful"}, "whole words, not their pieces"

@@ -18,7 +18,7 @@ from workbench import patches
 from workbench.image import Preprocessing
 from workbench.training import lessons
 from workbench.vit import ViT, ViTConfig
-from workbench.widgets import PatchHiding, PatchSplitter, patch_hiding
+from workbench.widgets import FineTuning, PatchHiding, PatchSplitter, patch_hiding
 from workbench.widgets.samples import PICTURES, sample_image
 
 WIDGETS = [PatchSplitter, PatchHiding]
@@ -308,4 +308,24 @@ def test_pictures_that_nothing_can_be_learned_from(vit: ViT, tmp_path) -> None:
         (tmp_path / label).mkdir(exist_ok=True)
         image.save(tmp_path / label / f"{name}.png")
     assert sorted(label for _, label in lessons.read_folders(tmp_path)) == ["cross"] * 4 + ["triangle"] * 4
-    assert lessons.contact_sheet(shapes).size == (8 * 76, 76)
+
+
+def test_a_widget_trains_on_pictures(vit: ViT) -> None:
+    plain = [(Image.new("RGB", (9, 9), tone), tone) for tone in ("red", "blue")] * 6
+    widget = FineTuning(vit, plain, lessons.fine_tune, steps=20)
+    assert widget.kind == "picture" and widget.classes == [["blue", 6], ["red", 6]] and widget.count == 12
+    assert widget.figure().axes
+
+    def tone(address: str) -> str:
+        with Image.open(io.BytesIO(base64.b64decode(address.split(",")[1]))) as image:
+            red, _, blue = image.convert("RGB").getpixel((5, 5))
+        return "red" if red > blue else "blue"
+
+    assert [tone(address) for address, _ in widget.rows] == [label for _, label in widget.rows]
+    assert wb.classify_image(widget.finish().model, plain[0][0])[0].label == "red"
+    widget._on_message(None, {"do": "look", "cell": ["fine-tuned", "red", "red"]}, None)
+    assert widget.shown and {tone(address) for address in widget.shown} == {"red"}
+    widget._on_message(None, {"do": "add"}, None)
+    assert "in their folders" in widget.error and widget.count == 12
+    with pytest.raises(ValueError, match="does not learn from examples of the kind 'word'"):
+        FineTuning(vit, plain, lessons.fine_tune, kind="word")

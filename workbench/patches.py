@@ -244,6 +244,25 @@ def principal_components(vectors: Tensor, count: int = 2) -> Tensor:
     return places * torch.where(largest < 0, -1.0, 1.0)
 
 
+def moving_places(vectors: Tensor, before: Tensor | None = None) -> Tensor:
+    """Where vectors lie at several times, all along the two directions in which the last ones differ most.
+
+    Args:
+        vectors: (times, vectors, hidden).
+        before: what this gave for fewer times; the plane is turned so that its last places move least.
+
+    Returns:
+        (times, vectors, 2).
+    """
+    centred = vectors - vectors[-1].mean(0)
+    *_, directions = torch.linalg.svd(centred[-1], full_matrices=False)
+    places = centred @ F.pad(directions[:2], (0, 0, 0, max(0, 2 - len(directions)))).T
+    if before is not None:
+        one, _, other = torch.linalg.svd(places[len(before) - 1].T @ before[-1])
+        places = places @ one @ other
+    return places
+
+
 @torch.inference_mode()
 def patch_colors(vit: ViT, pixel_values: Tensor) -> Tensor:
     """Patches painted by their last vectors: the first three principal components as red, green and blue

@@ -10,6 +10,7 @@ import math
 import textwrap
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from colorsys import hls_to_rgb
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
@@ -135,6 +136,11 @@ class Chip(NamedTuple):
 def shade(color: str, share: float) -> tuple[float, ...]:
     """A word's paper: nothing for 0, as dark as words stay legible on for 1."""
     return to_rgba(color, 0.45 * share)
+
+
+def class_color(at: int, count: int, light: float = 0.5) -> tuple[float, float, float]:
+    """The colour of one class of so many, as in all views: neighbours are far apart."""
+    return hls_to_rgb(at * (7 if count > 8 else 1) % count / count, light, 0.75)
 
 
 @functools.lru_cache(10_000)
@@ -296,6 +302,22 @@ def curves(
     return Mark(draw, 2.4, says=title)
 
 
+def points(
+    places: np.ndarray, colors: Any, names: Sequence[Any] = (), *, title: str = "", height: float = 2.4
+) -> Mark:
+    """Places (points, 2) in a plane whose axes have no meaning; a point is a dot, or its name."""
+
+    def draw(axes: Axes) -> None:
+        axes.set_title(title, loc="left", **SMALL | {"fontsize": 9})
+        axes.scatter(*places.T, s=160 if len(names) else 20, c=colors, edgecolors="none")
+        for name, place in zip(names, places, strict=False):
+            axes.text(*place, str(name), fontsize=8, ha="center", va="center")
+        axes.margins(0.25 if len(names) else 0.1)
+        axes.set(xticks=[], yticks=[])
+
+    return Mark(draw, height)
+
+
 def by_step(log: Sequence[Mapping[str, float]], name: str) -> list[tuple[float, float]]:
     """Points for `curves`: the figure of that name at each step of a training's log that has it."""
     return [(line["step"], line[name]) for line in log if name in line]
@@ -399,19 +421,11 @@ def word_senses(similar: np.ndarray, places: np.ndarray, sentences: Sequence[str
         places: (layers + 1, sentences, 2).
         sentences: numbered from 1 in the figure, in this order.
     """
-
-    def numbered(points: np.ndarray, axes: Axes) -> None:
-        axes.scatter(*points.T, s=160, color=shade(BLUE, 0.6))
-        for name, point in zip(names, points, strict=True):
-            axes.text(*point, str(name), fontsize=8, ha="center", va="center")
-        axes.margins(0.25)
-        axes.set(xticks=[], yticks=[])
-
     names, columns = range(1, len(sentences) + 1), []
-    for layer, (table, points) in enumerate(zip(similar, places, strict=True)):
+    for layer, (table, plane) in enumerate(zip(similar, places, strict=True)):
         title = f"layer {layer}" if layer else "embeddings"
-        plane = Mark(functools.partial(numbered, points), 1.6)
-        columns.append([heat(table, names, names, title=title, height=1.8), plane])
+        numbered = points(plane, [shade(BLUE, 0.6)], names, height=1.6)
+        columns.append([heat(table, names, names, title=title, height=1.8), numbered])
     text = "\n".join(f"{name}  {sentence}" for name, sentence in zip(names, sentences, strict=True))
     return stack(tuple(columns), status=text, width=1.6 * len(columns))
 

@@ -487,6 +487,11 @@ def test_sentence_classifier(page):
 # --- FineTuning
 
 
+def color_of_class(label: int) -> str:
+    """The colour of one class of three, as TokenTagger has it."""
+    return f"hsl({120 * label} 75% 50%)"
+
+
 def test_fine_tuning(page):
     widget = FineTuning(sentence_bert(), [("the cat", "cat")] * 9, lambda *_: None, steps=40)
     # Step, loss, accuracy, held-out loss, held-out accuracy.
@@ -499,6 +504,12 @@ def test_fine_tuning(page):
     widget.tables = {
         name: {"labels": ["ant", "bee", "cow"], "counts": table} for name, table in counts.items()
     }
+    places = {
+        "frozen": [[0, 0, 4, 0, 0, 2], [0, 0, 4, 0, 0, 2]],
+        "fine-tuned": [[0, 0, 1, 0, 0, 1], [-6, 3, 5, 0, 0, -2]],
+    }
+    widget.frozen_places, widget.tuned_places = (to_bytes(torch.tensor(rows)) for rows in places.values())
+    widget.true, widget.labels = [0, 2, 1], ["ant", "bee", "cow"]
     widget.state, widget.cell, widget.shown = "done", ["fine-tuned", "bee", "ant"], ["one", "two"]
     view = View(page, widget)
     assert view.texts(".shown h4") == ["Fine-tuned encoder: bee, taken for ant"]
@@ -509,7 +520,19 @@ def test_fine_tuning(page):
             section.locator("b").text_content()
             == f"{(75, 85)[at]}\u00a0% of what was held out is right after 40 steps"
         )
-        assert section.locator("figcaption").all_text_contents() == ["Accuracy", "Loss"]
+        assert section.locator("figcaption").all_text_contents()[:2] == ["Accuracy", "Loss"]
+        canvas = section.locator("canvas.scatter")
+        width, height = canvas.evaluate("node => [node.clientWidth, node.clientHeight]")
+        across, down = ((4, 2), (6, 3))[at]
+        scale = min((width / 2 - 8) / across, (height / 2 - 8) / down)
+        for moment, look in ((0, 0), (1, 1)):
+            view.page.evaluate("([name, value]) => model.set(name, value)", ["moment", moment])
+            view.page.evaluate("settle()")
+            xy = np.array(places[run][look]).reshape(-1, 2) * [scale, -scale] + [width / 2, height / 2]
+            for place, label in zip(xy.tolist(), widget.true, strict=True):
+                wanted = view.page.evaluate("rgb", color_of_class(label))
+                near(view.colours(canvas, [place])[0][:3], wanted, 3)
+        assert section.locator(".legend").text_content() == "antbeecow" and len(view.sent()) == 2
         rows = np.array(curves[run])
         for number, most in enumerate((1, 2.1)):
             plot = section.locator("svg").nth(number)

@@ -59,7 +59,9 @@ LONGEST = 128  # tokens of an example that are read
 class FineTuned(Generic[Model]):
     """What a training in a lesson gave.
 
-    `log` has a line for each look: "step", "loss", "accuracy", "held_out_loss" and "held_out_accuracy".
+    `log` has a line for each look: "step", "loss", "accuracy", "held_out_loss" and "held_out_accuracy"; and
+    `vectors` what the new layer read of what was held out, (answers, hidden), whose right classes are
+    `targets`; there are none of spans.
     `answers` are the held-out (text or picture, true class, class said), once the training is over; where
     words have classes each word is one. Of spans they are (question, true answer, answer), and there are no
     `labels`.
@@ -68,6 +70,8 @@ class FineTuned(Generic[Model]):
     model: Model
     labels: tuple[str, ...]
     log: list[loop.Figures] = field(default_factory=list)
+    vectors: list[Tensor] = field(default_factory=list)
+    targets: list[int] = field(default_factory=list)
     answers: list[tuple[Any, str, str]] = field(default_factory=list)
 
     @property
@@ -94,6 +98,7 @@ class Exercise(NamedTuple):
 
     model: Bert | ViT
     labels: tuple[str, ...]
+    layer: nn.Module  # the new one
     learner: loop.Learner
     batch_at: Callable[..., loop.Batch]
     answers: Callable[[bool], tuple[Tensor, Tensor]]
@@ -131,15 +136,6 @@ def draw_shapes(count: int = 48, seed: int = 0, side: int = 96) -> list[Example]
     images = [Image.fromarray(picture.permute(1, 2, 0).numpy()) for picture in pixels]
     drawn = {name: [i for i, shape in zip(images, shapes, strict=True) if shape == name] for name in DRAWN}
     return [(drawn[DRAWN[number % 2]][number // 2], DRAWN[number % 2]) for number in range(count)]
-
-
-def contact_sheet(pictures: Sequence[Example], most: int = 16, side: int = 72) -> Image.Image:
-    """The first pictures in one, eight in a row."""
-    shown = [load_image(image).resize((side, side)) for image, _ in pictures[:most]]
-    sheet = Image.new("RGB", (8 * (side + 4), -(-len(shown) // 8) * (side + 4)), "white")
-    for number, image in enumerate(shown):
-        sheet.paste(image, (number % 8 * (side + 4), number // 8 * (side + 4)))
-    return sheet
 
 
 # --- what is learned from ------------------------------------------------------------------------
@@ -317,7 +313,7 @@ def text_exercise(
         return passage[places[0][0] : places[-1][1]] if places else "(no place in the passage)"
 
     batches = TextBatches(rows, bert.tokenizer, head, TOKENS, seed)
-    return Exercise(fresh, labels, TextLearner(fresh), batches, answers, asked, read)
+    return Exercise(fresh, labels, fresh.heads[head], TextLearner(fresh), batches, answers, asked, read)
 
 
 def picture_exercise(vit: ViT, pictures: Sequence[Example], frozen: bool, seed: int) -> Exercise:
@@ -358,7 +354,8 @@ def picture_exercise(vit: ViT, pictures: Sequence[Example], frozen: bool, seed: 
         return torch.cat([fresh.logits(fresh(part)[-1]).float().cpu() for part in parts]), targets[rows]
 
     asked = [images[number] for number in held_out]
-    return Exercise(fresh, labels, PictureLearner(fresh), batch_at, answers, asked, lambda _, n: labels[n])
+    learner = PictureLearner(fresh)
+    return Exercise(fresh, labels, fresh.heads[0], learner, batch_at, answers, asked, lambda _, n: labels[n])
 
 
 # --- training ------------------------------------------------------------------------------------
@@ -407,14 +404,21 @@ def fine_tune(
     def look(step: int) -> None:
         nonlocal last
         line: loop.Figures = {"step": step}
+        read: list[Tensor] = []
+        hook = exercise.layer.register_forward_pre_hook(lambda _, vectors: read.append(vectors[0]))
         with MODEL_LOCK:
             learner.eval()
             for start, held_out in (("", False), ("held_out_", True)):
+                read.clear()
                 logits, targets = exercise.answers(held_out)
                 said = logits.argmax(-1)
                 line[f"{start}loss"] = float(F.cross_entropy(logits.flatten(0, -2), targets.flatten()))
                 line[f"{start}accuracy"] = float((said == targets).view(len(said), -1).all(-1).float().mean())
+        hook.remove()
         last = targets.tolist(), said.tolist()
+        if kind != "span":
+            result.vectors.append(torch.cat(read).float().cpu())
+            result.targets = last[0]
         result.log.append(line)
         (watch or print_look)(result)
 

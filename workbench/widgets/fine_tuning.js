@@ -3,8 +3,11 @@
 
 import {
   button,
+  classColor,
+  classSwatch,
   note,
   part,
+  penOf,
   plot,
   progressBar,
   refill,
@@ -17,8 +20,8 @@ import { element, percent, readFloat16 } from "./shared.js";
 
 const RUNS = { frozen: "Frozen encoder", "fine-tuned": "Fine-tuned encoder" };
 const LEARNS = {
-  frozen: "BERT stays as it is; only the new linear layer learns.",
-  "fine-tuned": "The new layer learns, and all of BERT with it.",
+  frozen: "The encoder stays as it is; only the new linear layer learns.",
+  "fine-tuned": "The new layer learns, and the whole encoder with it.",
 };
 const STATES = {
   ready: "Both trainings together take about a minute.",
@@ -30,7 +33,9 @@ const ROWS = {
   word: "One sentence a row, and as many classes as it has words, with spaces between them.",
   pair: "Two texts a row, and their class.",
   span: "A passage a row, a question, and the answer as it stands in the passage.",
+  picture: "Pictures and their classes.",
 };
+const WHAT = { sentence: "sentences", word: "words", pair: "pairs", picture: "pictures" };
 const PAGE = 8; // examples
 
 // 99.7 % is not 100 %.
@@ -63,7 +68,7 @@ function curve(title, steps, points, [seen, heldOut], most, show) {
 // True classes (down) by what they were taken for (across); a click on a count shows those examples.
 function confusion({ get, message }, run, { labels, counts }) {
   const most = Math.max(1, ...counts.flat());
-  const what = { word: "words", pair: "pairs" }[get("kind")] ?? "sentences";
+  const what = WHAT[get("kind")];
   const told = `Held-out ${what}: what they are, and what they were taken for. Click a number.`;
   const cellOf = (count, truth, said) => {
     const cell = [run, labels[truth], labels[said]];
@@ -111,8 +116,55 @@ function answered({ answers }) {
   ];
 }
 
+// The vectors that the new layer reads, in two dimensions: a dot each, in the colour of its class.
+function scatter(view, run, curves) {
+  const { get, ink, drawn } = view;
+  const canvas = element("canvas.scatter", { role: "img" });
+  const looks = () =>
+    readFloat16(get(run === "frozen" ? "frozen_places" : "tuned_places"), 2 * get("true").length);
+  const at = (moment) => Math.round(moment * Math.max(0, looks().length - 1));
+  const stepOf = (moment) => `step ${curves[run][at(moment)]?.[0] ?? 0}`;
+  const count = () => get("labels").length;
+  const legend = view.live("p.note.legend", () =>
+    get("labels").map((label, number) => element("span.field", classSwatch(number, count()), label)),
+  );
+  const draw = () => {
+    const all = looks();
+    const places = all[at(get("moment"))] ?? [];
+    const pen = penOf(canvas);
+    const [width, height] = [canvas.clientWidth, canvas.clientHeight];
+    // One scale for both axes and all looks.
+    const farthest = (axis) =>
+      Math.max(1e-9, ...all.flat().map((value, at) => (at % 2 === axis ? Math.abs(value) : 0)));
+    const scale = Math.min((width / 2 - 8) / farthest(0), (height / 2 - 8) / farthest(1));
+    for (const [number, label] of get("true").entries()) {
+      pen.fillStyle = classColor(label, count());
+      pen.strokeStyle = ink("--ink");
+      pen.beginPath();
+      pen.arc(width / 2 + scale * places[2 * number], height / 2 - scale * places[2 * number + 1], 4, 0, 7);
+      pen.fill();
+      pen.stroke();
+    }
+  };
+  const told = `What the new layer reads of held-out ${WHAT[get("kind")]}, in two dimensions`;
+  const node = element(
+    "figure",
+    element("figcaption", told),
+    canvas,
+    legend,
+    view.looks.slider("moment", "from first to last", [0, 1, 0.01], { show: stepOf }),
+  );
+  drawn(() => {
+    node.hidden = !looks().length;
+    canvas.setAttribute("aria-label", `${told}, ${stepOf(get("moment"))}`);
+    if (!node.hidden) draw();
+  });
+  return { node, draw: () => node.hidden || draw() };
+}
+
 function training(view, run, curves) {
   const { get, drawn } = view;
+  const plane = scatter(view, run, curves);
   const points = () => curves[run];
   const drawCurves = () => {
     const losses = Object.values(curves).flatMap((rows) => rows.flatMap((point) => [point[1], point[3]]));
@@ -139,17 +191,22 @@ function training(view, run, curves) {
     note(LEARNS[run]),
     view.live("div.curves", drawCurves),
     view.live("p.note", drawBest),
+    plane.node,
     view.live("div.table", drawTable),
   );
   drawn(() => node.classList.toggle("now", get("state") === "training" && get("now") === run));
-  return node;
+  return { node, draw: plane.draw };
 }
 
 // --- the examples
 
+// A picture that this is the address of, and what it is called.
+const pictured = ([src, label]) => element("figure", element("img", { src, alt: "" }), label);
+
 function exampleTable(view) {
   const { get, send, message, drawn } = view;
   const columns = get("columns");
+  const fixed = get("kind") === "picture"; // they are no text to type
   const body = element("tbody");
   let written = ""; // what the fields show
 
@@ -194,7 +251,7 @@ function exampleTable(view) {
     const now = JSON.stringify(get("rows"));
     const focused = body.getRootNode().activeElement; // the host may keep the view in a shadow tree
     const typing = focused?.localName === "input" && body.contains(focused);
-    if (typing && now === written) return;
+    if (fixed || (typing && now === written)) return;
     written = now;
     refill(body, get("rows").map(rowOf));
   });
@@ -202,7 +259,8 @@ function exampleTable(view) {
     if (get("kind") === "span")
       return `${get("count")} rows. One passage in five is held out, with all its questions.`;
     const names = get("classes").map(([name, times]) => `${name} ${times}`);
-    return `${get("count")} rows; ${names.join(" · ") || "no class yet"}. One example in five is held out.`;
+    const one = fixed ? "One picture in four of each class" : "One example in five";
+    return `${get("count")} rows; ${names.join(" · ") || "no class yet"}. ${one} is held out.`;
   });
   const pages = view.live("span.group", () => {
     const [first, count] = ["first", "count"].map(get);
@@ -217,18 +275,23 @@ function exampleTable(view) {
   const asks = (text, what) => button(text, () => message({ do: what }));
   const even = get("kind") === "sentence" ? "" : ".even";
   const heads = tableHead("#", ...columns, element("span.unseen", "Remove"));
+  const change = ": look at them, change them, or type your own";
+  const several = " Several rows can be pasted at once, with tabs between the columns.";
   return element(
     "details.part",
-    element("summary", "The examples: look at them, change them, or type your own"),
-    note(`${ROWS[get("kind")]} Several rows can be pasted at once, with tabs between the columns.`),
+    { open: fixed },
+    element("summary", "The examples", !fixed && change),
+    note(ROWS[get("kind")], !fixed && several),
     counts,
-    element(`table.rows${even}`, heads, body),
+    fixed
+      ? view.live("div.pictures", () => get("rows").map(pictured))
+      : element(`table.rows${even}`, heads, body),
     element(
       "div.bar-row",
       pages,
-      asks("Add a row", "add"),
-      asks("Empty the table", "clear"),
-      asks("Shipped examples", "restore"),
+      !fixed && asks("Add a row", "add"),
+      !fixed && asks("Empty the table", "clear"),
+      !fixed && asks("Shipped examples", "restore"),
     ),
   );
 }
@@ -261,6 +324,7 @@ function render({ model, el }) {
     said.textContent = STATES[state] ?? `${RUNS[now]}, step ${stepOf(curves[now])} of ${count}`;
     root.dataset.state = state;
   });
+  const trainings = Object.keys(RUNS).map((run) => training(view, run, curves));
 
   view.content.append(
     element(
@@ -274,16 +338,21 @@ function render({ model, el }) {
       progress,
       said,
     ),
-    element("div.columns", ...Object.keys(RUNS).map((run) => training(view, run, curves))),
+    element("div.columns", ...trainings.map(({ node }) => node)),
     view.live("div.shown", { "aria-live": "polite" }, () => {
       const [run, truth, instead] = get("cell");
       const title = run && `${RUNS[run]}: ${truth}, taken for ${instead}`;
+      if (get("kind") === "picture")
+        return [run && element("h4", title), ...get("shown").map((one) => pictured([one]))];
       const texts = get("shown").map((text) => element("li", text));
       return run ? [element("h4", title), element("ul", texts)] : [];
     }),
     exampleTable(view),
   );
-  return view.show();
+  const resized = () => {
+    for (const { draw } of trainings) draw();
+  };
+  return view.show({ traits: ["moment"], resized });
 }
 
 export default { render };

@@ -1,5 +1,7 @@
 """FineTuning: a new linear layer learns before your eyes, on an encoder frozen or learning too."""
 
+import base64
+import io
 import threading
 import time
 from collections import Counter
@@ -7,12 +9,17 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 import traitlets
+from PIL import Image
 
 from workbench import plots
 from workbench.bert import Bert
 from workbench.checks import check_characters
+from workbench.image import ImageSource, load_image
+from workbench.patches import moving_places
+from workbench.vit import ViT
 from workbench.widgets.base import WorkbenchWidget, read_front, sentence, to_bytes
 
 if TYPE_CHECKING:
@@ -22,21 +29,36 @@ RUNS = ("frozen", "fine-tuned")
 PAGE = 8  # rows of the table on the screen
 FIGURES = ("step", "loss", "accuracy", "held_out_loss", "held_out_accuracy")
 MOST = 5000  # examples
+MOST_POINTS = 400  # held-out vectors on the screen
+THUMBNAIL = 56  # pixels of a side
 COLUMNS = {  # of the table of examples, by kind; the last is what is to be learned
     "sentence": ["Text", "Class"],
     "word": ["Words", "Classes"],
     "pair": ["First", "Second", "Class"],
     "span": ["Passage", "Question", "Answer"],
+    "picture": ["Picture", "Class"],
 }
 
 
+def _thumbnail(image: ImageSource) -> Image.Image:
+    return load_image(image).resize((THUMBNAIL, THUMBNAIL))
+
+
+def _address(image: ImageSource) -> str:
+    """A small picture as an address that holds it."""
+    file = io.BytesIO()
+    _thumbnail(image).save(file, format="webp")
+    return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
 class FineTuning(WorkbenchWidget):
-    """A table of examples, two trainings side by side with growing curves, and what they got wrong.
+    """A table of examples, two trainings side by side with growing curves, what the new layer reads in two
+    dimensions, and what they got wrong.
 
     Args:
-        bert: stays as it is.
+        model: a BERT or a ViT; stays as it is.
         examples: what the columns of the table hold, by `kind`: (text, class), (words, classes), both
-            between spaces, (first, second, class), or (passage, question, answer).
+            between spaces, (first, second, class), (passage, question, answer), or (picture, class).
         train: what trains: `workbench.training.lessons.fine_tune`.
 
     `trained` holds what was learned, by "frozen" and "fine-tuned": `.model`, `.confusion` and so on.
@@ -47,7 +69,6 @@ class FineTuning(WorkbenchWidget):
 
     _esm, _css = read_front("fine_tuning")
 
-    reads = (Bert,)
     look_on = ("first",)
 
     kind = traitlets.Enum(list(COLUMNS), "sentence", help="What has a class, or an answer.")
@@ -62,22 +83,31 @@ class FineTuning(WorkbenchWidget):
     classes = traitlets.List(help="[class, how many examples (or words) have it].")
     frozen = traitlets.Bytes(help="float16 (looks, figures): the curves, see FIGURES.")
     tuned = traitlets.Bytes(help="The same, of the encoder that learns too.")
+    frozen_places = traitlets.Bytes(help="float16 (looks, answers, 2): see `moving_places`.")
+    tuned_places = traitlets.Bytes(help="The same, of the encoder that learns too.")
+    true = traitlets.List(help="The class of each of these answers, as a number in `labels`.")
+    labels = traitlets.List(help="The classes.")
+    moment = traitlets.Float(1.0, min=0, max=1, help="Which look is drawn; 0: the first, 1: the last.")
     tables = traitlets.Dict(help="By training: labels and counts of what was held out; or answers.")
     cell = traitlets.List(help="The cell of a table that is looked into: [training, true, said].")
     shown = traitlets.List(help="Held-out examples in that cell.")
 
     def __init__(
         self,
-        bert: Bert,
-        examples: Sequence[tuple[str, ...]],
+        model: Bert | ViT,
+        examples: Sequence[tuple[Any, ...]],
         train: "Callable[..., FineTuned]",
         **options: Any,
     ) -> None:
-        if bert.tokenizer is None:
-            raise ValueError(f"{bert.name} came without a tokenizer, so it cannot read text.")
+        if isinstance(model, Bert) and model.tokenizer is None:
+            raise ValueError(f"{model.name} came without a tokenizer, so it cannot read text.")
         self.trained: dict[str, FineTuned] = {}
+        self._places: dict[str, torch.Tensor] = {}
         self._train, self._stop, self._thread = train, threading.Event(), None
-        super().__init__(bert, **options)
+        usual = {"kind": "picture"} if isinstance(model, ViT) else {}
+        super().__init__(model, **usual | options)
+        if (self.kind == "picture") != isinstance(model, ViT):
+            raise ValueError(f"{model.name} does not learn from examples of the kind {self.kind!r}.")
         self.columns = COLUMNS[self.kind]
         self._examples = self._shipped = [tuple(example) for example in examples]
         self._check(self._shipped)
@@ -87,15 +117,18 @@ class FineTuning(WorkbenchWidget):
     # --- the table
 
     @property
-    def examples(self) -> list[tuple[str, ...]]:
+    def examples(self) -> list[tuple[Any, ...]]:
         """What is learned from: the table without its empty rows."""
-        return [row for row in self._examples if any(part.strip() for part in row)]
+        return [row for row in self._examples if self.kind == "picture" or any(map(str.strip, row))]
 
     def _look(self) -> None:
         """Puts a page of the table on the screen."""
         last = max(0, (len(self._examples) - 1) // PAGE * PAGE)
         self.first = min(self.first // PAGE * PAGE, last)
-        self.rows = [list(row) for row in self._examples[self.first : self.first + PAGE]]
+        rows = self._examples[self.first : self.first + PAGE]
+        if self.kind == "picture":
+            rows = [(_address(image), label) for image, label in rows]
+        self.rows = [list(row) for row in rows]
         labels = (
             [] if self.kind == "span" else [label for *_, label in self.examples]
         )  # an answer is no class
@@ -133,6 +166,8 @@ class FineTuning(WorkbenchWidget):
 
     def _edit(self, do: str, row: int, rows: list[tuple[str, ...]]) -> None:
         """Typed or pasted rows from `row` on, a new row, one row less, none, or the shipped ones."""
+        if self.kind == "picture":
+            raise ValueError("Pictures are changed in their folders; then run this cell again.")
         if self.state == "training":
             raise ValueError("A training is running on these examples: stop it to change them.")
         examples = list(self._examples)
@@ -152,9 +187,8 @@ class FineTuning(WorkbenchWidget):
             self.first = len(examples) - 1
         self._look()
 
-    @staticmethod
-    def _check(rows: Sequence[Sequence[str]]) -> None:
-        for part in (part for fields in rows for part in fields):
+    def _check(self, rows: Sequence[Sequence[Any]]) -> None:
+        for part in (part for fields in rows for part in fields[self.kind == "picture" :]):
             check_characters(part)
             if len(part) > 2000:
                 raise ValueError("A text is longer than 2,000 characters: cut it into sentences, one a row.")
@@ -176,8 +210,11 @@ class FineTuning(WorkbenchWidget):
         """Ends the training after its step; what was learned is kept."""
         self._stop.set()
 
-    def finish(self) -> "dict[str, FineTuned]":
+    def finish(self) -> "FineTuned":
         """Waits until the training is over (and starts it, if nobody has); Ctrl-C stops it.
+
+        Returns:
+            What was learned last: with the whole encoder, or with a frozen one if it was stopped before.
 
         Raises `ValueError` for examples that nothing can be learned from.
         """
@@ -191,7 +228,7 @@ class FineTuning(WorkbenchWidget):
             self._thread.join()
         if self._failed:
             raise ValueError(self._failed)
-        return self.trained
+        return list(self.trained.values())[-1]
 
     def _run(self, examples: list[tuple[str, ...]]) -> None:
         started = time.perf_counter()
@@ -217,11 +254,18 @@ class FineTuning(WorkbenchWidget):
         """The curves so far; at the end also the table of held-out answers."""
         points = torch.tensor([[look[figure] for figure in FIGURES] for look in result.log])
         values: dict[str, Any] = {"frozen" if name == "frozen" else "tuned": to_bytes(points), "now": name}
+        places = "frozen_places" if name == "frozen" else "tuned_places"
         with self._lock:  # not in the middle of a rehearsal
             if name == "frozen" and len(result.log) == 1:  # a new training begins
-                self.trained = {}
-                values |= {"tuned": b"", "tables": {}, "cell": [], "shown": []}
+                self.trained, self._places = {}, {}
+                values |= {"tuned": b"", "tuned_places": b"", "moment": 1.0}
+                values |= {"tables": {}, "cell": [], "shown": []}
             self.trained[name] = result
+            if result.vectors:
+                vectors = torch.stack(result.vectors)[:, :MOST_POINTS]
+                self._places[name] = moving_places(vectors, self._places.get(name))
+                values |= {"true": result.targets[:MOST_POINTS], "labels": list(result.labels)}
+                values[places] = to_bytes(self._places[name])
         if result.answers:  # the training is over
             if self.kind == "span":
                 table = {"answers": [list(answer) for answer in result.answers]}
@@ -236,11 +280,15 @@ class FineTuning(WorkbenchWidget):
         if self.cell == list(cell) or name not in self.trained:
             self.cell, self.shown = [], []
             return
-        answers = self.trained[name].answers
-        self.cell, self.shown = list(cell), [text for text, *pair in answers if pair == [true, said]][:12]
+        found = [one for one, *pair in self.trained[name].answers if pair == [true, said]][:12]
+        self.cell, self.shown = list(cell), [*map(_address, found)] if self.kind == "picture" else found
 
     def figure(self) -> plots.StillFigure:
         """The curves and the tables as they are now; before any training, the examples on the screen."""
+        if not self.trained and self.kind == "picture":
+            pictures = [np.asarray(_thumbnail(image)) for image, _ in self._examples[:16]]
+            shown = plots.tiled(np.stack(pictures)[None] / 255)
+            return plots.stack(plots.picture(shown, title="examples"), status=self.status)
         if not self.trained:
             rows = [
                 [*map(plots.Chip, " / ".join(texts).split()), plots.Chip(label, paper=plots.FIRST)]
@@ -253,6 +301,10 @@ class FineTuning(WorkbenchWidget):
             new = {f"{name}, held out": plots.by_step(log, f"held_out_{figure}") for name, log in logs}
             seen = {f"{name}, learned from": plots.by_step(log, figure) for name, log in logs}
             parts.append(plots.curves(new, seen, title=figure, top=top))
+        colors = np.array([plots.class_color(at, len(self.labels)) for at in range(len(self.labels))])
+        for name, places in self._places.items():
+            title = f"{name}: what the new layer reads of held-out examples, in two dimensions"
+            parts.append(plots.points(places[-1].numpy(), colors[self.true], title=title))
         for name, table in self.tables.items():
             if self.kind == "span":
                 rows = [
@@ -263,4 +315,5 @@ class FineTuning(WorkbenchWidget):
             else:
                 title, names = f"{name}: true class down, answer across", table["labels"]
                 parts.append(plots.heat(table["counts"], names, names, title=title, written=True))
-        return plots.stack(tuple(parts[:2]), tuple(parts[2:]), *answers, status=self.status)
+        rows = [tuple(parts[first : first + 2]) for first in range(0, len(parts), 2)]
+        return plots.stack(*rows, *answers, status=self.status)

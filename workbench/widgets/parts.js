@@ -159,6 +159,13 @@ function exampleMenu({ get, message }, label) {
 // What Python remarks on the text.
 const remark = (view) => view.live("p.remark", { role: "status" }, () => view.get("note"));
 
+// The colour of one class of so many: far apart, also between neighbours. Its name stands beside it.
+export const classColor = (at, count) =>
+  `hsl(${Math.round((360 * ((at * (count > 8 ? 7 : 1)) % count)) / count)} 75% 50%)`;
+
+export const classSwatch = (at, count) =>
+  element("span.swatch.class", { style: `--class: ${classColor(at, count)}` });
+
 // --- sections, bars, layers
 
 export const note = (...children) => element("p.note", ...children);

@@ -1,7 +1,17 @@
 // TokenTagger: a text, the class of every word, and the linear layer that gave one of them: vector, matrix,
 // products. See token_tagger.py for the traits.
 
-import { bar, cellUnder, chips, note, roving, signedPixels, viewOf } from "./parts.js";
+import {
+  bar,
+  cellUnder,
+  chips,
+  classColor,
+  classSwatch,
+  note,
+  roving,
+  signedPixels,
+  viewOf,
+} from "./parts.js";
 import { answerWriter, element, fixed, readFloat16 } from "./shared.js";
 
 const BECOMES = {
@@ -30,12 +40,7 @@ function render({ model, el }) {
   });
 
   // --- the sentence
-  // Colours far apart, also between neighbours; the name of the class stands beside every colour.
-  const hue = (label) => {
-    const count = get("labels").length;
-    return Math.round((360 * ((label * (count > 8 ? 7 : 1)) % count)) / count);
-  };
-  const swatch = (label) => element("span.swatch", { style: `--hue: ${hue(label)}` });
+  const swatch = (label) => classSwatch(label, get("labels").length);
   const walk = "The words and their classes. Arrow keys move, Enter shows how a class came about.";
   const words = chips(walk, (pinned) => send({ pinned }), tellWord);
   drawn(() => {
@@ -51,7 +56,7 @@ function render({ model, el }) {
         element("small", probable ? labels[word.label] : write(word.answer)),
         word.pieces.length > 1 && pieces(word.pieces),
       ],
-      style: `--hue: ${hue(word.label)}`,
+      style: `--class: ${classColor(word.label, labels.length)}`,
     });
     words.draw(get("words").map(item));
   });

@@ -1,6 +1,5 @@
 """TokenTagger: a class for every word, and the linear layer that decides it, as what it is."""
 
-from colorsys import hls_to_rgb
 from typing import Any
 
 import torch
@@ -108,11 +107,9 @@ class TokenTagger(TextWidget):
         """The sentence, the class under each word, and the dot products of the pinned word."""
         count, chips = len(self.labels), []
         for word in self.words:
-            hue = (
-                word["label"] * (7 if count > 8 else 1) % count / count
-            )  # as in the view: neighbours far apart
+            color = plots.class_color(word["label"], count, light=0.86)
             note = f"{self.labels[word['label']]} {self._written(word['answer'])}"
-            chips.append(plots.Chip(word["text"], note, hls_to_rgb(hue, 0.86, 0.75)))
+            chips.append(plots.Chip(word["text"], note, color))
         logits = self._logits[self._tokens[self.pinned].start].tolist()
         title = f"“{self.words[self.pinned]['text']}”: logit of each class"
         bars = plots.bars(self.labels, logits, percent=False, title=title)
