@@ -1,6 +1,7 @@
 """Still pictures: what the marks draw, where `stack` puts it, and that no still runs a model."""
 
 import io
+import re
 import warnings
 from collections.abc import Callable
 
@@ -186,9 +187,9 @@ def test_bars_stand_on_a_scale_from_0_to_100_percent() -> None:
 
 def test_a_map_says_what_its_colours_stand_for() -> None:
     figure = plots.stack(plots.heat([[0, 5], [2, 0]], "ab", "cd", number="{:.1f} %", written=True))
-    assert "white 0.0 %, dark blue 5.0 %" in texts(figure) and "2.0 %" in texts(figure)
+    assert "clear 0.0 %, blue 5.0 %" in texts(figure) and "2.0 %" in texts(figure)
     signed = plots.stack(plots.heat([[-4.0, 1.0]])).axes[0]
-    assert signed.images[0].get_clim() == (-4, 4) and signed.get_xlabel() == "orange -4, violet 4"
+    assert signed.images[0].get_clim() == (-4, 4) and signed.get_xlabel() == "orange -4, blue 4"
     tiled = plots.tiled(np.ones((2, 3, 4, 4)))
     assert tiled.shape == (10, 15) and np.isnan(tiled[4]).all() and tiled[0, 0] == 1
     assert plots.tiled(np.zeros((1, 2, 4, 4, 3))).shape == (5, 10, 3)
@@ -221,6 +222,26 @@ def test_parts_stand_side_by_side_and_below_each_other() -> None:
     assert left.x1 < upper.x0 and upper.x0 == pytest.approx(lower.x0, abs=0.01)
     assert upper.y0 > lower.y1 and lower.y0 > last.y1 and last.y0 > small.y0
     assert figure.get_size_inches()[0] == 9
+
+
+def test_a_page_shows_a_figure_in_its_own_colours() -> None:
+    """On a dark page nothing stays dark but what is drawn over a picture, and nothing white is laid down."""
+    marks = plots.heat([[0, 5], [2, 0]], "ab", "cd", title="<a> & b", written=True), plots.bars("a", [0.5])
+    figure = plots.stack(marks, plots.curves({"ours": [(1, 2), (2, 1)]}, {"level": 1.5}), status="small")
+    page = figure._repr_html_()
+    assert page.startswith('<svg role="img" aria-label="') and "&lt;a&gt; &amp; b" in page
+    colours = set(re.findall(r"(?:fill|stroke): ([^;\"]+)", page)) - {"none"}
+    assert {"#1f6feb"} < colours and not colours & {"#000000", plots.INK.lower(), plots.MUTED, plots.PAPER}
+    own = {colour for colour in colours if colour.startswith("#")}
+    assert own <= {plots.BLUE, plots.AMBER, plots.GREEN, "#ffffff"} and page.count("#ffffff") <= 1, "the 5"
+    face = np.frombuffer(figure._repr_png_()[1:4], np.uint8)
+    assert bytes(face) == b"PNG", "where there is no page"
+
+
+def test_gaps_between_pictures_are_clear() -> None:
+    figure = plots.picture_rows({"two": np.full((2, 20, 20, 3), 80, np.uint8)})
+    opacity = figure.axes[0].images[0].get_array()[..., 3]
+    assert (opacity[:20, :20] == 1).all() and (opacity[:, 20] == 0).all()
 
 
 # --- the lessons' plots

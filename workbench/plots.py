@@ -5,8 +5,10 @@ puts marks under and beside each other. No pyplot, so threads and backends do no
 """
 
 import functools
+import html
 import io
 import math
+import re
 import textwrap
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +21,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
-from matplotlib.colors import to_rgba
+from matplotlib.colors import LinearSegmentedColormap, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.gridspec import SubplotSpec
@@ -29,6 +31,16 @@ from matplotlib.transforms import ScaledTranslation, blended_transform_factory
 INK, MUTED, BLUE, AMBER, GREEN = "#1f2328", "#59636e", "#1f6feb", "#b35900", "#1a7f37"
 RED, PAPER = "#ff5f52", "#eef0f3"
 FIRST, SECOND, SPECIAL = "#cfe0fb", "#fbdcb8", "#e4e6ea"  # paper of the two segments; of [CLS] and [SEP]
+# What stands for our colours on a notebook's page, light or dark.
+ON_PAGE = {
+    "#000000": "var(--jp-ui-font-color1, currentColor)",
+    INK: "var(--jp-ui-font-color1, currentColor)",
+    MUTED: "color-mix(in srgb, var(--jp-ui-font-color1, currentColor) 78%, transparent)",
+    PAPER: "var(--jp-layout-color2, #eef0f3)",
+}
+# From what a number below 0 is to nothing, and from nothing to what one above 0 is.
+SIGNED = LinearSegmentedColormap.from_list("signed", [AMBER, to_rgba(AMBER, 0), to_rgba(BLUE, 0), BLUE])
+SHADES = LinearSegmentedColormap.from_list("shades", [to_rgba(BLUE, 0), BLUE])
 WIDTH = 9.0  # inches of a still picture
 MOST_WORDS = 120  # of a long text, a still picture shows the beginning
 MOST_NAMES = 60  # rows or columns of a map that are named; more are numbered
@@ -54,6 +66,15 @@ class StillFigure(Figure):
     def savefig(self, *args: Any, **options: Any) -> None:
         """As matplotlib's."""
         super().savefig(*args, **options)
+
+    def _repr_html_(self) -> str:
+        """In the colours of the page; a picture is left where there is no page."""
+        file = io.StringIO()
+        self.savefig(file, format="svg", dpi=144, facecolor="none")
+        svg = re.sub("|".join(ON_PAGE), lambda color: ON_PAGE[color[0]], file.getvalue())
+        style = f"max-width: 100%; height: auto; fill: {ON_PAGE[INK]}"
+        head = f'<svg role="img" aria-label="{html.escape(self.says)}" style="{style}"'
+        return svg[svg.index("<svg") :].replace("<svg", head, 1)
 
     def _repr_png_(self) -> bytes:
         file = io.BytesIO()
@@ -104,7 +125,7 @@ def _size(part: Part, side: str) -> float:
 
 def _place(figure: Figure, room: SubplotSpec, part: Part) -> None:
     if isinstance(part, Mark):
-        part.draw(figure.add_subplot(room))
+        part.draw(figure.add_subplot(room, facecolor="none"))
         return
     side, shape = ("width", (1, len(part))) if isinstance(part, tuple) else ("height", (len(part), 1))
     grid = room.subgridspec(*shape, **{f"{side}_ratios": [_size(one, side) for one in part]})
@@ -231,22 +252,21 @@ def heat(
 ) -> Mark:
     """A map, its rows and columns named, and below it what its colours stand for.
 
-    From white to dark blue; where a number is below 0, to orange and violet on either side of white.
+    From clear to blue; where a number is below 0, to orange and blue on either side of clear.
 
     Args:
         table: (rows, columns); several cells may share a name, see `tiled`.
-        low: what is white, if nothing is below 0.
+        low: what is clear, if nothing is below 0.
         number: how numbers are written.
         written: numbers other than 0 stand in their cells, too, if there are at most `MOST_CELLS`.
     """
     table = np.asarray(table, float)
     most = np.nanmax(np.abs(table))
-    ends = {"orange": -most, "violet": most} if np.nanmin(table) < 0 else {"white": low, "dark blue": most}
+    ends = {"orange": -most, "blue": most} if np.nanmin(table) < 0 else {"clear": low, "blue": most}
 
     def draw(axes: Axes) -> None:
         _plain(axes, title, ", ".join(f"{color} {number.format(end)}" for color, end in ends.items()))
-        axes.set_facecolor(PAPER)  # of the gaps in `tiled`
-        least, colors = min(ends.values()), "PuOr" if "orange" in ends else "Blues"
+        least, colors = min(ends.values()), SIGNED if "orange" in ends else SHADES
         shape = "equal" if len(table) > 1 else "auto"
         axes.imshow(table, cmap=colors, vmin=least, vmax=most, aspect=shape, interpolation="nearest")
         for axis, names, count in zip((axes.yaxis, axes.xaxis), (rows, columns), table.shape, strict=True):
@@ -350,7 +370,9 @@ def picture(
         _plain(axes, title, note)
         tall, wide = pixels.shape[:2]
         rows, columns = grid or np.shape(weights) or (1, 1)
-        axes.imshow(pixels, extent=(0, wide, tall, 0), interpolation="nearest")
+        clear = np.isnan(pixels).any(-1, keepdims=True)  # of the gaps in `tiled`
+        shown = np.concatenate([pixels, ~clear], -1) if clear.any() else pixels
+        axes.imshow(shown, extent=(0, wide, tall, 0), interpolation="nearest")
         if weights is not None:
             share = np.asarray(weights, float)
             share = share / max(share.max(), 1e-9)
@@ -374,7 +396,7 @@ def tiled(maps: Any) -> np.ndarray:
     maps = np.asarray(maps, float)
     gap = 1 + maps.shape[2] // 16
     around = [(0, 0), (0, 0), (0, gap), (0, gap), (0, 0)][: maps.ndim]
-    maps = np.pad(maps, around, constant_values=1.0 if maps.ndim == 5 else np.nan).swapaxes(1, 2)
+    maps = np.pad(maps, around, constant_values=np.nan).swapaxes(1, 2)
     return maps.reshape(maps.shape[0] * maps.shape[1], maps.shape[2] * maps.shape[3], *maps.shape[4:])
 
 
@@ -437,7 +459,7 @@ def embedding_filters(components: Any) -> StillFigure:
     """
     filters = np.asarray(components).transpose(0, 2, 3, 1)
     filters = 0.5 + filters / (2 * np.abs(filters).max((1, 2, 3), keepdims=True) + 1e-9)
-    filters = np.pad(filters, [(0, -len(filters) % 7), (0, 0), (0, 0), (0, 0)], constant_values=1)
+    filters = np.pad(filters, [(0, -len(filters) % 7), (0, 0), (0, 0), (0, 0)], constant_values=np.nan)
     rows = filters.reshape(-1, 7, *filters.shape[1:])
     return stack(picture(tiled(rows), height=0.9 * len(rows)), width=6.3)
 
