@@ -200,12 +200,14 @@ def test_callbacks_on_another_thread(bert):
 
 
 @pytest.mark.parametrize("ending", ["png", "svg", "html"])
-def test_save(bert, tmp_path, ending):
-    widget = MaskedFilling(bert, "Tea </script> & $x_1$ for 两.", masked=[(0, 3)])
+def test_save(tmp_path, ending):
+    widget = MaskedFilling(our_bert("mlm"), "Tea </script> & $x_1$ for 两.", masked=[(0, 3)])
     content = widget.save(tmp_path / f"figure.{ending}").read_bytes()
     assert content.startswith({"png": b"\x89PNG", "svg": b"<?xml", "html": b"<!doctype html>"}[ending])
     if ending == "html":
-        assert b"Tea </script>" not in content and b"http" not in content.replace(b"http://www.w3.org", b"")
+        assert b"Tea </script>" not in content
+        addresses = content.replace(b"http://www.w3.org", b"")  # the colon is no letter of base64
+        assert b"http:" not in addresses and b"https:" not in addresses
     with pytest.raises(ValueError, match=r"\.svg, \.png or \.html"):
         widget.save(tmp_path / "figure.gif")
 

@@ -198,8 +198,7 @@ def test_kernel_restart(filling):
         "window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()"
     )
     filling.lesson.wait_for_kernel()
-    filling.lesson.run_all()
-    again = filling.lesson.widget()
+    again = filling.lesson.run_to()
     again.after(again.chip("cup").click)
     assert again.root.locator(".card").count() == 2
 

@@ -349,7 +349,7 @@ def picture_exercise(vit: ViT, pictures: Sequence[Example], frozen: bool, seed: 
 
     @torch.inference_mode()
     def answers(of_held_out: bool) -> tuple[Tensor, Tensor]:
-        rows = held_out if of_held_out else train[: 3 * PICTURES]
+        rows = held_out if of_held_out else train[: 2 * PICTURES]
         parts = prepared[rows].to(fresh.device).split(PICTURES)
         return torch.cat([fresh.logits(fresh(part)[-1]).float().cpu() for part in parts]), targets[rows]
 
@@ -369,7 +369,7 @@ def fine_tune(
     head: str = "",
     frozen: bool = False,
     steps: int = 45,
-    looks: int = 10,
+    looks: int = 6,
     seed: int = 0,
     watch: Callable[[FineTuned], None] | None = None,
     stop: Event | None = None,
