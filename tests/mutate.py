@@ -78,9 +78,9 @@ FAULTS = [
     ),
     in_python(  # the last piece's vector goes through the linear layer
         "widgets/token_tagger.py",
-        "vector, logits = self._states[tokens.start], self._logits[tokens.start]",
-        "vector, logits = self._states[tokens[-1]], self._logits[tokens.start]",
-        "test_widgets_classes.py::test_the_picture_holds_the_dot_product",
+        "return self._tokens[self.pinned].start",
+        "return self._tokens[self.pinned][-1]",
+        "test_widgets_strip.py::test_a_pinned_word_is_what_head_and_layers_tell_of",
     ),
     in_python(  # the first piece stands for a word's vector
         "patches.py",
@@ -332,11 +332,23 @@ FAULTS = [
         'readFloat16(get("weights"), get("words").length)[0] ?? [];',
         "masked_filling[1x]",
     ),
-    in_text_views(  # whichever row is pointed at
-        "widgets/token_tagger.js",
-        "weight ${fixed(W[row][column], 3)}",
+    in_python(  # whichever row is pointed at
+        "widgets/strip.js",
+        "weight ${fixed(W[at][column], 3)}",
         "weight ${fixed(W[chosen()][column], 3)}",
-        "token_tagger[1x]",
+        "browser/test_drawn_strip.py::test_head_of_classes[1x]",
+    ),
+    in_python(  # and whichever head
+        "widgets/strip.js",
+        "percent(heads[head][token])",
+        "percent(heads.at(-1)[token])",
+        "browser/test_drawn_strip.py::test_layer[1x]",
+    ),
+    in_python(  # what comes out of a layer, as if it went in
+        "widgets/strip.py",
+        "found = fetched_vectors(self.model, way.states[depth - 1], depth - 1,",
+        "found = fetched_vectors(self.model, way.states[depth], depth - 1,",
+        "test_widgets_strip.py::test_what_is_fetched_is_what_attention_gives",
     ),
     in_text_views(
         "widgets/sentence_classifier.js",
@@ -350,11 +362,11 @@ FAULTS = [
         "const cell = [run, labels[said], labels[truth]];",
         "fine_tuning[1x]",
     ),
-    in_text_views(  # numbers below zero
+    in_python(  # numbers below zero
         "widgets/shared.js",
         "rows[rows.length - 1].push(bits >> 15 ? -size : size);",
         "rows[rows.length - 1].push(size);",
-        "token_tagger[1x]",
+        "browser/test_drawn_strip.py::test_embeddings[1x]",
     ),
     # --- drawn: pictures
     in_picture_views(  # a click on a patch is off by one column

@@ -25,6 +25,12 @@ def test_one_patch_becomes_the_token_that_the_model_makes_of_it(vit: ViT) -> Non
     torch.testing.assert_close(steps["values"], values)
     weight, bias = vit.embeddings.projection.weight, vit.embeddings.projection.bias
     torch.testing.assert_close(steps["projected"], weight @ values + bias, atol=1e-4, rtol=1e-4)
+    for token in (0, 1):  # in front; the second one has no position
+        steps = patches.projection_steps(vit, pixels, -1 - token)
+        torch.testing.assert_close(steps["token"], tokens[0, token])
+        assert bool(steps["position"].any()) == (token == 0)
+    with pytest.raises(ValueError, match="no prefix token 2"):
+        patches.projection_steps(vit, pixels, -3)
 
 
 def test_filter_components_are_those_of_the_covariance(vit: ViT) -> None:

@@ -12,6 +12,7 @@ from tiny import attends, our_bert, refuses
 import workbench as wb
 from workbench.attention import record_attention
 from workbench.encoder import MODEL_LOCK
+from workbench.tasks import guess_by_layer
 from workbench.widgets import MaskedFilling
 
 TEXT = "She poured hot water into a cup of tea."
@@ -56,12 +57,19 @@ def test_attention_crosses_as_float16_rows_that_sum_to_one(bert):
 
 
 def test_layers_and_hidden_sides(bert):
-    widget = MaskedFilling(bert, TEXT, masked=[(35, 38)])
-    assert len(widget.guesses["layers"]) == bert.config.num_hidden_layers + 1
+    widget = MaskedFilling(bert, TEXT, masked=[(35, 38)], stage="layer")
+    encoding = bert.tokenizer.encode(TEXT, masks=[(35, 38)])
+    with torch.inference_mode():
+        known = guess_by_layer(bert, bert(**encoding.tensors()), encoding.masks[0])
+    assert widget.drawer["by_layer"] == [
+        [one.label, pytest.approx(one.probability, abs=1e-4)] for one in known
+    ]
     last = widget.guesses["cards"][0]["candidates"][0]
-    assert widget.guesses["layers"][-1] == [last[0], pytest.approx(last[1], abs=1e-3)]
+    assert widget.drawer["by_layer"][-1] == [last[0], pytest.approx(last[1], abs=1e-3)]
     widget.layer = 0
-    assert widget.guesses["cards"][0]["candidates"][0][0] == widget.guesses["layers"][0][0]
+    assert widget.guesses["cards"][0]["candidates"][0][0] == widget.drawer["by_layer"][0][0]
+    widget.stage = ""
+    assert widget.guesses["cards"][0]["candidates"][0] == last, "a closed stage changes no guess"
     widget.layer, widget.hide = -1, "left"
     assert [word["text"] for word in widget.words if word.get("hidden")] == TEXT.split()[:-1]
     hidden = widget.guesses["cards"][0]["candidates"]

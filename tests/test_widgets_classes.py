@@ -131,13 +131,18 @@ def test_classes_are_those_of_tag_words(bert):
     assert pieces[0][1] == tags[1].label, "the first piece speaks for the word"
 
 
-def test_the_picture_holds_the_dot_product(bert):
-    widget = TokenTagger(bert, TEXT, pinned=1, row=1)  # of three pieces
-    matrix = numbers(widget.matrix).reshape(4, 24).astype(float)
-    vector, bias = numbers(widget.vector).astype(float), numbers(widget.bias).astype(float)
-    np.testing.assert_allclose(matrix @ vector + bias, numbers(widget.logits), atol=0.03)
-    np.testing.assert_allclose(numbers(widget.products), matrix[1] * vector, atol=0.01)
-    assert sum(widget.answers) == pytest.approx(1, abs=1e-4)
+def test_the_stage_head_holds_the_dot_product(bert):
+    widget = TokenTagger(bert, TEXT, pinned=1, row=1, stage="head")  # of three pieces
+    assert widget.drawer["shapes"] == [[1, 24], [4, 24], [1, 24]]
+    vector, *matrix, products = numbers(widget.numbers).reshape(6, 24).astype(float)
+    bias = bert.heads["pos"].bias.detach().numpy()
+    logits = [logit for *_, logit, _ in widget.drawer["rows"]]
+    np.testing.assert_allclose(np.array(matrix) @ vector + bias, logits, atol=0.03)
+    np.testing.assert_allclose(products, matrix[1] * vector, atol=0.01)
+    assert widget.drawer["sum"] == pytest.approx([products.sum(), bias[1], logits[1]], abs=0.03)
+    best = (-np.abs(products)).argsort()[:10]
+    assert [at for at, *_ in widget.drawer["largest"]] == best.tolist()
+    assert sum(answer for *_, answer in widget.drawer["rows"]) == pytest.approx(1, abs=1e-4)
 
 
 def test_the_pinned_word_stays_pinned(bert):

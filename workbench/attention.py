@@ -208,7 +208,7 @@ def fetched_vectors(
     values = vectors[attention.query_key_value][1][0].unflatten(-1, (3, attention.num_heads, -1))[:, 2]
     context = weights.T[..., None] * values.float()  # (key, heads, head_size)
     added = context.flatten(1) @ attention.output.weight.float().T  # (key, hidden)
-    return {"weights": weights, "added": added, "bias": attention.output.bias.float()}
+    return {"weights": weights, "added": added, "bias": attention.output.bias.detach().float()}
 
 
 def _sum(rows: Tensor) -> Tensor:

@@ -44,17 +44,19 @@ def projection_steps(vit: ViT, pixel_values: Tensor, patch: int) -> dict[str, Te
 
     Args:
         pixel_values: (1, channels, height, width).
-        patch: which one, row by row; -1 for the class token, which is learned and not projected.
+        patch: which one, row by row; -1 for the class token, which is learned and not projected, -2 for the
+            next token in front, and so on.
 
     Returns:
-        "values", the flattened pixels (channels * patch_size ** 2,), not for the class token; then
+        "values", the flattened pixels (channels * patch_size ** 2,), not for a token in front; then
         "projected", "position" and their sum "token", all (hidden,).
     """
     check_model(vit, ViT)
     front, first = vit.embeddings, vit.config.num_prefix_positions
     if patch < 0:
-        token = front.prefix_tokens[0, 0]
-        position = front.position_embeddings[0, 0] if first else torch.zeros_like(token)
+        check_place("prefix token", -1 - patch, vit.config.num_prefix_tokens, vit.name)
+        token = front.prefix_tokens[0, -1 - patch]
+        position = front.position_embeddings[0, -1 - patch] if -patch <= first else torch.zeros_like(token)
         return {"projected": token, "position": position, "token": token + position}
     patches = split_patches(pixel_values, vit.config.patch_size)[0]
     check_place("patch", patch, len(patches), "this picture")
@@ -108,7 +110,8 @@ def linear_steps(model: Bert | ViT, hidden_states: Tensor, head: str = "") -> di
     with record_modules(*maps) as found:
         logits = model.logits(hidden_states) if is_vit else model.logits(head, hidden_states)
     vectors = [found[module][0].flatten(0, -2)[0] for module in maps]
-    whole = maps[0].weight if len(maps) == 1 else torch.cat([each.weight for each in maps], 1) / len(maps)
+    matrices = [module.weight.detach() for module in maps]
+    whole = matrices[0] if len(maps) == 1 else torch.cat(matrices, 1) / len(maps)
     bias = sum(module.bias for module in maps) / len(maps)
     return {"vector": torch.cat(vectors), "matrix": whole, "bias": bias, "logits": logits.flatten()}
 

@@ -201,14 +201,15 @@ def test_word_classes_and_their_dot_product(words):
     )
     colors = """canvas => new Set(new Uint32Array(canvas.getContext("2d")
         .getImageData(0, 0, canvas.width, canvas.height).data.buffer)).size"""
-    assert widget.root.locator("canvas.matrix").evaluate(colors) > 100, "the weights are painted"
+    matrix = widget.root.locator("canvas.numbers").nth(1)
+    assert matrix.evaluate(colors) > 100, "the weights are painted"
     widget.after(widget.root.locator(".chip").nth(3).click)
     assert widget.root.locator(".chip").nth(3).get_attribute("aria-pressed") == "true"
-    widget.root.locator("canvas.matrix").hover(position={"x": 40, "y": 30})
+    matrix.hover(position={"x": 40, "y": 30})
     hovered = widget.root.locator(".said").text_content()
     assert re.match(r"ADP, number \d+ of 384: weight .\d", hovered), hovered
     widget.after(lambda: widget.root.get_by_label(re.compile("^VERB, logit")).click())
-    assert widget.root.locator(".layer > .name").last.text_content() == "VERB × T"
+    assert widget.root.locator(".numbered .name").last.text_content() == "VERB × T"
     words.page.keyboard.press("ArrowDown")
     assert words.page.evaluate("document.activeElement.textContent") == "X"
     area = widget.root.get_by_label("The sentence", exact=True)

@@ -113,11 +113,13 @@ def test_random_masking_shows_what_became_of_each_word(filling):
 
 def test_layers_context_attention_and_top_k(filling):
     layers = filling.root.locator(".by-layer li")
+    assert layers.count() == 0, "what is closed is not there"
+    filling.after(filling.root.locator("[data-stage=layer]").click)
     assert layers.count() == 7
-    filling.after(lambda: filling.root.get_by_label("Guess after layer").fill("0"))
+    filling.after(lambda: filling.root.get_by_label("Layer", exact=True).fill("0"))
     first = layers.first.text_content()
     assert filling.guesses()[0] in first, "cards and list agree"
-    filling.after(lambda: filling.root.get_by_label("Guess after layer").fill("6"))
+    filling.after(lambda: filling.root.get_by_label("Layer", exact=True).fill("6"))
     assert "tea" in filling.guesses()
 
     filling.after(filling.button("hide left").click)
@@ -176,15 +178,16 @@ def test_light_and_dark_wide_and_narrow(lesson, theme, width):
     opened.dress(theme)
     opened.run_all()
     widget = opened.widget(2)
+    widget.after(widget.root.locator("[data-stage=layer]").click)
     back = widget.root.evaluate("e => getComputedStyle(e).backgroundColor")
     assert (int(re.findall(r"\d+", back)[0]) > 128) == (theme == "Light")
     overflow = """root => [...root.querySelectorAll("*")].filter((part) =>
         part.clientWidth > 0 && part.scrollWidth > part.clientWidth + 2
-        && getComputedStyle(part).overflowX === "visible").length"""
+        && getComputedStyle(part).overflowX === "visible").map((part) => part.className)"""
     assert widget.root.evaluate("e => e.scrollWidth <= e.clientWidth"), "nothing is cut off"
-    assert widget.root.evaluate(overflow) == 0
-    cards, layers = (widget.root.locator(part).bounding_box() for part in (".cards", ".by-layer"))
-    apart = cards["x"] + cards["width"] <= layers["x"] or cards["y"] + cards["height"] <= layers["y"]
+    assert widget.root.evaluate(overflow) == []
+    blocks, layers = (widget.root.locator(part).bounding_box() for part in (".of-layer > div", ".by-layer"))
+    apart = blocks["x"] + blocks["width"] <= layers["x"] or blocks["y"] + blocks["height"] <= layers["y"]
     assert apart, "panels do not lie on each other"
     assert accessibility_faults(opened) == []
     first = opened.widget()

@@ -31,7 +31,7 @@ LARGEST = 2_000_000  # bytes of answers in a saved page, where they take a third
 FOLDER = Path(__file__).parent
 SHORT = reprlib.Repr()
 SHORT.maxstring = 60
-OF_ALL = ("shared", "parts")  # their style is that of every widget
+OF_ALL = ("shared", "parts", "strip")  # their style is that of every widget
 IMPORT = re.compile(r'^import \{([^}]+)\} from "\./(\w+)\.js";$', re.MULTILINE)
 EXPORT = re.compile(r"^export (?=(?:async function|function|const|class) (\w+))", re.MULTILINE)
 

@@ -1,8 +1,9 @@
-// MaskedFilling: a sentence whose words a click masks, the guesses for each mask, and the best guess after
-// every layer. See masked_filling.py for the traits.
+// MaskedFilling: a sentence whose words a click masks, and the guesses for each mask. See masked_filling.py for
+// the traits.
 
 import { bar, button, chips, curvedLine, note, penOf, viewOf } from "./parts.js";
 import { element, percent, readFloat16 } from "./shared.js";
+import { stripOf } from "./strip.js";
 
 function render({ model, el }) {
   const view = viewOf(model, el, "masked-filling");
@@ -140,7 +141,7 @@ function render({ model, el }) {
       ` was “${original}” `,
       element("span.note", `rank ${rank.toLocaleString("en")} · ${percent(probability)}`),
     ];
-    const title = "Show this mask's attention and layers";
+    const title = "Show this mask's attention";
     const pin = { type: "button", title, onclick: () => send({ pinned: index }) };
     return element(
       row === pinned() ? "section.card.pinned" : "section.card",
@@ -162,16 +163,11 @@ function render({ model, el }) {
       last < count && turn(last, "next"),
     ];
   });
-  const layers = view.layerList(
-    "The best guess, layer by layer",
-    "Guess after layer",
-    () => get("guesses").layers,
-    (layer) => send({ layer: layer === get("layers") ? -1 : layer }),
-    note(
-      "Layer 0 is the embeddings, before any attention. Drag: the cards show the guesses after that layer.",
-    ),
-  );
-  const panels = element("div.columns", element("div", cards, pages), layers);
+  const after = view.live("p.remark", () => {
+    const { stage, depth } = get("drawer");
+    return stage === "layer" && depth < get("layers") ? `These are guesses after layer ${depth}.` : null;
+  });
+  const panels = element("div", after, cards, pages);
   const nothing = "Nothing is masked. Click a word, and BERT guesses it from the others.";
   const empty = view.live("p.empty", () => {
     panels.hidden = !get("guesses").count;
@@ -182,6 +178,7 @@ function render({ model, el }) {
   const top = view.numberField("top_k", "Candidates for each mask", [1, 20]);
   const sides = { nothing: "all words", left: "hide left", right: "hide right" };
   view.content.append(
+    ...stripOf(view),
     note(
       "Click a word to mask it, click again to bring it back. ",
       "The bluer a word, the more the mask attends to it.",

@@ -10,7 +10,7 @@ from workbench import plots
 from workbench.attention import record_attention, sum_over_words
 from workbench.bert import Bert
 from workbench.checks import check_tuples
-from workbench.tasks import MaskGuess, guess_by_layer, mask_guesses
+from workbench.tasks import MaskGuess, mask_guesses
 from workbench.text import Token, visible_tokens
 from workbench.widgets.base import read_front, there, to_bytes
 from workbench.widgets.text import TextWidget
@@ -28,21 +28,20 @@ class MaskedFilling(TextWidget):
 
     _esm, _css = read_front("masked_filling")
     show_on = ("text", "masked", "hide", "pinned")
-    look_on = ("layer", "top_k")
+    look_on = ("layer", "top_k", "stage")
 
     text = traitlets.Unicode(help="The sentence, as it was typed.")
     masked = traitlets.List(help="Masked characters: (start, end[, 'mask' | 'random' | 'keep']).")
     pinned = traitlets.Int(0, help="Which mask (counted from 0) the attention and the layers are shown for.")
     top_k = traitlets.Int(5, min=1, max=20, help="Candidates for each mask.")
     hide = traitlets.Enum(["nothing", "left", "right"], "nothing", help="Words beside the pinned mask.")
-    layer = traitlets.Int(-1, help="Guesses after this layer (0: the embeddings; -1: the last).")
     attention_layer = traitlets.Int(-1, help="The layer whose attention is shown, from 0; -1: the last.")
     attention_head = traitlets.Int(-1, help="The head whose attention is shown; -1: the mean of all.")
     lines = traitlets.Bool(False, help="Attention as lines between words, not only as shading.")
     seed = traitlets.Int(0, help="Of the random masking.")
 
     words = traitlets.List(help="What the chips show; [CLS] and [SEP] are words without characters.")
-    guesses = traitlets.Dict(help="For the masks on screen, and by layer for the pinned one.")
+    guesses = traitlets.Dict(help="For the masks on screen; after `layer`, if that stage is open.")
     weights = traitlets.Bytes(help="float16 (masks on screen, words): attention from each mask.")
 
     def __init__(self, bert: Bert, text: str = "I drink a cup of tea every morning.", **options: Any) -> None:
@@ -54,7 +53,7 @@ class MaskedFilling(TextWidget):
             self.mask_at_random(self.seed + 1)
 
     def rehearse(self) -> list[dict]:
-        """No word masked, one, or one more or less than now: the guesses after each layer, and each head."""
+        """No word masked, one, or one more or less than now: the guesses, and each head."""
         masked = [self.masked, []]
         for word in self.words:
             span = (word["start"], word["end"])
@@ -64,7 +63,8 @@ class MaskedFilling(TextWidget):
             elif word["kind"] not in ("special", "typed"):
                 masked += [[span], rest]
         heads = {"attention_layer": range(self.layers), "attention_head": range(-1, self.heads)}
-        return [{"masked": masked, "layer": range(-1, self.layers)}, {"masked": masked} | heads]
+        single = [spans for spans in masked if spans == self.masked or len(spans) < 2]
+        return [{"masked": masked} | heads, *self._rehearse_stages(masked=single)]
 
     def mask_at_random(self, seed: int) -> None:
         """Masks 15 % of the words anew, by BERT's rule (80 % [MASK], 10 % another word, 10 % as they are)."""
@@ -92,8 +92,18 @@ class MaskedFilling(TextWidget):
                 chip["hidden"] = not bool(visible[0, word.tokens.start])
         self._attention = torch.stack([attention[layer][0][:, masks] for layer in range(self.layers)])
         self._encoding = encoding
+        self._way = self._way_of(encoding, masks, mask=visible, known=self._states)
         self._settle(masked=masked, pinned=pinned, words=words)
         self._look()
+
+    @property
+    def _at(self) -> int | None:
+        return self._encoding.masks[self.pinned] if self._encoding.masks else None
+
+    @property
+    def _best(self) -> tuple[str, float] | None:
+        cards = self.guesses["cards"]
+        return cards[self.pinned - self.guesses["first"]]["candidates"][0][:2] if cards else None
 
     @torch.inference_mode()
     def _look(self) -> None:
@@ -102,20 +112,19 @@ class MaskedFilling(TextWidget):
         masks = encoding.masks
         first = self.pinned // CARDS * CARDS
         shown = masks[first : first + CARDS]
-        layer = there(self.layer, self.layers + 1, self.layers)
+        layer = self._depth if self.stage == "layer" else self.layers
         guesses = mask_guesses(self.model, encoding, self._states[layer], self.top_k, shown)
         compare = guesses
         if self._full is not None:  # candidates that are not among the first 1000 get a tick at zero
             compare = mask_guesses(self.model, encoding, self._full[layer], 1000, shown)
         place = encoding.word_numbers
-        by_layer = guess_by_layer(self.model, self._states, masks[self.pinned]) if masks else []
         self.guesses = {
             "count": len(masks),
             "first": first,
             "cards": [self._card(guess, full, place) for guess, full in zip(guesses, compare, strict=True)],
-            "layers": [[guess.label, round(guess.probability, 4)] for guess in by_layer],
         }
         self._weigh()
+        self._strip()
 
     def _weigh(self) -> None:
         """What the masks on screen look at, of the layer and the head that are chosen."""

@@ -191,10 +191,10 @@ export function bar(name, share, options = {}) {
 }
 
 // The best guess after every layer, [name, share] from rows(), and a slider to choose() one of them.
-function layerList(view, title, label, rows, choose, ...notes) {
+function layerList(view, title, label, rows, choose, { now: shown, least = 0 } = {}, ...notes) {
   const { get } = view;
   const last = get("layers");
-  const now = () => (get("layer") < 0 ? last : Math.min(get("layer"), last));
+  const now = shown ?? (() => (get("layer") < 0 ? last : Math.min(get("layer"), last)));
   const depth = view.with({ get: now, send: ({ layer }) => choose(layer) });
   const list = view.live("ol", () => {
     const write = answerWriter(get("problem_type"));
@@ -207,7 +207,7 @@ function layerList(view, title, label, rows, choose, ...notes) {
       ),
     );
   });
-  const node = part(title, list, depth.slider("layer", label, [0, last, 1]), ...notes);
+  const node = part(title, list, depth.slider("layer", label, [least, last, 1]), ...notes);
   node.classList.add("by-layer");
   return node;
 }

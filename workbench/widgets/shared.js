@@ -134,6 +134,7 @@ export function answerer(model) {
 //   set({ trait: value }): what only changes the look; send({ trait: value }): what Python answers;
 //   message({ do: "…" }): asks Python for something else; ask(): Python was asked by another way;
 //   drawn(draw): what a part does at each drawing; redraw(): does all of it, in the order of `drawn`;
+//   sized(draw): what it does when the width has changed, and once the view is on the page;
 //   ink(name): a colour of the theme as it is now, as in ink("--accent"); show(options): see there.
 export function frame(model, el, name) {
   const content = element("div.content");
@@ -205,6 +206,8 @@ export function frame(model, el, name) {
 
   const draws = [];
   const drawn = (draw) => draws.push(draw);
+  const sizes = [];
+  const sized = (draw) => sizes.push(draw);
   const redraw = () => {
     for (const draw of draws) draw();
     root.dataset.revision = get("revision"); // tests wait for it
@@ -219,6 +222,7 @@ export function frame(model, el, name) {
       if (root.clientWidth === width) return;
       width = root.clientWidth;
       dress(); // only on the page it is known what is behind it
+      for (const draw of sizes) draw();
       resized();
     });
     const undress = onTheme(() => {
@@ -236,7 +240,7 @@ export function frame(model, el, name) {
       watch.disconnect();
     };
   };
-  return { root, content, get, set, send, message, ask, saved, ink, drawn, redraw, show };
+  return { root, content, get, set, send, message, ask, saved, ink, drawn, sized, redraw, show };
 }
 
 // Whether a node's background is dark: told by the colour, for every host has names of its own for themes.

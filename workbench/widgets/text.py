@@ -9,12 +9,12 @@ import traitlets
 from workbench.bert import Bert
 from workbench.tasks import find_head
 from workbench.text import Encoding
-from workbench.widgets.base import WorkbenchWidget
+from workbench.widgets.strip import StripWidget, Way
 
 FOR_PAIRS = ("nsp", "nli")  # heads of kind "sentence" that read two texts
 
 
-class TextWidget(WorkbenchWidget):
+class TextWidget(StripWidget):
     """Base of the widgets on one text or two, which the heads of one `kind` answer.
 
     It begins with the head `usual`, or the option `head`; `ValueError` if the checkpoint has no such head.
@@ -48,6 +48,8 @@ class TextWidget(WorkbenchWidget):
     def _on_show(self, change: dict) -> None:
         if self.head not in self.choices:
             raise ValueError(f"There is no head {self.head!r} here; there are: {', '.join(self.choices)}.")
+        if change["name"] in self.fields:
+            self._settle(token=-1)  # another one stands there now
         try:
             self._show()
         except ValueError as error:
@@ -65,6 +67,12 @@ class TextWidget(WorkbenchWidget):
         encoding = self.model.tokenizer.encode(*self.texts, masks=masked, max_length=limit, seed=seed)
         self.note, self._read = self._remark(encoding), self.texts
         return encoding
+
+    def _way_of(self, encoding: Encoding, reads: Sequence[int], **known: Any) -> Way:
+        """What the strip tells of these tokens, which the widget's head reads at `reads`."""
+        inputs = encoding.tensors(self.model.device)
+        tokens = [token.text for token in encoding.tokens]
+        return Way(self.model, inputs, tokens, self.head, reads, **known)
 
     def _moved(self, spans: Sequence[Sequence]) -> list[tuple]:
         """Spans (start, end, ...) of the text that was read last, where they are now; those that an edit

@@ -1,4 +1,4 @@
-"""TokenTagger: a class for every word, and the linear layer that decides it, as what it is."""
+"""TokenTagger: a class for every word."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ import traitlets
 from workbench import plots
 from workbench.bert import Bert
 from workbench.encoder import MODEL_LOCK, to_answers
-from workbench.widgets.base import read_front, rounded, there, to_bytes
+from workbench.widgets.base import read_front, rounded
 from workbench.widgets.text import TextWidget
 
 # fmt: off
@@ -25,31 +25,24 @@ MEANINGS = {  # universal part-of-speech tags (universaldependencies.org), and e
 
 
 class TokenTagger(TextWidget):
-    """A sentence with a coloured class for every word; a click on a word shows how its class came about. The
-    option `head` is "pos" unless said otherwise.
+    """A sentence with a coloured class for every word; a click on a word pins it for the strip, whose
+    stage "head" shows how its class came about. The option `head` is "pos" unless said otherwise.
 
     Example:
-        >>> TokenTagger(wb.load_bert(), "They walk the dog.", pinned=1)  # doctest: +SKIP
+        >>> TokenTagger(wb.load_bert(), "They walk the dog.", pinned=1, stage="head")  # doctest: +SKIP
     """
 
     _esm, _css = read_front("token_tagger")
     show_on = ("text", "head")
-    look_on = ("pinned", "row")
+    look_on = ("pinned",)
 
     text = traitlets.Unicode(help="The sentence, as it was typed.")
     pinned = traitlets.Int(0, help="Number of the word whose class is explained, counted from 0.")
-    row = traitlets.Int(-1, help="Number of the class whose dot product is shown; -1: the word's own.")
 
     labels = traitlets.List(help="The classes.")
     meanings = traitlets.List(help="What each class means, where that is known.")
     words = traitlets.List(help="{text, label (number), answer, pieces} for each word.")
     pieces = traitlets.List(help="[piece, class, answer] for each piece of the pinned word.")
-    answers = traitlets.List(help="Of each class, for the pinned word.")
-    logits = traitlets.Bytes(help="float16 (classes): of the pinned word.")
-    vector = traitlets.Bytes(help="float16 (hidden): the pinned word's vector T.")
-    products = traitlets.Bytes(help="float16 (hidden): weight times vector, of the chosen class.")
-    bias = traitlets.Bytes(help="float16 (classes).")
-    matrix = traitlets.Bytes(help="float16 (classes, hidden): the weights of the linear layer.")
 
     def __init__(
         self, bert: Bert, text: str = "They light the light in a light room.", **options: Any
@@ -57,8 +50,10 @@ class TokenTagger(TextWidget):
         super().__init__(bert, "word", "pos", text=text, **options)
 
     def rehearse(self) -> list[dict]:
-        """Every word with every class."""
-        return [{"pinned": range(len(self.words)), "row": range(-1, len(self.labels))}]
+        """Every word, with every class."""
+        words = range(len(self.words))
+        classes = {"stage": ["head"], "pinned": words, "row": range(-1, len(self.labels))}
+        return [*self._rehearse_stages(pinned=words), classes]
 
     @torch.inference_mode()
     def _show(self) -> None:
@@ -66,12 +61,13 @@ class TokenTagger(TextWidget):
         before = [(word["start"], word["end"]) for word in self.words[self.pinned :][:1]]
         before, encoding, head = self._moved(before), self._encode(), self.model.heads[self.head]
         with MODEL_LOCK, self.timed():
-            states = self.model(**encoding.tensors(self.model.device))[-1]
-            logits = self.model.logits(self.head, states)[0]
-        self._states, self._logits = states[0].float().cpu(), logits.float().cpu()
+            states = self.model(**encoding.tensors(self.model.device))
+            logits = self.model.logits(self.head, states[-1])[0]
+        self._logits = logits.float().cpu()
         self._answers = to_answers(self._logits, head.problem_type)
         self._tokens = [word.tokens for word in encoding.words if not word.special]
-        best = self._answers[[tokens.start for tokens in self._tokens]].max(-1)
+        first = [tokens.start for tokens in self._tokens]
+        best = self._answers[first].max(-1)
         words = [word for word in self._words(encoding) if not word["special"]]
         for word, label, answer in zip(words, best.indices.tolist(), rounded(best.values), strict=True):
             word |= {"label": label, "answer": answer}
@@ -82,26 +78,27 @@ class TokenTagger(TextWidget):
             labels=list(head.labels),
             meanings=[MEANINGS.get(label, "") for label in head.labels],
             words=words,
-            matrix=to_bytes(head.weight.float()),
-            bias=to_bytes(head.bias.float()),
             pinned=kept[0] if kept else self.pinned,
         )
+        self._way = self._way_of(encoding, first, known=states)
         self._look()
 
-    @torch.inference_mode()
+    @property
+    def _at(self) -> int:
+        return self._tokens[self.pinned].start
+
+    @property
+    def _best(self) -> tuple[str, float]:
+        word = self.words[self.pinned]
+        return self.labels[word["label"]], word["answer"]
+
     def _look(self) -> None:
         self._settle(pinned=min(max(self.pinned, 0), len(self.words) - 1))
-        tokens = self._tokens[self.pinned]
-        vector, logits = self._states[tokens.start], self._logits[tokens.start]
-        row = there(self.row, len(self.labels), int(logits.argmax()))
-        weights = self.model.heads[self.head].weight[row].float().cpu()
-        best = self._answers[list(tokens)].max(-1)
+        best = self._answers[list(self._tokens[self.pinned])].max(-1)
         names = [self.labels[label] for label in best.indices.tolist()]
         pieces = self.words[self.pinned]["pieces"]
         self.pieces = [list(piece) for piece in zip(pieces, names, rounded(best.values), strict=True)]
-        self.answers = rounded(self._answers[tokens.start])
-        self.logits, self.vector = to_bytes(logits), to_bytes(vector)
-        self.products = to_bytes(weights * vector)
+        self._strip()
 
     def figure(self) -> plots.StillFigure:
         """The sentence, the class under each word, and the dot products of the pinned word."""

@@ -1,0 +1,431 @@
+// The strip on top of every view, which says where in the model we are, and the drawer of the stage that is
+// open. See strip.py for the traits.
+
+import { bar, cellUnder, chips, note, refill, roving, signedPixels, tableHead, tableRow } from "./parts.js";
+import { element, fixed, percent, readFloat16, shown } from "./shared.js";
+
+const READS = {
+  mlm: "The head for words reads one vector, that of [MASK]: a place with no word of its own, filled by attention.",
+  sentence:
+    "Everything about the sentence has to be in one vector, that of [CLS]. A linear map and tanh, the pooler, " +
+    "make another one of it, which goes into the matrix.",
+  word: "Each word's first piece is read, one after the other, with the same matrix.",
+  span: "Every token is read twice: could the answer start here, could it end here?",
+  class: "Everything about the picture has to be in one vector, that of *, the class token.",
+};
+const GIVEN = {
+  mlm: "after a layer of the head",
+  sentence: "after the pooler",
+  word: "what is read",
+  span: "what is read",
+  class: "after the last norm",
+};
+const BECOMES = {
+  single_label_classification: "Softmax over all classes turns the logits into probabilities.",
+  multi_label_classification: "The sigmoid of each logit is the probability of its class.",
+  regression: "That is the answer.",
+};
+const DRAWERS = {
+  embeddings: embeddingsOf,
+  layer: layerOf,
+  read: readOf,
+  head: headOf,
+  softmax: softmaxOf,
+  nothing: () => [element("p.empty", "Nothing is masked, so the head reads nothing: click a word.")],
+};
+
+// The line and the drawer, for the top of a view. `more` has by stage what a view adds to its drawer, a
+// function of a view that draws only while the drawer is open; layersFrom is 1 if the trait `layer` counts
+// the layers from 0.
+export function stripOf(view, more = {}) {
+  const { get, send, drawn, sized } = view;
+  const stop = ([stage, name, now]) => {
+    const told = [element("span", name), element("b", now)];
+    if (!stage) return element("li", element("span.stop", told));
+    const open = stage === get("drawer").stage;
+    const options = { type: "button", "aria-expanded": `${open}`, "data-stage": stage };
+    const onclick = () => send({ stage: open ? "" : stage });
+    return element("li", element("button.stop", { ...options, onclick }, told));
+  };
+  const line = view.live("ol.stages", { "aria-label": "The way through the model" }, () =>
+    get("line").map(stop),
+  );
+  const drawer = element("section.part.drawer", { "aria-label": "The open stage" });
+  const made = {}; // drawers that have been open once
+  let open = "";
+
+  function draw() {
+    const { stage = "" } = get("drawer");
+    drawer.hidden = !stage;
+    const part = get("drawer").rows?.length === 0 ? "nothing" : stage;
+    if (part && !made[part]) {
+      const draws = [];
+      const inner = view.with({ drawn: (one) => draws.push(one) });
+      made[part] = { nodes: shown([DRAWERS[part](inner, more), more[part]?.(inner)].flat()), draws };
+    }
+    if (part !== open) drawer.replaceChildren(...(made[part]?.nodes ?? []));
+    open = part;
+    for (const one of made[part]?.draws ?? []) one();
+  }
+  drawn(draw);
+  sized(draw); // the colours are only known once the view is on the page
+  return [line, drawer];
+}
+
+// The tables of the open stage, each a list of rows.
+function tablesOf({ get }) {
+  const { buffer, byteOffset } = get("numbers");
+  let start = byteOffset;
+  return get("drawer").shapes.map(([rows, columns]) => {
+    const part = new DataView(buffer, start, 2 * rows * columns);
+    start += part.byteLength;
+    return readFloat16(part, columns);
+  });
+}
+
+const quoted = (text) => `“${text}”`;
+const nameOf = ({ tokens, token }) => quoted(tokens[token]);
+const said = () => element("p.said", { "aria-live": "polite" });
+
+// Rows of numbers as colours, all on one scale: names before them, what they come to behind them.
+// tell(row, column) for the number under the mouse, tell() when it is gone; click(row).
+function rowsOf({ ink }, label, tell, { kind = "", click } = {}) {
+  const canvas = element(`canvas.numbers${kind}`, { role: "img", "aria-label": label });
+  const [names, ends] = [element("div.rows"), element("div.rows")];
+  const under = (event) => cellUnder(event, [canvas.height, canvas.width]);
+  canvas.onmousemove = (event) => tell(...(under(event) ?? []));
+  canvas.onmouseleave = () => tell();
+  if (click) canvas.onclick = (event) => under(event) && click(under(event)[0]);
+  const draw = (values, before, behind = []) => {
+    canvas.style.setProperty("--rows", values.length);
+    refill(names, before);
+    refill(ends, behind);
+    signedPixels(canvas, values, ink, Math.floor((values.length * values[0].length) / 200));
+  };
+  return { node: element(`div.numbered${kind}`, names, canvas, ends), names, draw };
+}
+
+const named = (name) => element("span.name", { title: name }, name);
+const nameFrom = ([name]) => named(name);
+const lengthOf = ([, length]) => element("span.note", `length ${fixed(length, 2)}`);
+
+// The tokens, one of them to be chosen; shade(at) is how much of the colour each is given, 0 to 1.
+function tokensOf(view, shade = () => 0) {
+  const { get, send, drawn } = view;
+  if (get("grid")?.length) {
+    const listed = () => get("drawer").tokens.map((text, at) => [at, text]);
+    return view.select("token", "Token", listed, { value: () => get("drawer").token });
+  }
+  const words = chips("Tokens. Arrow keys move, Enter chooses one.", (token) => send({ token }));
+  drawn(() => {
+    const { tokens, token } = get("drawer");
+    const item = (text, at) => ({
+      text,
+      kind: at === token ? "pinned" : "",
+      pressed: at === token,
+      style: `--shade: ${Math.round(46 * shade(at))}%`,
+    });
+    words.draw(tokens.map(item));
+  });
+  return words.node;
+}
+
+// --- embeddings: what is added up for one token
+
+function embeddingsOf(view) {
+  const { get, drawn } = view;
+  const told = said();
+  let vectors = [];
+  const block = rowsOf(view, "The vectors that are added, and their sum, on one scale", (_, column) =>
+    tell(column),
+  );
+
+  // Of one number of all vectors, at first the largest.
+  function tell(column) {
+    const sum = vectors.at(-1);
+    const at =
+      column ?? sum.map(Math.abs).reduce((best, size, now, all) => (size > all[best] ? now : best), 0);
+    const parts = vectors.map((row, index) => `${index && row[at] >= 0 ? "+ " : ""}${fixed(row[at], 3)}`);
+    const added = parts.slice(0, -1).join(" ").replaceAll(" −", " − ");
+    told.textContent = `Number ${at + 1} of ${sum.length}: ${added} = ${fixed(sum[at], 3)}.`;
+  }
+
+  drawn(() => {
+    const { rows } = get("drawer");
+    [vectors] = tablesOf(view);
+    block.draw(vectors, rows.map(nameFrom), rows.map(lengthOf));
+    tell();
+  });
+  const title = view.live("h4", () => {
+    const count = get("drawer").rows.length - 1;
+    return `${nameOf(get("drawer"))} becomes a vector: ${["", "", "two", "three"][count]} are added`;
+  });
+  return [
+    title,
+    tokensOf(view),
+    block.node,
+    told,
+    note("All on one scale: ", scale(), "Point at a column to see one number being added up."),
+  ];
+}
+
+const scale = () => [element("span.scale"), "below zero · zero · above zero. "];
+
+// --- layer: what a token looks at, what it fetches, and the answer after every layer
+
+function layerOf(view, { layersFrom = 0 }) {
+  const { get, send, drawn } = view;
+  const [looked, fetched] = [said(), said()];
+  let heads = []; // weights, by head and token; the last row is their mean
+  const headName = (head) => (head === heads.length - 1 ? "mean" : `head ${head + 1}`);
+  let vectors = [];
+  const depth = () => get("drawer").depth;
+  const weights = rowsOf(view, "The weights that the token gives to all tokens", tellWeight, {
+    kind: ".small",
+  });
+  const added = rowsOf(view, "What each token adds, and the sum, on one scale", tellNumber);
+
+  function tellWeight(head, token) {
+    const { tokens } = get("drawer");
+    const most = heads.flat().reduce((a, b) => Math.max(a, b), 0);
+    looked.textContent =
+      token === undefined
+        ? `A row for each head, a column for each token; the strongest colour is ${percent(most)}.`
+        : `${headName(head)} gives ${quoted(tokens[token])} ${percent(heads[head][token])}`;
+  }
+
+  function tellNumber(row, column) {
+    const { rows } = get("drawer");
+    fetched.textContent =
+      row === undefined
+        ? "Each value vector times its weights, all heads together: the rows add up to the last one."
+        : `${rows[row][0]}, number ${column + 1}: ${fixed(vectors[row][column], 3)} of ` +
+          `${fixed(vectors.at(-1)[column], 3)}.`;
+  }
+
+  const parts = element(
+    "div",
+    view.live("h4", () => `Layer ${depth()}: what ${nameOf(get("drawer"))} looks at`),
+    weights.node,
+    looked,
+    view.live("h4", () => `… and what it fetches there: weights × value vectors`),
+    added.node,
+    fetched,
+  );
+  drawn(() => {
+    const { rows, shares } = get("drawer");
+    parts.hidden = !depth();
+    if (parts.hidden) return;
+    [heads, vectors] = tablesOf(view);
+    weights.draw(
+      heads,
+      heads.map((_, head) => named(headName(head))),
+    );
+    added.draw(
+      vectors,
+      rows.map(nameFrom),
+      rows.map((row, at) => (shares[at] === undefined ? lengthOf(row) : bar(fixed(row[1], 2), shares[at]))),
+    );
+    tellWeight();
+    tellNumber();
+  });
+  const shade = (at) => (depth() ? heads.at(-1)[at] / Math.max(...heads.at(-1), 1e-9) : 0);
+  const list = view.layerList(
+    "After every layer",
+    "Layer",
+    () => get("drawer").by_layer,
+    (layer) => send({ layer: layer - layersFrom }),
+    { now: depth, least: layersFrom },
+    view.live("p.note", () => [
+      get("drawer").by_layer.length > 0 && "The best answer, if the head read that layer. ",
+      layersFrom === 0 && "0 is the embeddings, before any attention.",
+    ]),
+  );
+  const told = note("Behind a row: the vector's length, and the mean of the heads' weights, 0 to 100 %.");
+  return [tokensOf(view, shade), element("div.columns.of-layer", element("div", parts, told), list)];
+}
+
+// --- read: which vectors the head is given
+
+function readOf(view) {
+  const { get, drawn } = view;
+  let vectors = [];
+  const told = said();
+  const block = rowsOf(view, "The vectors that the head reads", tell);
+  function tell(row, column) {
+    told.textContent =
+      row === undefined
+        ? ""
+        : `${get("drawer").rows[row][0]}, number ${column + 1}: ${fixed(vectors[row][column], 3)}.`;
+  }
+  drawn(() => {
+    const { rows } = get("drawer");
+    [vectors] = tablesOf(view);
+    block.draw(vectors, rows.map(nameFrom), rows.map(lengthOf));
+    tell();
+  });
+  const all = view.live(
+    "div.chips",
+    { role: "list", "aria-label": "Tokens; those that are read are marked" },
+    () => {
+      const { tokens, reads } = get("drawer");
+      const chip = (text, at) =>
+        element(reads.includes(at) ? "span.chip.read" : "span.chip.unread", { role: "listitem" }, text);
+      return tokens.map(chip);
+    },
+  );
+  const title = view.live("h4", () => {
+    const { tokens, reads } = get("drawer");
+    return `${tokens.length} vectors leave the last layer; the head reads ${reads.length}`;
+  });
+  return [title, view.live("p.note", () => READS[get("drawer").kind]), all, block.node, told];
+}
+
+// --- head: rows of the matrix, and the products of one of them
+
+function headOf(view) {
+  const { get, send, drawn } = view;
+  const told = said();
+  let [T, W, products] = [[], [], []];
+  const chosen = () => get("drawer").rows.findIndex(([row]) => row === get("drawer").row);
+  const rowAt = (at) => get("drawer").rows[at];
+  const vector = rowsOf(view, "The vector T that is read", (_, column) => tell(chosen(), column), {
+    kind: ".one",
+  });
+  const matrix = rowsOf(view, "The weights: a row for each class, a column for each number of T", tell, {
+    click: (at) => send({ row: rowAt(at)[0] }),
+  });
+  const product = rowsOf(
+    view,
+    "Weight times T, for the chosen class",
+    (_, column) => tell(chosen(), column),
+    {
+      kind: ".one",
+    },
+  );
+  matrix.names.setAttribute("role", "group");
+  matrix.names.setAttribute("aria-label", "Classes. Arrow keys move, Enter shows the dot product.");
+  const settle = roving(matrix.names);
+
+  function tell(at, column) {
+    if (column === undefined) return tellSum();
+    const own = `, product ${fixed(products[column], 3)}.`;
+    told.textContent =
+      `${rowAt(at)[1]}, number ${column + 1} of ${T.length}: weight ${fixed(W[at][column], 3)}, ` +
+      `T ${fixed(T[column], 3)}${at === chosen() ? own : ". Click the class for its products."}`;
+  }
+
+  function tellSum() {
+    const [sum, bias, logit] = get("drawer").sum;
+    told.textContent =
+      `${rowAt(chosen())[1]}: the sum of all ${T.length} products is ${fixed(sum, 2)}; ` +
+      `with the bias of ${fixed(bias, 2)} the logit is ${fixed(logit, 2)}. ` +
+      BECOMES[get("problem_type")];
+  }
+
+  const name = ([row, label, logit]) => {
+    const pressed = row === get("drawer").row;
+    const options = { type: "button", "aria-pressed": `${pressed}`, title: label };
+    const told = { "aria-label": `${label}, logit ${fixed(logit, 2)}` };
+    return element("button.name", { ...options, ...told, onclick: () => send({ row }) }, label);
+  };
+  const largest = view.live("table.largest", () => {
+    const found = get("drawer").largest;
+    const all = ["", "", fixed(get("drawer").sum[0], 2)];
+    return [
+      tableHead("number", ...found.map(([at]) => at + 1), "…", `all ${T.length}`),
+      element(
+        "tbody",
+        ["T", "× weight", "= product"].map((name, which) => {
+          const numbers = found.map((one) => fixed(one[which + 1], 2));
+          return tableRow(
+            element("th", { scope: "row" }, name),
+            ...numbers,
+            "",
+            element("td", element("b", all[which])),
+          );
+        }),
+      ),
+    ];
+  });
+  const parts = [
+    vector.node,
+    matrix.node,
+    product.node,
+    told,
+    note("The largest products, and the sum of all:"),
+    element("div.largest-of", { tabindex: 0, role: "group", "aria-label": "The largest products" }, largest),
+    note(
+      scale(),
+      "Each picture has its own scale. Click a class to see its dot product; point at a picture for the numbers.",
+    ),
+  ];
+  drawn(() => {
+    const { rows } = get("drawer");
+    [[T], W, [products]] = tablesOf(view);
+    const best = rows.reduce((a, b) => (b[2] > a[2] ? b : a))[0];
+    vector.draw([T], [named("T")], [element("span.note", GIVEN[get("drawer").kind])]);
+    matrix.draw(
+      W,
+      rows.map(name),
+      rows.map(([row, , logit, answer]) => {
+        const options = { kind: row === best ? "best" : "", problemType: get("problem_type") };
+        return bar(fixed(logit, 1), answer, options);
+      }),
+    );
+    const logit = fixed(get("drawer").sum[2], 2);
+    product.draw(
+      [products],
+      [named(`${rowAt(chosen())[1]} × T`)],
+      [element("output.sum", `sum + bias = ${logit}`)],
+    );
+    settle();
+    tell();
+  });
+  const title = view.live("h4", () => {
+    const { name, rows, classes } = get("drawer");
+    const some = rows.length < classes ? `${rows.length} of ` : "";
+    return `${quoted(name)}: a linear layer, ${some}${classes.toLocaleString("en")} classes × ${T.length} numbers`;
+  });
+  return [title, ...parts];
+}
+
+// --- softmax: scores, and what they become
+
+function softmaxOf(view) {
+  const { get } = view;
+  const sigmoid = () => get("problem_type").startsWith("multi");
+  const lineOf = (name, score, power, share) =>
+    tableRow(element("th", { scope: "row" }, name), score, !sigmoid() && power, bar("", share));
+  const table = view.live("table.softmax", () => {
+    const { rows, others, count } = get("drawer");
+    const rest = count - rows.length;
+    const names = [
+      "",
+      "score",
+      !sigmoid() && "e to (score − best score)",
+      sigmoid() ? "sigmoid" : "its share",
+    ];
+    return [
+      tableHead(...shown(names)),
+      element(
+        "tbody",
+        rows.map(([name, score, power, share]) => lineOf(name, fixed(score, 2), power.toPrecision(3), share)),
+        rest > 0 &&
+          !sigmoid() &&
+          lineOf(`${rest.toLocaleString("en")} others`, "", others[0].toPrecision(3), others[1]),
+      ),
+    ];
+  });
+  const told = view.live("p.note", () => {
+    const { total, count } = get("drawer");
+    return sigmoid()
+      ? "1 / (1 + e to −score): each class is true or false for itself."
+      : `The powers of all ${count.toLocaleString("en")} sum to ${total.toPrecision(3)}; divided by that they ` +
+          "make 100 %. One point of score more is 2.7 times as probable.";
+  });
+  const title = view.live("h4", () =>
+    sigmoid() ? "Sigmoid: each score becomes a probability" : "Softmax: scores become probabilities",
+  );
+  return [title, table, told];
+}
