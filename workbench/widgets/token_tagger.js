@@ -52,7 +52,7 @@ function render({ model, el }) {
     const word = get("words")[index];
     said.textContent = word
       ? `“${word.text}”: ${get("labels")[word.label]} with ${write(word.answer)}.`
-      : "Point at a word for its probability; click it for the strip: head shows how its class came about.";
+      : "Point at a word for its probability; click it, and the matrix above is about this word.";
   }
   drawn(() => tellWord(-1));
 
