@@ -65,6 +65,7 @@ def test_the_explorers_lines(page):
     bert = our_bert("mlm")
     maps = attends(bert, 9)
     view = View(page, AttentionExplorer(bert, TEXT, layer=3, head=1))
+    assert view.read(".content", "(one) => one.childElementCount === one.childNodes.length") == [True]
     large, tokens = view.at("canvas.large"), [text for text, *_ in view.widget.tokens]
     width = view.box(large)[2]
     ends = [[0.7 * width - 2, 17 * at + 14.5 + by] for at in range(9) for by in np.arange(-6.5, 6.5, 0.5)]

@@ -417,7 +417,7 @@ function render({ model, el }) {
   const heads = headsOf(view, large);
   view.content.append(
     note(patches ? HELP_ON_PATCHES : HELP),
-    patches && pictureInput(view),
+    ...(patches ? [pictureInput(view)] : []),
     element("div.columns", { hidden: patches }, ...texts.map((text) => text.node)),
     element(
       "div.columns",
