@@ -12,7 +12,7 @@ from tiny import close, our_bert
 
 import workbench as wb
 from workbench.tasks import best_spans, span_windows
-from workbench.widgets import SpanExtraction
+from workbench.widgets import SpanExtraction, span_extraction
 from workbench.widgets.samples import PASSAGES
 
 QUESTION, PASSAGE = "was a cat red?", "the cat sat. the cat was red, on a matxy!"
@@ -155,8 +155,24 @@ def test_the_map_of_a_long_window_is_cut_around_the_answer() -> None:
     bert = our_bert("span", max_position_embeddings=300)
     widget = SpanExtraction(bert, "tea?", " ".join(f"word{index % 15}" for index in range(250)))
     first, last = widget.view["map"]
-    assert last - first == 64 and first <= widget.view["answer"][0] < last
-    assert len(widget.joint) == 64 * 30 * 2 and len(widget.bars) == 250 * 2 * 2
+    assert last - first <= 22 and first <= widget.view["answer"][0] <= widget.view["answer"][-1] < last
+    assert len(widget.joint) == (last - first) * 30 * 2 and len(widget.bars) == 250 * 2 * 2
+
+
+def test_the_map_is_where_the_probability_is() -> None:
+    joint = torch.zeros(40, 40)
+    joint[30, 31], joint[2, 2], joint[25, 26], joint[33, 40 - 1], joint[12, 13] = 0.5, 0.3, 0.1, 0.05, 0.01
+    assert span_extraction._where_it_is(joint, 30, 31) == (24, 40), "spans that fit, the most probable first"
+    assert span_extraction._where_it_is(joint, 2, 2) == (1, 15)
+    assert span_extraction._where_it_is(joint[:20, :20], 2, 2) == (0, 20)
+    assert span_extraction._where_it_is(joint, 5, 39) == (4, 26), "a long answer is cut"
+    passage = "The market in the old town opens at six on Monday, and the one at the harbour at seven. " * 2
+    widget = SpanExtraction(wb.load_bert(device="cpu"), "When does the market at the harbour open?", passage)
+    first, last = widget.view["map"]
+    (window,) = widget._windows
+    joint = window.joint(widget.longest)
+    kept = float(joint[first:last, first:last].sum() / joint.sum())
+    assert widget.view["mapped"] == pytest.approx(kept, abs=1e-3) and kept > 0.4
 
 
 def test_progress_is_told_at_once(bert: wb.Bert, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -269,6 +269,10 @@ def test_span_extraction(page):
     )
     colours = view.read(".note > .swatch", "(swatch) => getComputedStyle(swatch).backgroundColor")[:2]
     assert len(pieces) == 11
+    gap = "(piece) => piece.offsetWidth - piece.querySelector('span').offsetWidth"
+    assert max(view.read("button.piece", gap)) <= 1, "and none stands apart"
+    whole = view.read("span.whole", "(word) => [word.textContent, getComputedStyle(word).whiteSpace]")
+    assert ["matxy", "nowrap"] in whole and ["sat.", "nowrap"] in whole, "no line ends inside"
     for at, (title, start_height, start_colour, end_height, end_colour) in enumerate(pieces):
         assert title.startswith(f"{passage[slice(*ends[at])]}: start ")
         near(shares(title), [start[at], end[at]])
@@ -277,7 +281,15 @@ def test_span_extraction(page):
 
     # The map: columns are starts, rows are ends.
     canvas = view.at("canvas.map")
-    box = view.box(canvas)
+    edge = 84  # where the words stand
+    box = view.box(canvas, edge, edge)
+    side = box[2] / 11
+    written = [
+        [[x, edge + (at + 0.5) * side + y] for x in range(edge) for y in range(-3, 5)] for at in range(11)
+    ]
+    for at, points in enumerate(written):  # the end beside its row, the start above its column
+        for places in (points, [[y, x] for x, y in points]):
+            assert view.colours(canvas, places)[:, 3].max() > 60, at
     joint = np.outer(end, start)
     possible = np.array([[0 <= row - column < 6 for column in range(11)] for row in range(11)])
     drawn = view.opacity(canvas, cells(11, 11, box), "--back").reshape(11, 11)

@@ -1,5 +1,7 @@
 """SpanExtraction and its lesson, by mouse and by keyboard."""
 
+import re
+
 import pytest
 from playwright.sync_api import expect
 
@@ -75,10 +77,11 @@ def test_the_map_by_mouse_and_keys(span):
     cells, says = page.locator(".jp-Cell").count(), panel(span, "Start × end").get_by_role("status")
     span.lesson.wait(lambda: canvas.evaluate(HAS_INK), "the map")
     box = canvas.bounding_box()
-    canvas.hover(position={"x": box["width"] - 8, "y": 8})  # a late start with an early end
+    canvas.hover(position={"x": box["width"] - 8, "y": 92})  # a late start with an early end
     assert "before the start" in says.text_content()
-    canvas.hover(position={"x": 3, "y": 3})  # the first word alone
-    assert "“The”" in says.text_content() and "%" in says.text_content()
+    canvas.hover(position={"x": 88, "y": 88})  # the first word of the map alone, beside the words on its axes
+    alone = re.findall("“(.*)”: .*%", says.text_content())
+    assert alone and " " not in alone[0] and alone[0] in span.root.locator(".passage").text_content()
     page.mouse.move(0, 0)
     canvas.focus()
     page.keyboard.press("ArrowLeft")
@@ -159,7 +162,7 @@ def test_saved_page_stands_alone(span, browser, tmp_path):
     assert "</script><b>sat</b>" in widget.root.locator(".passage").text_content()
     canvas = widget.root.locator("canvas.map")
     assert canvas.evaluate(HAS_INK)
-    canvas.hover(position={"x": 4, "y": 4})
+    canvas.hover(position={"x": 88, "y": 88})
     assert "“The”" in widget.root.text_content(), "what needs no kernel still works"
     widget.root.locator("textarea").first.fill("Something else.")
     expect(widget.root.locator(".error")).to_contain_text("saved view")

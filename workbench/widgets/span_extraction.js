@@ -35,7 +35,8 @@ function passageOf(view) {
     const { tokens, answer, chosen, answered } = get("view");
     const [starts, ends] = readFloat16(get("bars"), tokens.length);
     const height = (share) => ({ style: `height: ${(20 * share).toFixed(1)}px` });
-    return tokens.flatMap(([gap, text], at) => {
+    const words = []; // pieces without a gap: no line ends between them
+    for (const [at, [gap, text]] of tokens.entries()) {
       const inside = answered && at >= answer[0] && at <= answer[1];
       const piece = element(
         `button.piece${inside ? ".answer" : ""}${at === chosen ? ".chosen" : ""}`,
@@ -48,8 +49,10 @@ function passageOf(view) {
         element("i.start", height(starts[at])),
         element("i.end", height(ends[at])),
       );
-      return [gap.replace(/\n\s*\n/, "\n"), piece]; // lines are far apart as it is
-    });
+      if (gap || !words.length) words.push(gap.replace(/\n\s*\n/, "\n"), element("span.whole"));
+      words.at(-1).append(piece); // lines are far apart as it is
+    }
+    return words;
   });
   const label = "The passage. Enter shows a word's vector, arrow keys move.";
   const node = element(
@@ -67,7 +70,7 @@ function passageOf(view) {
     const now = [number, answer, left.length].join();
     if (now === seen) return;
     seen = now;
-    const first = pieces.children[answer[0]];
+    const first = pieces.querySelectorAll("button")[answer[0]];
     if (first) node.scrollTop += first.getBoundingClientRect().top - node.getBoundingClientRect().top - 60;
   });
   return node;
@@ -124,6 +127,8 @@ function noAnswerOf(view) {
 
 // --- the map: columns are starts, rows are ends; below the diagonal an end comes after its start
 
+const EDGE = 84; // pixels for the words on the axes
+
 function mapOf({ get, send, ink, drawn }) {
   const says = element("p.note", { role: "status" });
   const told = note();
@@ -139,6 +144,7 @@ function mapOf({ get, send, ink, drawn }) {
   const probabilities = () => readFloat16(get("joint"), get("longest")); // by start and length
   const { canvas, setCursor } = cellCanvas("map", "Start by end: arrow keys move, Enter chooses the start", {
     shape: () => [count(), count()],
+    box: () => [EDGE, EDGE, size * count(), size * count()],
     point: (to) => {
       cell = to;
       draw();
@@ -150,9 +156,23 @@ function mapOf({ get, send, ink, drawn }) {
   function drawCells() {
     const rows = probabilities();
     const strongest = Math.max(...rows.map((row) => Math.max(...row)), 1e-9);
-    const pen = penOf(canvas, size * count(), size * count());
+    const pen = penOf(canvas, EDGE + size * count(), EDGE + size * count());
+    const word = (at) => textOf(get("view").tokens, at + bounds()[0], at + bounds()[0]);
+    pen.fillStyle = ink("--muted");
+    pen.textAlign = "right";
+    pen.fillText("start →", EDGE - 6, EDGE - 20);
+    pen.fillText("end ↓", EDGE - 6, EDGE - 6);
+    pen.fillStyle = ink("--ink");
+    for (const end of range(count()))
+      pen.fillText(word(end), EDGE - 4, EDGE + (end + 0.5) * size + 4, EDGE - 8);
+    pen.rotate(-Math.PI / 2);
+    pen.textAlign = "left";
+    for (const start of range(count()))
+      pen.fillText(word(start), 4 - EDGE, EDGE + (start + 0.5) * size + 4, EDGE - 8);
+    pen.rotate(Math.PI / 2);
+    pen.translate(EDGE, EDGE);
     const [back, accent, impossible] = ["--back", "--accent", "--special-soft"].map(ink);
-    const side = size > 5 ? size - 1 : size;
+    const side = size - 1;
     const fill = (start, end, color, opacity) => {
       pen.globalAlpha = opacity;
       pen.fillStyle = color;
@@ -190,17 +210,19 @@ function mapOf({ get, send, ink, drawn }) {
   function draw() {
     const room = node.clientWidth - 26;
     if (room <= 0) return;
-    size = within(Math.floor(Math.min(room, 380) / count()), 2, 22);
+    size = within(Math.floor((Math.min(room, 480) - EDGE) / count()), 8, 22);
     if (cell?.some((at) => at >= count())) cell = null;
     if (!cell) setCursor(answer() ?? [0, 0]);
     drawCells();
     says.textContent = said();
     const all = get("view").tokens.length;
+    const mapped = percent(get("view").mapped);
     told.textContent =
-      "Column: where it starts; row: where it ends. Grey cells are impossible (the end comes before the " +
-      `start, or more than ${get("longest")} pieces). The stronger its colour, the more probable a cell ` +
-      "(square root)." +
-      (count() < all ? ` ${count()} of ${all} word pieces are on the map, around the answer.` : "");
+      "Grey cells are impossible (the end comes before the start, or more than " +
+      `${get("longest")} pieces). The stronger its colour, the more probable a cell (square root).` +
+      (count() < all
+        ? ` On the map are ${count()} of ${all} word pieces, and ${mapped} of what is probable.`
+        : "");
   }
   drawn(draw);
   return { node, draw };

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 import traitlets
+from torch import Tensor
 
 from workbench import plots
 from workbench.bert import Bert
@@ -13,7 +14,20 @@ from workbench.widgets.base import read_front, rounded, there, to_bytes
 from workbench.widgets.samples import PASSAGES
 from workbench.widgets.text import TextWidget
 
-MAP = 64  # most tokens on a side of the start x end map
+MAP = 20  # most tokens on a side of the start x end map: as many words as can be read on its axes
+
+
+def _where_it_is(joint: Tensor, first: int, last: int) -> tuple[int, int]:
+    """The tokens of the map: from `first` to `last`, on to other probable spans while they fit, and one
+    more on either side; all tokens, if they fit. `joint` is (starts, ends)."""
+    if len(joint) <= MAP:
+        return 0, len(joint)
+    last = min(last, first + MAP - 1)
+    for cell in joint.flatten().topk(MAP).indices.tolist():
+        start, end = divmod(cell, len(joint))
+        if joint[start, end] > 0.001 and max(last, end) - min(first, start) < MAP:
+            first, last = min(first, start), max(last, end)
+    return max(0, first - 1), min(len(joint), last + 2)
 
 
 class SpanExtraction(TextWidget):
@@ -87,7 +101,8 @@ class SpanExtraction(TextWidget):
 
         tokens: [text between, text] of each word piece of the passage, where only the first of a
         character's pieces has a text; before, after: the rest of it;
-        answer, chosen: indices of tokens; map: first and last token of the map; window, windows;
+        answer, chosen: indices of tokens; map: first and last token of the map, mapped: its share of what is
+        probable; window, windows;
         no_answer, best: scores; no_answer_probability; answered; dots: S.T and E.T of the chosen token,
         bias: of both.
         """
@@ -101,7 +116,8 @@ class SpanExtraction(TextWidget):
         span = window.span(answer.start, answer.end)
         chosen = there(self.chosen, len(tokens), (span or [0])[0])
         ends = [tokens[0].start, *(token.end for token in tokens)]
-        first = min(max(0, (span or [chosen])[0] - MAP // 2), max(0, len(tokens) - MAP))
+        joint = window.joint(self.longest)
+        seen = _where_it_is(joint, *((span[0], span[-1]) if span else (chosen, chosen)))
         best, none = self._windows[found[0][1]], surest_window(self._windows)
         score = best.score(best.span(found[0][0].start, found[0][0].end))
         at, head = window.inside[chosen], self.model.heads[self.head]
@@ -115,7 +131,8 @@ class SpanExtraction(TextWidget):
             "after": text[tokens[-1].end :],
             "answer": [span[0], span[-1]] if span else [],
             "chosen": chosen,
-            "map": [first, min(first + MAP, len(tokens))],
+            "map": list(seen),
+            "mapped": round(float(joint[slice(*seen), slice(*seen)].sum() / joint.sum()), 3),
             "window": number,
             "windows": len(self._windows),
             "no_answer": round(none.no_answer_score, 3),
@@ -129,8 +146,8 @@ class SpanExtraction(TextWidget):
         self._shown = window
         self.bars = to_bytes(window.probabilities[list(window.inside)].T.contiguous())
         # Rows are first tokens, columns how many tokens follow: little is possible of the whole map.
-        joint = F.pad(window.joint(self.longest), (0, self.longest))
-        band = [joint[row, row : row + self.longest] for row in range(*self.view["map"])]
+        joint = F.pad(joint, (0, self.longest))
+        band = [joint[row, row : row + self.longest] for row in range(*seen)]
         self.joint = to_bytes(torch.stack(band))
         vector = window.vectors[at]
         self.vectors = to_bytes(torch.cat([weight, vector[None], weight * vector]))
