@@ -15,10 +15,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
+import nbformat
 import pytest
+from nbclient.exceptions import DeadKernelError
+from nbformat.v4 import new_markdown_cell, new_notebook
 
 import workbench
-from workbench import cli
+from workbench import cli, pages
 
 TOKEN = "a-token-for-this-test"
 
@@ -57,7 +60,7 @@ def test_help_is_quick_and_light():
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     *_, heavy, seconds = answer.stdout.splitlines()
     assert heavy == "set()" and float(seconds) < 1
-    for command in ("lab", "info"):
+    for command in ("lab", "info", "pages"):
         assert command in answer.stdout
 
 
@@ -199,6 +202,92 @@ def test_who_edits_the_lessons_opens_the_originals(installed, monkeypatch):
         cli.main(command)
     copy = str(Path.cwd() / "workbench-lessons")
     assert opened == [copy, copy, str(installed / "notebooks")]
+
+
+# --- pages ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def notebooks(tmp_path, monkeypatch) -> SimpleNamespace:
+    """Two notebooks; `.run` are the names of those that were run, and `.fault` what happens in the second."""
+    files = [tmp_path / "one.ipynb", tmp_path / "two.ipynb"]
+    for file in files:
+        cells = [new_markdown_cell(f"# The {file.stem} & $x^2$\n[two](two.ipynb), [other](other.ipynb)")]
+        nbformat.write(new_notebook(cells=cells), file)
+    found = SimpleNamespace(files=files, folder=tmp_path / "pages", run=[], fault=None)
+
+    def run(notebook, folder: Path) -> Iterator[None]:
+        name = re.search(r"The (\w+)", notebook.cells[0].source)[1]
+        if name == "two" and found.fault:
+            raise found.fault
+        found.run.append(name)
+        notebook.metadata.update(stills={}, widgets={pages.STATE: {"state": {}}})
+        yield
+
+    monkeypatch.setattr(pages, "_run", run)
+    return found
+
+
+def written(folder: Path) -> list[str]:
+    return sorted(file.name for file in folder.iterdir())
+
+
+def test_pages_of_notebooks_and_an_index(notebooks, capsys):
+    cli.main(["pages", str(notebooks.folder), *map(str, notebooks.files)])
+    assert written(notebooks.folder) == ["index.html", "one.html", "two.html"]
+    assert str(notebooks.folder / "index.html") in capsys.readouterr().out
+    page = (notebooks.folder / "one.html").read_text()
+    assert "<title>The one &amp;</title>" in page
+    assert 'href="two.html"' in page and 'href="other.ipynb"' in page, "links to pages that are there"
+    assert 'aria-label="x^2"' in page and "http" not in page.replace("http://www.w3.org", "")
+    listed = (notebooks.folder / "index.html").read_text()
+    assert re.findall(r'href="([^"]+)"', listed) == ["one.html", "two.html"]
+
+
+def test_a_page_is_made_again_only_if_it_is_old(notebooks, monkeypatch):
+    pages.write_pages(notebooks.folder, notebooks.files)
+    pages.write_pages(notebooks.folder, notebooks.files)
+    assert notebooks.run == ["one", "two"]
+    later = time.time() + 100
+    os.utime(notebooks.files[1], (later, later))
+    pages.write_pages(notebooks.folder, notebooks.files)
+    assert notebooks.run == ["one", "two", "two"]
+    monkeypatch.setattr(pages, "_digest", lambda: "another checkpoint")
+    pages.write_pages(notebooks.folder, notebooks.files[:1])
+    assert notebooks.run[3:] == ["one"]
+
+
+@pytest.mark.parametrize("fault", [KeyboardInterrupt(), DeadKernelError("Kernel died.")])
+def test_what_is_done_is_kept(fault, notebooks):
+    notebooks.fault = fault
+    with pytest.raises(KeyboardInterrupt if isinstance(fault, KeyboardInterrupt) else ValueError) as stopped:
+        pages.write_pages(notebooks.folder, notebooks.files)
+    assert str(stopped.value) in ("", "There is no page of two.ipynb (Kernel died.).")
+    assert written(notebooks.folder) == ["index.html", "one.html"]
+    assert "two.html" not in (notebooks.folder / "index.html").read_text()
+    notebooks.fault = None
+    pages.write_pages(notebooks.folder, notebooks.files)
+    assert notebooks.run == ["one", "two"], "only what was missing"
+
+
+def test_no_pages_of_what_cannot_be_read(notebooks, tmp_path):
+    (tmp_path / "broken.ipynb").write_text("no notebook")
+    (tmp_path / "deep").mkdir()
+    twin = tmp_path / "deep" / "one.ipynb"
+    cases = [
+        (tmp_path / "my.ipynb", [], "name is that of the folder"),
+        (notebooks.folder, [notebooks.files[0], twin], "the same name"),
+        (notebooks.folder, [tmp_path / "broken.ipynb"], "JSON"),
+    ]
+    for folder, files, message in cases:
+        with pytest.raises(ValueError, match=message):
+            pages.write_pages(folder, files)
+        assert not folder.exists()
+
+
+@pytest.mark.parametrize("latex", [r"\no{such}", r"\begin{matrix} a \end{matrix}"])
+def test_a_formula_that_cannot_be_drawn_is_shown_as_it_was_typed(latex):
+    assert pages.formula(latex) == f"<code>{latex}</code>"
 
 
 # --- JupyterLab ----------------------------------------------------------------------------------

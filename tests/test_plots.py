@@ -234,7 +234,7 @@ def test_a_page_shows_a_figure_in_its_own_colours() -> None:
     assert {"#1f6feb"} < colours and not colours & {"#000000", plots.INK.lower(), plots.MUTED, plots.PAPER}
     own = {colour for colour in colours if colour.startswith("#")}
     assert own <= {plots.BLUE, plots.AMBER, plots.GREEN, "#ffffff"} and page.count("#ffffff") <= 1, "the 5"
-    face = np.frombuffer(figure._repr_png_()[1:4], np.uint8)
+    face = np.frombuffer(figure._repr_png_()[0][1:4], np.uint8)
     assert bytes(face) == b"PNG", "where there is no page"
 
 
@@ -251,7 +251,7 @@ def test_senses_are_drawn(bert: Bert) -> None:
     sentences = ["the cat sat", "a cat ran", "cat"]
     vectors = word_vectors(bert, sentences, "cat")
     figure = plots.word_senses(similarity(vectors).numpy(), principal_components(vectors).numpy(), sentences)
-    assert figure._repr_png_().startswith(b"\x89PNG")
+    assert figure._repr_png_()[0].startswith(b"\x89PNG")
     assert {"embeddings", "layer 5", "1", "3", "1  the cat sat\n2  a cat ran\n3  cat"} <= set(texts(figure))
 
 
@@ -260,7 +260,7 @@ def test_curves_and_tables_of_heads_are_drawn() -> None:
     figure = plots.learning_curves(log, {"loss": ["loss"], "right": ["accuracy"]}, {"loss": 1.5})
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["loss", "right"]
     assert np.asarray(figure.axes[0].lines[0].get_ydata()).tolist() == [2, 1]
-    assert figure._repr_png_().startswith(b"\x89PNG")
+    assert figure._repr_png_()[0].startswith(b"\x89PNG")
     table = np.zeros((3, 4))
     table[2, 1] = 1
     drawn = plots.by_head(dict.fromkeys("abcd", table))

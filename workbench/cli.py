@@ -1,4 +1,4 @@
-"""The `workbench` command: opens the lessons, looks into checkpoints.
+"""The `workbench` command: opens the lessons, makes pages of them, looks into checkpoints.
 
 Everything heavy is imported where it is used, so that `workbench --help` answers at once.
 """
@@ -18,7 +18,7 @@ from typing import Any
 from workbench import __version__
 
 FIRST_LESSON = "00_start_here.ipynb"
-LESSONS_FOLDER = "workbench-lessons"
+LESSONS_FOLDER, PAGES_FOLDER = "workbench-lessons", "workbench-pages"
 COPIED = ".copied.json"  # in that folder: the SHA-256 of every lesson as it was copied
 
 
@@ -55,6 +55,13 @@ def _parser() -> argparse.ArgumentParser:
     info = commands.add_parser("info", help="what is installed here, or what is inside a checkpoint")
     info.add_argument("model", nargs="?", metavar="MODEL", help="a folder, an .npz file or a Hub id")
     info.set_defaults(run=print_info)
+
+    pages = commands.add_parser(
+        "pages", help="the lessons as web pages that need neither Python nor a network"
+    )
+    pages.add_argument("folder", nargs="?", type=Path, default=Path(PAGES_FOLDER), metavar="FOLDER")
+    pages.add_argument("notebooks", nargs="*", type=Path, metavar="NOTEBOOK", help="others than the lessons")
+    pages.set_defaults(run=make_pages)
     return parser
 
 
@@ -152,6 +159,16 @@ def _digest(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
+def make_pages(options: argparse.Namespace) -> None:
+    """Writes pages of the lessons, or of `options.notebooks`, into `options.folder`; see `write_pages`."""
+    _own_kernel_first()
+    from workbench.pages import write_pages
+
+    lessons = sorted(notebooks_folder().glob("*.ipynb"))
+    write_pages(options.folder, options.notebooks or lessons)
+    print(f"Open {options.folder.resolve() / 'index.html'}")
+
+
 # --- JupyterLab ----------------------------------------------------------------------------------
 
 
@@ -162,11 +179,7 @@ def open_lab(options: argparse.Namespace) -> None:
         options: `.port` is the first port to try, `.browser` says whether to open a browser.
     """
     folder = notebooks_folder() if options.originals else working_folder()
-    # First of all places for kernels and extensions: "Python 3" has to be the Python that has the
-    # workbench, whatever else of that name the user has installed.
-    places = [os.path.join(sys.prefix, "share", "jupyter"), os.environ.get("JUPYTER_PATH")]
-    os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, places))
-
+    _own_kernel_first()
     from jupyterlab.labapp import LabApp
 
     settings = {
@@ -189,6 +202,13 @@ def open_lab(options: argparse.Namespace) -> None:
     server.web_app.settings["page_config_hook"] = _without_announcements
     print("JupyterLab is starting; press Control-C twice here to stop it.", flush=True)
     server.start()
+
+
+def _own_kernel_first() -> None:
+    """Puts this Python before all other places for kernels and extensions: "Python 3" has to be the one that
+    has the workbench, whatever else of that name the user has installed."""
+    places = [os.path.join(sys.prefix, "share", "jupyter"), os.environ.get("JUPYTER_PATH")]
+    os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, places))
 
 
 def _save_widgets_with_notebooks() -> None:

@@ -76,10 +76,10 @@ class StillFigure(Figure):
         head = f'<svg role="img" aria-label="{html.escape(self.says)}" style="{style}"'
         return svg[svg.index("<svg") :].replace("<svg", head, 1)
 
-    def _repr_png_(self) -> bytes:
+    def _repr_png_(self) -> tuple[bytes, dict[str, str]]:
         file = io.BytesIO()
         self.savefig(file, format="png", dpi=100)
-        return file.getvalue()
+        return file.getvalue(), {"alt": self.says}
 
 
 @dataclass(frozen=True)
@@ -388,7 +388,7 @@ def picture(
             axes.add_patch(Rectangle((column * w, row * h), w, h, **frame))
         axes.set(xticks=[], yticks=[])
 
-    return Mark(draw, height, width, says=title)
+    return Mark(draw, height, width, says=title or "picture")
 
 
 def tiled(maps: Any) -> np.ndarray:

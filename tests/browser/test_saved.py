@@ -7,11 +7,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import nbformat
 import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from playwright.sync_api import Browser, Page, expect
 from tiny import our_bert, our_vit
 
 from workbench.bert import Bert
+from workbench.pages import write_pages
 from workbench.widgets import (
     AttentionExplorer,
     FineTuning,
@@ -30,6 +33,7 @@ from workbench.widgets.rehearsal import NO_ANSWERS, Rehearsal
 from workbench.widgets.samples import PICTURES
 
 from .conftest import Lesson
+from .test_masked_filling import accessibility_faults
 
 pytestmark = pytest.mark.browser
 SAVED = "This is a saved view: run the cell to make it live."
@@ -209,6 +213,61 @@ def test_a_notebook_opened_again_answers(lesson, lab: str, browser: Browser) -> 
     expect(view.root.locator(".error")).to_have_text(SAVED)
     assert again.faults == []
     context.close()
+
+
+@pytest.fixture(scope="module")
+def page_of_a_notebook(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Made by `workbench pages` of a notebook with three widgets, two of them of one kind, and a formula."""
+    folder = tmp_path_factory.mktemp("pages")
+    tests = Path(__file__).parents[1]
+    cells = [
+        new_markdown_cell("# Two widgets\n$$ s_i = \\frac{e^i}{2} $$"),
+        new_code_cell(f"import sys; sys.path.append({str(tests)!r})\nfrom tiny import our_bert, our_vit"),
+        new_code_cell(
+            "from workbench.widgets import *; filling = MaskedFilling(our_bert('mlm'), 'the cat sat')"
+        ),
+        new_code_cell("filling"),
+        new_code_cell("PatchAttention(our_vit())"),
+        new_code_cell("filling.masked = [(4, 7)]; MaskedFilling(our_bert('mlm'), 'on the mat')"),
+    ]
+    nbformat.write(new_notebook(cells=cells), folder / "own.ipynb")
+    write_pages(folder / "pages", [folder / "own.ipynb"])
+    return folder / "pages" / "own.html"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_page_of_a_notebook_answers_without_a_network(
+    browser: Browser, page_of_a_notebook: Path, scheme: str
+) -> None:
+    context = browser.new_context(offline=True, color_scheme=scheme)
+    alone = Lesson(context.new_page())
+    alone.page.goto(page_of_a_notebook.as_uri())
+    alone.page.wait_for_function("document.querySelectorAll('.workbench[data-revision]').length === 3")
+    first, second, third = (alone.widget(number) for number in range(3))
+    assert first.root.locator(".card").count() == 1, "as it was at the end"
+    first.after(first.chip("sat").click)  # a word is masked
+    assert first.root.locator(".card").count() == 2
+    assert third.root.locator(".card").count() == 0, "two widgets of one kind are two"
+    second.after(lambda: second.root.locator(".patch-board").first.click(position={"x": 5, "y": 5}))
+    second.after(lambda: second.root.locator(".head-grid").click(position={"x": 25, "y": 25}))
+    assert [told(alone.page), first.root.locator(".error").text_content()] == ["", ""]
+    first.button("Mask 15 % at random").click()
+    expect(first.root.locator(".error")).to_have_text(SAVED)
+    assert alone.page.locator("svg[aria-label*=frac]").bounding_box()["height"] > 20
+    assert ("dark" in first.root.get_attribute("class").split()) == (scheme == "dark")
+    assert accessibility_faults(alone) == [] and alone.faults == []
+    context.close()
+
+
+def test_a_page_without_scripts_is_a_still_picture(browser: Browser, page_of_a_notebook: Path) -> None:
+    page = browser.new_context(java_script_enabled=False, offline=True).new_page()
+    page.goto(page_of_a_notebook.as_uri())
+    said = [image.get_attribute("alt") for image in page.locator("[data-widget] img").all()]
+    assert [one.split(":")[0] for one in said] == ["MaskedFilling", "PatchAttention", "MaskedFilling"]
+    assert "the [MASK] sat" in said[0], "as it was at the end"
+    page.goto(page_of_a_notebook.with_name("index.html").as_uri())
+    page.get_by_role("link", name="Two widgets").click()
+    page.context.close()
 
 
 def axes(groups: list[dict]) -> list[dict]:

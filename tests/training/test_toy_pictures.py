@@ -76,7 +76,7 @@ def test_a_tiny_vit_begins_to_learn(kind: type, tmp_path: Path) -> None:
         hidden = (guesses["masked"] == 128).all(-1)
         assert hidden.mean() == pytest.approx(0.5, abs=0.02)
         assert (guesses["guessed"] == guesses["pictures"])[~hidden].all()
-        assert plots.picture_rows(guesses)._repr_png_().startswith(b"\x89PNG")
+        assert plots.picture_rows(guesses)._repr_png_()[0].startswith(b"\x89PNG")
 
 
 @pytest.mark.slow
