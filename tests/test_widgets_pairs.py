@@ -16,7 +16,7 @@ from workbench.attention import attention_between, record_attention
 from workbench.checkpoint import data_folder
 from workbench.text import place_cls
 from workbench.widgets import NextSentence, SentencePair
-from workbench.widgets.samples import NEXT_SENTENCES, SENTENCE_PAIRS
+from workbench.widgets.samples import NEXT_SENTENCES, SAME_TOPIC, SENTENCE_PAIRS
 
 FIRST, SECOND = "the cat sat on a matx.", "she drank red tea!"
 HEADS = ("mlm", "nsp", "sentiment")
@@ -67,6 +67,8 @@ def test_next_sentence_is_theirs(bert: wb.Bert, folder: Path, place: str, positi
     output = theirs.bert(**moved.tensors(), position_ids=ids, output_attentions=True)
     logits = theirs.cls(theirs.bert.pooler(output.last_hidden_state.roll(-at, dims=1)))
     assert widget.is_next == pytest.approx(float(logits[0].softmax(-1)[0]), abs=1e-5)
+    logits = theirs.cls(theirs.bert.pooler(output.last_hidden_state))  # reads the first of the row
+    assert widget.of_first == pytest.approx(float(logits[0].softmax(-1)[0]), abs=1e-5)
     row = torch.tensor(np.frombuffer(widget.weights, np.float16).astype(np.float32))
     close(row, output.attentions[2][0, :, at].mean(0), 1e-3)
     assert float(row.min()) > 0, "attention reaches every token wherever [CLS] stands"
@@ -138,15 +140,18 @@ def test_swap_random_and_examples(roomy: wb.Bert) -> None:
     assert widget.examples[3] == NEXT_SENTENCES[3][0]
 
 
-def test_the_game(roomy: wb.Bert) -> None:
+@pytest.mark.parametrize("same_topic", [True, False])
+def test_the_game(roomy: wb.Bert, same_topic: bool) -> None:
     widget = NextSentence(roomy, FIRST, SECOND)
-    widget.play(seed=5)
+    widget._on_message(None, {"do": "play", "same_topic": same_topic}, None)
     truths, bert_right = [], 0
     for number in range(1, 11):
         game = widget.game
         assert (game["round"], game["rounds"]) == (number, 10)
         assert "truth" not in game and "model" not in game, "the answer is not given away"
         known = (game["first"], game["second"]) in NEXT_SENTENCES
+        topic = SAME_TOPIC[[first for first, _ in NEXT_SENTENCES].index(game["first"])]
+        assert known or (game["second"] == topic) == same_topic
         widget._on_message(None, {"do": "guess", "is_next": known}, None)
         assert widget.game["truth"] == known and widget.game["you"] == number
         model = wb.next_sentence(roomy, game["first"], game["second"]).is_next
@@ -314,8 +319,8 @@ def test_only_what_is_on_the_screen_crosses(roomy: wb.Bert) -> None:
 
 
 def test_the_lists_are_what_they_claim() -> None:
-    texts = [text for pair in NEXT_SENTENCES for text in pair]
-    assert len(NEXT_SENTENCES) >= 20 and len(set(texts)) == len(texts)
+    texts = [text for pair in NEXT_SENTENCES for text in pair] + SAME_TOPIC
+    assert len(NEXT_SENTENCES) == len(SAME_TOPIC) >= 20 and len(set(texts)) == len(texts)
     assert len({pair[:2] for pair in SENTENCE_PAIRS}) == len(SENTENCE_PAIRS)
     assert {label for *_, label in SENTENCE_PAIRS} == set(wb.load_bert(device="cpu").heads["nli"].labels)
 

@@ -187,7 +187,8 @@ def test_next_sentence(page, place):
     assert len({left for left, _ in places}) == 4, "each stack under its title"
     assert [top for _, top in places] == sorted(top for _, top in places), "each layer in its row"
     answer = [view.widget.is_next] if place == "front" else [view.widget.is_next, view.widget.at_front]
-    view.bars(view.at(".answer"), [["The second follows the first", *answer]])
+    of_first = [] if place == "front" else [["The same, read from “the”", view.widget.of_first]]
+    view.bars(view.at(".answer"), [["The second follows the first", *answer], *of_first])
 
 
 @pytest.mark.parametrize("direction", ["hypothesis", "premise"])

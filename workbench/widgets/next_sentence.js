@@ -19,7 +19,13 @@ function render({ model, el }) {
     const inFront = `With [CLS] in front it is ${percent(before)} (the tick).`;
     const options = { before: differs ? before : null, told: "with [CLS] in front:", kind: "best" };
     const told = differs ? inFront : "The same as with [CLS] in front.";
-    return [bar("The second follows the first", now, options), note(moved && told)];
+    const first = `The same, read from “${get("tokens")[0].text}”`;
+    return [
+      bar("The second follows the first", now, options),
+      note(moved && told),
+      moved && bar(first, get("of_first")),
+      moved && note("Now that word is the first of the row."),
+    ];
   });
 
   // --- the tokens, and who looks at whom
@@ -64,13 +70,20 @@ function render({ model, el }) {
     return element("p.score", "You ", element("b", you), " · BERT ", element("b", bert), ` of ${of}`);
   }
 
+  const games = () =>
+    buttons({
+      "Play: different things": { do: "play" },
+      "Play: same topic": { do: "play", same_topic: true },
+    });
+
   const invitation = () => [
     element("h4", "Game: ten pairs"),
     element(
       "p",
-      "You judge first, then you see what BERT says. Half of the pairs are mixed from two different texts.",
+      "You judge first, then you see what BERT says. Half of the pairs are mixed from two different texts: ",
+      "about different things, or on the same topic.",
     ),
-    buttons({ Play: { do: "play" } }),
+    games(),
   ];
 
   function ending(now) {
@@ -80,7 +93,8 @@ function render({ model, el }) {
       element("h4", "Game over"),
       score(now),
       element("p", you === bert ? "A draw." : end),
-      buttons({ "Play again": { do: "play" }, Close: { do: "stop" } }),
+      games(),
+      buttons({ Close: { do: "stop" } }),
     ];
   }
 

@@ -12,7 +12,7 @@ from workbench.bert import Bert
 from workbench.tasks import next_sentence
 from workbench.text import place_cls
 from workbench.widgets.base import read_front, there, to_bytes
-from workbench.widgets.samples import NEXT_SENTENCES
+from workbench.widgets.samples import NEXT_SENTENCES, SAME_TOPIC
 from workbench.widgets.text import TextWidget
 
 ROUNDS = 10
@@ -43,6 +43,9 @@ class NextSentence(TextWidget):
     tokens = traitlets.List(help="What the chips show: text, id, segment, position, kind.")
     is_next = traitlets.Float(help="Probability that the second sentence follows.")
     at_front = traitlets.Float(help="The same with [CLS] in front, to compare with.")
+    of_first = traitlets.Float(
+        help="The same read from the first token; with [CLS] moved it is a plain word."
+    )
     weights = traitlets.Bytes(help="float16 (tokens): attention from [CLS].")
     between = traitlets.Bytes(help="float16 (layers, 3, 3): see `attention_between`.")
     game = traitlets.Dict(help="The round that is played now, or nothing.")
@@ -74,7 +77,7 @@ class NextSentence(TextWidget):
                 others = [pair[1] for pair in NEXT_SENTENCES if self.second not in pair]
                 self._change(seed=self.seed + 1, second=random.Random(self.seed + 1).choice(others))
             case "play":
-                self.play(self.seed + 1)
+                self.play(self.seed + 1, bool(content.get("same_topic")))
             case "guess":
                 self.guess(bool(content["is_next"]))
             case "next round" if self.game:
@@ -93,6 +96,7 @@ class NextSentence(TextWidget):
         states, maps = self._pass(**moved.tensors(device), position_ids=position_ids.to(device))
         # The pooler reads token 0: roll [CLS] there. Attention saw it where it stands.
         self.is_next = float(self.model.answers("nsp", states[-1].roll(-index, dims=1))[0, 0])
+        self.of_first = float(self.model.answers("nsp", states[-1])[0, 0])
         self.at_front = self.is_next
         if self.cls_at != "front":
             self.at_front = next_sentence(self.model, self.first, self.second).is_next
@@ -120,14 +124,20 @@ class NextSentence(TextWidget):
 
     # --- the game
 
-    def play(self, seed: int) -> None:
-        """Begins a game: ten pairs, about half of them with a second sentence from elsewhere."""
+    def play(self, seed: int, same_topic: bool = False) -> None:
+        """Begins a game: ten pairs, half of them with a second sentence from elsewhere, about something else
+        or on the same topic."""
         draw = random.Random(seed)
-        pairs = draw.sample(NEXT_SENTENCES, 2 * ROUNDS)
+        chosen = draw.sample(range(len(NEXT_SENTENCES)), 2 * ROUNDS)
+        pairs = [NEXT_SENTENCES[at] for at in chosen[:ROUNDS]]
+        others = [
+            SAME_TOPIC[one] if same_topic else NEXT_SENTENCES[other][1]
+            for one, other in zip(chosen[:ROUNDS], chosen[ROUNDS:], strict=True)
+        ]
         true = draw.sample([True, False] * (ROUNDS // 2), ROUNDS)
         self._rounds = [
             (first, second if follows else other, follows)
-            for (first, second), (_, other), follows in zip(pairs[:ROUNDS], pairs[ROUNDS:], true, strict=True)
+            for (first, second), other, follows in zip(pairs, others, true, strict=True)
         ]
         self._settle(seed=seed)
         self.game = {}

@@ -16,8 +16,10 @@ def _read_lines(name: str) -> list[dict]:
     return [json.loads(line) for line in lines]
 
 
-# Two sentences that follow each other; for a pair that does not, two of these are mixed.
+# Two sentences that follow each other. In a pair that does not, the second is that of another pair, or one
+# on the same topic, of which there is one for each.
 NEXT_SENTENCES = [(row["first"], row["second"]) for row in _read_lines("next_sentences")]
+SAME_TOPIC = [row["same_topic"] for row in _read_lines("next_sentences")]
 SENTENCE_PAIRS = [(row["premise"], row["hypothesis"], row["label"]) for row in _read_lines("sentence_pairs")]
 PASSAGES = [(row["context"], row["question"]) for row in _read_lines("passages")]  # as SQuAD's
 
