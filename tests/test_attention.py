@@ -10,6 +10,7 @@ from tiny import close, our_bert, our_vit
 import workbench as wb
 from workbench.attention import (
     attention_between,
+    attention_difference,
     attention_patterns,
     clearest_head,
     fetched_vectors,
@@ -486,6 +487,11 @@ def test_padding_is_left_out(bert: wb.Bert) -> None:
 def test_a_grid_that_does_not_fit_is_one_sentence() -> None:
     with pytest.raises(ValueError, match=r"A grid of \(2, 2\) has 4 patches, but the maps have 6"):
         wb.attention_distance(random_maps()[0], grid=(2, 2))
+
+
+def test_how_differently_heads_look() -> None:
+    one, other = torch.tensor([[1.0, 0], [0.5, 0.5]]), torch.tensor([[0.0, 1], [0.75, 0.25]])
+    close(attention_difference(torch.stack([one, one]), torch.stack([one, other])), torch.tensor([0, 0.625]))
 
 
 def test_the_clearest_head() -> None:

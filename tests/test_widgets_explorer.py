@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from tiny import attends, our_bert
+from tiny import VOCABULARY, attends, our_bert, patch_vit, randomize
 
 import workbench as wb
 from workbench.attention import ablate, clearest_head, head_effects, record_attention
 from workbench.bert import Bert
+from workbench.image import Preprocessing
+from workbench.text import Tokenizer
 from workbench.vit import ViT
 from workbench.widgets import AttentionExplorer
 from workbench.widgets.samples import sample_image
@@ -32,12 +34,15 @@ def maps_of(bert: Bert, first: str, second: str | None = None) -> torch.Tensor:
     return torch.stack([attention[layer][0] for layer in sorted(attention)])
 
 
-def large(widget: AttentionExplorer) -> np.ndarray:
+def large(widget: AttentionExplorer, which: str = "") -> np.ndarray:
     count = len(widget.tokens)
     special = np.array([kind == "special" for _, _, kind in widget.tokens])
-    of_special, of_others = np.frombuffer(widget.scales, np.float16).astype(float).reshape(2, count, 1)
+    of_special, of_others = (
+        np.frombuffer(getattr(widget, f"{which}scales"), np.float16).astype(float).reshape(2, count, 1)
+    )
     scales = np.where(special, of_special, of_others)
-    return np.frombuffer(widget.matrix, np.uint8).reshape(count, count) / 255 * scales
+    matrix = np.frombuffer(getattr(widget, f"{which}matrix"), np.uint8)
+    return matrix.reshape(count, count) / 255 * scales
 
 
 def test_the_map_shown_large_is_the_heads_own(bert: Bert) -> None:
@@ -211,3 +216,87 @@ def test_a_map_is_kept_to_compare_with(bert: Bert) -> None:
     assert widget.compared_matrix == first != widget.matrix and "layer 2, head 2" in widget.compared["title"]
     widget.keep_to_compare()
     assert widget.compared == {} and widget.compared_matrix == b""
+
+
+# --- two checkpoints beside each other ---------------------------------------------------------
+
+
+def test_two_checkpoints_read_the_same_and_their_differences_are_marked() -> None:
+    ours, theirs = our_bert("sentiment"), randomize(our_bert("sentiment"), seed=3)
+    ours.name, theirs.name = "before", "after"
+    widget = AttentionExplorer(ours, "the cat sat", layer=1, head=2, beside=theirs, task="sentiment")
+    here, there = (maps_of(bert, "the cat sat") for bert in (ours, theirs))
+    np.testing.assert_allclose(large(widget), here[1, 2], atol=3e-3)
+    np.testing.assert_allclose(large(widget, "compared_"), there[1, 2], atol=3e-3)
+    assert widget.titles == ["before: layer 2, head 3", "after: layer 2, head 3"]
+    assert widget.status.startswith("before beside after · ")
+    apart = np.frombuffer(widget.apart, np.float16).reshape(5, 4)
+    np.testing.assert_allclose(apart, (here - there).abs().sum(-1).mean(-1) / 2, atol=1e-3)
+    change = (here - there)[1, 2].abs()
+    assert [change[q, k] for q, k, *_ in widget.differences] == change.flatten().topk(10).values.tolist()
+    for query, key, one, other in widget.differences:
+        assert (one, other) == pytest.approx((float(here[1, 2, query, key]), float(there[1, 2, query, key])))
+    widget.query = 3
+    assert {query for query, *_ in widget.differences} == {3}
+    said = {one.label: one.probability for one in wb.classify_sentence(theirs, "the cat sat")}
+    assert widget.ticks == "of after"
+    assert {label: other for label, _, other in widget.answers} == pytest.approx(said, abs=1e-4)
+    widget.off = [[0, 0], [1, 2]]  # in both
+    assert not large(widget).any() and not large(widget, "compared_").any() and widget.differences == []
+    widget.off, widget.text = [], "a dog"
+    np.testing.assert_allclose(large(widget, "compared_"), maps_of(theirs, "a dog")[1, 2], atol=3e-3)
+    assert AttentionExplorer(ours, "the cat", beside=ours).other == "another before"
+
+
+def test_two_vits_read_the_same_picture(vit: ViT) -> None:
+    ours, theirs = patch_vit(), randomize(patch_vit(), seed=3)
+    theirs.name = "another"
+    widget = AttentionExplorer(ours, image=sample_image("cat"), layer=1, head=2, query=7, beside=theirs)
+    rows = []
+    for model in (ours, theirs):
+        with torch.inference_mode(), record_attention(model) as attention:
+            model(wb.prepare_image(sample_image("cat"), model.preprocessing))
+        rows.append(attention[1][0, 2, 7])
+    shown = np.frombuffer(widget.large, np.uint8).reshape(2, 24) / 255 * np.array(widget.tops)[:, None]
+    np.testing.assert_allclose(shown, torch.stack(rows)[:, 2:], atol=3e-3)
+    assert widget.keeps == pytest.approx([float(row[7]) for row in rows])
+    change = (rows[0] - rows[1]).abs()[2:]
+    assert [key - 2 for _, key, *_ in widget.differences][0] == int(change.argmax())
+    widget.sample = "boat"
+    assert not widget.error and len(widget.titles) == 2
+    with pytest.raises(ValueError, match="workbench-vit has 6 layers and .* 3: their maps cannot be laid"):
+        AttentionExplorer(vit, beside=ours)
+    theirs.preprocessing = Preprocessing(size=(48, 48))
+    with pytest.raises(ValueError, match="cut pictures into other patches"):
+        AttentionExplorer(ours, beside=theirs)
+    theirs.preprocessing = None
+    with pytest.raises(ValueError, match="another came without a preprocessing"):
+        AttentionExplorer(ours, beside=theirs)
+
+
+def test_a_checkpoint_that_does_not_fit_is_refused_in_a_sentence(bert: Bert, vit: ViT) -> None:
+    ours = our_bert("mlm")
+    with pytest.raises(TypeError, match="A BERT is needed here, not a ViT"):
+        AttentionExplorer(ours, "the cat", beside=vit)
+    with pytest.raises(TypeError, match="A ViT is needed here, not a Bert"):
+        AttentionExplorer(vit, beside=bert)
+    with pytest.raises(TypeError, match="A BERT is needed here, not a name"):
+        AttentionExplorer(ours, "the cat", beside="bert-base-uncased")
+    with pytest.raises(
+        ValueError, match="has 5 layers and .* 2: their maps cannot be laid beside each other"
+    ):
+        AttentionExplorer(ours, "the cat", beside=our_bert(num_hidden_layers=2))
+    with pytest.raises(ValueError, match="has 4 heads in a layer and .* 2"):
+        AttentionExplorer(ours, "the cat", beside=our_bert(num_attention_heads=2))
+    other = our_bert("mlm")
+    other.tokenizer = Tokenizer.from_words([word for word in VOCABULARY if word != "cat"])
+    widget = AttentionExplorer(ours, "the [MASK] ran", beside=other)
+    assert widget.task == "mlm" and widget.ticks == "", "another word has another number there"
+    shown = widget.matrix
+    widget.text = "the cat ran"
+    assert "cut this text into other tokens" in widget.error and widget.matrix == shown
+    widget.text = "a dog"
+    assert not widget.error
+    other.tokenizer = None
+    with pytest.raises(ValueError, match="came without a tokenizer"):
+        AttentionExplorer(ours, "the cat", beside=other)

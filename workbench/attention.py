@@ -458,6 +458,13 @@ def clearest_head(maps: Tensor, queries: Tensor, keys: Tensor) -> Head:
     return divmod(best, maps.shape[1])
 
 
+def attention_difference(maps: Tensor, others: Tensor) -> Tensor:
+    """How differently two heads look at the same tokens: the share of a row's weight that lies elsewhere
+    (total variation), 0 to 1, averaged over the rows; (..., query, key) twice -> (...).
+    """
+    return (maps.float() - others.float()).abs().sum(-1).mean(-1) / 2
+
+
 def received_attention(maps: Tensor) -> Tensor:
     """How much each token is looked at: the mean of its column, over queries, heads and what is before.
 

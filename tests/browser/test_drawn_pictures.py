@@ -399,3 +399,41 @@ def test_captions_never_misalign_maps(page, name):
     selector = ".maps .patch-board" if name == "attention" else "canvas.large"
     tops = view.read(selector, "(one) => one.getBoundingClientRect().top")
     assert len(tops) == 2 and tops[0] == pytest.approx(tops[1], abs=0.5)
+
+
+def test_two_checkpoints_beside_each_other(page):
+    """Maps of the same head lie side by side, with names; where they differ most is framed in both."""
+    vit, other = patch_vit(), patch_vit()
+    other.name = "another"
+    rows = [attends(one, 26, seed)[2, 1, 11, 2:].numpy() for seed, one in enumerate((vit, other))]
+    widget = AttentionExplorer(vit, image=WHITE, layer=2, head=1, query=11, beside=other, opacity=0.5)
+    view = View(page, widget)
+    width, height = view.box(view.at(".maps .patch-board"))[2:]
+    for which, row in enumerate(rows):
+        board = view.at(".maps .patch-board", which)
+        near(view.colours(board, cells(4, 6, view.box(board))), heat(row / row.max(), 0.5), 3)
+        name = (vit.name, "another")[which]
+        assert view.texts(".scale + figcaption")[which] == f"{name}: layer 3, head 2, patch 2, 4 looks"
+        near(shares(view.texts(".scale")[which]), [row.max()])
+    change = np.abs(rows[0] - rows[1])
+    marked = (-change).argsort()[:10]
+    assert [key - 2 for _, key, *_ in widget.differences] == marked.tolist()
+    for which in (0, 1):  # green where the left map has more, orange where it has less
+        0,
+        1,
+    ):  # the first ones' frames: green where the left map has more, orange where it has less
+        for sign, ink in ((1, "--keep"), (-1, "--random")):
+            patches = [at for at in marked if sign * (rows[0] - rows[1])[at] > 0]
+            x, y = (np.array(patches) % 6) * width / 6, (np.array(patches) // 6) * height / 4
+            framed = [x.min(), y.min(), x.max() - x.min() + width / 6, y.max() - y.min() + height / 4]
+            view.framed(view.at(".maps .patch-board", which), ink, framed)
+    said = view.texts(".one .note[aria-live]")[-1]
+    first = marked[0]
+    assert f"“patch {first // 6 + 1}, {first % 6 + 1}” with " in said
+    near(shares(said)[:2], [row[first] for row in rows])
+    assert view.texts(".status")[0].startswith(f"{vit.name} beside another · ")
+    assert view.texts(".answer .note")[0] == "The tick is the answer of another."
+    view.bars(view.at(".answers"), widget.answers)
+    small = view.at("canvas.head-grid")
+    told = view.told(small, [[30, 30]], ".heads .told")[0]
+    near(shares(told), [np.frombuffer(widget.apart, np.float16)[0]])

@@ -83,6 +83,36 @@ def test_the_explorers_lines(page):
         assert view.click(large, [0.9 * width, 17 * at + 14]) == [{"key": at}]
 
 
+def test_the_explorers_two_checkpoints(page):
+    """The same head of both, as a matrix and as lines, each with its own weights; the tip tells both."""
+    bert, other = our_bert("mlm"), our_bert("mlm")
+    other.name = "another"
+    both = [attends(one, 9, seed)[3, 1] for seed, one in enumerate((bert, other))]
+    widget = AttentionExplorer(bert, TEXT, layer=3, head=1, view="matrix", beside=other)
+    view = View(page, widget)
+    change = both[0] - both[1]
+    free = np.ones((9, 9), bool)
+    for query, key, *_ in widget.differences:
+        free[query, key] = False
+    for which, (name, map) in enumerate(zip((bert.name, "another"), both, strict=True)):
+        canvas = view.at("canvas.large", which)
+        box = view.box(canvas, 84, 84)
+        drawn = view.opacity(canvas, cells(9, 9, box)).reshape(9, 9) ** 2
+        near(drawn, map / map.max(), 0.03)
+        edges = view.colours(canvas, cells(9, 9, box, 0.01))[:, :3].reshape(9, 9, 3)
+        for (row, column), color in zip(np.ndindex(9, 9), edges.reshape(81, 3), strict=True):
+            ink = view.page.evaluate("rgb", "--keep" if change[row, column] > 0 else "--random")
+            if not free[row, column] and free[max(row - 1, 0), column] and free[row, max(column - 1, 0)]:
+                near(color, ink, 60)
+        assert view.texts("figcaption")[which] == f"{name}: layer 4, head 2"
+    tokens = [text for text, *_ in widget.tokens]
+    large = view.at("canvas.large")
+    told = view.told(large, cells(9, 9, view.box(large, 84, 84)), ".one .told")
+    for (row, column), said in zip(np.ndindex(9, 9), told, strict=True):
+        assert said.startswith(f"“{tokens[row]}” looks at “{tokens[column]}”: ")
+        near(shares(said), [map[row, column] for map in both])
+
+
 def test_the_explorers_small_maps(page):
     bert = our_bert("mlm")
     maps = attends(bert, 9)

@@ -1,6 +1,7 @@
 """Saved views, opened from a file with no kernel and no network: what was rehearsed is what Python says."""
 
 import base64
+import copy
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from playwright.sync_api import Browser, Page, expect
-from tiny import our_bert, our_vit
+from tiny import our_bert, our_vit, randomize
 
 from workbench.bert import Bert
 from workbench.pages import write_pages
@@ -57,6 +58,7 @@ WALK = """async ([state, names, clicks]) => {
 def widgets() -> dict[str, Any]:
     """By name, what makes a widget; of a small checkpoint."""
     bert, vit = our_bert("mlm", "nsp", "sentiment", "pos", "span"), our_vit()
+    bert2, vit2 = (randomize(copy.deepcopy(model), seed=3) for model in (bert, vit))
     return {
         "MaskedFilling": lambda: MaskedFilling(bert, "the cat sat", masked=[(4, 7)]),
         "NextSentence": lambda: NextSentence(bert, "the cat sat", "on the mat"),
@@ -66,6 +68,8 @@ def widgets() -> dict[str, Any]:
         "SpanExtraction": lambda: SpanExtraction(bert, "who sat", "the cat sat on the mat"),
         "AttentionExplorer": lambda: AttentionExplorer(bert, "the cat", "sat"),
         "AttentionExplorer of patches": lambda: AttentionExplorer(vit, image=PICTURES["cat"]),
+        "AttentionExplorer of two": lambda: AttentionExplorer(bert, "the cat", "sat", beside=bert2),
+        "AttentionExplorer of two, patches": lambda: AttentionExplorer(vit, beside=vit2),
         "FineTuning": lambda: trained(bert),
         "PatchSplitter": lambda: PatchSplitter(vit),
         "PatchHiding": lambda: PatchHiding(vit, hidden=[0, 1]),

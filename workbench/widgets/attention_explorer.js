@@ -32,6 +32,9 @@ const toggled = (list, item) => (has(list, item) ? list.filter((one) => !has([on
 // What pins a token, or lets it go.
 const pinOf = ({ get }, trait, token) => ({ [trait]: get(trait) === token ? -1 : token });
 
+// The colour of a weight that is larger, or smaller, than beside it.
+const changeInk = (ink, here, beside) => ink(here > beside ? "--keep" : "--random");
+
 // --- maps: { tokens, weight(from, to), picture() }, a picture has one pixel for each weight
 
 // A map as Python sends it: rows and columns, which may stand for several tokens each, of 8-bit weights.
@@ -59,6 +62,7 @@ function headsOf(view, large) {
   let clicks = "show"; // what a click on a head does
   let effects = []; // what the answer loses without each head, by layer, once that was tried
   let strongest = 1; // of them
+  let apart = []; // how differently the other checkpoint's heads look
 
   const mode = view.with({
     get: () => clicks,
@@ -95,7 +99,8 @@ function headsOf(view, large) {
   function describe([layer, head]) {
     const off = has(get("off"), [layer, head]) ? ", switched off" : "";
     const effect = effects[layer]?.[head];
-    const name = `layer ${layer + 1}, head ${head + 1}${off}`;
+    const far = apart[layer] ? `; ${percent(apart[layer][head])} of its weight lies elsewhere beside it` : "";
+    const name = `layer ${layer + 1}, head ${head + 1}${off}${far}`;
     if (effect === undefined) return name;
     const much = answerWriter(get("problem_type"))(Math.abs(effect));
     return `${name}; without it the answer ${effect >= 0 ? "loses" : "gains"} ${much}`;
@@ -123,7 +128,8 @@ function headsOf(view, large) {
   // --- drawing
   function under(pen, [layer, head], [x, y, size]) {
     const effect = effects[layer]?.[head] ?? 0;
-    pen.globalAlpha = Math.abs(effect) / strongest;
+    const far = (apart[layer]?.[head] ?? 0) / Math.max(...apart.flat(), 0.01);
+    pen.globalAlpha = effects.length ? Math.abs(effect) / strongest : far; // until heads are tried
     pen.fillStyle = ink(effect >= 0 ? "--random" : "--keep");
     pen.fillRect(x - 1.5, y - 1.5, size + 3, size + 3);
     pen.globalAlpha = 1;
@@ -145,6 +151,7 @@ function headsOf(view, large) {
 
   drawn(() => {
     effects = readFloat16(get("effects"), heads);
+    apart = readFloat16(get("apart"), heads);
     strongest = Math.max(...effects.flat().map(Math.abs), 1e-9);
     all.disabled = !get("tasks").length;
     grid.draw();
@@ -175,7 +182,8 @@ function controlsOf(view, maps, grid) {
     mean.setAttribute("aria-pressed", get("head") < 0);
     pair.hidden = !get("tokens").some(([, segment]) => segment);
     compare.textContent = get("compared").tokens ? "Forget the kept map" : "Keep to compare";
-    hide.hidden = compare.hidden = maps && get("view") !== "matrix";
+    hide.hidden = maps && get("view") !== "matrix";
+    compare.hidden = hide.hidden || get("other") !== "";
   });
   const controls = [
     view.looks.choice("view", "Drawn as", views),
@@ -193,19 +201,32 @@ function controlsOf(view, maps, grid) {
 function largeOf(view, maps) {
   const { get, send, ink, drawn } = view;
   const canvas = element("canvas.large", { tabindex: -1 });
-  const place = element("div.scroll", canvas);
-  const [otherTitle, other] = [element("figcaption.note"), element("canvas.large")];
+  const [ownTitle, otherTitle] = [element("figcaption.note"), element("figcaption.note")];
+  const place = element("figure.scroll", canvas, ownTitle);
+  const other = element("canvas.large");
   const otherPlace = element("figure.scroll", other, otherTitle);
   const tip = element("p.note.told", { "aria-live": "polite" });
   const over = () => (get("view") === "matrix" ? null : maps); // the picture is what is drawn
   const tokens = () => [[-1, "nothing"], ...get("tokens").map(([text], at) => [at, `${at}: ${text}`])];
   const pinned = [view.select("query", "looks", tokens), view.select("key", "at", tokens)];
   const all = element("div", element("div.maps", place, otherPlace), tip);
-  const nodes = [all, maps?.node, element("div.group", ...pinned)];
+  const changes = view.live("p.note", { "aria-live": "polite" }, () => {
+    if (!get("other")) return null;
+    const listed = get("differences").slice(0, 3);
+    const text = ([from, to, here, there]) =>
+      `${nameOf(from)} looks at ${nameOf(to)} with ${percent(here)}, beside it with ${percent(there)}`;
+    const marked =
+      "The stronger the frame of a small map, the more the head differs. In the large ones marked is where " +
+      "they differ most: green is more on the left, orange more on the right.";
+    return [marked, listed.length > 0 && ` First of all: ${listed.map(text).join("; ")}.`];
+  });
+  const nodes = [all, maps?.node, changes, element("div.group", ...pinned)];
   let exact = null; // the map of what is chosen
+  let beside = null; // that of the other checkpoint
   let previewed = null; // that of a thumbnail, instead of it
   let looking = -1; // the token under the mouse
 
+  const changeColor = (here, beside) => changeInk(ink, here, beside);
   const roomOf = (box) => Math.max(200, box.clientWidth - 4);
   const margin = () => (get("tokens").length <= 30 && !maps ? 84 : 0); // for tokens beside the matrix
 
@@ -224,10 +245,12 @@ function largeOf(view, maps) {
     return { pen, size };
   }
 
-  function drawOwnMatrix(map, room) {
-    const { pen, size } = drawMatrix(canvas, map, room, margin());
+  function drawOwnMatrix(where, map, room) {
+    const { pen, size } = drawMatrix(where, map, room, margin());
     const start = (token) => margin() + (token * size) / map.tokens.length;
     const step = size / map.tokens.length;
+    for (const [from, to, here, beside] of get("differences"))
+      outline(pen, [start(to), start(from), step, step], changeColor(here, beside));
     if (margin()) for (const [at, [text]] of map.tokens.entries()) writeToken(pen, text, start(at + 0.5));
     if (get("query") < 0) return;
     outline(pen, [margin(), start(get("query")), size, step], ink("--ink"), 1);
@@ -256,10 +279,10 @@ function largeOf(view, maps) {
   }
 
   // --- lines: tokens on the left look at tokens on the right
-  function drawLines(map, room) {
+  function drawLines(where, map, room) {
     const count = map.tokens.length;
     const width = Math.min(room, 520);
-    const pen = penOf(canvas, width, count * LINE + 8);
+    const pen = penOf(where, width, count * LINE + 8);
     const from = looking >= 0 ? looking : get("query");
     const rows = from >= 0 ? [from] : count <= 60 ? range(count) : [];
     writeTokens(pen, map.tokens, width, from);
@@ -267,6 +290,9 @@ function largeOf(view, maps) {
     for (const start of rows) {
       for (const end of range(count)) drawLine(pen, width, start, end, map.weight(start, end), usual);
     }
+    for (const [start, end, here, beside] of get("differences"))
+      if (rows.includes(start))
+        drawLine(pen, width, start, end, map.weight(start, end), changeColor(here, beside), true);
     const [query, key] = [get("query"), get("key")];
     if (rows.includes(query) && key >= 0)
       drawLine(pen, width, query, key, map.weight(query, key), ink("--random"), true);
@@ -304,7 +330,10 @@ function largeOf(view, maps) {
 
   // --- the mouse: previews a token, a click pins it
   const nameOf = (token) => `“${get("tokens")[token][0]}”`;
-  const pairSaid = (from, to) => `${nameOf(from)} looks at ${nameOf(to)}: ${percent(exact.weight(from, to))}`;
+  const pairSaid = (from, to) => {
+    const also = beside ? `, beside it ${percent(beside.weight(from, to))}` : "";
+    return `${nameOf(from)} looks at ${nameOf(to)}: ${percent(exact.weight(from, to))}${also}`;
+  };
 
   const under = (event) => (get("view") === "matrix" ? matrixAt : lineAt)(event);
   canvas.onmousemove = (event) => {
@@ -331,14 +360,17 @@ function largeOf(view, maps) {
     const { tokens, title } = get("compared");
     otherPlace.hidden = !tokens; // both share the room
     canvas.dataset.view = get("view");
-    drawOwn(previewed ?? exact, roomOf(place));
+    drawOwn(canvas, previewed ?? exact, roomOf(place));
+    ownTitle.textContent = beside ? get("titles")[0] : "";
     if (!tokens) return;
-    otherTitle.textContent = `kept: ${title}`;
-    drawMatrix(other, whole(tokens, "compared_matrix", "compared_scales"), roomOf(otherPlace));
+    otherTitle.textContent = title;
+    if (beside) drawOwn(other, beside, roomOf(otherPlace));
+    else drawMatrix(other, whole(tokens, "compared_matrix", "compared_scales"), roomOf(otherPlace));
   }
 
   drawn(() => {
     exact = whole(get("tokens"), "matrix", "scales");
+    beside = get("other") ? whole(get("tokens"), "compared_matrix", "compared_scales") : null;
     looking = -1;
     drawMaps();
   });
@@ -356,11 +388,12 @@ function answerOf(view) {
   const bars = view.live("div.answers", () => {
     const off = get("off").length;
     const problemType = get("problem_type");
-    const tick = problemType === "regression" ? "" : " The tick is the answer with all heads on.";
-    const told = `${off} of ${get("layers") * get("heads")} heads are off.${tick}`;
+    const told = get("ticks");
     const barOf = ([name, now, before]) =>
-      bar(name, now, { before: off ? before : null, told: "with all heads:", problemType });
-    return [...get("answers").map(barOf), note(off > 0 && told)];
+      bar(name, now, { before: told ? before : null, told: `${told}:`, problemType });
+    const count = off > 0 && `${off} of ${get("layers") * get("heads")} heads are off. `;
+    const tick = told && problemType !== "regression" && `The tick is the answer ${told}.`;
+    return [...get("answers").map(barOf), note(count, tick)];
   });
   const task = view.select("task", "Answer of", () => get("tasks"));
   const node = element("section.answer", { "aria-label": "The model's answer" }, task, bars);
@@ -411,7 +444,13 @@ function render({ model, el }) {
   const second = "Second text (optional)";
   const texts = patches ? [] : [view.textField("text", "Text"), view.textField("second", second)];
   const maps = patches
-    ? mapBoards(view, { choose: (query) => view.send(pinOf(view, "query", query)) })
+    ? mapBoards(view, {
+        choose: (query) => view.send(pinOf(view, "query", query)),
+        marks: () =>
+          view
+            .get("differences")
+            .map(([, to, ...both]) => [to - view.get("prefix"), changeInk(view.ink, ...both)]),
+      })
     : null;
   const large = largeOf(view, maps);
   const heads = headsOf(view, large);

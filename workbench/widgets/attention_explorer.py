@@ -9,11 +9,20 @@ import traitlets
 from torch import Tensor
 
 from workbench import plots
-from workbench.attention import ablate, head_effects, mass_mask, weight_steps
+from workbench.attention import (
+    ablate,
+    attention_difference,
+    head_effects,
+    mass_mask,
+    record_attention,
+    weight_steps,
+)
 from workbench.bert import Bert
+from workbench.checks import check_model
 from workbench.encoder import PROBLEM_TYPES
-from workbench.image import ImageSource
+from workbench.image import ImageSource, prepare_image
 from workbench.patches import token_names
+from workbench.text import Encoding
 from workbench.vit import ViT
 from workbench.widgets.base import (
     now_and_before,
@@ -27,6 +36,9 @@ from workbench.widgets.picture import MapWidget
 from workbench.widgets.text import FOR_PAIRS
 
 FIRST_TEXT = "The cat sat on the [MASK]."
+FIT = "their maps cannot be laid beside each other."
+MARKED = 10  # differences that are marked, and from which share of attention on
+LEAST = 0.01
 THUMBNAIL = 48  # most cells of a thumbnail's side; longer inputs are averaged down
 
 
@@ -34,7 +46,8 @@ class AttentionExplorer(MapWidget):
     """All heads of all layers as thumbnails, one of them large, and what it does to the answer.
 
     A BERT reads a text, where a typed [MASK] is a mask, and perhaps a second one; a ViT reads `image`, or a
-    sample.
+    sample. `beside` is another checkpoint of as many layers and heads: both read the same input, what its
+    heads do differently is marked, and `TypeError` or `ValueError` say why one does not fit.
 
     Example:
         >>> AttentionExplorer(wb.load_bert(), "The cat sat on the [MASK].")  # doctest: +SKIP
@@ -64,9 +77,13 @@ class AttentionExplorer(MapWidget):
     matrix = traitlets.Bytes(help="8 bit (query, key) of what is shown large.")
     scales = traitlets.Bytes(help="float16 (2, query): largest weights of each row, of special tokens first.")
     steps = traitlets.Dict(help="How the pinned pair's weight comes about, or empty.")
-    answers = traitlets.List(help="[label, its answer now, with all heads on].")
+    answers = traitlets.List(help="[label, its answer now, that which `ticks` tells].")
+    ticks = traitlets.Unicode(help="What answers stand beside those of now: 'with all heads on', or whose.")
     effects = traitlets.Bytes(help="float16 (layers, heads): what the answer loses without each.")
-    compared = traitlets.Dict(help="Another input's tokens and matrix, kept to compare with.")
+    other = traitlets.Unicode(help="The name of the checkpoint beside this one; or empty.")
+    apart = traitlets.Bytes(help="float16 (layers, heads): how differently both look; see `beside`.")
+    differences = traitlets.List(help="Where they look most differently: [query, key, here, beside].")
+    compared = traitlets.Dict(help="Tokens and title of another map: kept to compare with, or that beside.")
     compared_matrix = traitlets.Bytes(help="8 bit (query, key) of `compared`.")
     compared_scales = traitlets.Bytes(help="float16 (2, query) of `compared`.")
 
@@ -77,6 +94,7 @@ class AttentionExplorer(MapWidget):
         second: str = "",
         *,
         image: ImageSource | None = None,
+        beside: Bert | ViT | None = None,
         **options: Any,
     ) -> None:
         if isinstance(model, ViT):
@@ -86,7 +104,18 @@ class AttentionExplorer(MapWidget):
             raise TypeError(f"{model.name} is a BERT, which reads text, no picture: load_vit() loads a ViT.")
         else:
             options |= {"text": FIRST_TEXT if text is None else text, "second": second}
+        self._beside, self._models = beside, [model] if beside is None else [model, beside]
+        if beside is not None:
+            _check_fit(model, beside)
+            if isinstance(model, Bert):
+                pieces, others = [one.tokenizer.backend.get_vocab() for one in self._models]
+                self._same_pieces = pieces == others
+            options["other"] = beside.name if beside.name != model.name else f"another {model.name}"
         super().__init__(model, image, **options)
+
+    @property
+    def _read_by(self) -> str:
+        return f"{self.model.name} beside {self.other}" if self.other else self.model.name
 
     def rehearse(self) -> list[dict]:
         """Every layer and head, with and without special tokens; every token that looks; every task."""
@@ -114,27 +143,41 @@ class AttentionExplorer(MapWidget):
         """Turns the input into what the model takes; nothing is changed if it cannot be read."""
         if isinstance(self.model, ViT):
             self._inputs, self._encoding = {"pixel_values": self._see()}, None
+            self._inputs_beside = [
+                {"pixel_values": prepare_image(self._image, model.preprocessing).to(model.device)}
+                for model in self._models[1:]
+            ]
             names = enumerate(token_names(self.grid, self.prefix))
             self.tokens = [[name, 0, "patch" if at >= self.prefix else "special"] for at, name in names]
         else:
-            limit = self.model.config.max_position_embeddings
-            self._encoding = self.model.tokenizer.encode(self.text, self.second or None, max_length=limit)
-            self._inputs = self._encoding.tensors(self.model.device)
-            self.tokens = [
-                [token.text, token.segment, "special" if token.word is None else "word"]
-                for token in self._encoding.tokens
+            encodings = [self._encoded(model) for model in self._models]
+            tokens, *others = [
+                [
+                    [token.text, token.segment, "special" if token.word is None else "word"]
+                    for token in encoding.tokens
+                ]
+                for encoding in encodings
             ]
+            if others not in ([], [tokens]):
+                raise ValueError(f"{self.model.name} and {self.other} cut this text into other tokens: {FIT}")
+            self.tokens, self._encoding = tokens, encodings[0]
+            given = zip(encodings, self._models, strict=True)
+            self._inputs, *self._inputs_beside = [encoding.tensors(model.device) for encoding, model in given]
 
-    def _answers(self, hidden_states: Sequence[Tensor]) -> Tensor:
+    def _encoded(self, bert: Bert) -> Encoding:
+        limit = bert.config.max_position_embeddings
+        return bert.tokenizer.encode(self.text, self.second or None, max_length=limit)
+
+    def _answers(self, hidden_states: Sequence[Tensor], model: Bert | ViT | None = None) -> Tensor:
         """What the watched head says, (batch, classes): of "mlm" at the first mask, of "span" how likely each
         token is the start of the answer."""
-        last = hidden_states[-1]
-        if isinstance(self.model, ViT):
-            return self.model.answers(last)
+        last, model = hidden_states[-1], model or self.model
+        if isinstance(model, ViT):
+            return model.answers(last)
         if self.task == "mlm":
-            return self.model.answers("mlm", last[:, self._encoding.masks[0]])
-        answers = self.model.answers(self.task, last)
-        return answers[..., 0] if self.model.heads[self.task].kind == "span" else answers
+            return model.answers("mlm", last[:, self._encoding.masks[0]])
+        answers = model.answers(self.task, last)
+        return answers[..., 0] if model.heads[self.task].kind == "span" else answers
 
     def _label(self, index: int) -> str:
         """What a class of `_answers` is called."""
@@ -163,13 +206,18 @@ class AttentionExplorer(MapWidget):
         problem_type = getattr(answering, "problem_type", PROBLEM_TYPES[0])
         self._settle(tasks=tasks, task=task, off=off, problem_type=problem_type)
         with ablate(self.model, off):
-            self._states, self._attention = self._pass(**self._inputs)
-        self.answers = []
+            self._states, attention = self._pass(**self._inputs)
+        self._attention = attention.cpu()  # (layers, heads, query, key)
+        beside = self._look_beside()
+        self.answers, self.ticks = [], "with all heads on" if off else ""
         if task:
             now = self._answers(self._states)[0]
             self._before = before = self._answers(self.model(**self._inputs))[0] if off else now
             best = {*before.topk(min(3, len(before))).indices.tolist(), int(now.argmax())}
-            best = sorted(best, key=lambda index: (-float(before[index]), index))
+            if beside is not None and self._same_classes:
+                before, self.ticks = self._answers(beside, self._beside)[0].to(now), f"of {self.other}"
+                best |= {int(before.argmax())}
+            best = sorted(best, key=lambda index: (-float(self._before[index]), index))
             self.answers = now_and_before({index: self._label(index) for index in best}, now, before, best)
         self.effects = b""
         special = torch.tensor([kind == "special" for *_, kind in self.tokens])
@@ -180,9 +228,30 @@ class AttentionExplorer(MapWidget):
         self.thumbnails, _ = to_bytes8(thumbnails.flatten(2))
         self._look()
 
-    def _map(self) -> Tensor:
+    def _look_beside(self) -> tuple[Tensor, ...] | None:
+        """The same input, with the same heads off, in the other checkpoint: its hidden states."""
+        if self._beside is None:
+            return None
+        with ablate(self._beside, self.off), record_attention(self._beside) as attention:
+            states = self._beside(**self._inputs_beside[0])
+        maps = [attention[layer][0] for layer in range(self.layers)]
+        self._attention_beside = torch.stack(maps).cpu()
+        self.apart = to_bytes(attention_difference(self._attention, self._attention_beside))
+        return states
+
+    @property
+    def _same_classes(self) -> bool:
+        """Whether the other checkpoint answers with the same classes, too."""
+        if isinstance(self.model, ViT):
+            return self.model.labels == self._beside.labels
+        if self.task == "mlm" and not self._same_pieces:
+            return False
+        heads = [model.heads[self.task] for model in (self.model, self._beside) if self.task in model.heads]
+        return len(heads) == 2 and heads[0].kind == heads[1].kind and heads[0].labels == heads[1].labels
+
+    def _map(self, attention: Tensor) -> Tensor:
         """The map shown large, (query, key): one head or a mean of heads."""
-        maps = self._attention[self.layer]  # (heads, query, key)
+        maps = attention[self.layer]  # (heads, query, key)
         chosen = [head for head in self.chosen if 0 <= head < self.heads]
         return maps[self.head].clone() if self.head >= 0 else maps[chosen or slice(None)].mean(0)
 
@@ -216,13 +285,21 @@ class AttentionExplorer(MapWidget):
             query=there(self.query, count, -1),
             key=there(self.key, count, -1),
         )
-        large = self._map()
+        large, query = {self.model.name: self._map(self._attention)}, max(self.query, 0)
+        if self._beside:
+            large[self.other] = self._map(self._attention_beside)
+        names = [f"{name}: " if self._beside else "" for name in large]
+        self.titles = [f"{name}{self._title}" for name in names]
         if self.grid:
-            query = max(self.query, 0)
-            title = f"{self._title}, {self.tokens[query][0]} looks"
-            self._lay(self._attention, query, [(title, large[query])])
-        self._shown = self._switched(large)
+            titles = [f"{title}, {self.tokens[query][0]} looks" for title in self.titles]
+            rows = [map[query] for map in large.values()]
+            self._lay(self._attention, query, [*zip(titles, rows, strict=True)])
+        self._shown, *beside = [self._switched(map) for map in large.values()]
         self.matrix, self.scales = self._packed(self._shown)
+        if beside:
+            self.compared_matrix, self.compared_scales = self._packed(*beside)
+            self.compared = {"tokens": self.tokens, "title": self.titles[1]}
+            self._mark(self._shown, *beside)
         if min(self.head, self.query, self.key) < 0:
             self.steps = {}
             return
@@ -232,6 +309,18 @@ class AttentionExplorer(MapWidget):
         self.steps = {
             name: rounded(value, 3) if value.ndim else float(value) for name, value in steps.items()
         }
+
+    def _mark(self, here: Tensor, beside: Tensor) -> None:
+        """Where two maps differ most: in the row of the token that looks, if one was chosen."""
+        change = (beside - here).abs()
+        if self.grid or self.query >= 0:  # of a picture patches alone are seen
+            row = torch.arange(len(change)) == max(self.query, 0)
+            change = change * row[:, None] * (torch.arange(len(change)) >= self.prefix)
+        found = [divmod(place, len(change)) for place in change.flatten().topk(MARKED).indices.tolist()]
+        marked = [
+            [*place, float(here[place]), float(beside[place])] for place in found if change[place] >= LEAST
+        ]
+        self.differences = marked
 
     @property
     def _title(self) -> str:
@@ -260,7 +349,7 @@ class AttentionExplorer(MapWidget):
             self.compared, self.compared_matrix, self.compared_scales = {}, b"", b""
             return
         self.compared_matrix, self.compared_scales = self.matrix, self.scales
-        self.compared = {"tokens": self.tokens, "title": self._title}
+        self.compared = {"tokens": self.tokens, "title": f"kept: {self._title}"}
 
     def figure(self) -> plots.StillFigure:
         """The map shown large, as a matrix with its tokens."""
@@ -270,3 +359,25 @@ class AttentionExplorer(MapWidget):
         percent = 100 * self._shown.cpu()
         matrix = plots.heat(percent, tokens, tokens, title=title, number="{:.1f} %", height=6.0)
         return plots.stack(matrix, status=self.status, width=6.0)
+
+
+def _check_fit(model: Bert | ViT, beside: Bert | ViT) -> None:
+    """Refuses, in a sentence, a checkpoint whose maps cannot be laid beside those of another."""
+    check_model(beside, type(model))
+    for name, what in (("num_hidden_layers", "layers"), ("num_attention_heads", "heads in a layer")):
+        ours, theirs = getattr(model.config, name), getattr(beside.config, name)
+        if ours != theirs:
+            raise ValueError(f"{model.name} has {ours} {what} and {beside.name} {theirs}: {FIT}")
+    if isinstance(model, ViT):
+        if beside.preprocessing is None:
+            raise ValueError(f"{beside.name} came without a preprocessing, so it cannot read pictures.")
+        ours, theirs = (
+            (one.preprocessing.size, one.config.patch_size, one.config.num_prefix_tokens)
+            for one in (model, beside)
+        )
+        if ours != theirs:
+            raise ValueError(
+                f"{model.name} and {beside.name} cut pictures into other patches: they do not fit."
+            )
+    elif beside.tokenizer is None:
+        raise ValueError(f"{beside.name} came without a tokenizer, so it cannot read text.")

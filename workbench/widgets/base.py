@@ -379,8 +379,13 @@ class WorkbenchWidget(anywidget.AnyWidget):
             torch.cuda.synchronize()
         self._say(f"{1000 * (time.perf_counter() - start):.0f} ms")
 
+    @property
+    def _read_by(self) -> str:
+        """The name of the checkpoint, or those of all."""
+        return self.model.name
+
     def _say(self, what: str) -> None:
-        self.status = f"{self.model.name} · {device_name(self.model.device)} · {what}"
+        self.status = f"{self._read_by} · {device_name(self.model.device)} · {what}"
 
     def figure(self) -> StillFigure:
         """The still picture of what the widget shows now."""

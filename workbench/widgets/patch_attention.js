@@ -77,6 +77,7 @@ function render({ model, el }) {
       const [received, norm] = readFloat16(get("ratios"), rows * columns).map((row) => row[patch].toFixed(1));
       return `; attention received ${received} × the median, norm of its output ${norm} ×`;
     },
+    marks: () => get("outliers").map((patch) => [patch, "#00b7ff"]),
     loaded: () => test.drawHidden(),
   });
   const test = mapTest(view, maps.picture);

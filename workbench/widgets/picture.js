@@ -247,11 +247,12 @@ const keptText = (share) => {
 };
 
 // Maps over the picture, beside each other, of the traits of MapWidget in picture.py. choose(token) makes a
-// patch the one that looks; more(patch) is said of one beside its weight.
+// patch the one that looks; more(patch) is said of one beside its weight; marks() gives [patch, colour] of
+// those with a dashed frame.
 //   node, draw(); preview([layer, head] or null): another head in place of the first map;
 //   small([layer, head]): a head's map as a canvas of few pixels; under: its paper, both for headGrid;
 //   picture: what pictureOf gives.
-export function mapBoards(view, { choose, more = () => "", loaded = () => {} }) {
+export function mapBoards(view, { choose, more = () => "", marks = () => [], loaded = () => {} }) {
   const { get, ink, looks } = view;
   let previewed = null;
   const picture = pictureOf(view, () => {
@@ -306,7 +307,7 @@ export function mapBoards(view, { choose, more = () => "", loaded = () => {} }) 
     const [title, most, keeps] = ["figcaption", "span", "p.note"].map((name) => element(name));
     const bar = element("span.heat");
     const scale = element("div.scale.note", "0", bar, most);
-    const figure = element("figure", board.node, scale, title, keeps); // what is written moves no picture
+    const figure = element("figure.board", board.node, scale, title, keeps); // no title moves a picture
     return { draw: board.draw, figure, title, most, keeps, bar };
   });
 
@@ -324,7 +325,7 @@ export function mapBoards(view, { choose, more = () => "", loaded = () => {} }) 
       height,
     );
     pen.setLineDash([4, 3]);
-    for (const patch of get("outliers") ?? []) outline(pen, area(patch), "#00b7ff");
+    for (const [patch, color] of marks()) outline(pen, area(patch), color);
     pen.setLineDash([]);
     const query = get("query") - get("prefix");
     if (query >= 0 && get("method") !== "relevance") {
