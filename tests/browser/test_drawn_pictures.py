@@ -419,9 +419,6 @@ def test_two_checkpoints_beside_each_other(page):
     marked = (-change).argsort()[:10]
     assert [key - 2 for _, key, *_ in widget.differences] == marked.tolist()
     for which in (0, 1):  # green where the left map has more, orange where it has less
-        0,
-        1,
-    ):  # the first ones' frames: green where the left map has more, orange where it has less
         for sign, ink in ((1, "--keep"), (-1, "--random")):
             patches = [at for at in marked if sign * (rows[0] - rows[1])[at] > 0]
             x, y = (np.array(patches) % 6) * width / 6, (np.array(patches) // 6) * height / 4
