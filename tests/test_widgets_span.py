@@ -43,17 +43,23 @@ def test_scores_are_theirs(bert: wb.Bert, tmp_path: Path) -> None:
     null = float(output.start_logits[0, 0] + output.end_logits[0, 0])
     assert window.no_answer_score == pytest.approx(null, abs=1e-5)
 
-    widget = SpanExtraction(bert, QUESTION, PASSAGE, chosen=4)
+    widget = SpanExtraction(bert, QUESTION, PASSAGE, chosen=4, stage="head", row=1)
     start, end = output.start_logits[0].softmax(-1), output.end_logits[0].softmax(-1)
     inside = window.inside
     close(torch.tensor(bars_of(widget)), torch.stack([start, end])[:, inside.start : inside.stop], 1e-3)
     assert widget.view["no_answer"] == pytest.approx(null, abs=1e-3)
     weight = theirs.qa_outputs.weight
-    vectors = torch.tensor(np.frombuffer(widget.vectors, np.float16).reshape(5, -1).astype(np.float32))
-    own = output.hidden_states[-1][0, inside[4]]
-    close(vectors, torch.cat([weight, own[None], weight * own]), 2e-3)
-    assert widget.view["dots"] == pytest.approx((weight @ own).tolist(), abs=1e-3)
-    close(torch.tensor(widget.view["bias"]), theirs.qa_outputs.bias, 1e-3)
+    vectors = torch.tensor(np.frombuffer(widget.numbers, np.float16).reshape(4, -1).astype(np.float32))
+    own, bias = output.hidden_states[-1][0, inside[4]], theirs.qa_outputs.bias
+    close(vectors, torch.cat([own[None], weight, (weight[1] * own)[None]]), 2e-3)
+    sums = [float(weight[1] @ own), float(bias[1]), float(weight[1] @ own + bias[1])]
+    assert widget.drawer["sum"] == pytest.approx(sums, abs=1e-3)
+    chances = [float(start[inside[4]]), float(end[inside[4]])]
+    assert [answer for *_, answer in widget.drawer["rows"]] == pytest.approx(chances, abs=1e-4)
+    widget.stage = "softmax"
+    best = output.end_logits[0].topk(6).indices
+    assert [name for name, *_ in widget.drawer["rows"]] == [window.encoding.tokens[at].text for at in best]
+    assert [share for *_, share in widget.drawer["rows"]] == pytest.approx(end[best].tolist(), abs=1e-4)
 
 
 def test_the_map_holds_what_is_possible(bert: wb.Bert) -> None:

@@ -8,7 +8,14 @@ import torch
 from tiny import close, our_bert, refuses, sentence_bert
 
 from workbench.bert import Bert
-from workbench.widgets import MaskedFilling, TokenTagger
+from workbench.widgets import (
+    MaskedFilling,
+    NextSentence,
+    SentenceClassifier,
+    SentencePair,
+    SpanExtraction,
+    TokenTagger,
+)
 from workbench.widgets import strip as strip_room
 
 TEXT = "the cat sat on a matx"  # [CLS] the cat sat on a mat ##x [SEP]
@@ -51,6 +58,8 @@ def test_what_is_closed_is_not_computed(bert, monkeypatch):
     for name in ("embedding_steps", "fetched_vectors", "linear_steps"):
         monkeypatch.setattr(strip_room, name, lambda *_, **__: 1 / 0)
     widgets = [MaskedFilling(bert, TEXT, masked=[(4, 7)]), TokenTagger(bert, TEXT)]
+    widgets += [SentenceClassifier(bert, TEXT), SentencePair(bert, "the cat", "sat", head="sentiment")]
+    widgets += [NextSentence(bert, "the cat", "sat"), SpanExtraction(bert, "who sat?", TEXT)]
     for widget in widgets:
         assert (widget.drawer, widget.numbers, widget.error) == ({}, b"", "")
         widget.stage = "head"

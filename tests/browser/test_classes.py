@@ -201,7 +201,7 @@ def test_word_classes_and_their_dot_product(words):
     )
     colors = """canvas => new Set(new Uint32Array(canvas.getContext("2d")
         .getImageData(0, 0, canvas.width, canvas.height).data.buffer)).size"""
-    matrix = widget.root.locator("canvas.numbers").nth(1)
+    matrix = widget.root.locator("canvas.vectors").nth(1)
     assert matrix.evaluate(colors) > 100, "the weights are painted"
     widget.after(widget.root.locator(".chip").nth(3).click)
     assert widget.root.locator(".chip").nth(3).get_attribute("aria-pressed") == "true"

@@ -99,9 +99,9 @@ def test_pairs(page, problem_type: str) -> None:
 
 @pytest.mark.parametrize("problem_type", [MULTI, REGRESSION])
 def test_words(page, problem_type: str) -> None:
-    view = View(page, TokenTagger(bert(problem_type), SECOND, pinned=5))
+    view = View(page, TokenTagger(bert(problem_type), SECOND, pinned=5, stage="head"))
     assert view.at(".workbench > p.note").text_content() == ABOUT[problem_type]
-    answers = view.widget.answers
+    answers = [answer for *_, answer in view.widget.drawer["rows"]]
     values = view.texts(".bar .value")
     below = view.texts(".chip > small:not(.pieces)")
     said = view.at("p.said").text_content()

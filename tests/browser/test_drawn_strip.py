@@ -10,8 +10,16 @@ from tiny import attends, our_bert, sentence_bert
 
 from workbench.attention import fetched_vectors
 from workbench.patches import embedding_steps
-from workbench.tasks import guess_by_layer
-from workbench.widgets import MaskedFilling, TokenTagger
+from workbench.tasks import guess_by_layer, span_windows
+from workbench.text import place_cls
+from workbench.widgets import (
+    MaskedFilling,
+    NextSentence,
+    SentenceClassifier,
+    SentencePair,
+    SpanExtraction,
+    TokenTagger,
+)
 
 from .drawn import View, cells, near, shares
 
@@ -224,3 +232,53 @@ def test_softmax(page):
     shown = [*chances[best.indices].tolist(), float(1 - chances[best.indices].sum())]
     view.bars(view.at(".softmax"), [["", share] for share in shown])
     near(numbers(view.texts(".drawer .note")[0])[:1], [powers.sum()], 0.06)
+
+
+def test_spans(page):
+    """One token's products with S and E; and all tokens, to be the start or the end."""
+    bert = our_bert("span")
+    bert.heads["span"].weight.data *= 8
+    passage = "the cat sat. the matxy was red!"  # the cat sat . the mat ##x ##y was red !
+    view = View(page, SpanExtraction(bert, "was a cat red?", passage, chosen=4, stage="head", row=1))
+    (window,) = span_windows(bert, "was a cat red?", passage)
+    at, weight = window.inside[4], bert.heads["span"].weight.detach()
+    vector, names = window.vectors[at], ["S, for the start", "E, for the end"]
+    rows_are(view, 0, ["T"], vector[None])
+    rows_are(view, 1, names, weight)
+    rows_are(view, 2, [f"{names[1]} × T"], (weight[1] * vector)[None])
+    logit = [f"{value:.1f}".replace("-", "−") for value in window.scores[at].tolist()]
+    chances = window.probabilities[at].tolist()
+    bars = view.page.locator(".drawer .numbered").nth(1).locator(".rows").last
+    view.bars(bars, [list(one) for one in zip(logit, chances, strict=True)])
+    assert view.click(view.at(".drawer button.name"), [4, 4]) == [{"row": 0}]
+    for row in (0, 1):
+        options = {"chosen": 4, "stage": "softmax", "row": row}
+        view = View(page, SpanExtraction(bert, "was a cat red?", passage, **options))
+        best = window.scores[:, row].topk(6).indices
+        tokens = [window.encoding.tokens[token].text for token in best]
+        assert view.texts(".softmax tbody th") == [*tokens, f"{len(window.scores) - 6} others"]
+        shown = window.probabilities[best, row].tolist()
+        view.bars(view.at(".softmax"), [["", share] for share in [*shown, 1 - sum(shown)]])
+        assert view.click(view.page.locator(".drawer .group button").nth(1 - row), [4, 4]) == [
+            {"row": 1 - row}
+        ]
+
+
+def test_sentences(page):
+    """What the pooler makes of [CLS] goes into the matrix, wherever [CLS] stands."""
+    bert = our_bert("nsp")
+    view = View(page, NextSentence(bert, "the cat sat", "a dog ran", cls_at="end", stage="head"))
+    moved, places, at = place_cls(bert.tokenizer.encode("the cat sat", "a dog ran"), "end", "follow")
+    with torch.no_grad():
+        last = bert(**moved.tensors(), position_ids=places)[-1]
+        pooled = bert.pooler(last[:, [at]])[0]
+    rows_are(view, 0, ["T"], pooled[None])
+    rows_are(view, 1, ["is next", "not next"], bert.heads["nsp"].weight.detach())
+    assert view.texts(".drawer h4")[0].startswith("“[CLS]”: a linear layer")
+    view = View(
+        page, SentenceClassifier(our_bert("sentiment"), "the cat sat", hidden=[(4, 7)], stage="layer")
+    )
+    near(view.signed(view.at(".drawer canvas"), 5, 5)[:, 2], [0] * 5, 0.002)
+    view = View(page, SentencePair(our_bert("sentiment"), "the cat", "sat", head="sentiment", stage="read"))
+    marked = view.read(".drawer .chip", "(chip) => chip.classList.contains('read')")
+    assert [at for at, one in enumerate(marked) if one] == [0]

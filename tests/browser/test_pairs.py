@@ -67,6 +67,8 @@ def test_next_sentence_by_mouse(lesson):
         lambda: widget.root.get_by_label("Attention from [CLS]: layer").select_option(label="all (rollout)")
     )
     assert widget.root.get_by_label("head").is_disabled(), "rollout is of all heads"
+    assert widget.root.locator(".stack").count() == 0
+    widget.after(widget.root.locator("[data-stage=layer]").click)
     assert widget.root.locator(".stack").count() == 18
 
 

@@ -60,9 +60,10 @@ def test_threshold_decides_between_answer_and_none(span):
 
 def test_a_word_shows_its_vector(span):
     pieces = span.root.locator("button.piece")
+    span.after(span.root.locator("[data-stage=head]").click)
     span.after(pieces.nth(5).click)
-    vectors = panel(span, "Two trained vectors")
-    assert f"T “{pieces.nth(5).locator('span').text_content()}”" in vectors.text_content()
+    vectors = span.root.locator(".drawer")
+    assert f"“{pieces.nth(5).locator('span').text_content().lower()}”: a linear" in vectors.text_content()
     first = vectors.locator(".sum").all_text_contents()
     pieces.nth(5).focus()
     span.page.keyboard.press("ArrowRight")
@@ -146,7 +147,9 @@ def test_light_and_dark_wide_and_narrow(lesson, theme, width):
     wide = widget.root.evaluate(OVERFLOW)
     assert [name for name in wide if "piece" not in name] == [], "but two bars are wider than a full stop"
     assert accessibility_faults(opened) == []
-    opened.wait(lambda: widget.root.locator(".strips canvas").first.evaluate(COLOURED), "coloured numbers")
+    widget.after(widget.root.locator("[data-stage=head]").click)
+    colours = widget.root.locator("canvas.vectors").first
+    opened.wait(lambda: colours.evaluate(COLOURED), "coloured numbers")
     widget.picture("span_extraction")
 
 

@@ -1,8 +1,9 @@
 // NextSentence: two texts, whether they follow each other, the tokens with the attention that [CLS] gives
-// them, who looks at whom in each layer, and a game. See next_sentence.py for the traits.
+// them, and a game; who looks at whom is in the strip's layers. See next_sentence.py for the traits.
 
-import { bar, button, note, part, viewOf } from "./parts.js";
+import { bar, button, note, viewOf } from "./parts.js";
 import { element, percent, readFloat16 } from "./shared.js";
+import { stripOf } from "./strip.js";
 
 const WHO = ["[CLS] looks at", "first looks at", "second looks at"];
 const WHOM = ["the first", "the second", "[CLS] and [SEP]"];
@@ -53,13 +54,20 @@ function render({ model, el }) {
     const label = `Layer ${layer + 1}, ${WHO[who]}: ${title}`;
     return element("span.stack", { role: "img", "aria-label": label, title }, ...parts);
   };
-  const between = view.live("div.between", () => [
-    ...["layer", ...WHO].map((name) => element("span.note", name)),
-    ...readFloat16(get("between"), 9).flatMap((row, layer) => [
-      element("span.note", layer + 1),
-      ...WHO.map((_, who) => stack(layer, who, row.slice(3 * who, 3 * who + 3))),
+  const between = (view) => [
+    element("h4", "Who looks at whom, layer by layer"),
+    view.live("div.between", () => [
+      ...["layer", ...WHO].map((name) => element("span.note", name)),
+      ...readFloat16(get("between"), 9).flatMap((row, layer) => [
+        element("span.note", layer + 1),
+        ...WHO.map((_, who) => stack(layer, who, row.slice(3 * who, 3 * who + 3))),
+      ]),
     ]),
-  ]);
+    note(
+      "Each bar is all the attention of a group: blue goes to words of the first sentence, ",
+      "orange to the second, grey to [CLS] and [SEP].",
+    ),
+  ];
 
   // --- the game
   const buttons = (asks) =>
@@ -138,6 +146,7 @@ function render({ model, el }) {
   const places = { front: "in front", middle: "in the middle", end: "at the end" };
   const ways = { follow: "follow the place", stay: "stay with the token" };
   view.content.append(
+    ...stripOf(view, { layer: between }),
     element(
       "div.columns",
       view.textField("first", "First sentence · segment 0", "first").node,
@@ -163,18 +172,7 @@ function render({ model, el }) {
       view.choice("positions", "Position ids", ways),
       view.attentionOf("Attention from [CLS]: layer", [[get("layers"), "all (rollout)"]]),
     ),
-    element(
-      "div.columns",
-      part(
-        "Who looks at whom, layer by layer",
-        between,
-        note(
-          "Each bar is all the attention of a group: blue goes to words of the first sentence, ",
-          "orange to the second, grey to [CLS] and [SEP].",
-        ),
-      ),
-      game,
-    ),
+    game,
   );
   return view.show();
 }

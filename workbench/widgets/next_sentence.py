@@ -69,7 +69,9 @@ class NextSentence(TextWidget):
         }
         moves = ({"do": "guess", "is_next": True}, {"do": "guess", "is_next": False}, {"do": "next round"})
         game = {"after": {"do": "play"}, "do": [*moves, {"do": "stop"}]}
-        return [looks | {"do": [{"do": "swap"}]}, game]
+        swap = {"do": [{"do": "swap"}]}
+        places = {name: looks[name] for name in ("cls_at", "positions")}
+        return [looks | swap, game, *self._rehearse_stages(**places, **swap)]
 
     def _act(self, content: dict) -> None:
         match content.get("do"):
@@ -113,7 +115,15 @@ class NextSentence(TextWidget):
             }
             for at, (token, position) in enumerate(zip(moved.tokens, position_ids[0].tolist(), strict=True))
         ]
+        self._way = self._way_of(moved, [index], known=states)
+        self._way.inputs["position_ids"] = position_ids.to(device)
         self._look()
+        self._strip()
+
+    @property
+    def _best(self) -> tuple[str, float]:
+        is_next, other = self.model.heads["nsp"].labels
+        return (is_next, self.is_next) if self.is_next >= 0.5 else (other, 1 - self.is_next)
 
     def _look(self) -> None:
         self._row, self._shares = self._rollout, self._of_head(self._between, self.attention_head, axis=1)

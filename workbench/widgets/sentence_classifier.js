@@ -3,6 +3,7 @@
 
 import { bar, button, chips, note, part, viewOf } from "./parts.js";
 import { answerWriter, element, fixed, percent, readFloat16 } from "./shared.js";
+import { stripOf } from "./strip.js";
 
 const RELEVANCE =
   "Share of what reaches [CLS] in favour of this class: attention times its gradient, through all layers. " +
@@ -94,6 +95,7 @@ function render({ model, el }) {
   });
 
   view.content.append(
+    ...stripOf(view),
     note("Type a sentence. Click an answer to see the words behind it."),
     view.textField("text", "The sentence").node,
     view.remark(),

@@ -7,7 +7,7 @@ import traitlets
 
 from workbench import plots
 from workbench.bert import Bert
-from workbench.explain import gradient_relevance, head_answers, leave_one_out
+from workbench.explain import gradient_relevance, head_answers, hide_words, leave_one_out
 from workbench.widgets.base import guarded, now_and_before, read_front, to_bytes
 from workbench.widgets.text import TextWidget
 
@@ -47,7 +47,8 @@ class SentenceClassifier(TextWidget):
         """The reasons of every class, and every single word hidden."""
         words = [(word["start"], word["end"]) for word in self.words if not word["special"]]
         hidden = [self.hidden, [], *([span] for span in words)]
-        return [{"target": ["", *self.model.heads[self.head].labels]}, {"hidden": hidden}]
+        targets = {"target": ["", *self.model.heads[self.head].labels]}
+        return [targets, *self._rehearse_stages(hidden=hidden)]
 
     def _show(self) -> None:
         """Reads the sentence: first the bars; which words mattered follows when the view asks for it."""
@@ -72,6 +73,13 @@ class SentenceClassifier(TextWidget):
         self._relevance, self._falls = torch.zeros(len(words)), torch.zeros(len(words))
         self.tried, self.waiting = [], True
         self.relevance = self.left_out = to_bytes(self._falls)
+        mask = hide_words(encoding, [self._off]).to(self.model.device) if self._off else None
+        self._way = self._way_of(encoding, [0], mask=mask)
+        self._strip()
+
+    @property
+    def _best(self) -> tuple[str, float]:
+        return self.bars[0][:2]
 
     def _act(self, content: dict) -> None:
         if content.get("do") == "explain":

@@ -3,6 +3,7 @@
 
 import { bar, button, chips, curvedLine, note, penOf, viewOf } from "./parts.js";
 import { element, percent, readFloat16 } from "./shared.js";
+import { stripOf } from "./strip.js";
 
 const SIDES = ["premise", "hypothesis"];
 const MOST_LINES = 150;
@@ -55,6 +56,7 @@ function render({ model, el }) {
   const edit = button("Edit this word", editWord);
   const ways = { hypothesis: "hypothesis looks at premise", premise: "premise looks at hypothesis" };
   view.content.append(
+    ...stripOf(view),
     element("div.columns", ...fields.map((field) => field.node)),
     element(
       "div.bar-row",

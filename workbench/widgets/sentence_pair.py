@@ -57,7 +57,9 @@ class SentencePair(TextWidget):
         """Both orders with every head, in both directions."""
         layers = [self.attention_layer, *range(self.layers)]
         looks = {"attention_layer": layers, "attention_head": range(-1, self.heads)}
-        return [{"direction": ["hypothesis", "premise"]} | looks | {"do": [{"do": "swap"}]}]
+        swap = [{"do": "swap"}]
+        heads = {"direction": ["hypothesis", "premise"]} | looks | {"do": swap}
+        return [heads, *self._rehearse_stages(do=swap)]
 
     def _on_editing(self, _: Any) -> None:
         self._before = self._now
@@ -81,7 +83,13 @@ class SentencePair(TextWidget):
         if word["special"] or (self.words and self.words[at : at + 1] != [word]):
             self._settle(pinned=-1)  # another word stands there now
         self.words = words
+        self._way = self._way_of(encoding, [0], known=states)
         self._look()
+        self._strip()
+
+    @property
+    def _best(self) -> tuple[str, float]:
+        return max(self.classes, key=lambda one: one[1])[:2]
 
     def _look(self) -> None:
         heads = self._maps[there(self.attention_layer, self.layers, -1)]

@@ -1,21 +1,9 @@
 // SpanExtraction: a passage with its start and end bars, the best answers or none, the map of starts and
-// ends, and the two trained vectors. See span_extraction.py for the traits.
+// ends. See span_extraction.py for the traits.
 
-import {
-  bar,
-  button,
-  cellCanvas,
-  note,
-  outline,
-  part,
-  penOf,
-  progressBar,
-  roving,
-  signedPixels,
-  tableRow,
-  viewOf,
-} from "./parts.js";
+import { bar, button, cellCanvas, note, outline, part, penOf, progressBar, roving, viewOf } from "./parts.js";
 import { element, fixed, percent, range, readFloat16, within } from "./shared.js";
+import { stripOf } from "./strip.js";
 
 const strong = (value) => element("b", value);
 
@@ -54,7 +42,7 @@ function passageOf(view) {
     }
     return words;
   });
-  const label = "The passage. Enter shows a word's vector, arrow keys move.";
+  const label = "The passage. Enter chooses a word for the strip, arrow keys move.";
   const node = element(
     "div.passage",
     { role: "group", "aria-label": label, dir: "auto" },
@@ -228,46 +216,6 @@ function mapOf({ get, send, ink, drawn }) {
   return { node, draw };
 }
 
-// --- the two vectors and that of the chosen word: their first numbers, and all of them as colours
-
-function vectorsOf(view) {
-  const { get, ink, drawn } = view;
-  const all = () => readFloat16(get("vectors"), get("vectors").byteLength / 2 / 5);
-  const label = "S, T and E as colours, one cell a number";
-  const stripes = range(5).map(() => element("canvas.strip"));
-  const table = view.live("table", () => {
-    const { tokens, chosen, dots } = get("view");
-    const names = ["S", "E", `T “${textOf(tokens, chosen, chosen)}”`, "S × T", "E × T"];
-    const sums = ["", "", "", `S · T = ${fixed(dots[0], 2)}`, `E · T = ${fixed(dots[1], 2)}`];
-    return all().map((values, at) => {
-      const name = element("th", { scope: "row" }, names[at]);
-      const first = values.slice(0, 3).map((value) => fixed(value, 2));
-      return tableRow(name, ...first, "…", element("td.sum", sums[at]));
-    });
-  });
-  const told = view.live("p.note", () => {
-    const [width, [start, end]] = [all()[0].length, get("view").bias];
-    return (
-      `The first few of ${width} numbers each; multiplied one by one and added up they are the dot ` +
-      `product. The head adds ${fixed(start, 2)} to every start and ${fixed(end, 2)} to every end, ` +
-      `which changes no probability. Below: all ${width}, blue for positive, orange for negative.`
-    );
-  });
-  const colours = (name) => ink({ "--accent": "--first", "--random": "--second" }[name]);
-  const draw = () => {
-    for (const [at, values] of all().entries()) signedPixels(stripes[at], [values], colours);
-  };
-  drawn(draw);
-  const focusable = { role: "group", tabindex: 0, "aria-label": "Numbers of the vectors" };
-  const node = part(
-    "Two trained vectors",
-    element("div.numbers", focusable, table),
-    told,
-    element("div.strips", { role: "img", "aria-label": label }, ...stripes),
-  );
-  return { node, draw };
-}
-
 // --- the view
 
 function render({ model, el }) {
@@ -285,9 +233,9 @@ function render({ model, el }) {
     progress.hidden = true;
   });
   const map = mapOf(view);
-  const vectors = vectorsOf(view);
 
   view.content.append(
+    ...stripOf(view),
     view.textField("question", "Question", "first").node,
     element("div.bar-row", view.exampleMenu("Pick a passage …"), edit, progress),
     passage.node,
@@ -302,15 +250,11 @@ function render({ model, el }) {
       element("span.swatch.first"),
       "the answer starts here",
       element("span.swatch.second"),
-      "it ends here. Click a word to see its vector.",
+      "it ends here. Click a word, and the strip tells of it.",
     ),
     passageOf(view),
     windowsOf(view),
-    element(
-      "div.columns",
-      element("div", answersOf(view), map.node),
-      element("div", noAnswerOf(view), vectors.node),
-    ),
+    element("div.columns", element("div", answersOf(view), noAnswerOf(view)), map.node),
   );
 
   const heard = ({ window: done, windows: count }) => {
@@ -319,11 +263,7 @@ function render({ model, el }) {
     progress.value = done;
   };
   // The theme's colours are known when the view is on the page, and so has a width.
-  const resized = () => {
-    map.draw();
-    vectors.draw();
-  };
-  return view.show({ heard, resized });
+  return view.show({ heard, resized: map.draw });
 }
 
 export default { render };

@@ -10,7 +10,7 @@ from torch import Tensor
 from workbench import plots
 from workbench.bert import Bert
 from workbench.tasks import best_spans, span_windows, surest_window
-from workbench.widgets.base import read_front, rounded, there, to_bytes
+from workbench.widgets.base import read_front, there, to_bytes
 from workbench.widgets.samples import PASSAGES
 from workbench.widgets.text import TextWidget
 
@@ -51,13 +51,12 @@ class SpanExtraction(TextWidget):
     threshold = traitlets.Float(0.0, help="By how much an answer must beat no answer, in scores.")
     pinned = traitlets.Int(0, help="Which answer is highlighted, 0: the best.")
     window = traitlets.Int(-1, help="Which window is shown; -1: that of the pinned answer.")
-    chosen = traitlets.Int(-1, help="Token of the window whose vector is shown; -1: the answer's first.")
+    chosen = traitlets.Int(-1, help="Token of the window that the strip tells of; -1: the answer's first.")
 
     answers = traitlets.List(help="[text, start, end, probability, window], best first.")
     view = traitlets.Dict(help="The window on the screen; see `_look`.")
     bars = traitlets.Bytes(help="float16 (2, tokens): start and end of each token of the window.")
     joint = traitlets.Bytes(help="float16 (starts, longest): spans of the map, by first token and length.")
-    vectors = traitlets.Bytes(help="float16 (5, hidden): S, E, T of the chosen token, S x T, E x T.")
 
     def __init__(
         self, bert: Bert, question: str = PASSAGES[0][1], passage: str = PASSAGES[0][0], **options: Any
@@ -68,6 +67,7 @@ class SpanExtraction(TextWidget):
         """Every answer with every token of its window, every threshold, every window."""
         tokens, answers = range(len(self.view["tokens"])), range(len(self.answers))
         return [
+            *self._rehearse_stages(chosen=tokens),
             {"chosen": tokens[:1], "pinned": answers},
             {"pinned": answers, "chosen": tokens},
             {"threshold": [step / 2 for step in range(-24, 25)]},
@@ -103,8 +103,7 @@ class SpanExtraction(TextWidget):
         character's pieces has a text; before, after: the rest of it;
         answer, chosen: indices of tokens; map: first and last token of the map, mapped: its share of what is
         probable; window, windows;
-        no_answer, best: scores; no_answer_probability; answered; dots: S.T and E.T of the chosen token,
-        bias: of both.
+        no_answer, best: scores; no_answer_probability; answered.
         """
         text = self._read[1]
         found = best_spans(self._windows, text, self.top_k, self.longest)
@@ -120,8 +119,6 @@ class SpanExtraction(TextWidget):
         seen = _where_it_is(joint, *((span[0], span[-1]) if span else (chosen, chosen)))
         best, none = self._windows[found[0][1]], surest_window(self._windows)
         score = best.score(best.span(found[0][0].start, found[0][0].end))
-        at, head = window.inside[chosen], self.model.heads[self.head]
-        weight, bias = head.weight.detach().float().cpu(), head.bias.detach().float().cpu()
         self.view = {
             "tokens": [
                 [text[end : token.start], text[max(end, token.start) : token.end]]
@@ -139,18 +136,27 @@ class SpanExtraction(TextWidget):
             "no_answer_probability": round(none.no_answer, 6),
             "best": round(score, 3),
             "answered": score > none.no_answer_score + self.threshold,
-            "dots": rounded(window.scores[at] - bias, 3),
-            "bias": rounded(bias, 3),
         }
         self._settle(pinned=pinned)
+        if window is not getattr(self, "_shown", None):
+            self._way = self._way_of(window.encoding, range(len(window.encoding)))
         self._shown = window
         self.bars = to_bytes(window.probabilities[list(window.inside)].T.contiguous())
         # Rows are first tokens, columns how many tokens follow: little is possible of the whole map.
         joint = F.pad(joint, (0, self.longest))
         band = [joint[row, row : row + self.longest] for row in range(*seen)]
         self.joint = to_bytes(torch.stack(band))
-        vector = window.vectors[at]
-        self.vectors = to_bytes(torch.cat([weight, vector[None], weight * vector]))
+        self._strip()
+
+    @property
+    def _at(self) -> int:
+        return self._shown.inside[self.view["chosen"]]
+
+    @property
+    def _best(self) -> tuple[str, float]:
+        text, _, _, probability, _ = self.answers[self.pinned]
+        none = "no answer", self.view["no_answer_probability"]
+        return (text, probability) if self.view["answered"] else none
 
     def figure(self) -> plots.StillFigure:
         """The passage with the answer, what starts and ends it, and the best answers."""

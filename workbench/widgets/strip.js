@@ -1,14 +1,25 @@
 // The strip on top of every view, which says where in the model we are, and the drawer of the stage that is
 // open. See strip.py for the traits.
 
-import { bar, cellUnder, chips, note, refill, roving, signedPixels, tableHead, tableRow } from "./parts.js";
+import {
+  bar,
+  button,
+  cellUnder,
+  chips,
+  note,
+  refill,
+  roving,
+  signedPixels,
+  tableHead,
+  tableRow,
+} from "./parts.js";
 import { element, fixed, percent, readFloat16, shown } from "./shared.js";
 
 const READS = {
   mlm: "The head for words reads one vector, that of [MASK]: a place with no word of its own, filled by attention.",
   sentence:
-    "Everything about the sentence has to be in one vector, that of [CLS]. A linear map and tanh, the pooler, " +
-    "make another one of it, which goes into the matrix.",
+    "Everything about the input has to be in one vector, that of [CLS]. The pooler, a linear map and tanh (or " +
+    "ReLU), makes another one of it, which goes into the matrix.",
   word: "Each word's first piece is read, one after the other, with the same matrix.",
   span: "Every token is read twice: could the answer start here, could it end here?",
   class: "Everything about the picture has to be in one vector, that of *, the class token.",
@@ -25,6 +36,7 @@ const BECOMES = {
   multi_label_classification: "The sigmoid of each logit is the probability of its class.",
   regression: "That is the answer.",
 };
+const OVER_TOKENS = "Softmax over the logits of all tokens makes a probability of it.";
 const DRAWERS = {
   embeddings: embeddingsOf,
   layer: layerOf,
@@ -90,7 +102,7 @@ const said = () => element("p.said", { "aria-live": "polite" });
 // Rows of numbers as colours, all on one scale: names before them, what they come to behind them.
 // tell(row, column) for the number under the mouse, tell() when it is gone; click(row).
 function rowsOf({ ink }, label, tell, { kind = "", click } = {}) {
-  const canvas = element(`canvas.numbers${kind}`, { role: "img", "aria-label": label });
+  const canvas = element(`canvas.vectors${kind}`, { role: "img", "aria-label": label });
   const [names, ends] = [element("div.rows"), element("div.rows")];
   const under = (event) => cellUnder(event, [canvas.height, canvas.width]);
   canvas.onmousemove = (event) => tell(...(under(event) ?? []));
@@ -320,7 +332,7 @@ function headOf(view) {
     told.textContent =
       `${rowAt(chosen())[1]}: the sum of all ${T.length} products is ${fixed(sum, 2)}; ` +
       `with the bias of ${fixed(bias, 2)} the logit is ${fixed(logit, 2)}. ` +
-      BECOMES[get("problem_type")];
+      (get("drawer").kind === "span" ? OVER_TOKENS : BECOMES[get("problem_type")]);
   }
 
   const name = ([row, label, logit]) => {
@@ -393,7 +405,7 @@ function headOf(view) {
 // --- softmax: scores, and what they become
 
 function softmaxOf(view) {
-  const { get } = view;
+  const { get, send } = view;
   const sigmoid = () => get("problem_type").startsWith("multi");
   const lineOf = (name, score, power, share) =>
     tableRow(element("th", { scope: "row" }, name), score, !sigmoid() && power, bar("", share));
@@ -427,5 +439,13 @@ function softmaxOf(view) {
   const title = view.live("h4", () =>
     sigmoid() ? "Sigmoid: each score becomes a probability" : "Softmax: scores become probabilities",
   );
-  return [title, table, told];
+  // Of a span: the start, or the end.
+  const which = view.live("div.group", () => {
+    const { kind, row: now } = get("drawer");
+    if (kind !== "span") return null;
+    const choose = (row) =>
+      button(row ? "E: the end" : "S: the start", () => send({ row }), { "aria-pressed": `${row === now}` });
+    return [0, 1].map(choose);
+  });
+  return [title, which, table, told];
 }

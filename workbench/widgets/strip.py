@@ -91,16 +91,17 @@ class StripWidget(WorkbenchWidget):
         return self._rehearse_stages()
 
     def _rehearse_stages(self, **axes: Sequence) -> list[dict]:
-        """Clicks on the strip; `axes` are values of other traits that the drawers depend on."""
+        """Clicks on the strip; `axes` are values of other traits that the drawers depend on, and messages."""
         stages = [stage for stage, *_ in self.line if stage]
         tokens = {"token": [self.token, *range(len(self._way.tokens))]}
         layers = {"layer": [self.layer, *range(self.layers + 1)]}
-        groups = [{"stage": ["", *stages]} | axes, {"stage": ["embeddings"]} | tokens]
+        groups = [axes | {"stage": ["", *stages]}, {"stage": ["embeddings"]} | tokens]
         together = [layers | tokens] if len(self._way.tokens) <= 12 else [layers, tokens]
         groups += [{"stage": ["layer"]} | each for each in together]
         if "head" in stages and self._at is not None:
             rows = [self.row, *(row for row, *_ in self._head_drawer()[0]["rows"])]
-            groups += [{"stage": ["head"], "row": rows}]
+            reading = ["head", "softmax"] if self._way.kind == "span" else ["head"]
+            groups += [{"stage": [stage], "row": rows} for stage in reading]
         return groups
 
     # --- what a widget says of itself
@@ -180,6 +181,8 @@ class StripWidget(WorkbenchWidget):
         return self.model.labels if self._way.kind == "class" else self.model.heads[self._way.head].labels
 
     def _class_name(self, index: int) -> str:
+        if self._way.kind == "span":
+            return f"{'SE'[index]}, for the {self._labels[index]}"
         return self.model.tokenizer.word_piece(index) if self._way.kind == "mlm" else self._labels[index]
 
     def _embeddings_drawer(self) -> Drawer:
