@@ -167,7 +167,7 @@ class StripWidget(WorkbenchWidget):
             ["head", "matrix", f"{classes:,} × {width}"],
         ]
         if self._probable:
-            over = " over the tokens" if way.kind == "span" else ""
+            over = " over tokens" if way.kind == "span" else ""
             sigmoid = self.problem_type.startswith("multi")
             line.append(["softmax", "sigmoid" if sigmoid else "softmax", f"0 to 100 %{over}"])
         label, answer = self._best or ("", None)
