@@ -272,4 +272,4 @@ def test_figures_of_the_front_door(vit: ViT) -> None:
         plots.embedding_filters(patches.filter_components(vit)),
         plots.position_maps(patches.position_similarity(vit), most=3),
     ):
-        assert figure._repr_png_()
+        assert figure._repr_png_()[0]
