@@ -82,6 +82,7 @@ def test_spans_can_be_masked_as_well(bert: wb.Bert, theirs: Theirs) -> None:
 
 def test_typed_masks_and_spans_together(bert: wb.Bert) -> None:
     guesses = wb.fill_mask(bert, "[MASK] cat [MASK]", masks=[(7, 10), (0, 6)])
+    assert wb.fill_mask(bert, "[MASK] cat [MASK]", masks="cat") == guesses
     assert [guess.original for guess in guesses] == [None, "cat", None]
     assert [guess.position for guess in guesses] == [1, 2, 3]
 

@@ -38,6 +38,10 @@ def test_guesses_are_those_of_fill_mask(bert):
         assert card["rank"] == guess.rank
         assert card["probability"] == pytest.approx(guess.probability, abs=1e-5)
     assert chips(widget) == [("water", "mask"), ("tea", "mask")]
+    for words in ("tea", ["tea"], [(35, 38)]):
+        assert MaskedFilling(bert, TEXT, masked=words).masked == [(35, 38)]
+    with pytest.raises(ValueError, match="does not hold the word 'te'"):
+        MaskedFilling(bert, TEXT, masked=["te"])
 
 
 def test_attention_crosses_as_float16_rows_that_sum_to_one(bert):

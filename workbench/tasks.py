@@ -10,7 +10,7 @@ from workbench.bert import Bert, LinearHead
 from workbench.checks import MOST_PATCHES, check_model, check_size, check_text, check_whole
 from workbench.encoder import MODEL_LOCK
 from workbench.image import ImageSource, prepare_image
-from workbench.text import Encoding, Token
+from workbench.text import Encoding, Token, word_spans
 from workbench.vit import ViT
 
 STRIDE = 128  # tokens that neighbouring windows of a long text share
@@ -286,14 +286,14 @@ def guess_by_layer(bert: Bert, hidden_states: Sequence[Tensor], position: int) -
 
 @torch.inference_mode()
 def fill_mask(
-    bert: Bert, text: str, top_k: int = 5, *, masks: Iterable[tuple[int, int]] = ()
+    bert: Bert, text: str, top_k: int = 5, *, masks: str | Iterable[tuple[int, int] | str] = ()
 ) -> list[MaskGuess]:
     """Guesses the words behind masks, in the order of the text (BERT, section 3.1, task 1).
 
     Args:
         text: with [MASK] for each word piece to guess; may be longer than the model reads at once.
         top_k: how many candidates for each mask.
-        masks: (start, end) character spans to mask as well.
+        masks: a word, or a list of words and (start, end) character spans, to mask as well.
 
     Raises:
         ValueError: no text, no mask, or no masked-word head.
@@ -305,7 +305,7 @@ def fill_mask(
     find_head(bert, None, "mlm", "mlm")
     check_whole("top_k", top_k)
     tokenizer = bert.tokenizer
-    tokens = tokenizer.mask_spans(tokenizer.pieces(text), masks)
+    tokens = tokenizer.mask_spans(tokenizer.pieces(text), word_spans(text, masks))
     if not any(token.masked for token in tokens):
         raise ValueError("Nothing is masked: write [MASK] in place of a word.")
     guesses: list[MaskGuess] = []

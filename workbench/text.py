@@ -4,11 +4,12 @@ WordPiece and its normalisation come from the `tokenizers` library; here is what
 [SEP], two segments, masks, and windows over texts that are too long.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
-from typing import Literal
+from typing import Any, Literal
 
 import tokenizers
 import torch
@@ -226,16 +227,16 @@ class Tokenizer:
         self,
         first: str,
         second: str | None = None,
-        masks: Iterable[Sequence] = (),
+        masks: str | Iterable[Sequence] = (),
         max_length: int = 512,
         seed: int = 0,
     ) -> Encoding:
         """One or two texts as one packed input, where a literal [MASK] is a mask.
 
-        Spans of characters of the first text are masked as well, see `mask_spans`. Raises `ValueError` for a
-        text that is empty, unreadable, or of more than `max_length` tokens.
+        Spans of characters, or words, of the first text are masked as well, see `mask_spans`. Raises
+        `ValueError` for a text that is empty, unreadable, or of more than `max_length` tokens.
         """
-        tokens = self.mask_spans(self.pieces(first), masks, seed)
+        tokens = self.mask_spans(self.pieces(first), word_spans(first, masks), seed)
         encoding = self.pack(tokens, None if second is None else self.pieces(second, segment=1))
         if len(encoding) > max_length:
             what = "The text has" if second is None else "The two texts together have"
@@ -278,6 +279,27 @@ def visible_tokens(encoding: Encoding, hide: Literal["nothing", "left", "right"]
     hidden = {"nothing": index < 0, "left": index < mask, "right": index > mask}[hide]
     special = torch.tensor([token.word is None for token in encoding.tokens])
     return (~hidden | special)[None]
+
+
+def word_spans(text: str, masks: str | Iterable[Any]) -> Any:
+    """(start, end) of each word among `masks`, or of the one that it is, where it first stands in the text;
+    spans stay as they are. Raises `ValueError` for a word that the text does not hold.
+
+    Example:
+        >>> word_spans("A cup of tea.", "tea")
+        [(9, 12)]
+    """
+    if not hasattr(masks, "__iter__"):
+        return masks
+    found = []
+    for mask in [masks] if isinstance(masks, str) else masks:
+        if isinstance(mask, str):
+            place = re.search(rf"(?<!\w){re.escape(mask)}(?!\w)", text) if mask else None
+            if place is None:
+                raise ValueError(f"The text does not hold the word {mask!r}.")
+            mask = place.span()
+        found.append(mask)
+    return found
 
 
 def place_cls(

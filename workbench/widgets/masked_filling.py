@@ -11,7 +11,7 @@ from workbench.attention import record_attention, sum_over_words
 from workbench.bert import Bert
 from workbench.checks import check_tuples
 from workbench.tasks import MaskGuess, mask_guesses
-from workbench.text import Token, visible_tokens
+from workbench.text import Token, visible_tokens, word_spans
 from workbench.widgets.base import read_front, there, to_bytes
 from workbench.widgets.text import TextWidget
 
@@ -20,10 +20,10 @@ CARDS = 6  # masks whose guesses are on the screen at once
 
 class MaskedFilling(TextWidget):
     """A sentence of words to click: a click masks a word, a second click brings it back; a typed [MASK] is a
-    mask, too. The checkpoint needs the head "mlm".
+    mask, too. The checkpoint needs the head "mlm". The option `masked` may hold words, or be one.
 
     Example:
-        >>> MaskedFilling(wb.load_bert(), "She drank a cup of tea.", masked=[(19, 22)])  # doctest: +SKIP
+        >>> MaskedFilling(wb.load_bert(), "She drank a cup of tea.", masked="tea")  # doctest: +SKIP
     """
 
     _esm, _css = read_front("masked_filling")
@@ -45,6 +45,7 @@ class MaskedFilling(TextWidget):
     weights = traitlets.Bytes(help="float16 (masks on screen, words): attention from each mask.")
 
     def __init__(self, bert: Bert, text: str = "I drink a cup of tea every morning.", **options: Any) -> None:
+        options["masked"] = word_spans(text, options.get("masked", []))
         super().__init__(bert, "mlm", "mlm", text=text, **options)
         self._when(["attention_layer", "attention_head"], lambda _: self._weigh())
 
