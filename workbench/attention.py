@@ -52,9 +52,9 @@ def record_attention(
 
     Example:
         >>> with record_attention(bert, layers=[0]) as attention:  # doctest: +SKIP
-        ...     bert(input_ids)
+        ...     states = bert(torch.tensor([[101, 7592, 102]]))
         >>> attention[0].shape  # doctest: +SKIP
-        torch.Size([1, 12, 9, 9])
+        torch.Size([1, 12, 3, 3])
     """
     maps: dict[int, Tensor] = {}
 

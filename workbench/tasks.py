@@ -299,7 +299,7 @@ def fill_mask(
         ValueError: no text, no mask, or no masked-word head.
 
     Example:
-        >>> fill_mask(load_bert(), "She drank a cup of [MASK].")[0].candidates[0].label  # doctest: +SKIP
+        >>> fill_mask(wb.load_bert(), "She drank a cup of [MASK].")[0].candidates[0].label  # doctest: +SKIP
         'tea'
     """
     find_head(bert, None, "mlm", "mlm")

@@ -38,7 +38,7 @@ def toy_stories(count: int = 6000, seed: int = 0) -> list[str]:
     Example:
         >>> print(toy_stories(1)[0].split(".")[0])  # doctest: +SKIP
         # Story 0
-        Anna has a red dog
+        Felix has a yellow horse
     """
     random = np.random.default_rng(seed)
     stories = []
