@@ -49,6 +49,17 @@ BACK = """async () => {
     const late = new Promise((_, fail) => setTimeout(() => fail(new Error("JupyterLab is stuck.")), 10_000));
     await Promise.race([window.jupyterapp.shell.currentWidget.context.revert(), late]);
 }"""
+# Opens another lesson in the same JupyterLab, with the kernel that is there: it has imported PyTorch.
+OTHER = """async (path) => {
+    const { commands, shell } = window.jupyterapp;
+    const before = shell.currentWidget;
+    const { kernel } = before.sessionContext.session;
+    const code = "import ipywidgets\\nipywidgets.Widget.close_all()\\n%reset -f";
+    await kernel.requestExecute({ code, store_history: false }).done;
+    before.dispose();
+    await commands.execute("apputils:change-theme", { theme: "JupyterLab Light" });
+    await commands.execute("docmanager:open", { path, factory: "Notebook", kernel: { id: kernel.id } });
+}"""
 # How a lesson looks does not depend on how long it trains, and on how much; tests/test_notebooks.py trains as
 # it says.
 SHORTER = """() => {
@@ -157,6 +168,11 @@ class Lesson:
         self.page.goto(url)
         self.page.wait_for_function("window.jupyterapp !== undefined", timeout=60_000)
         self.page.evaluate("window.jupyterapp.restored.then(() => true)")
+        self.wait_for_kernel()
+
+    def open_other(self, name: str) -> None:
+        """Another notebook in the page and with the kernel that are there already."""
+        self.page.evaluate(OTHER, name)
         self.wait_for_kernel()
 
     def reopen(self, width: int, height: int) -> None:
@@ -283,7 +299,7 @@ class Widget:
 
 @pytest.fixture(scope="session")
 def on_screen(browser: Browser) -> Iterator[dict[str, Lesson]]:
-    """The lesson opened last, by name: JupyterLab takes seconds to start, so a page is used again."""
+    """The lesson opened last, by name: JupyterLab and a kernel take seconds to start: both serve again."""
     lessons: dict[str, Lesson] = {}
     yield lessons
     for lesson in lessons.values():
@@ -295,8 +311,11 @@ def lesson(browser: Browser, lab: str, on_screen: dict[str, Lesson]) -> Iterator
     """Opens a notebook by name; at the end nothing may have gone wrong in the browser."""
 
     def open_lesson(name: str, width: int = 1280, height: int = 900) -> Lesson:
-        if name in on_screen:
-            with suppress(Error):  # what cannot be put back, as after a lost kernel, is opened anew
+        with suppress(Error):  # what cannot be put back, as after a lost kernel, is opened anew
+            for other in [other for other in on_screen if other != name]:
+                on_screen[other].open_other(name)
+                on_screen[name] = on_screen.pop(other)
+            if name in on_screen:
                 on_screen[name].reopen(width, height)
                 return on_screen[name]
         close_all()
