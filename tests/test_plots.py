@@ -247,6 +247,14 @@ def test_gaps_between_pictures_are_clear() -> None:
 # --- the lessons' plots
 
 
+def test_the_one_figure_shows_both_ways() -> None:
+    figure = plots.two_front_doors("I drink [MASK].", "tea", PICTURE, "cat")
+    shown = texts(figure)
+    assert {"tea", "cat", "front door", "I drink [MASK]."} <= set(shown)
+    assert sum("the same encoder" in text for text in shown) == 1
+    np.testing.assert_array_equal(figure.axes[0].images[0].get_array(), PICTURE)
+
+
 def test_senses_are_drawn(bert: Bert) -> None:
     sentences = ["the cat sat", "a cat ran", "cat"]
     vectors = word_vectors(bert, sentences, "cat")

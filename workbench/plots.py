@@ -25,7 +25,7 @@ from matplotlib.colors import LinearSegmentedColormap, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.gridspec import SubplotSpec
-from matplotlib.patches import Rectangle
+from matplotlib.patches import FancyBboxPatch, Rectangle
 from matplotlib.transforms import ScaledTranslation, blended_transform_factory
 
 INK, MUTED, BLUE, AMBER, GREEN = "#1f2328", "#59636e", "#1f6feb", "#b35900", "#1a7f37"
@@ -421,6 +421,42 @@ def learning_curves(
         levels = {"baseline": baselines[title]} if title in (baselines or {}) else {}
         marks.append(curves(lines, levels, title=title))
     return stack(tuple(marks), width=4 * len(marks))
+
+
+def two_front_doors(sentence: str, word: str, image: Any, label: str) -> StillFigure:
+    """The one encoder with its two front doors and two heads (BERT, figure 2; ViT, figure 1): a sentence
+    above, a picture below, and what each head answers."""
+
+    def draw(axes: Axes) -> None:
+        axes.axis("off")
+        axes.set(xlim=(0, 9.6), ylim=(0, 3.4), aspect="equal")
+
+        def box(x: float, y: float, width: float, height: float, text: str, color: str) -> None:
+            shape = {"boxstyle": "round,pad=0.06", "facecolor": shade(color, 0.5), "edgecolor": color}
+            axes.add_patch(FancyBboxPatch((x, y), width, height, **shape))
+            axes.text(x + width / 2, y + height / 2, text, ha="center", va="center", fontsize=8, color=INK)
+
+        rows = (
+            (2.2, "words\ninto vectors\n\nword + segment\n+ position", "matrix,\nsoftmax", word),
+            (0.3, "patches\ninto vectors\n\npixels × matrix\n+ position", "matrix,\nsoftmax", label),
+        )
+        for y, door, head, answer in rows:
+            box(2.35, y, 1.35, 1, door, AMBER)
+            box(6.85, y, 0.9, 1, head, GREEN)
+            axes.text(8.2, y + 0.5, answer, va="center", fontsize=11, color=INK)
+            for x in (1.95, 3.8, 6.45, 7.85):
+                arrow = {"arrowstyle": "->", "color": MUTED}
+                axes.annotate("", (x + 0.3, y + 0.5), (x, y + 0.5), arrowprops=arrow)
+        box(4.2, 0.3, 2.15, 2.9, "the same encoder\n\nlayer 1\n...\nlayer N", BLUE)
+        axes.text(0, 2.7, textwrap.fill(sentence, 16), va="center", fontsize=10, color=INK)
+        axes.imshow(np.asarray(image), extent=(0.2, 1.6, 0.1, 1.5))
+        axes.vlines(np.linspace(0.2, 1.6, 7), 0.1, 1.5, color="white", linewidth=0.6)
+        axes.hlines(np.linspace(0.1, 1.5, 7), 0.2, 1.6, color="white", linewidth=0.6)
+        names = {"input": 0, "front door": 2.35, "encoder": 4.2, "head": 6.85, "answer": 8.2}
+        for name, x in names.items():
+            axes.text(x, 3.35, name, fontsize=8, color=MUTED)
+
+    return stack(Mark(draw, 3.2, says=f"two front doors, one encoder, two heads: {word}; {label}"))
 
 
 def by_head(values: Mapping[str, np.ndarray]) -> StillFigure:
