@@ -8,7 +8,8 @@ import pytest
 import workbench as wb
 from workbench.bert import Bert
 from workbench.cli import notebooks_folder
-from workbench.widgets.samples import NEXT_SENTENCES, PASSAGES, SENTENCE_PAIRS
+from workbench.widgets import MaskedFilling, NextSentence, SentenceClassifier
+from workbench.widgets.samples import NEXT_SENTENCES, PASSAGES, SAME_TOPIC, SENTENCE_PAIRS
 
 MASKED = (  # lesson, sentence with a word of it marked, first guess, how much likelier it is than the second
     ("00_start_here", "I drink a cup of [MASK] every morning.", "tea", 0.2),
@@ -70,6 +71,50 @@ def test_masked_words(bert: Bert, lesson: str, text: str, guess: str, margin: fl
     assert text.replace("*", "") in source(lesson)
 
 
+def test_the_second_game_is_won_by_the_topic(bert: Bert) -> None:
+    first = [first for first, _ in NEXT_SENTENCES]
+    others = [second for _, second in NEXT_SENTENCES[7:] + NEXT_SENTENCES[:7]]
+    taken = [
+        sum(wb.next_sentence(bert, *pair).is_next > 0.5 for pair in zip(first, seconds, strict=True))
+        for seconds in (others, SAME_TOPIC)
+    ]
+    assert taken == [0, 18]
+    assert "of 24 sentences about something else it takes none" in source("02_next_sentence")
+    for one, other, share in (
+        ("Dogs bark at strangers.", "The mailman was frightened.", 0.16),
+        ("The dog chased the cat up the tree.", "The cat chased the dog up the tree.", 0.95),
+    ):
+        assert wb.next_sentence(bert, one, other).is_next == pytest.approx(share, abs=0.01)
+        assert f"{one} {other}" in source("02_next_sentence")
+
+
+def test_position_0_is_a_second_cls(bert: Bert) -> None:
+    pair = "The last train left at midnight.", "Those who missed it had to wait until morning."
+    for place in ("middle", "end"):
+        moved = NextSentence(bert, *pair, cls_at=place, positions="follow")
+        assert moved.of_first == pytest.approx(moved.is_next, abs=0.01) and moved.is_next > 0.8
+        moved.positions = "stay"
+        assert moved.is_next == pytest.approx(moved.at_front, abs=1e-5)
+        assert abs(moved.of_first - moved.is_next) > 0.1
+
+
+def test_what_a_guess_rests_on(bert: Bert) -> None:
+    """Lesson 01: which side, which layer, which heads."""
+    text = "The sun is shining and the sky is blue."
+    left, right = (
+        MaskedFilling(bert, text, masked="sun", hide=hide).guesses["cards"][0] for hide in ("left", "right")
+    )
+    assert left["candidates"][0][0] == "sun" and right["probability"] < 0.01
+    layers = MaskedFilling(bert, "He read a book about the history of Rome.", masked="book", stage="layer")
+    assert [label for label, _ in layers.guesses["layers"]][3:] == ["story", "story", "book", "book"]
+    widget = MaskedFilling(bert, "Rome is the capital of Italy.", masked="capital")
+    names = [word["text"] for word in widget.words]
+    for layer, head, word in ((1, 3, "the"), (2, 10, "the"), (2, 9, "of"), (2, 2, "[CLS]"), (2, 5, "Italy")):
+        weights = widget._attention[layer - 1, head - 1, 0]
+        assert names[int(weights.argmax())] == word and float(weights.max()) > 0.5
+        assert f"layer {layer}, head {head}" in source("01_masked_filling")
+
+
 def test_next_sentences(bert: Bert) -> None:
     wrong = [pair for pair in NEXT_SENTENCES if wb.next_sentence(bert, *pair).is_next < 0.5]
     assert len(wrong) <= 8, wrong  # the lesson asks what they have in common
@@ -94,6 +139,22 @@ def test_next_sentences(bert: Bert) -> None:
 def test_sentences(bert: Bert, text: str, label: str) -> None:
     best = wb.classify_sentence(bert, text, "sentiment")[0]
     assert best.label == label and best.probability > 0.75 and text in source("03_sentence_classification")
+
+
+def test_leaving_out_and_relevance_disagree(bert: Bert) -> None:
+    widget = SentenceClassifier(bert, "This film is not bad at all.")
+    widget.explain()
+    names = [word["text"] for word in widget.words]
+    relevance, falls = (
+        dict(zip(names, each.tolist(), strict=True)) for each in (widget._relevance, widget._falls)
+    )
+    assert max(relevance, key=relevance.get) == "film" and 0.4 < relevance["film"] < 0.5
+    assert max(falls, key=falls.get) == "not" and falls["not"] == pytest.approx(0.95, abs=0.01)
+    assert 0.04 < relevance["not"] < 0.07
+    widget = SentenceClassifier(bert, "The food was good, but the service was slow.")
+    widget.explain()
+    for values in (widget._relevance, widget._falls):
+        assert widget.words[int(values.argmax())]["text"] == "slow"
 
 
 def test_words(bert: Bert) -> None:

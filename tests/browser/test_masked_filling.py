@@ -97,7 +97,7 @@ def test_editing_keeps_masks_and_errors_keep_the_last_good_state(filling):
 
 
 def test_random_masking_shows_what_became_of_each_word(filling):
-    widget = filling.lesson.run_to(1)
+    widget = filling.lesson.run_to(2)
     kinds = set()
     for _ in range(9):
         widget.after(widget.button("Mask 15 % at random").click)
@@ -177,7 +177,7 @@ def test_light_and_dark_wide_and_narrow(lesson, theme, width):
     opened = lesson(LESSON, width=width)
     opened.dress(theme)
     opened.run_all()
-    widget = opened.widget(2)
+    widget = opened.widget(3)
     widget.after(widget.root.locator("[data-stage=layer]").click)
     back = widget.root.evaluate("e => getComputedStyle(e).backgroundColor")
     assert (int(re.findall(r"\d+", back)[0]) > 128) == (theme == "Light")

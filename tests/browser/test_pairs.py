@@ -91,7 +91,7 @@ def test_next_sentence_typing_and_errors(lesson):
 
 def test_the_game_by_keyboard(lesson):
     opened = lesson(NEXT)
-    widget = opened.run_to(1)  # the lesson has begun a game there
+    widget = opened.run_to(2)  # the lesson has begun a game there
     cells, page = opened.page.locator(".jp-Cell").count(), opened.page
     game = widget.root.locator(".game")
     assert "Pair 1 of 10" in game.text_content() and game.locator(".bar").count() == 0
