@@ -258,9 +258,17 @@ def test_the_one_figure_shows_both_ways() -> None:
 def test_senses_are_drawn(bert: Bert) -> None:
     sentences = ["the cat sat", "a cat ran", "cat"]
     vectors = word_vectors(bert, sentences, "cat")
-    figure = plots.word_senses(similarity(vectors).numpy(), principal_components(vectors).numpy(), sentences)
+    drawn = similarity(vectors).numpy(), principal_components(vectors).numpy(), sentences
+    figure = plots.word_senses(*drawn, ["animal", "animal", "word"])
     assert figure._repr_png_()[0].startswith(b"\x89PNG")
-    assert {"embeddings", "layer 5", "1", "3", "1  the cat sat\n2  a cat ran\n3  cat"} <= set(texts(figure))
+    assert {"embeddings", "layer 5", "1", "3", "direction 1", "direction 2"} <= set(texts(figure))
+    assert any(
+        "1  the cat sat (animal)\n2  a cat ran (animal)\n3  cat (word)" in text for text in texts(figure)
+    )
+    one, two, other = figure.axes[1].collections[0].get_facecolors()
+    assert (one == two).all() and (one != other).any()
+    plain = plots.word_senses(*drawn)
+    assert any(text.endswith("1  the cat sat\n2  a cat ran\n3  cat") for text in texts(plain))
 
 
 def test_curves_and_tables_of_heads_are_drawn() -> None:

@@ -323,9 +323,15 @@ def curves(
 
 
 def points(
-    places: np.ndarray, colors: Any, names: Sequence[Any] = (), *, title: str = "", height: float = 2.4
+    places: np.ndarray,
+    colors: Any,
+    names: Sequence[Any] = (),
+    *,
+    title: str = "",
+    axis: str = "",
+    height: float = 2.4,
 ) -> Mark:
-    """Places (points, 2) in a plane whose axes have no meaning; a point is a dot, or its name."""
+    """Places (points, 2) in a plane of two directions, `axis` 1 and 2; a point is a dot, or its name."""
 
     def draw(axes: Axes) -> None:
         axes.set_title(title, loc="left", **SMALL | {"fontsize": 9})
@@ -334,6 +340,9 @@ def points(
             axes.text(*place, str(name), fontsize=8, ha="center", va="center")
         axes.margins(0.25 if len(names) else 0.1)
         axes.set(xticks=[], yticks=[])
+        if axis:
+            axes.set_xlabel(f"{axis} 1", **SMALL)
+            axes.set_ylabel(f"{axis} 2", **SMALL)
 
     return Mark(draw, height)
 
@@ -471,20 +480,28 @@ def by_head(values: Mapping[str, np.ndarray]) -> StillFigure:
     return stack(*rows, width=4 * len(rows[0]))
 
 
-def word_senses(similar: np.ndarray, places: np.ndarray, sentences: Sequence[str]) -> StillFigure:
+def word_senses(
+    similar: np.ndarray, places: np.ndarray, sentences: Sequence[str], groups: Sequence[str] = ()
+) -> StillFigure:
     """One word in several sentences: how similar its vectors are, and where they lie, layer by layer.
 
     Args:
         similar: (layers + 1, sentences, sentences), cosines.
         places: (layers + 1, sentences, 2).
         sentences: numbered from 1 in the figure, in this order.
+        groups: which sense is meant in each sentence: those of one have one colour.
     """
     names, columns = range(1, len(sentences) + 1), []
+    kinds = list(dict.fromkeys(groups)) or [""]
+    colors = [class_color(kinds.index(group), len(kinds), 0.75) for group in groups or [""] * len(names)]
     for layer, (table, plane) in enumerate(zip(similar, places, strict=True)):
         title = f"layer {layer}" if layer else "embeddings"
-        numbered = points(plane, [shade(BLUE, 0.6)], names, height=1.6)
+        numbered = points(plane, colors, names, axis="direction", height=1.6)
         columns.append([heat(table, names, names, title=title, height=1.8), numbered])
-    text = "\n".join(f"{name}  {sentence}" for name, sentence in zip(names, sentences, strict=True))
+    meant = [f" ({group})" for group in groups] or [""] * len(names)
+    lines = zip(names, sentences, meant, strict=True)
+    text = "\n".join(f"{name}  {sentence}{group}" for name, sentence, group in lines)
+    text = f"Above: cosine between sentences (down and across); below: their first two directions.\n{text}"
     return stack(tuple(columns), status=text, width=1.6 * len(columns))
 
 

@@ -217,7 +217,7 @@ function largeOf(view, maps) {
       `${nameOf(from)} looks at ${nameOf(to)} with ${percent(here)}, beside it with ${percent(there)}`;
     const marked =
       "The stronger the frame of a small map, the more the head differs. In the large ones marked is where " +
-      "they differ most: green is more on the left, orange more on the right.";
+      "they differ most: green is more in the first, orange more in the second.";
     return [marked, listed.length > 0 && ` First of all: ${listed.map(text).join("; ")}.`];
   });
   const nodes = [all, maps?.node, changes, element("div.group", ...pinned)];

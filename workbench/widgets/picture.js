@@ -324,9 +324,12 @@ export function mapBoards(view, { choose, more = () => "", marks = () => [], loa
       width,
       height,
     );
-    pen.setLineDash([4, 3]);
-    for (const [patch, color] of marks()) outline(pen, area(patch), color);
-    pen.setLineDash([]);
+    for (const [patch, color] of marks()) {
+      outline(pen, area(patch), "#fff");
+      pen.setLineDash([4, 3]);
+      outline(pen, area(patch), color);
+      pen.setLineDash([]);
+    }
     const query = get("query") - get("prefix");
     if (query >= 0 && get("method") !== "relevance") {
       outline(pen, area(query), "#000", 4);
