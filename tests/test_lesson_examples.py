@@ -2,10 +2,13 @@
 cannot silently break a lesson. Where it is wrong on purpose, the lesson says so."""
 
 import json
+import math
 
 import pytest
+import torch
 
 import workbench as wb
+from workbench.attention import attention_entropy, record_attention
 from workbench.bert import Bert
 from workbench.cli import notebooks_folder
 from workbench.widgets import MaskedFilling, NextSentence, SentenceClassifier
@@ -189,3 +192,16 @@ def test_answers(bert: Bert, question: str, passage: int | str, answer: str | No
         assert first.text == answer and first.probability - second.probability > 0.1
         assert first.probability - found.no_answer > 0.2
     assert question in source("06_span_extraction") or (text, question) in PASSAGES
+
+
+def test_an_untrained_encoder_looks_at_all_alike(bert: Bert) -> None:
+    """Lesson 11: habits of heads are learned, all of them."""
+    text = "The old bank by the river was closed, so she sat on the [MASK]."
+    assert text in source("11_one_encoder")
+    encoding, narrowest = bert.tokenizer.encode(text), []
+    for model in (bert, wb.Bert(bert.config, tokenizer=bert.tokenizer).eval()):
+        with torch.inference_mode(), record_attention(model) as attention:
+            model(**encoding.tensors(model.device))
+        bits = min(float(attention_entropy(maps).min()) for maps in attention.values())
+        narrowest.append(bits / math.log2(len(encoding)))
+    assert narrowest[0] < 0.1 and narrowest[1] > 0.9

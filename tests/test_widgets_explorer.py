@@ -246,6 +246,8 @@ def test_two_checkpoints_read_the_same_and_their_differences_are_marked() -> Non
     widget.off, widget.text = [], "a dog"
     np.testing.assert_allclose(large(widget, "compared_"), maps_of(theirs, "a dog")[1, 2], atol=3e-3)
     assert AttentionExplorer(ours, "the cat", beside=ours).other == "another before"
+    opened = AttentionExplorer(ours, "the cat sat", beside=theirs)  # on what differs most
+    assert (opened.layer, opened.head) == divmod(int(apart.argmax()), 4)
 
 
 def test_two_vits_read_the_same_picture(vit: ViT) -> None:

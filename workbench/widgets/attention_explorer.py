@@ -222,6 +222,11 @@ class AttentionExplorer(MapWidget):
         self.effects = b""
         special = torch.tensor([kind == "special" for *_, kind in self.tokens])
         looks = torch.arange(len(special)) == max(self.query, 0) if self.grid else ~special
+        if beside is not None and self._opens:  # on the head that differs most
+            apart = attention_difference(self._attention, self._attention_beside)
+            layer, head = divmod(int(apart.argmax()), self.heads)
+            self._settle(layer=layer, head=head)
+            self._opens = False
         self._open(self._attention, looks, ~special)
         self.side = min(THUMBNAIL, self._attention.shape[-1])
         thumbnails = F.adaptive_avg_pool2d(self._attention, self.side)
