@@ -64,7 +64,6 @@ TIMES = {
     "breaking_nli": 0.18,
     "made_unanswerable": 0.5,
 }
-HOURS = 6.0  # on two CPU cores
 SAME_DOCUMENT = 0.3  # of the false pairs of sentences
 KEPT = 1 / 3  # of the weights that a training began with
 SHORT_FROM = 400_000  # characters of each set of documents, which short pairs are made of
@@ -84,8 +83,8 @@ Tables = dict[str, Dataset]  # rows by HEAD/train, and by HEAD/SET_SPLIT what is
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
-    """How to train."""
+class Options(loop.Settings):
+    """How to train, for some steps or hours."""
 
     data: tuple[str, ...]
     """what convert_kit.py wrote, folders with SPLIT.jsonl, or names of Hub sets"""
@@ -95,10 +94,6 @@ class Options:
     """checkpoint to begin with"""
     heads: tuple[Head, ...] = tuple(HEADS)
     """what to train"""
-    hours: float | None = None
-    """how long to train; 6 if neither this nor steps are given"""
-    steps: int | None = None
-    """how many steps to train"""
     rounds: int = 1
     """how often texts are cut into pairs and questions are put, each time with other choices: a long training
     learns them by heart else"""
@@ -106,7 +101,6 @@ class Options:
     """tokens in a batch"""
     learning_rate: float = 3e-4
     dropout: float = 0.05
-    seed: int = 0
     resume: bool = False
     """go on where the last training in OUT stopped"""
 
@@ -246,12 +240,6 @@ class MadeAhead:
 
 def train(options: Options) -> None:
     """Trains all heads in each step (unlike MT-DNN), and writes OUT/checkpoint in float16."""
-    settings = loop.Settings(
-        steps=options.steps,
-        hours=HOURS if options.hours is None and options.steps is None else options.hours,
-        learning_rate=options.learning_rate,
-        seed=options.seed,
-    )
     torch.manual_seed(options.seed)  # new heads are the same in all processes
     bert = start_model(options.initial, options.heads, options.dropout)
     tables = prepare_tables(options, bert)
@@ -280,7 +268,7 @@ def train(options: Options) -> None:
     progress = loop.train(
         TextLearner(bert, WEIGHTS),
         MadeAhead(sources),
-        settings,
+        options,
         options.out,
         resume=options.resume,
         evaluate=evaluate,
