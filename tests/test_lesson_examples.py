@@ -11,6 +11,7 @@ import workbench as wb
 from workbench.attention import attention_entropy, record_attention
 from workbench.bert import Bert
 from workbench.cli import notebooks_folder
+from workbench.tasks import guess_by_layer
 from workbench.widgets import MaskedFilling, NextSentence, SentenceClassifier
 from workbench.widgets.samples import NEXT_SENTENCES, PASSAGES, SAME_TOPIC, SENTENCE_PAIRS
 
@@ -108,8 +109,10 @@ def test_what_a_guess_rests_on(bert: Bert) -> None:
         MaskedFilling(bert, text, masked="sun", hide=hide).guesses["cards"][0] for hide in ("left", "right")
     )
     assert left["candidates"][0][0] == "sun" and right["probability"] < 0.01
-    layers = MaskedFilling(bert, "He read a book about the history of Rome.", masked="book", stage="layer")
-    assert [label for label, _ in layers.guesses["layers"]][3:] == ["story", "story", "book", "book"]
+    encoding = bert.tokenizer.encode("He read a book about the history of Rome.", masks="book")
+    with torch.inference_mode():
+        by_layer = guess_by_layer(bert, bert(**encoding.tensors()), encoding.masks[0])
+    assert [guess.label for guess in by_layer][3:] == ["story", "story", "book", "book"]
     widget = MaskedFilling(bert, "Rome is the capital of Italy.", masked="capital")
     names = [word["text"] for word in widget.words]
     for layer, head, word in ((1, 3, "the"), (2, 10, "the"), (2, 9, "of"), (2, 2, "[CLS]"), (2, 5, "Italy")):
