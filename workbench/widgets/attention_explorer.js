@@ -39,9 +39,8 @@ const changeInk = (ink, here, beside) => ink(here > beside ? "--keep" : "--rando
 
 // A map as Python sends it: rows and columns, which may stand for several tokens each, of 8-bit weights.
 // `scales` are those of each row, for special tokens and for the others. The picture is the accent colour,
-// more or less opaque.
-function mapOf(ink, tokens, side, bytes, scales) {
-  const most = scales ? Math.max(...scales.flat()) : 1;
+// more or less opaque: wholly for `most`.
+function mapOf(ink, tokens, side, bytes, scales, most = 1) {
   const cell = (token) => Math.floor((token * side) / tokens.length);
   const scaleOf = (row, column) => scales?.[tokens[column][2] === "special" ? 0 : 1][row] ?? 1;
   const weightAt = (row, column) => (bytes.getUint8(row * side + column) / 255) * scaleOf(row, column);
@@ -216,8 +215,8 @@ function largeOf(view, maps) {
     const text = ([from, to, here, there]) =>
       `${nameOf(from)} looks at ${nameOf(to)} with ${percent(here)}, beside it with ${percent(there)}`;
     const marked =
-      "The stronger the frame of a small map, the more the head differs. In the large ones marked is where " +
-      "they differ most: green is more in the first, orange more in the second.";
+      "The stronger the frame of a small map, the more the head differs. The large ones are on one scale; " +
+      "marked is where they differ most: green is more in the first, orange more in the second.";
     return [marked, listed.length > 0 && ` First of all: ${listed.map(text).join("; ")}.`];
   });
   const nodes = [all, maps?.node, changes, element("div.group", ...pinned)];
@@ -230,9 +229,13 @@ function largeOf(view, maps) {
   const roomOf = (box) => Math.max(200, box.clientWidth - 4);
   const margin = () => (get("tokens").length <= 30 && !maps ? 84 : 0); // for tokens beside the matrix
 
-  // A map with a row for each token, from these traits.
-  const whole = (tokens, matrix, scales) =>
-    mapOf(ink, tokens, tokens.length, get(matrix), readFloat16(get(scales), tokens.length));
+  // A map with a row for each token: the one of now, or that beside it. Two checkpoints have one scale.
+  function whole(tokens, kind = "") {
+    const [own, other] = ["", "compared_"].map((one) => readFloat16(get(`${one}scales`), tokens.length));
+    const scales = kind ? other : own;
+    const most = Math.max(...(get("other") ? [own, other] : scales).flat(2), 1e-9);
+    return mapOf(ink, tokens, tokens.length, get(`${kind}matrix`), scales, most);
+  }
 
   // --- the matrix: rows look, columns are looked at
   function drawMatrix(where, map, room, edge = 0) {
@@ -365,12 +368,12 @@ function largeOf(view, maps) {
     if (!tokens) return;
     otherTitle.textContent = title;
     if (beside) drawOwn(other, beside, roomOf(otherPlace));
-    else drawMatrix(other, whole(tokens, "compared_matrix", "compared_scales"), roomOf(otherPlace));
+    else drawMatrix(other, whole(tokens, "compared_"), roomOf(otherPlace));
   }
 
   drawn(() => {
-    exact = whole(get("tokens"), "matrix", "scales");
-    beside = get("other") ? whole(get("tokens"), "compared_matrix", "compared_scales") : null;
+    exact = whole(get("tokens"));
+    beside = get("other") ? whole(get("tokens"), "compared_") : null;
     looking = -1;
     drawMaps();
   });

@@ -298,7 +298,7 @@ class AttentionExplorer(MapWidget):
         if self.grid:
             titles = [f"{title}, {self.tokens[query][0]} looks" for title in self.titles]
             rows = [map[query] for map in large.values()]
-            self._lay(self._attention, query, [*zip(titles, rows, strict=True)])
+            self._lay(self._attention, query, [*zip(titles, rows, strict=True)], one_scale=True)
         self._shown, *beside = [self._switched(map) for map in large.values()]
         self.matrix, self.scales = self._packed(self._shown)
         if beside:

@@ -144,9 +144,11 @@ class MapWidget(PictureWidget):
             self._settle(layer=layer, head=head)
         self._opens = False
 
-    def _lay(self, attention: Tensor, query: int, large: Sequence[tuple[str, Tensor]]) -> None:
+    def _lay(
+        self, attention: Tensor, query: int, large: Sequence[tuple[str, Tensor]], one_scale: bool = False
+    ) -> None:
         """Shows what a token looks at: in all heads of `attention` (layers, heads, query, key) small, and
-        `large`, by title (tokens)."""
+        `large`, by title (tokens), each on a scale of its own or all on one."""
         rows, columns = self.grid
         self.looker = token_names(self.grid, self.prefix)[query]
         small = attention[:, :, query, self.prefix :].unflatten(-1, (rows, columns))
@@ -156,10 +158,12 @@ class MapWidget(PictureWidget):
         kept = attention[:, :, query, query]
         self.shares = to_bytes(torch.stack([self._small.amax((2, 3)), kept], -1))
         weights = torch.stack([weights[self.prefix :] for _, weights in large])
-        self.titles, self.tops = [title for title, _ in large], [float(row.amax()) for row in weights]
+        tops = weights.amax(-1, keepdim=True)
+        tops = tops.amax().expand_as(tops) if one_scale else tops
+        self.titles, self.tops = [title for title, _ in large], tops.flatten().tolist()
         self.keeps = [float(weights[query]) for _, weights in large]
         self._large = weights * mass_mask(weights, self.mass) if self.mass < 1 else weights  # (maps, patches)
-        self.large, _ = to_bytes8(self._large)
+        self.large = (self._large / tops.clamp(min=1e-7) * 255).round().byte().numpy().tobytes()
 
     def _still_maps(self, framed: Sequence[int] = ()) -> list[plots.Mark]:
         """The large maps over the picture."""
