@@ -129,8 +129,8 @@ def test_stills_show_the_widgets_numbers(bert: Bert, vit: ViT) -> None:
     pair = widgets.SentencePair(bert, "the cat", "a dog ran", direction="premise")
     links = np.frombuffer(pair.weights, np.float16).reshape(2, 3)
     np.testing.assert_allclose(pair.figure().axes[1].images[0].get_array(), links, atol=1e-3)
-    tagger = widgets.TokenTagger(bert, "the cat sat", pinned=1)
-    logits = np.frombuffer(tagger.logits, np.float16).astype(float)
+    tagger = widgets.TokenTagger(bert, "the cat sat", pinned=1, stage="head")
+    logits = [logit for *_, logit, _ in tagger.drawer["rows"]]
     bars = [bar.get_width() for bar in tagger.figure().axes[1].patches]
     np.testing.assert_allclose(bars, logits, atol=1e-2)
     explorer = widgets.AttentionExplorer(bert, "the cat sat", layer=2, head=1)
@@ -138,8 +138,8 @@ def test_stills_show_the_widgets_numbers(bert: Bert, vit: ViT) -> None:
     of_special, of_words = np.frombuffer(explorer.scales, np.float16).reshape(2, 5, 1)
     shown = shown * np.where([True, False, False, False, True], of_special, of_words)
     np.testing.assert_allclose(explorer.figure().axes[0].images[0].get_array(), 100 * shown, atol=0.3)
-    splitter = widgets.PatchSplitter(vit, PICTURE)
-    vectors = np.frombuffer(splitter.vectors, np.float16).reshape(3, -1)
+    splitter = widgets.PatchSplitter(vit, PICTURE, stage="embeddings")
+    vectors = np.frombuffer(splitter.numbers, np.float16).reshape(3, -1)
     drawn = [axes.images[0].get_array()[0] for axes in splitter.figure().axes[3:6]]
     np.testing.assert_allclose(drawn, vectors, atol=2e-2)
     classifier = classified(bert, vit)

@@ -148,9 +148,9 @@ def test_small_maps_of_a_long_text_are_averaged() -> None:
     bert = our_bert(max_position_embeddings=128)
     maps = attends(bert, 96)
     widget = AttentionExplorer(bert, "cat " * 94, layer=2, head=3)
-    assert widget.side == 48
-    shown = np.frombuffer(widget.thumbnails, np.uint8).reshape(5, 4, 48, 48) / 255
-    known = maps.reshape(5, 4, 48, 2, 48, 2).mean((3, 5))
+    assert widget.side == 24
+    shown = np.frombuffer(widget.thumbnails, np.uint8).reshape(5, 4, 24, 24) / 255
+    known = maps.reshape(5, 4, 24, 4, 24, 4).mean((3, 5))
     np.testing.assert_allclose(shown, known / known.amax((2, 3), keepdim=True), atol=3e-3)
     np.testing.assert_allclose(large(widget), maps[2, 3], atol=3e-3)
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny import VIT_SIZES, patch_vit
+from tiny import VIT_SIZES, patch_vit, refuses
 
 import workbench as wb
 from workbench import patches
@@ -122,14 +122,16 @@ def test_samples_are_there_and_need_no_network() -> None:
 
 
 def test_splitter_follows_a_patch(vit: ViT) -> None:
-    shown = PatchSplitter(vit, noise(), patch=7, output=4)
+    shown = PatchSplitter(vit, noise(), patch=7, output=4, stage="embeddings")
     with torch.inference_mode():
         pixels = wb.prepare_image(noise(), vit.preprocessing)
         steps = patches.projection_steps(vit, pixels, 7)
     assert shown.grid == [4, 6] and shown.patch == 7
     np.testing.assert_allclose(numbers(shown.values), steps["values"], atol=2e-3)
     three = torch.stack([steps[name] for name in ("projected", "position", "token")]).detach()
-    np.testing.assert_allclose(numbers(shown.vectors).reshape(3, -1), three, atol=2e-2)
+    np.testing.assert_allclose(numbers(shown.numbers).reshape(3, -1), three, atol=2e-2)
+    np.testing.assert_allclose(numbers(shown.vector), three[0], atol=2e-2)
+    assert [name for name, _ in shown.drawer["rows"]] == ["patch 2, 2 × E", "+ position", "= sum"]
     assert sum(shown.total) == pytest.approx(float(steps["projected"][4]), abs=1e-3)
     assert numbers(shown.weights) @ numbers(shown.values) == pytest.approx(shown.total[0], abs=2e-2)
     colors = np.frombuffer(shown.colors, np.uint8).reshape(3, 8, 8)
@@ -138,13 +140,15 @@ def test_splitter_follows_a_patch(vit: ViT) -> None:
 
 
 def test_splitter_cuts_in_other_sizes(vit: ViT) -> None:
-    shown = PatchSplitter(vit, noise(40, 20))
+    shown = PatchSplitter(vit, noise(40, 20), stage="embeddings")
     assert shown.patch == 1 * 6 + 3  # near the middle
     shown.patch_size = 12
-    assert shown.grid == [3, 4] and shown.vectors == b"" and shown.error == "" and shown.patch == 6
+    assert shown.grid == [3, 4] and shown.vector == b"" and shown.error == "" and shown.patch == 6
     assert "patches of 8 pixels only" in shown.status
+    assert shown.drawer["empty"] == "E of this checkpoint takes patches of 8 x 8 pixels."
+    assert shown.line[1][2] == "this needs another E"
     shown.patch_size, shown.keep_shape = 8, True
-    assert shown.grid == [3, 7] and shown.vectors
+    assert shown.grid == [3, 7] and shown.vector and shown.numbers
     picture = shown.picture
     shown.patch_size = 0
     assert "No picture" in shown.error and shown.patch_size == 8 and shown.picture == picture
@@ -155,14 +159,17 @@ def test_splitter_cuts_in_other_sizes(vit: ViT) -> None:
     shown.patch = -1
     front = vit.embeddings
     token = (front.prefix_tokens[0, 0] + front.position_embeddings[0, 0]).detach()
-    np.testing.assert_allclose(numbers(shown.vectors).reshape(3, -1)[2], token, atol=5e-3)
+    np.testing.assert_allclose(numbers(shown.numbers).reshape(3, -1)[2], token, atol=5e-3)
+    assert shown.line[-1] == ["", "the encoder", "3 layers"]
+    refuses(lambda: PatchSplitter(vit, noise(), stage="head"), "there are: embeddings", ValueError)
 
 
 def test_hiding_gives_the_models_own_classes(vit: ViT) -> None:
     shown = PatchHiding(vit, noise())
     whole = {c.label: c.probability for c in wb.classify_image(vit, noise())}
     assert {label: now for label, now, _ in shown.bars} == pytest.approx(whole, abs=1e-4)
-    assert all(now == before for _, now, before in shown.bars) and len(shown.by_layer) == 4
+    assert all(now == before for _, now, before in shown.bars)
+    assert shown.line[-1] == ["", shown.bars[0][0], f"{100 * shown.bars[0][1]:.0f} %"]
     shown.hidden = [0, 5, 7]
     pixels = wb.prepare_image(noise(), vit.preprocessing)
     with torch.inference_mode():
@@ -171,13 +178,16 @@ def test_hiding_gives_the_models_own_classes(vit: ViT) -> None:
     for label, now, before in shown.bars:
         assert now == pytest.approx(float(right[-1, vit.labels.index(label)]), abs=1e-4)
         assert before == pytest.approx(whole[label], abs=1e-4)
+    closed = shown.bars
     shown.layer = 1
+    assert shown.bars == closed, "a closed stage changes no answer"
+    shown.stage = "layer"
     assert shown.bars[0][1] == pytest.approx(float(right[1].max()), abs=1e-4)
     with torch.inference_mode():
         before = patches.class_by_layer(vit, vit(pixels))[1]
     for label, _, was in shown.bars:
         assert was == pytest.approx(float(before[vit.labels.index(label)]), abs=1e-4)
-    assert [part for _, part in shown.by_layer] == pytest.approx(right.amax(-1).tolist(), abs=1e-4)
+    assert [part for _, part in shown.drawer["by_layer"]] == pytest.approx(right.amax(-1).tolist(), abs=1e-4)
     shown.hidden = [99]
     assert "cannot be hidden" in shown.error and shown.hidden == [0, 5, 7]
 
@@ -249,7 +259,7 @@ def test_a_vit_without_head_or_preprocessing_is_refused_with_a_sentence() -> Non
     config = ViTConfig(**VIT_SIZES)
     with pytest.raises(ValueError, match="no head for classes"):
         PatchHiding(ViT(config, preprocessing=Preprocessing(size=(32, 48))))
-    assert PatchSplitter(ViT(config, preprocessing=Preprocessing(size=(32, 48)))).vectors
+    assert PatchSplitter(ViT(config, preprocessing=Preprocessing(size=(32, 48)))).vector
     with pytest.raises(ValueError, match="without a preprocessing"):
         PatchSplitter(ViT(config, ["a"]))
     with pytest.raises(TypeError, match="no option 'patchsize'"):

@@ -5,12 +5,17 @@ import json
 import numpy as np
 import pytest
 import torch
-from tiny import close, our_bert, refuses, sentence_bert
+from tiny import close, our_bert, our_vit, refuses, sentence_bert
 
 from workbench.bert import Bert
 from workbench.widgets import (
+    AttentionExplorer,
+    FineTuning,
     MaskedFilling,
     NextSentence,
+    PatchAttention,
+    PatchHiding,
+    PatchSplitter,
     SentenceClassifier,
     SentencePair,
     SpanExtraction,
@@ -60,6 +65,8 @@ def test_what_is_closed_is_not_computed(bert, monkeypatch):
     widgets = [MaskedFilling(bert, TEXT, masked=[(4, 7)]), TokenTagger(bert, TEXT)]
     widgets += [SentenceClassifier(bert, TEXT), SentencePair(bert, "the cat", "sat", head="sentiment")]
     widgets += [NextSentence(bert, "the cat", "sat"), SpanExtraction(bert, "who sat?", TEXT)]
+    vit = our_vit()
+    widgets += [AttentionExplorer(bert, TEXT), PatchAttention(vit), PatchHiding(vit)]
     for widget in widgets:
         assert (widget.drawer, widget.numbers, widget.error) == ({}, b"", "")
         widget.stage = "head"
@@ -80,7 +87,8 @@ def test_other_stages_are_refused(bert):
 
 def test_nothing_is_read_where_nothing_is_masked(bert):
     for stage in ("read", "head", "softmax"):
-        assert MaskedFilling(bert, TEXT, stage=stage).drawer["rows"] == []
+        drawer = MaskedFilling(bert, TEXT, stage=stage).drawer
+        assert drawer["empty"].startswith("Nothing is masked") and "rows" not in drawer
     assert MaskedFilling(bert, TEXT, stage="layer").drawer["by_layer"] == []
 
 
@@ -172,13 +180,66 @@ def test_first_views_are_small(stage):
     """64 tokens at the size of the shipped checkpoint, without the script."""
     words = ["the", "cat", "sat", "on", "a", "mat", "and", "a", "dog", "ran", "to", "the", "red", "tea"]
     text = " ".join((words * 5)[:62])
-    bert = our_bert("mlm", "pos", hidden_size=384, num_attention_heads=12, max_position_embeddings=80)
+    sizes = dict(hidden_size=384, num_attention_heads=12, num_hidden_layers=6, max_position_embeddings=80)
+    bert = our_bert("mlm", "pos", **sizes)
     for widget in (
         MaskedFilling(bert, text, masked=[(4, 7)], stage=stage),
         TokenTagger(bert, text, stage=stage),
+        AttentionExplorer(bert, f"{text[:-4]} [MASK]"),
     ):
         state = {name: value for name, value in widget.get_state().items() if name not in ("_esm", "_css")}
         size = sum(
             len(value) if isinstance(value, bytes) else len(json.dumps(value)) for value in state.values()
         )
         assert size < 60_000, (type(widget).__name__, size)
+
+
+def test_the_line_of_pictures():
+    """Also without a head, with more in front, and with two heads."""
+    sizes = [["embeddings", "flattened × E, * in front, + position", "25 vectors of 36"]]
+    sizes += [["layer", "layer 1 … 3", "4 heads in each"]]
+    widget = PatchAttention(our_vit())
+    label, share = widget.labels[widget.classes[0][0]], widget.classes[0][1]
+    assert widget.line == [
+        ["", "patches", "24"],
+        *sizes,
+        ["read", "*", "1 of 25"],
+        ["head", "matrix", "5 × 36"],
+        ["softmax", "softmax", "0 to 100 %"],
+        ["", label, f"{100 * share:.0f} %"],
+    ]
+    bare = PatchAttention(our_vit(labels=""))
+    assert bare.line == [["", "patches", "24"], *sizes], "no head, nothing is read"
+    refuses(
+        lambda: PatchAttention(our_vit(labels=""), stage="read"), "there are: embeddings, layer", ValueError
+    )
+    two = PatchAttention(our_vit(distilled=True, heads=2), stage="head")
+    assert two.line[1][1] == "flattened × E, * and 1 more in front, + position"
+    assert two.line[3] == ["read", "*", "2 of 26"] and two.drawer["shapes"] == [[1, 72], [5, 72], [1, 72]]
+    assert [label for _, label, *_ in two.drawer["rows"]] == list("abcde")
+    assert PatchSplitter(our_vit()).line[1][0] == "embeddings"
+
+
+def test_the_line_of_a_training(bert):
+    widget = FineTuning(bert, [("the cat", "a"), ("a dog", "b")] * 4, lambda *_: None)
+    assert [stage for stage, *_ in widget.line] == [""] * 7
+    assert [name for _, name, _ in widget.line][3:] == ["[CLS]", "new matrix", "softmax", "answer"]
+    examples = [("the cat", "a"), ("a dog", "b")] * 4
+    refuses(
+        lambda: FineTuning(bert, examples, lambda *_: None, stage="head"), "none can be opened", ValueError
+    )
+
+
+def test_no_softmax_where_there_is_none():
+    bert = our_bert()
+    bert.add_head("topic", "sentence", ["a", "b"], "multi_label_classification")
+    bert.add_head("score", "sentence", ["score"], "regression")
+    widget = SentenceClassifier(bert, "the cat", head="topic", stage="softmax")
+    assert widget.line[5][:2] == ["softmax", "sigmoid"]
+    for _, score, _, answer in widget.drawer["rows"]:
+        assert answer == pytest.approx(1 / (1 + np.exp(-score)), abs=1e-4)
+    widget.head = "score"
+    assert widget.error == "" and widget.stage == "" and "softmax" not in [stage for stage, *_ in widget.line]
+    refuses(
+        lambda: SentenceClassifier(bert, "a", head="score", stage="softmax"), "no stage 'softmax'", ValueError
+    )

@@ -118,7 +118,7 @@ def test_words(page, problem_type: str) -> None:
 @pytest.mark.parametrize("problem_type", [MULTI, REGRESSION])
 def test_pictures(page, problem_type: str) -> None:
     model = vit(problem_type)
-    hiding = PatchHiding(model, PICTURE, hidden=[1, 2, 3])
+    hiding = PatchHiding(model, PICTURE, hidden=[1, 2, 3], stage="layer")
     hiding.keep()
     view = View(page, hiding)
     check(view, ".part .bars", hiding.bars, problem_type)

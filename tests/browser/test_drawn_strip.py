@@ -6,15 +6,19 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
-from tiny import attends, our_bert, sentence_bert
+from tiny import attends, our_bert, patch_vit, sentence_bert
 
-from workbench.attention import fetched_vectors
-from workbench.patches import embedding_steps
+import workbench as wb
+from workbench.attention import ablate, fetched_vectors, record_attention
+from workbench.patches import class_by_layer, embedding_steps, projection_steps
 from workbench.tasks import guess_by_layer, span_windows
 from workbench.text import place_cls
 from workbench.widgets import (
+    AttentionExplorer,
     MaskedFilling,
     NextSentence,
+    PatchAttention,
+    PatchHiding,
     SentenceClassifier,
     SentencePair,
     SpanExtraction,
@@ -282,3 +286,80 @@ def test_sentences(page):
     view = View(page, SentencePair(our_bert("sentiment"), "the cat", "sat", head="sentiment", stage="read"))
     marked = view.read(".drawer .chip", "(chip) => chip.classList.contains('read')")
     assert [at for at, one in enumerate(marked) if one] == [0]
+
+
+# --- pictures
+
+
+def test_patches(page):
+    """Words and patches use the same drawers; a token without a position, and one that is hidden."""
+    vit = patch_vit()  # *, another token in front, 4 x 6 patches
+    picture = np.random.default_rng(0).integers(0, 255, (32, 48, 3), "uint8")
+    pixels = wb.prepare_image(picture, vit.preprocessing)
+    with torch.no_grad():
+        states = vit(pixels)
+    for token, name in ((0, "*, learned"), (1, "extra token 1, learned"), (9, "patch 2, 2 × E")):
+        view = View(page, PatchAttention(vit, picture, stage="embeddings", query=token))
+        steps = projection_steps(vit, pixels, token - 2 if token > 1 else -1 - token)
+        rows = torch.stack([steps[step] for step in ("projected", "position", "token")])
+        rows_are(view, 0, [name, "+ position", "= sum"], rows)
+        near(rows[2].detach(), states[0][0, token], 1e-4)
+    view.page.locator(".drawer select").select_option("4")
+    assert view.sent() == [{"query": 4}]
+    maps = attends(vit, 26)
+    with torch.no_grad():
+        states = vit(pixels)
+    view = View(page, PatchAttention(vit, picture, stage="layer", layer=1, query=5))
+    weights = maps[1, :, 5]
+    heads = [f"head {head}" for head in (1, 2, 3, 4)]
+    rows_are(view, 0, [*heads, "mean"], torch.cat([weights, weights.mean(0)[None]]))
+    found = fetched_vectors(vit, states[1], 1, 5)
+    total = (found["added"].sum(0) + found["bias"]).detach()
+    canvas = view.at(".drawer canvas", 1)
+    said = view.told(canvas, cells(9, 36, view.box(canvas))[-36:], ".drawer .numbered:not(.small) + .said")
+    near([numbers(one)[0] for one in said], total, 0.003)
+    view.page.get_by_label("Layer", exact=True).fill("3")
+    assert view.sent() == [{"layer": 2}]
+    lines = view.read(".by-layer li", "(line) => [...line.childNodes].map((part) => part.textContent)")
+    best = class_by_layer(vit, states).detach().max(-1)
+    for at, (layer, label, share) in enumerate(lines):
+        assert [layer, label] == [str(at), vit.labels[best.indices[at]]]
+        near(shares(share), [best.values[at]])
+    view = View(page, PatchAttention(vit, picture, stage="head"))
+    rows_are(view, 0, ["T"], vit.norm(states[-1])[0, :1])
+    rows_are(view, 1, vit.labels, vit.heads[0].weight)
+    hiding = View(page, PatchHiding(patch_vit(), picture, hidden=[3, 4], stage="layer"))
+    assert not hiding.signed(hiding.at(".drawer canvas"), 5, 26)[:, 5:7].any()
+
+
+def test_patches_out_of_order(page):
+    vit = patch_vit()
+    picture = np.random.default_rng(0).integers(0, 255, (32, 48, 3), "uint8")
+    order = [*range(23, -1, -1)]
+    options = {"order": order, "positions": "none", "stage": "embeddings", "token": 2}
+    view = View(page, PatchHiding(vit, picture, **options))
+    steps = projection_steps(vit, wb.prepare_image(picture, vit.preprocessing), 23)
+    rows = torch.stack([steps["projected"], 0 * steps["position"], steps["projected"]])
+    rows_are(view, 0, ["patch 4, 6 × E", "+ position", "= sum"], rows)
+
+
+def test_the_explorers_strip(page):
+    """Its token is the one that looks, heads that are off fetch nothing."""
+    bert = our_bert("mlm")
+    text, off = "the cat sat on a [MASK]", [(1, 0), (1, 2)]
+    view = View(page, AttentionExplorer(bert, text, layer=1, query=3, off=off, stage="layer"))
+    inputs = bert.tokenizer.encode(text).tensors()
+    with torch.no_grad(), ablate(bert, off), record_attention(bert) as attention:
+        states = bert(**inputs)
+        added = bert.encoder.layers[1].attention(states[1])[0, 3]
+    weights = attention[1][0, :, 3]
+    assert not weights[[0, 2]].any()
+    rows_are(
+        view, 0, [*(f"head {at}" for at in (1, 2, 3, 4)), "mean"], torch.cat([weights, weights.mean(0)[None]])
+    )
+    canvas = view.at(".drawer canvas", 1)
+    rows = canvas.evaluate("(canvas) => canvas.height")
+    said = view.told(canvas, cells(rows, 36, view.box(canvas))[-36:], ".drawer .numbered:not(.small) + .said")
+    near([numbers(one)[0] for one in said], added, 0.003)
+    assert view.click(view.at(".drawer .chip", 5), [4, 4]) == [{"query": 5}]
+    assert view.page.locator(".stages li").last.text_content().startswith(view.widget.answers[0][0])

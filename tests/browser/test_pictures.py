@@ -142,7 +142,8 @@ def test_hiding_by_click_brush_and_keys(lesson, browser, tmp_path):
     before = hiding.root.locator(".part .bar .word").all_text_contents()
     hiding.after(hiding.button("Shuffle").click)
     assert hiding.root.locator(".part .bar .word").all_text_contents() == before
-    hiding.after(lambda: hiding.root.get_by_label("Class after layer").fill("0"))
+    hiding.after(hiding.root.locator("[data-stage=layer]").click)
+    hiding.after(lambda: hiding.root.get_by_label("Layer", exact=True).fill("0"))
     assert "after layer 0" in hiding.root.get_by_label("Classes").text_content()
     hiding.after(hiding.button("Keep beside").click)
     assert hiding.root.locator(".kept figure").count() == 1

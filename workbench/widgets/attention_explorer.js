@@ -15,6 +15,7 @@ import {
 } from "./parts.js";
 import { mapBoards, massSlider, pictureInput } from "./picture.js";
 import { answerWriter, element, fixed, percent, range, readFloat16, within } from "./shared.js";
+import { stripOf } from "./strip.js";
 
 const LINE = 17; // pixels of a token's line
 const HELP =
@@ -457,7 +458,9 @@ function render({ model, el }) {
     : null;
   const large = largeOf(view, maps);
   const heads = headsOf(view, large);
+  const pick = (query) => pinOf(view, "query", query);
   view.content.append(
+    ...stripOf(view, { layersFrom: 1, pick }),
     note(patches ? HELP_ON_PATCHES : HELP),
     ...(patches ? [pictureInput(view)] : []),
     element("div.columns", { hidden: patches }, ...texts.map((text) => text.node)),

@@ -33,13 +33,14 @@ from workbench.widgets.base import (
     to_bytes8,
 )
 from workbench.widgets.picture import MapWidget
+from workbench.widgets.strip import Way
 from workbench.widgets.text import FOR_PAIRS
 
 FIRST_TEXT = "The cat sat on the [MASK]."
 FIT = "their maps cannot be laid beside each other."
 MARKED = 10  # differences that are marked, and from which share of attention on
 LEAST = 0.01
-THUMBNAIL = 48  # most cells of a thumbnail's side; longer inputs are averaged down
+THUMBNAIL = 24  # most cells of a thumbnail's side; longer inputs are averaged down
 
 
 class AttentionExplorer(MapWidget):
@@ -121,7 +122,8 @@ class AttentionExplorer(MapWidget):
         """Every layer and head, with and without special tokens; every token that looks; every task."""
         heads = {"layer": range(self.layers), "head": range(-1, self.heads)}
         tokens = {"query": range(-1, len(self.tokens))}
-        return [heads, tokens, {"task": self.tasks}, {"hide_special": [False, True]} | heads]
+        tasks = {"task": self.tasks} if self.tasks else {}
+        return [heads, tokens, *self._rehearse_stages(**tasks), {"hide_special": [False, True]} | heads]
 
     def _act(self, content: dict) -> None:
         if content.get("do") == "all heads":
@@ -220,6 +222,7 @@ class AttentionExplorer(MapWidget):
             best = sorted(best, key=lambda index: (-float(self._before[index]), index))
             self.answers = now_and_before({index: self._label(index) for index in best}, now, before, best)
         self.effects = b""
+        self._way = self._way_now()
         special = torch.tensor([kind == "special" for *_, kind in self.tokens])
         looks = torch.arange(len(special)) == max(self.query, 0) if self.grid else ~special
         if beside is not None and self._opens:  # on the head that differs most
@@ -253,6 +256,29 @@ class AttentionExplorer(MapWidget):
             return False
         heads = [model.heads[self.task] for model in (self.model, self._beside) if self.task in model.heads]
         return len(heads) == 2 and heads[0].kind == heads[1].kind and heads[0].labels == heads[1].labels
+
+    def _way_now(self) -> Way:
+        if isinstance(self.model, ViT):
+            return self._way_of(self._inputs["pixel_values"], known=self._states)
+        tokens = [text for text, *_ in self.tokens]
+        kind = self.model.heads[self.task].kind if self.task else ""
+        reads = {"mlm": self._encoding.masks, "span": range(len(tokens)), "": ()}.get(kind, [0])
+        return Way(self.model, self._inputs, tokens, self.task, reads, known=self._states)
+
+    def _strip(self, change: dict | None = None) -> None:
+        with ablate(self.model, self.off):
+            super()._strip(change)
+
+    @property
+    def _at(self) -> int | None:
+        at = super()._at
+        if at is not None and self._way.kind == "span":
+            return self.query if self.query >= 0 else int(self._before.argmax())
+        return at
+
+    @property
+    def _best(self) -> tuple[str, float] | None:
+        return max(self.answers, key=lambda one: one[1])[:2] if self.answers else None
 
     def _map(self, attention: Tensor) -> Tensor:
         """The map shown large, (query, key): one head or a mean of heads."""
@@ -301,6 +327,7 @@ class AttentionExplorer(MapWidget):
             self._lay(self._attention, query, [*zip(titles, rows, strict=True)], one_scale=True)
         self._shown, *beside = [self._switched(map) for map in large.values()]
         self.matrix, self.scales = self._packed(self._shown)
+        self._strip()
         if beside:
             self.compared_matrix, self.compared_scales = self._packed(*beside)
             self.compared = {"tokens": self.tokens, "title": self.titles[1]}

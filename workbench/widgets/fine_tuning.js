@@ -17,6 +17,7 @@ import {
   viewOf,
 } from "./parts.js";
 import { element, percent, readFloat16 } from "./shared.js";
+import { stripOf } from "./strip.js";
 
 const RUNS = { frozen: "Frozen encoder", "fine-tuned": "Fine-tuned encoder" };
 const LEARNS = {
@@ -327,6 +328,7 @@ function render({ model, el }) {
   const trainings = Object.keys(RUNS).map((run) => training(view, run, curves));
 
   view.content.append(
+    ...stripOf(view),
     element(
       "div.bar-row",
       element("span.group", train, halt),

@@ -20,7 +20,8 @@ from workbench.checks import check_characters
 from workbench.image import ImageSource, load_image
 from workbench.patches import moving_places
 from workbench.vit import ViT
-from workbench.widgets.base import WorkbenchWidget, read_front, sentence, to_bytes
+from workbench.widgets.base import read_front, sentence, to_bytes
+from workbench.widgets.strip import READS, StripWidget
 
 if TYPE_CHECKING:
     from workbench.training.lessons import FineTuned
@@ -51,7 +52,7 @@ def _address(image: ImageSource) -> str:
     return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-class FineTuning(WorkbenchWidget):
+class FineTuning(StripWidget):
     """A table of examples, two trainings side by side with growing curves, what the new layer reads in two
     dimensions, and what they got wrong.
 
@@ -135,6 +136,15 @@ class FineTuning(WorkbenchWidget):
         names = (label.split() if self.kind == "word" else [label.strip()] for label in labels)
         counts = Counter(name for each in names for name in each if name)
         self.count, self.classes = len(self._examples), [list(pair) for pair in sorted(counts.items())]
+        self._strip()
+
+    def _line(self) -> list[list[str]]:
+        """What learns: a new matrix, and perhaps all before it; no stage can be opened."""
+        kind = {"pair": "sentence", "picture": "class"}.get(self.kind, self.kind)
+        classes = 2 if kind == "span" else len(self.classes)
+        stops = [stop for _, *stop in self._before_head()]
+        stops += [[READS[kind], "is read"], ["new matrix", f"{classes} × {self.model.config.hidden_size}"]]
+        return [["", *stop] for stop in [*stops, ["softmax", "0 to 100 %"], ["answer", "is learned"]]]
 
     def rehearse(self) -> list[dict]:
         """Every page of examples, and every number in the tables of held-out answers."""

@@ -190,28 +190,6 @@ export function bar(name, share, options = {}) {
   return element("button", { ...own, type: "button", onclick: click, "aria-pressed": `${pressed}` }, cells);
 }
 
-// The best guess after every layer, [name, share] from rows(), and a slider to choose() one of them.
-function layerList(view, title, label, rows, choose, { now: shown, least = 0 } = {}, ...notes) {
-  const { get } = view;
-  const last = get("layers");
-  const now = shown ?? (() => (get("layer") < 0 ? last : Math.min(get("layer"), last)));
-  const depth = view.with({ get: now, send: ({ layer }) => choose(layer) });
-  const list = view.live("ol", () => {
-    const write = answerWriter(get("problem_type"));
-    return rows().map(([name, share], layer) =>
-      element(
-        layer === now() ? "li.now" : "li",
-        element("span.note", layer),
-        element("span.word", name),
-        write(share),
-      ),
-    );
-  });
-  const node = part(title, list, depth.slider("layer", label, [least, last, 1]), ...notes);
-  node.classList.add("by-layer");
-  return node;
-}
-
 // --- tables
 
 const cell = (what) => (["TH", "TD"].includes(what?.nodeName) ? what : element("td", what));
@@ -522,6 +500,5 @@ const PARTS = {
   textField,
   exampleMenu,
   remark,
-  layerList,
   headGrid,
 };

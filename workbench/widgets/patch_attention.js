@@ -5,6 +5,7 @@ import { mapTest } from "./map_test.js";
 import { note, numbered, plot, viewOf } from "./parts.js";
 import { mapBoards, massSlider, pictureInput } from "./picture.js";
 import { answerWriter, element, range, readFloat16 } from "./shared.js";
+import { stripOf } from "./strip.js";
 
 const METHODS = {
   head: "one head",
@@ -139,6 +140,7 @@ function render({ model, el }) {
 
   // --- all of it
   view.content.append(
+    ...stripOf(view, { layersFrom: 1, pick: (query) => ({ query }) }),
     input,
     note("Click a patch: it becomes the one that looks, and all maps change. Nothing is run again for that."),
     element(

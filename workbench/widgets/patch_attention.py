@@ -64,6 +64,7 @@ class PatchAttention(MapWidget):
         tokens = {"query": range(self._attention.shape[-1])}
         layers = {"layer": dict.fromkeys([self.layer, *range(self.layers)])}
         return [
+            *self._rehearse_stages(),
             {"method": [self.method], **tokens},
             {"method": ["rollout"], **tokens},
             {"method": ["relevance"], "target": [-1, *(index for index, _ in self.classes)]},
@@ -82,6 +83,7 @@ class PatchAttention(MapWidget):
         self._relevance: dict[int, Tensor] = {}
         self.tests = []
         best = answers.topk(min(5, len(answers))).indices.tolist()
+        self._way = self._way_of(self._pixels, known=states)
         self.classes = [[index, round(float(answers[index]), 5)] for index in best]
         geometry = {"grid": tuple(self.grid), "patch_size": self.model.config.patch_size}
         self._distances = attention_distance(self._attention, **geometry, prefix_tokens=self.prefix)
@@ -141,6 +143,11 @@ class PatchAttention(MapWidget):
         self.ratios = to_bytes(both / both.median(-1, keepdim=True).values)
         flagged = outlier_patches(self._norms if self.measure == "norm" else received, self.times)
         self.outliers = [] if self.measure == "nothing" else flagged.nonzero().flatten().tolist()
+        self._strip()
+
+    @property
+    def _best(self) -> tuple[str, float] | None:
+        return (self.labels[self.classes[0][0]], self.classes[0][1]) if self.classes else None
 
     def test_map(self) -> None:
         """Hides and uncovers patches in the order of the (first) large map, and at random."""

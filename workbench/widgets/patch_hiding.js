@@ -4,6 +4,7 @@
 import { bar, button, note, straightLine, viewOf } from "./parts.js";
 import { framePatches, patchArea, patchBoard, pictureInput, pictureOf } from "./picture.js";
 import { element, range } from "./shared.js";
+import { stripOf } from "./strip.js";
 
 const POSITIONS = [
   ["own", "each patch keeps its own"],
@@ -91,8 +92,8 @@ function render({ model, el }) {
   const regression = () => get("problem_type") === "regression";
   const title = view.live("h4", () => {
     const name = regression() ? "Number" : "Class";
-    const read = get("layer") >= 0 && get("layer") < get("layers");
-    return read ? `${name} read after layer ${get("layer")}` : name;
+    const { stage, depth } = get("drawer");
+    return stage === "layer" ? `${name} read after layer ${depth}` : name;
   });
   const barOf = ([label, now, before]) => {
     const told = "with all patches in place:";
@@ -100,12 +101,6 @@ function render({ model, el }) {
   };
   const bars = view.live("div.bars", () => get("bars").map(barOf));
   const tick = note("The tick is the probability with all patches in place.");
-  const layers = view.layerList(
-    "Best class after each layer",
-    "Class after layer",
-    () => get("by_layer"),
-    (layer) => send({ layer }),
-  );
   drawn(() => {
     reset.disabled = !changed();
     tick.classList.toggle("away", !changed() || regression());
@@ -138,6 +133,7 @@ function render({ model, el }) {
   });
 
   view.content.append(
+    ...stripOf(view),
     note("Click or brush over patches to hide them: nobody in the encoder can look at them then."),
     input,
     element(
@@ -158,7 +154,6 @@ function render({ model, el }) {
       element(
         "div",
         element("section.part", { "aria-label": "Classes" }, title, bars, tick),
-        layers,
         element("p", judge),
         verdict,
       ),

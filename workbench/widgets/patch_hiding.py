@@ -16,9 +16,10 @@ from workbench.encoder import MODEL_LOCK
 from workbench.image import ImageSource, prepare_image
 from workbench.patches import class_by_layer, rearranged
 from workbench.vit import ViT, join_patches, split_patches
-from workbench.widgets.base import now_and_before, read_front, there
+from workbench.widgets.base import now_and_before, read_front
 from workbench.widgets.picture import PictureWidget, to_png
 from workbench.widgets.samples import held_out_pictures
+from workbench.widgets.strip import Drawer, Way
 
 MOST_KEPT = 6  # pictures side by side
 GREY = 150  # of what is hidden
@@ -33,16 +34,15 @@ class PatchHiding(PictureWidget):
     """
 
     _esm, _css = read_front("patch_hiding")
-    show_on = ("hidden", "order", "positions", "layer", "top_k")
+    show_on = ("hidden", "order", "positions")
+    look_on = ("layer", "top_k", "stage")
 
     hidden = traitlets.List(traitlets.Int(), help="Patches that nobody may look at, row by row.")
     order = traitlets.List(traitlets.Int(), help="Which patch is at each place; empty: as it was.")
     positions = traitlets.Enum(["own", "place", "none"], "own", help="Of patches: see `rearranged`.")
-    layer = traitlets.Int(-1, help="The layer after which classes are read; -1: the last.")
     top_k = traitlets.Int(5, min=1, max=50, help="How many classes are shown.")
 
     bars = traitlets.List(help="[class, its answer now, with all patches in place], best first.")
-    by_layer = traitlets.List(help="[best class, its answer] after each layer, 0 first.")
     kept = traitlets.List(help="Pictures kept to compare: name, base64 PNG, bars.")
     judges = traitlets.Bool(help="Whether the checkpoint knows the classes of the held-out pictures.")
     judged = traitlets.List(help="Held-out pictures: judged so far, of how many, right before, right now.")
@@ -54,9 +54,8 @@ class PatchHiding(PictureWidget):
         super().__init__(vit, image, **{"problem_type": vit.problem_type} | options)
 
     def rehearse(self) -> list[dict]:
-        """Every layer: as it is now, with what is hidden shown, and with everything in its place."""
-        layers = [self.layer, *range(self.layers + 1)]
-        return [{"layer": layers, "do": [{"do": "reset"}, {"do": "invert"}]}]
+        """Every stage: as it is now, with what is hidden shown, and with everything in its place."""
+        return self._rehearse_stages(do=[{"do": "reset"}, {"do": "invert"}])
 
     def _act(self, content: dict) -> None:
         match content.get("do"):
@@ -128,27 +127,57 @@ class PatchHiding(PictureWidget):
         hidden = self.hidden if all(0 <= patch < self._count for patch in self.hidden) else []
         order = self.order if len(self.order) == self._count else []
         self._settle(hidden=hidden, order=order)
-        self._whole = self._by_layer()
+        self._whole, _ = self._run()
         self._show()
 
     @torch.inference_mode()
-    def _by_layer(self, *arrangement: Any) -> Tensor:
-        """Answers after every layer, (layers + 1, classes); see `rearranged`."""
+    def _run(self, *arrangement: Any) -> tuple[Tensor, Way]:
+        """Answers after every layer, (layers + 1, classes), and the way there; see `rearranged`."""
         with MODEL_LOCK:
-            given = rearranged(self.model, self._pixels, *arrangement)
-            return class_by_layer(self.model, self.model.encoder(*given)).cpu()
+            tokens, mask = rearranged(self.model, self._pixels, *arrangement)
+            states = self.model.encoder(tokens, mask)
+            answers = class_by_layer(self.model, states).cpu()
+        return answers, self._way_of(self._pixels, mask=mask, known=states)
 
     def _show(self) -> None:
         """Runs the encoder on what is in sight; nothing is changed if that cannot be done."""
         self.judged = []  # it was of another arrangement
         with self.timed():
-            now = self._by_layer(self.hidden, self.order or None, self.positions)
-        layer = there(self.layer, self.layers, self.layers)
+            self._now, self._way = self._run(self.hidden, self.order or None, self.positions)
+        self._way.tokens[self.prefix :] = [self._way.tokens[self.prefix + at] for at in self._patches]
+        self._look()
+
+    @property
+    def _patches(self) -> Sequence[int]:
+        return self.order or range(self._count)
+
+    def _embeddings_drawer(self) -> Drawer:
+        """With the positions that patches have now."""
+        drawer, (rows,) = super()._embeddings_drawer()
+        if self._token < self.prefix:
+            return drawer, [rows]
+        whole = self._way.states[0][0, self._token].float()
+        rows = torch.stack([rows[0].float(), whole - rows[0], whole])
+        return self._of_vectors([name for name, _ in drawer["rows"]], rows)
+
+    @property
+    def _best(self) -> tuple[str, float]:
+        best = self._now[-1].max(-1)
+        return self.model.labels[int(best.indices)], float(best.values)
+
+    def _look(self) -> None:
+        """Classes after the layer that is open, or after the last one."""
+        now, layer = self._now, self._read_after
         best = now[layer].topk(min(self.top_k, now.shape[1])).indices.tolist()
         best = dict.fromkeys([*best, int(self._whole[layer].argmax())])
         labels = self.model.labels
         self.bars = now_and_before(labels, now[layer], self._whole[layer], best)
-        self.by_layer = [[labels[int(row.argmax())], round(float(row.max()), 5)] for row in now]
+        self._strip()
+
+    @property
+    def _read_after(self) -> int:
+        """After which layer the classes on screen are read."""
+        return self._depth if self.stage == "layer" else self.layers
 
     def _covered(self) -> np.ndarray:
         """The picture with its patches in order and the hidden ones grey."""
@@ -164,11 +193,11 @@ class PatchHiding(PictureWidget):
         title = f"{len(self.hidden)} of {self._count} patches hidden{', shuffled' * bool(self.order)}"
         picture = plots.picture(self._covered(), title=title, height=3.4)
         labels, now, whole = zip(*self.bars, strict=True)
-        title = f"after layer {there(self.layer, self.layers, self.layers)}"
+        title = f"after layer {self._read_after}"
         now = plots.bars(labels, now, whole, title=title, percent=self._probable)
-        names, best = zip(*self.by_layer, strict=True)
-        names = [f"{layer}: {label}" for layer, label in enumerate(names)]
-        best = plots.bars(names, best, title="best after each layer", percent=self._probable)
+        best, indices = self._now.max(-1)
+        names = [f"{layer}: {self.model.labels[at]}" for layer, at in enumerate(indices.tolist())]
+        best = plots.bars(names, best.tolist(), title="best after each layer", percent=self._probable)
         kept = []
         for covered, other in zip(self._kept, self.kept, strict=True):
             note = "\n".join(f"{self._written(value)}  {label[:16]}" for label, value, _ in other["bars"])

@@ -4,6 +4,7 @@
 import { button, cellUnder, note, outline, part, penOf, pixels, signedPixels, viewOf } from "./parts.js";
 import { framePatches, patchArea, patchBoard, pictureInput, pictureOf } from "./picture.js";
 import { element, fixed, range, readFloat16, within } from "./shared.js";
+import { stripOf } from "./strip.js";
 
 const CLASS_TOKEN =
   "The class token * is no part of the picture: it is one learned vector, the same for every picture.";
@@ -15,7 +16,7 @@ function render({ model, el }) {
   const { content, get, send, ink, drawn } = view;
   const count = () => get("grid")[0] * get("grid")[1];
   const hiddenSize = () => get("matrix_shape")[3];
-  const fits = () => get("vectors").byteLength > 0; // the patch into the matrix
+  const fits = () => get("vector").byteLength > 0; // the patch into the matrix
   const inside = () => get("patch") >= 0; // it is a patch, and not the class token
   const shown = pictureOf(view, view.redraw);
   const input = pictureInput(view);
@@ -208,12 +209,6 @@ function render({ model, el }) {
           "another matrix, and another training."
       : CLASS_TOKEN;
   });
-  const strips = ["x E + b", "+ position", "= token"].map((name, at) => {
-    const canvas = picture("strip", name);
-    const label = view.live("span", () => (at || inside() ? name : "* (class token)"));
-    return { canvas, row: element("div.strip-row", label, canvas) };
-  });
-
   // Numbers as colours, over the whole canvas, and a frame around a share of it.
   function paintSigned(canvas, rows, [left, top, wide, high] = []) {
     const pen = penOf(canvas);
@@ -226,15 +221,16 @@ function render({ model, el }) {
   }
 
   function drawNumbers() {
-    for (const { row } of strips) row.hidden = !fits();
-    if (!fits()) return;
-    const vectors = readFloat16(get("vectors"), hiddenSize());
-    for (const [at, { canvas }] of strips.entries()) paintSigned(canvas, [vectors[at]]);
-    if (!inside()) return;
+    if (!fits() || !inside()) return;
     const [rows, columns, inputs, all] = get("matrix_shape");
     const numberAt = (row, column) => get("matrix").getInt8(row * columns + column);
     const table = range(rows).map((row) => range(columns).map((column) => numberAt(row, column)));
-    paintSigned(vector, [vectors[0]], [get("output") / hiddenSize(), 0, 1 / hiddenSize(), 1]);
+    paintSigned(vector, readFloat16(get("vector"), hiddenSize()), [
+      get("output") / hiddenSize(),
+      0,
+      1 / hiddenSize(),
+      1,
+    ]);
     paintSigned(map, table, [get("output") / all, 0, 1 / all, 1]);
     if (!get("weights").byteLength) return;
     const [weights] = readFloat16(get("weights"), inputs);
@@ -248,7 +244,9 @@ function render({ model, el }) {
   drawn(board.draw);
   drawn(sequence.draw);
 
+  const pick = (token) => ({ patch: token - get("prefix") });
   content.append(
+    ...stripOf(view, { pick }),
     note("A picture is cut into patches; each becomes a token. Click a patch, or walk with the arrow keys."),
     input,
     element(
@@ -263,12 +261,7 @@ function render({ model, el }) {
       element("section", { "aria-label": "Picture" }, board.node, sum),
       element("div", one, projection, none),
     ),
-    part(
-      "The sequence",
-      note("In front stands *, the class token."),
-      sequence.node,
-      ...strips.map(({ row }) => row),
-    ),
+    part("The sequence", note("In front stands *, the class token."), sequence.node),
     part("The same, with words", words),
   );
   return view.show({ resized: view.redraw, end: shown.stop });

@@ -1,6 +1,7 @@
 """PatchSplitter: a picture becomes patches, a patch becomes numbers, and these become a token."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,7 @@ from workbench.patches import cut_size, projection_steps
 from workbench.vit import ViT, split_patches
 from workbench.widgets.base import read_front, rounded, to_bytes
 from workbench.widgets.picture import PictureWidget
+from workbench.widgets.strip import Drawer
 
 MOST_PATCHES = 2500  # that are drawn
 MATRIX = (48, 96)  # most rows and columns of E that are drawn; larger ones are averaged down
@@ -43,7 +45,7 @@ class PatchSplitter(PictureWidget):
     own_side = traitlets.Int(help="Side of the pictures that the checkpoint was made for.")
     values = traitlets.Bytes(help="float16 (channels * patch * patch), what the matrix is given.")
     colors = traitlets.Bytes(help="8 bit, the same before they were normalised.")
-    vectors = traitlets.Bytes(help="float16 (3, hidden): patch, position, their sum; or empty.")
+    vector = traitlets.Bytes(help="float16 (hidden): the patch times E, or what stands in front; or empty.")
     weights = traitlets.Bytes(help="float16, the column of E for `output`; or empty.")
     total = traitlets.List(help="Sum of the products, and the bias, for `output`.")
     matrix = traitlets.Bytes(help="8 bit, signed: the paper's E (pixels, hidden), averaged down.")
@@ -61,7 +63,28 @@ class PatchSplitter(PictureWidget):
 
     def rehearse(self) -> list[dict]:
         """Every patch, and the class token."""
-        return [{"patch": range(-1, self.grid[0] * self.grid[1])}]
+        return self._rehearse_stages(patch=range(-1, self.grid[0] * self.grid[1]))
+
+    def _rehearse_stages(self, **axes: Sequence) -> list[dict]:
+        return [axes | {"stage": ["", "embeddings"]}]
+
+    def _line(self) -> list[list[str]]:
+        """It ends where the encoder begins."""
+        (_, tokens, _), *_ = line = super()._line()[:2]
+        line[0] = ["", tokens, f"{self.grid[0]} × {self.grid[1]}"]
+        if self.patch_size != self.model.config.patch_size:
+            line[1][-1] = "this needs another E"
+        return [*line, ["", "the encoder", f"{self.layers} layers"]]
+
+    @property
+    def _token(self) -> int:
+        return self.patch + self.prefix if self.patch >= 0 else 0
+
+    def _embeddings_drawer(self) -> Drawer:
+        size = self.model.config.patch_size
+        if self.patch_size != size:
+            return {"empty": f"E of this checkpoint takes patches of {size} x {size} pixels."}, []
+        return super()._embeddings_drawer()
 
     def _show(self) -> None:
         patch, side = self.patch_size, self.side
@@ -100,18 +123,21 @@ class PatchSplitter(PictureWidget):
         small = F.adaptive_avg_pool2d(matrix[None], shape)[0]
         self.matrix = (small / small.abs().amax().clamp(min=1e-9) * 127).round().char().numpy().tobytes()
         self.matrix_shape = [*shape, *matrix.shape]
-        self._steps, self.vectors, self.weights, self.total = [], b"", b"", []
+        self._steps, self.vector, self.weights, self.total = [], b"", b"", []
+        self._way = self._way_of(self._pixels)
         if size != config.patch_size:
             self.status = f"{self.model.name} · its matrix takes patches of {config.patch_size} pixels only"
+            self._strip()
             return
         with self.timed():
             steps = projection_steps(self.model, self._pixels, patch)
         self._steps = [steps[name].detach().float().cpu() for name in ("projected", "position", "token")]
-        self.vectors = to_bytes(torch.stack(self._steps))
+        self.vector = to_bytes(self._steps[0])
         if patch >= 0:
             self.weights = to_bytes(matrix[:, output])
             sums = torch.stack([values @ matrix[:, output], projection.bias[output].float().cpu()])
             self.total = rounded(sums, 4)
+        self._strip()
 
     def figure(self) -> plots.StillFigure:
         """The picture with its grid, the pinned patch, and the way from its pixels to its token."""

@@ -17,8 +17,9 @@ from workbench.bert import Bert
 from workbench.image import ImageSource, as_seen, load_image, prepare_image
 from workbench.patches import token_names
 from workbench.vit import ViT
-from workbench.widgets.base import WorkbenchWidget, to_bytes, to_bytes8
+from workbench.widgets.base import there, to_bytes, to_bytes8
 from workbench.widgets.samples import FIRST_PICTURE, PICTURES, sample_image
+from workbench.widgets.strip import StripWidget, Way
 
 LARGEST = 1024  # pixels of the long side that are kept
 SIDE = 16  # most cells of a small map's side; larger ones are averaged down
@@ -37,7 +38,7 @@ def _shrunk(image: Image.Image) -> Image.Image:
     return image
 
 
-class PictureWidget(WorkbenchWidget):
+class PictureWidget(StripWidget):
     """Base of the widgets on one picture: `pictureInput` in picture.js is its other half.
 
     `image` is anything that `load_image` opens; None is the sample named by the option `sample`. `ValueError`
@@ -81,6 +82,12 @@ class PictureWidget(WorkbenchWidget):
         self.picture = to_png(self._seen)
         self.grid = [pixels.shape[-2] // patch, pixels.shape[-1] // patch]
         return pixels.to(self.model.device)
+
+    def _way_of(self, pixels: Tensor, **known: Any) -> Way:
+        """What the strip tells of the picture."""
+        tokens = ["*" if name == "class token" else name for name in token_names(self.grid, self.prefix)]
+        head, reads = "class" if self.model.heads else "", range(len(self.model.heads))
+        return Way(self.model, {"pixel_values": pixels}, tokens, head, reads, **known)
 
     def _on_upload(self, _: dict) -> None:
         data, name = self.upload, self.upload_name
@@ -134,8 +141,23 @@ class MapWidget(PictureWidget):
         if isinstance(model, ViT):
             super().__init__(model, image, **options)
         else:
-            WorkbenchWidget.__init__(self, model, **options)
+            StripWidget.__init__(self, model, **options)
             self._on_picture()
+
+    def _rehearse_stages(self, **axes: Sequence) -> list[dict]:
+        """Every stage with every layer; the embeddings of every token."""
+        stages = {"stage": ["", *(stage for stage, *_ in self.line if stage)]}
+        layers = {"layer": dict.fromkeys([self.layer, *range(self.layers)])}
+        tokens = {"query": dict.fromkeys([self.query, *range(len(self._way.tokens))])}
+        return [axes | layers | stages, {"stage": ["embeddings"]} | tokens]
+
+    @property
+    def _depth(self) -> int:
+        return there(self.layer, self.layers, self.layers - 1) + 1
+
+    @property
+    def _token(self) -> int:
+        return there(self.query, len(self._way.tokens), self._at or 0)
 
     def _open(self, attention: Tensor, queries: Tensor, keys: Tensor) -> None:
         """At first, if no other was asked for: the head that has most to show; see `clearest_head`."""

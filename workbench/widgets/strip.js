@@ -7,13 +7,14 @@ import {
   cellUnder,
   chips,
   note,
+  part,
   refill,
   roving,
   signedPixels,
   tableHead,
   tableRow,
 } from "./parts.js";
-import { element, fixed, percent, readFloat16, shown } from "./shared.js";
+import { answerWriter, element, fixed, percent, readFloat16, shown } from "./shared.js";
 
 const READS = {
   mlm: "The head for words reads one vector, that of [MASK]: a place with no word of its own, filled by attention.",
@@ -43,12 +44,12 @@ const DRAWERS = {
   read: readOf,
   head: headOf,
   softmax: softmaxOf,
-  nothing: () => [element("p.empty", "Nothing is masked, so the head reads nothing: click a word.")],
+  nothing: (view) => [view.live("p.empty", () => view.get("drawer").empty)],
 };
 
 // The line and the drawer, for the top of a view. `more` has by stage what a view adds to its drawer, a
 // function of a view that draws only while the drawer is open; layersFrom is 1 if the trait `layer` counts
-// the layers from 0.
+// the layers from 0; pick(token) is what is sent for a token, if the view has a trait of its own for it.
 export function stripOf(view, more = {}) {
   const { get, send, drawn, sized } = view;
   const stop = ([stage, name, now]) => {
@@ -69,7 +70,7 @@ export function stripOf(view, more = {}) {
   function draw() {
     const { stage = "" } = get("drawer");
     drawer.hidden = !stage;
-    const part = get("drawer").rows?.length === 0 ? "nothing" : stage;
+    const part = get("drawer").empty ? "nothing" : stage;
     if (part && !made[part]) {
       const draws = [];
       const inner = view.with({ drawn: (one) => draws.push(one) });
@@ -122,13 +123,14 @@ const nameFrom = ([name]) => named(name);
 const lengthOf = ([, length]) => element("span.note", `length ${fixed(length, 2)}`);
 
 // The tokens, one of them to be chosen; shade(at) is how much of the colour each is given, 0 to 1.
-function tokensOf(view, shade = () => 0) {
+function tokensOf(view, { pick = (token) => ({ token }) }, shade = () => 0) {
   const { get, send, drawn } = view;
   if (get("grid")?.length) {
+    const picking = view.with({ send: ({ token }) => send(pick(token)) });
     const listed = () => get("drawer").tokens.map((text, at) => [at, text]);
-    return view.select("token", "Token", listed, { value: () => get("drawer").token });
+    return picking.select("token", "Token", listed, { value: () => get("drawer").token });
   }
-  const words = chips("Tokens. Arrow keys move, Enter chooses one.", (token) => send({ token }));
+  const words = chips("Tokens. Arrow keys move, Enter chooses one.", (token) => send(pick(token)));
   drawn(() => {
     const { tokens, token } = get("drawer");
     const item = (text, at) => ({
@@ -144,7 +146,7 @@ function tokensOf(view, shade = () => 0) {
 
 // --- embeddings: what is added up for one token
 
-function embeddingsOf(view) {
+function embeddingsOf(view, more) {
   const { get, drawn } = view;
   const told = said();
   let vectors = [];
@@ -174,19 +176,20 @@ function embeddingsOf(view) {
   });
   return [
     title,
-    tokensOf(view),
+    tokensOf(view, more),
     block.node,
     told,
     note("All on one scale: ", scale(), "Point at a column to see one number being added up."),
   ];
 }
 
-const scale = () => [element("span.scale"), "below zero · zero · above zero. "];
+const scale = () => [element("span.signed-scale"), "below zero · zero · above zero. "];
 
 // --- layer: what a token looks at, what it fetches, and the answer after every layer
 
-function layerOf(view, { layersFrom = 0 }) {
-  const { get, send, drawn } = view;
+function layerOf(view, more) {
+  const { layersFrom = 0 } = more;
+  const { get, drawn } = view;
   const [looked, fetched] = [said(), said()];
   let heads = []; // weights, by head and token; the last row is their mean
   const headName = (head) => (head === heads.length - 1 ? "mean" : `head ${head + 1}`);
@@ -242,19 +245,39 @@ function layerOf(view, { layersFrom = 0 }) {
     tellNumber();
   });
   const shade = (at) => (depth() ? heads.at(-1)[at] / Math.max(...heads.at(-1), 1e-9) : 0);
-  const list = view.layerList(
-    "After every layer",
-    "Layer",
-    () => get("drawer").by_layer,
-    (layer) => send({ layer: layer - layersFrom }),
-    { now: depth, least: layersFrom },
-    view.live("p.note", () => [
-      get("drawer").by_layer.length > 0 && "The best answer, if the head read that layer. ",
-      layersFrom === 0 && "0 is the embeddings, before any attention.",
-    ]),
-  );
+  const list = layersOf(view, layersFrom);
   const told = note("Behind a row: the vector's length, and the mean of the heads' weights, 0 to 100 %.");
-  return [tokensOf(view, shade), element("div.columns.of-layer", element("div", parts, told), list)];
+  return [tokensOf(view, more, shade), element("div.columns.of-layer", element("div", parts, told), list)];
+}
+
+// The best answer after every layer, and a slider to choose one of them.
+function layersOf(view, first) {
+  const { get, send } = view;
+  const depth = () => get("drawer").depth;
+  const choosing = view.with({ get: depth, send: ({ layer }) => send({ layer: layer - first }) });
+  const list = view.live("ol", () => {
+    const write = answerWriter(get("problem_type"));
+    const line = ([name, answer], layer) =>
+      element(
+        layer === depth() ? "li.now" : "li",
+        element("span.note", layer),
+        element("span.word", name),
+        write(answer),
+      );
+    return get("drawer").by_layer.map(line);
+  });
+  const told = view.live("p.note", () => [
+    get("drawer").by_layer.length > 0 && "The best answer, if the head read that layer. ",
+    first === 0 && "0 is the embeddings, before any attention.",
+  ]);
+  const node = part(
+    "After every layer",
+    list,
+    choosing.slider("layer", "Layer", [first, get("layers"), 1]),
+    told,
+  );
+  node.classList.add("by-layer");
+  return node;
 }
 
 // --- read: which vectors the head is given

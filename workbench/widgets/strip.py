@@ -27,6 +27,8 @@ BEST = 6  # of many classes, and of the tokens that add most
 LARGEST = 10  # products that are written out
 VECTORS = 8  # most that are drawn of those that a head reads
 
+NOTHING_READ = {"empty": "Nothing is masked, so the head reads nothing: click a word."}
+
 Drawer = tuple[dict, list[Tensor]]
 
 
@@ -139,32 +141,36 @@ class StripWidget(WorkbenchWidget):
             self._settle(stage="")  # another head answers now
         drawer, tables = getattr(self, f"_{self.stage}_drawer")() if self.stage else ({}, [])
         if self.stage:
-            drawer |= {"stage": self.stage, "shapes": [list(table.shape) for table in tables]}
+            drawer = drawer | {"stage": self.stage, "shapes": [list(table.shape) for table in tables]}
         self.line, self.drawer, self.numbers = line, drawer, b"".join(map(to_bytes, tables))
+
+    def _before_head(self, count: int | None = None) -> list[list[str]]:
+        """The stops of front door and encoder, for so many tokens."""
+        config = self.model.config
+        start, front, prefix = "tokens", "word + segment + position", 0
+        if isinstance(self.model, ViT):
+            prefix = config.num_prefix_tokens
+            more = f" and {prefix - 1} more" if prefix > 1 else ""
+            start, front = "patches", f"flattened × E, *{more} in front, + position"
+        elif not config.type_vocab_size:
+            front = "word + position"
+        vectors = f"vectors of {config.hidden_size}"
+        return [
+            ["", start, "of an example" if count is None else f"{count - prefix}"],
+            ["embeddings", front, vectors if count is None else f"{count} {vectors}"],
+            ["layer", f"layer 1 … {self.layers}", f"{self.heads} heads in each"],
+        ]
 
     def _line(self) -> list[list[str]]:
         """The stops, see `line`."""
-        config, way = self.model.config, self._way
-        count, width = len(way.tokens), config.hidden_size
-        start, front = ["", "tokens", f"{count}"], "word + segment + position"
-        if isinstance(self.model, ViT):
-            prefix = config.num_prefix_tokens
-            start = ["", "patches", f"{count - prefix}"]
-            more = f" and {prefix - 1} more" if prefix > 1 else ""
-            front = f"flattened × E, *{more} in front, + position"
-        elif not config.type_vocab_size:
-            front = "word + position"
-        line = [
-            start,
-            ["embeddings", front, f"{count} vectors of {width}"],
-            ["layer", f"layer 1 … {self.layers}", f"{self.heads} heads in each"],
-        ]
+        config, way, count = self.model.config, self._way, len(self._way.tokens)
+        line = self._before_head(count)
         if not way.head:
             return line
         classes = config.vocab_size if way.kind == "mlm" else len(self._labels)
         line += [
             ["read", READS[way.kind], f"{len(way.reads)} of {count}"],
-            ["head", "matrix", f"{classes:,} × {width}"],
+            ["head", "matrix", f"{classes:,} × {config.hidden_size}"],
         ]
         if self._probable:
             over = " over tokens" if way.kind == "span" else ""
@@ -185,15 +191,20 @@ class StripWidget(WorkbenchWidget):
             return f"{'SE'[index]}, for the {self._labels[index]}"
         return self.model.tokenizer.word_piece(index) if self._way.kind == "mlm" else self._labels[index]
 
+    @property
+    def _patches(self) -> Sequence[int]:
+        """Which patch stands at each place."""
+        return range(len(self._way.tokens))
+
     def _embeddings_drawer(self) -> Drawer:
         way, token = self._way, self._token
         name = way.tokens[token]
         if isinstance(self.model, ViT):
             prefix = self.model.config.num_prefix_tokens
-            patch = token - prefix if token >= prefix else -1 - token
+            patch = self._patches[token - prefix] if token >= prefix else -1 - token
             steps = projection_steps(self.model, way.inputs["pixel_values"], patch)
             steps.pop("values", None)
-            names = [f"{name}, × E" if token >= prefix else f"{name}, learned", "+ position", "= sum"]
+            names = [f"{name} × E" if token >= prefix else f"{name}, learned", "+ position", "= sum"]
         else:
             steps = embedding_steps(self.model, token, **way.inputs)
             steps.pop("normed")
@@ -248,8 +259,10 @@ class StripWidget(WorkbenchWidget):
 
     def _read_drawer(self) -> Drawer:
         way = self._way
+        if self._at is None:
+            return NOTHING_READ, []
         some = [*way.reads][:VECTORS]
-        if self._at is not None and self._at not in some:
+        if self._at not in some:
             some[-1:] = [self._at]
         names = [way.tokens[at] for at in some]
         drawer, tables = self._of_vectors(names, way.states[-1][0, some])
@@ -267,7 +280,7 @@ class StripWidget(WorkbenchWidget):
     def _head_drawer(self) -> Drawer:
         """Rows of the matrix, and the products of one of them with the vector."""
         if self._at is None:
-            return {"kind": self._way.kind, "rows": []}, []
+            return NOTHING_READ, []
         steps, answers = self._scores()
         vector, logits = steps["vector"], steps["logits"]
         row = there(self.row, len(logits), int(logits.argmax()))
@@ -295,7 +308,7 @@ class StripWidget(WorkbenchWidget):
         """Scores and what they become: [name, score, e to (score - the best one), answer]."""
         way = self._way
         if self._at is None:
-            return {"kind": way.kind, "rows": []}, []
+            return NOTHING_READ, []
         steps, answers = self._scores()
         scores, name = steps["logits"], self._class_name
         row = there(self.row, len(scores), 0)
