@@ -221,7 +221,7 @@ def notebooks(tmp_path, monkeypatch) -> SimpleNamespace:
         if name == "two" and found.fault:
             raise found.fault
         found.run.append(name)
-        notebook.metadata.update(stills={}, widgets={pages.STATE: {"state": {}}})
+        notebook.metadata.update(stills={}, values="", widgets={pages.STATE: {"state": {}}})
         yield
 
     monkeypatch.setattr(pages, "_run", run)

@@ -1,6 +1,7 @@
 """Answers given beforehand: playing leaves no trace, and what is packed ends where it is told to."""
 
 import asyncio
+import base64
 import gzip
 import json
 from collections.abc import Callable
@@ -10,7 +11,8 @@ from types import SimpleNamespace
 import pytest
 from tiny import our_bert, our_vit
 
-from workbench.widgets import MaskedFilling, PatchAttention, base, rehearsal
+from workbench.widgets import MaskedFilling, PatchAttention, SpanExtraction, rehearsal
+from workbench.widgets import base as widgets_base
 from workbench.widgets.rehearsal import Background, Rehearsal
 
 
@@ -75,7 +77,7 @@ def idle(
     """What a kernel with nothing to do does, until there is nothing left or `touch` does something."""
     monkeypatch.setattr(rehearsal, "QUIET", 0.02)
     background = Background()
-    monkeypatch.setattr(base, "BACKGROUND", background)
+    monkeypatch.setattr(widgets_base, "BACKGROUND", background)
 
     async def wait() -> None:
         for one in shown:
@@ -122,7 +124,7 @@ def test_a_cell_that_runs_again_leaves_its_old_widget_behind(widget: MaskedFilli
     background.show(widget)
     played = Rehearsal(widget, 1000)
     played.run()
-    widget.keep(played)
+    widget.remember(played)
     parent["header"] = {"msg_id": "2"}
     background.show(new)
     assert list(background.shown) == [new] and not widget.rehearsal
@@ -136,3 +138,29 @@ def test_a_still_and_a_name_say_what_is_seen(widget: MaskedFilling) -> None:
     assert f"{best[0]} {100 * best[1]:.1f} %" in said
     assert repr(widget).startswith("MaskedFilling(") and "text='the cat sat', masked=[(4, 7)]" in repr(widget)
     assert "..." in repr(MaskedFilling(widget.model, "the cat " * 15)), "a long text is shortened"
+
+
+def test_widgets_of_a_page_share_values_and_room(widget: MaskedFilling, monkeypatch) -> None:
+    """Two of one text take little more room than one; what the small ones leave goes to the large one."""
+    alone = Rehearsal(widget, 10**6)
+    alone.run()
+    background = Background()
+    others = [MaskedFilling(widget.model, "the cat sat", masked=[(4, 7)]), MaskedFilling(widget.model, "on")]
+    for one in (widget, *others):
+        background.show(one)
+    monkeypatch.setattr(rehearsal, "WHOLE_PAGE", 10**6)
+    found = background.finish()
+    assert len(base64.b64decode(found["values"])) < 1.5 * len(alone.packed)
+    assert [unpacked(one.rehearsal)["values"] for one in background.shown] == [[], [], []]
+    assert [unpacked(one.rehearsal)["note"] for one in background.shown] == ["", "", ""]
+    assert list(found["stills"]) == [one.model_id for one in background.shown]
+    needed = len(base64.b64decode(found["values"])) + sum(one._rehearsal.lines for one in background.shown)
+    for room, note in ((1.2, ""), (0.5, "Only the first")):
+        monkeypatch.setattr(rehearsal, "WHOLE_PAGE", int(room * needed))
+        background.finish()
+        assert unpacked(widget.rehearsal)["note"][:14] == note, "the first is the largest"
+
+
+def test_a_model_that_can_still_learn_is_played(widget: MaskedFilling) -> None:
+    bert = our_bert("span").requires_grad_(True)
+    assert unpacked(Rehearsal(SpanExtraction(bert, "who", "the cat sat"), 10**6).run())["answers"]

@@ -105,7 +105,7 @@ def write_pages(folder: Path, notebooks: Sequence[Path]) -> None:
                     for _ in _run(notebook, path.parent):
                         progress.update()
                 except (CellExecutionError, DeadKernelError) as error:
-                    failed.append(f"{path.name} ({str(error).strip().splitlines()[-1]})")
+                    failed.append(f"{path.name} ({getattr(error, 'evalue', error)})")
                     continue
                 text = to_page(notebook, mark, {other.stem for other in notebooks})
                 _write(_page_of(path, folder), text)
@@ -147,7 +147,7 @@ def _run(notebook: NotebookNode, folder: Path) -> Iterator[None]:
             client.execute_cell(cell, number)
             yield
     client.set_widgets_metadata()
-    notebook.metadata.stills = notebook.cells.pop().outputs[-1].data["application/json"]
+    notebook.metadata.update(notebook.cells.pop().outputs[-1].data["application/json"])
 
 
 def to_page(notebook: NotebookNode, mark: str = "", names: Sequence[str] = ()) -> str:
@@ -178,7 +178,7 @@ def to_page(notebook: NotebookNode, mark: str = "", names: Sequence[str] = ()) -
     heading = re.search(r"<h1.*?</h1>|$", body, re.DOTALL)[0]
     title = html.unescape(re.sub(r"<[^>]+>", "", heading)).strip() or "Notebook"
     body = f'<main class="page"><p><a href="index.html">All pages</a></p>{body}</main>'
-    return page(title, body, states, mark + CODE + STYLE)
+    return page(title, body, states, mark + CODE + STYLE, notebook.metadata["values"])
 
 
 def index(folder: Path) -> str:

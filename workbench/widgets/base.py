@@ -298,7 +298,7 @@ class WorkbenchWidget(anywidget.AnyWidget):
         with self._lock, self.hold_sync():
             self._complete()
 
-    def keep(self, rehearsal: Rehearsal) -> None:
+    def remember(self, rehearsal: Rehearsal) -> None:
         """Takes what was played into the state that is saved with the notebook, until it is true no more."""
         with self._lock:
             self._rehearsal, self.rehearsal = rehearsal, rehearsal.packed

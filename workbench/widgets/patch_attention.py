@@ -60,16 +60,15 @@ class PatchAttention(MapWidget):
             self.test_map()
 
     def rehearse(self) -> list[dict]:
-        """Every token with rollout, every head, mean and maximum; relevance for the first classes."""
-        tokens = {"query": range(self._attention.shape[-1])}
-        layers = {"layer": dict.fromkeys([self.layer, *range(self.layers)])}
+        """Every token with every head, rollout, mean and maximum; relevance for the first classes."""
+        tokens, layers = {"query": range(self._attention.shape[-1])}, {"layer": range(self.layers)}
         return [
-            *self._rehearse_stages(),
-            {"method": [self.method], **tokens},
-            {"method": ["rollout"], **tokens},
+            tokens | {"method": ["head"]} | layers | {"head": range(self.heads)},
+            tokens | {"method": ["rollout"]},
             {"method": ["relevance"], "target": [-1, *(index for index, _ in self.classes)]},
-            {"method": ["head"], **layers, "head": range(self.heads), **tokens},
-            {"method": ["mean", "max"], **layers, **tokens},
+            *self._rehearse_stages(),
+            tokens | {"method": [self.method]},
+            tokens | {"method": ["mean", "max"]} | layers,
         ]
 
     @torch.inference_mode()

@@ -5,6 +5,7 @@ nothing to do with each other need not be played together. `answerer` in shared.
 """
 
 import asyncio
+import base64
 import gzip
 import html
 import json
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from workbench.widgets.base import WorkbenchWidget
 
 NO_ANSWERS = ("status", "revision", "rehearsal", "layout", "tabbable", "tooltip")
-NOTEBOOK = 1_700_000  # bytes of answers that a notebook's widgets share; as text they take a third more
+NOTEBOOK, WHOLE_PAGE = 2_600_000, 1_700_000  # bytes of answers of all widgets; as text, a third more
 QUIET = 3.0  # seconds without a click and without a cell that runs, before answers are given beforehand
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -35,20 +36,23 @@ const kinds = {{
 {kinds}}};
 for (const [id, state] of Object.entries({states})) {{
 const {{ widget, savedModel }} = kinds[state._anywidget_id]();
-const model = savedModel(state);
+const model = savedModel({{ ...state, shared: {shared} }});
 for (const el of document.querySelectorAll(`[data-widget="${{id}}"]`)) widget.render({{ model, el }});
 }}
 </script></body></html>
 """
 
 
-def page(title: str, body: str, states: Mapping[str, dict[str, Any]], head: str = "") -> str:
+def page(
+    title: str, body: str, states: Mapping[str, dict[str, Any]], head: str = "", shared: str = ""
+) -> str:
     """A page of HTML that asks nobody for anything, in which saved widgets live.
 
     Args:
         body: HTML, with an element `<div data-widget="name">` for each widget.
         states: by that name, all that a widget told the browser; bytes are {"bytes": base64}.
         head: more HTML for the page's head.
+        shared: values that their answers share, packed, as base64.
     """
     kinds = {state["_anywidget_id"]: (state["_esm"], state["_css"]) for state in states.values()}
     once = {"_esm": "", "_css": ""}
@@ -64,6 +68,7 @@ def page(title: str, body: str, states: Mapping[str, dict[str, Any]], head: str 
         css="".join(css for _, css in kinds.values()),
         body=body,
         kinds="".join(scripts),
+        shared=json.dumps({"bytes": shared}),
         states=json.dumps(shown).replace("<", "\\u003c"),  # a typed </script> must not end the script
     )
 
@@ -88,6 +93,35 @@ class Record(NamedTuple):
     after: dict[str, int]
 
 
+class Values:
+    """Every value once: bytes, or JSON. Several rehearsals may share them."""
+
+    def __init__(self) -> None:
+        self.places: dict[bytes | str, int] = {}
+        self.size = 0  # about, when compressed
+        self._packer = zlib.compressobj()
+
+    def place(self, value: Any) -> int:
+        """The number by which it is found."""
+        value = _encoded(value)
+        if value not in self.places:
+            self.places[value] = len(self.places)
+            self.size += len(self._packer.compress(value if isinstance(value, bytes) else value.encode()))
+        return self.places[value]
+
+    def pack(self, **parts: Any) -> bytes:
+        """Values and other parts: the length of a JSON text as 4 bytes, that text, and all that is bytes."""
+        front, data = [], bytearray()
+        for value in self.places:
+            if isinstance(value, bytes):
+                front.append(json.dumps({"bytes": [len(data), len(value)]}))
+                data += value
+            else:
+                front.append(value)
+        text = f"{json.dumps({**parts, 'values': None})[:-5]}[{','.join(front)}]}}".encode()
+        return gzip.compress(len(text).to_bytes(4, "little") + text + data, mtime=0)
+
+
 Rows = list[tuple[dict[str, int], int]]  # places of what a value may depend on, and that of the value
 
 
@@ -97,19 +131,20 @@ class Rehearsal:
     Args:
         widget: stays as it is meanwhile, and tells nobody.
         limit: bytes when compressed; clicks that come when they are full are left out.
+        shared: values of other rehearsals, too, which are packed elsewhere and take no room here.
     """
 
-    def __init__(self, widget: "WorkbenchWidget", limit: int) -> None:
+    def __init__(self, widget: "WorkbenchWidget", limit: int, shared: Values | None = None) -> None:
         self.widget, self.limit, self.packed = widget, limit, b""
+        self._shared, self._values = shared, Values() if shared is None else shared
+        self._before, self._place = self._values.size, self._values.place
         self._groups = [
             ([(name, list(values)) for name, values in group.items() if name not in ("do", "after")], group)
             for group in widget.rehearse()
         ]
-        self.played = 0
+        self.played = self.lines = 0
         self.planned = sum(math.prod(len(values) for _, values in axes) for axes, _ in self._groups)
         self._names = [name for name in widget.keys if not name.startswith("_") and name not in NO_ANSWERS]
-        self._places: dict[bytes | str, int] = {}  # every value once: bytes, or JSON
-        self._packer, self._size = zlib.compressobj(), 0
         self._records: list[Record] = []
 
     def run(self) -> bytes:
@@ -160,7 +195,8 @@ class Rehearsal:
 
     def _click(self, group: int, before: State, click: dict) -> State | None:
         """What a click leads to; nothing if it cannot be answered, or if there is no room for it."""
-        if self._size + 12 * len(self._records) > self.limit:  # about what a line of a table takes
+        self.lines = 12 * len(self._records)  # about the bytes of what it has to say besides
+        if self._values.size - self._before + self.lines > self.limit:
             return None
         message = "do" in click
         asked = before.values | {"click": self._place(click if message else list(click))}
@@ -183,18 +219,11 @@ class Rehearsal:
             for name in self._names
         }
 
-    def _place(self, value: Any) -> int:
-        value = _encoded(value)
-        if value not in self._places:
-            self._places[value] = len(self._places)
-            self._size += len(self._packer.compress(value if isinstance(value, bytes) else value.encode()))
-        return self._places[value]
-
     # --- packing
 
     def pack(self) -> Iterator[None]:
-        """Sets `packed`: the length of a JSON text as 4 bytes, that text, and all values that are bytes."""
-        values = list(self._places)
+        """Sets `packed`."""
+        values = list(self._values.places)
         varying = [name for name in self._names if len({one.after[name] for one in self._records}) > 1]
         inputs = [name for name in varying if name in self.widget._answering]
         answers, changes = {}, {}  # what follows from the inputs; what only a click tells
@@ -213,13 +242,6 @@ class Rehearsal:
         for record in self._records:
             for name, found in places.items():
                 found |= {record.asked[name], record.after.get(name, record.asked[name])}
-        front, data = [], bytearray()
-        for value in values:
-            if isinstance(value, bytes):
-                front.append(json.dumps({"bytes": [len(data), len(value)]}))
-                data += value
-            else:
-                front.append(value)
         note = f"Only the first {self.played:,} of {self.planned:,} clicks are saved."
         parts = {
             "places": {name: sorted(found) for name, found in places.items()},
@@ -227,12 +249,11 @@ class Rehearsal:
             "answers": {name: tables for name, tables in answers.items() if tables},
             "note": note if self.played < self.planned else "",
         }
-        text = f'{json.dumps(parts)[:-1]}, "values": [{",".join(front)}]}}'.encode()
-        self.packed = gzip.compress(len(text).to_bytes(4, "little") + text + data, mtime=0)
+        self.packed = (self._values if self._shared is None else Values()).pack(**parts)
         self._seen = {
             name: {hash(values[record.after[name]]) for record in self._records} for name in self._names
         }
-        self._records, self._places = [], {}  # which are large
+        del self._records, self._values, self._place  # which are large
         yield
 
     def _answers_of(self, name: str, inputs: Sequence[str]) -> list[dict]:
@@ -327,17 +348,26 @@ class Background:
                 await asyncio.sleep(QUIET)
             if widget.revision != before:
                 return
-        widget.keep(rehearsal)
+        widget.remember(rehearsal)
 
-    def finish(self) -> dict[str, tuple[str, str]]:
-        """Plays now what is left to play; returns each widget's still picture by the name of its model."""
-        for widget in self.shown:
-            widget.complete()
-            if widget.unrehearsed(self.share):
-                rehearsal = Rehearsal(widget, self.share)
+    def finish(self) -> dict[str, Any]:
+        """For a page of all widgets: plays them, and then what had no room in what the others left of it.
+        Returns the `values` that they share, as base64, and their `stills` by model."""
+        values, played = Values(), {}
+        for _ in range(2):
+            todo = [
+                one for one in self.shown if one not in played or played[one].played < played[one].planned
+            ]
+            for number, widget in enumerate(todo):
+                spare = max(0, WHOLE_PAGE - values.size - sum(one.lines for one in played.values()))
+                before = played[widget].lines if widget in played else 0
+                widget.complete()
+                rehearsal = Rehearsal(widget, before + spare // (len(todo) - number), values)
                 rehearsal.run()
-                widget.keep(rehearsal)
-        return {widget.model_id: widget.still() for widget in self.shown}
+                widget.remember(rehearsal)
+                played[widget] = rehearsal
+        stills = {widget.model_id: widget.still() for widget in self.shown}
+        return {"values": base64.b64encode(values.pack()).decode(), "stills": stills}
 
 
 BACKGROUND = Background()

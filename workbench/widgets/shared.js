@@ -76,8 +76,8 @@ export function readFloat16(view, columns) {
 
 const SAVED = "This is a saved view: run the cell to make it live.";
 
-// Reads what rehearsal.py packs.
-async function unpacked(packed) {
+// Reads what rehearsal.py packs; values that widgets of a page share are packed for themselves.
+async function unpacked(packed, shared) {
   const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
   const whole = await new Response(stream).arrayBuffer();
   const start = 4 + new DataView(whole).getUint32(0, true);
@@ -85,7 +85,7 @@ async function unpacked(packed) {
   answers.values = answers.values.map((value) =>
     value?.bytes ? new DataView(whole, start + value.bytes[0], value.bytes[1]) : value,
   );
-  return answers;
+  return shared?.byteLength ? { ...answers, values: (await unpacked(shared)).values } : answers;
 }
 
 // What was rehearsed: note() is a promise of a remark, answer(click) one of what changes, { trait: value },
@@ -95,7 +95,7 @@ export function answerer(model) {
   let unpacking = null;
   const read = () => {
     const now = model.get("rehearsal");
-    if (now !== packed) unpacking = now?.byteLength ? unpacked(now) : null;
+    if (now !== packed) unpacking = now?.byteLength ? unpacked(now, model.get("shared")) : null;
     packed = now;
     return unpacking;
   };

@@ -268,6 +268,7 @@ class StripWidget(WorkbenchWidget):
         drawer, tables = self._of_vectors(names, way.states[-1][0, some])
         return drawer | {"kind": way.kind, "reads": list(way.reads), "shown": some}, tables
 
+    @torch.inference_mode()
     def _scores(self) -> tuple[dict[str, Tensor], Tensor]:
         """The last step of the head, and the answer that each of its logits becomes."""
         way = self._way
