@@ -113,7 +113,6 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "no size": (lambda: wb.classify_image(VIT, PICTURE, size=32), r"A size is \(height, width\), not 32"),
     "float size": (lambda: wb.classify_image(VIT, PICTURE, size=(32.0, 32)), "is a whole number, not 32.0"),
     "size 0": (lambda: wb.prepare_image(PICTURE, VIT.preprocessing, (0, 8)), "is 1 or more, not 0"),
-    "grid": (lambda: patches.position_similarity(VIT, (1000, 1000)), "1,000,000 patches"),
     "patch": (lambda: patches.projection_steps(VIT, PIXELS, 24), "no patch 24: this picture has patches 0"),
     "hidden": (lambda: patches.rearranged(VIT, PIXELS, hidden=[-1]), "-1 cannot be hidden"),
     "no sentence": (lambda: patches.word_vectors(BERT, [], "a"), "no sentence"),

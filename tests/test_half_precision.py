@@ -13,7 +13,7 @@ from tiny import our_bert, our_vit
 import workbench as wb
 from workbench import attention, explain, patches, widgets
 from workbench.plots import StillFigure
-from workbench.tasks import guess_by_layer, mask_guesses
+from workbench.tasks import mask_guesses
 
 BERT, VIT = our_bert("mlm", "nsp", "span", "sentiment", "pos"), our_vit()
 STEP = "probability"
@@ -66,7 +66,6 @@ TEXTS: dict[str, Callable] = {
     "mask_guesses": lambda bert: [
         mask_guesses(bert, ENCODING, recorded(bert)[1][-1], 1, [2])[0].candidates[0].probability
     ],
-    "guess_by_layer": lambda bert: [one.probability for one in guess_by_layer(bert, recorded(bert)[1], 2)],
     "head_answers": lambda bert: explain.head_answers(bert, "sentiment", ENCODING, [(), (1,)]),
     "leave_one_out": lambda bert: explain.leave_one_out(bert, "sentiment", ENCODING, 0, [1, 2]),
     "gradient_relevance": lambda bert: explain.gradient_relevance(bert, "sentiment", ENCODING, 0),
@@ -91,7 +90,7 @@ PICTURES: dict[str, Callable] = {
     ).deletion,
     "last step of a ViT's head": lambda vit: patches.linear_steps(vit, recorded(vit)[1][-1])["vector"],
     "projection_steps": lambda vit: patches.projection_steps(vit, to(vit), 3)["token"],
-    "position_similarity": lambda vit: patches.position_similarity(vit, (3, 5)),
+    "position_similarity": lambda vit: patches.position_similarity(vit),
     "filter_components": lambda vit: patches.filter_components(vit, 1).abs(),
     "rearranged": lambda vit: vit.encoder(*patches.rearranged(vit, to(vit), [3], None, "place"))[-1],
     "class_by_layer": lambda vit: patches.class_by_layer(vit, recorded(vit)[1]),

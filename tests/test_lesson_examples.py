@@ -11,7 +11,6 @@ import workbench as wb
 from workbench.attention import attention_entropy, record_attention
 from workbench.bert import Bert
 from workbench.cli import notebooks_folder
-from workbench.tasks import guess_by_layer
 from workbench.widgets import MaskedFilling, NextSentence, SentenceClassifier
 from workbench.widgets.samples import NEXT_SENTENCES, PASSAGES, SAME_TOPIC, SENTENCE_PAIRS
 
@@ -111,8 +110,9 @@ def test_what_a_guess_rests_on(bert: Bert) -> None:
     assert left["candidates"][0][0] == "sun" and right["probability"] < 0.01
     encoding = bert.tokenizer.encode("He read a book about the history of Rome.", masks="book")
     with torch.inference_mode():
-        by_layer = guess_by_layer(bert, bert(**encoding.tensors()), encoding.masks[0])
-    assert [guess.label for guess in by_layer][3:] == ["story", "story", "book", "book"]
+        states = torch.stack(bert(**encoding.tensors()))[:, 0, encoding.masks[0]]
+        best = bert.answers("mlm", states).argmax(-1)
+    assert [bert.tokenizer.word_piece(index) for index in best][3:] == ["story", "story", "book", "book"]
     widget = MaskedFilling(bert, "Rome is the capital of Italy.", masked="capital")
     names = [word["text"] for word in widget.words]
     for layer, head, word in ((1, 3, "the"), (2, 10, "the"), (2, 9, "of"), (2, 2, "[CLS]"), (2, 5, "Italy")):

@@ -10,7 +10,7 @@ import transformers
 from tiny import close, hf_vit, our_bert, our_vit, saved
 
 import workbench as wb
-from workbench.tasks import SpanWindow, best_spans, guess_by_layer, mask_guesses, span_windows, surest_window
+from workbench.tasks import SpanWindow, best_spans, mask_guesses, span_windows, surest_window
 
 ALL = ("mlm", "nsp", "span", "sentiment", "pos")
 
@@ -145,19 +145,6 @@ def test_a_hundred_thousand_characters(bert: wb.Bert) -> None:
     assert len(guesses) == 1
     assert guesses[0].position == 4300 * 7 + 1
     assert (guesses[0].start, guesses[0].end) == (len(text) - 6, len(text))
-
-
-def test_guesses_by_layer(bert: wb.Bert) -> None:
-    encoding = bert.tokenizer.encode("the [MASK] sat")
-    states = bert(**encoding.tensors())
-    guesses = guess_by_layer(bert, states, 2)
-    assert len(guesses) == 6
-    for state, guess in zip(states, guesses, strict=True):
-        best = bert.logits("mlm", state[0, 2]).softmax(-1).max(-1)
-        assert guess.label == bert.tokenizer.word_piece(best.indices)
-        assert guess.probability == pytest.approx(float(best.values.detach()), rel=1e-5)
-    last = wb.fill_mask(bert, "the [MASK] sat")[0].candidates[0]
-    assert (guesses[-1].label, guesses[-1].probability) == (last.label, pytest.approx(last.probability))
 
 
 # --- one or two texts --------------------------------------------------------------------------

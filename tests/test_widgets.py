@@ -12,7 +12,6 @@ from tiny import attends, our_bert, refuses
 import workbench as wb
 from workbench.attention import record_attention
 from workbench.encoder import MODEL_LOCK
-from workbench.tasks import guess_by_layer
 from workbench.widgets import MaskedFilling
 
 TEXT = "She poured hot water into a cup of tea."
@@ -64,10 +63,13 @@ def test_layers_and_hidden_sides(bert):
     widget = MaskedFilling(bert, TEXT, masked=[(35, 38)], stage="layer")
     encoding = bert.tokenizer.encode(TEXT, masks=[(35, 38)])
     with torch.inference_mode():
-        known = guess_by_layer(bert, bert(**encoding.tensors()), encoding.masks[0])
-    assert widget.drawer["by_layer"] == [
-        [one.label, pytest.approx(one.probability, abs=1e-4)] for one in known
-    ]
+        states = torch.stack(bert(**encoding.tensors()))[:, 0, encoding.masks[0]]
+        best = bert.answers("mlm", states).max(-1)
+    labels = [bert.tokenizer.word_piece(index) for index in best.indices]
+    assert [label for label, _ in widget.drawer["by_layer"]] == labels
+    assert [answer for _, answer in widget.drawer["by_layer"]] == pytest.approx(
+        best.values.tolist(), abs=1e-4
+    )
     last = widget.guesses["cards"][0]["candidates"][0]
     assert widget.drawer["by_layer"][-1] == [last[0], pytest.approx(last[1], abs=1e-3)]
     widget.layer = 0

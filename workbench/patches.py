@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from workbench.bert import Bert
-from workbench.checks import MOST_PATCHES, check_model, check_place, check_size, check_text, check_whole
+from workbench.checks import check_model, check_place, check_text, check_whole
 from workbench.encoder import MODEL_LOCK, record_modules
 from workbench.vit import ViT, split_patches
 
@@ -132,15 +132,13 @@ def filter_components(vit: ViT, count: int = 28) -> Tensor:
     return (directions * largest.sign()).unflatten(1, (-1, size, size))
 
 
-def position_similarity(vit: ViT, grid: tuple[int, int] | None = None) -> Tensor:
+def position_similarity(vit: ViT) -> Tensor:
     """Cosine similarity of the position embeddings of all patches (ViT, figure 7 centre).
 
-    `grid` is patches down and across, for another size than the checkpoint's. Gives (rows, columns, rows,
-    columns): of the patch at the first two to that at the others.
+    (rows, columns, rows, columns), of the patch at the first two to that at the others.
     """
     check_model(vit, ViT)
-    grid = vit.config.grid if grid is None else tuple(grid)
-    check_size(grid, most=MOST_PATCHES)
+    grid = vit.config.grid
     positions = vit.embeddings.positions(grid).detach()[0, vit.config.num_prefix_positions :].cpu()
     return similarity(positions).unflatten(1, grid).unflatten(0, grid)
 

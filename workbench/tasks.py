@@ -273,17 +273,6 @@ def mask_guesses(
     return guesses
 
 
-def guess_by_layer(bert: Bert, hidden_states: Sequence[Tensor], position: int) -> tuple[Candidate, ...]:
-    """The best guess at one token after every layer, the embeddings first.
-
-    The masked-word head was trained on the last layer; reading earlier layers with it is the "logit lens".
-    """
-    head = find_head(bert, None, "mlm", "mlm")
-    states = torch.stack([state[0, position] for state in hidden_states])  # (layers + 1, hidden)
-    best = bert.answers(head, states).max(-1)
-    return _word_pieces(bert, best.indices, best.values)
-
-
 @torch.inference_mode()
 def fill_mask(
     bert: Bert, text: str, top_k: int = 5, *, masks: str | Iterable[tuple[int, int] | str] = ()

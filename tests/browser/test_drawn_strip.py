@@ -11,7 +11,7 @@ from tiny import attends, our_bert, patch_vit, sentence_bert
 import workbench as wb
 from workbench.attention import ablate, fetched_vectors, record_attention
 from workbench.patches import class_by_layer, embedding_steps, projection_steps
-from workbench.tasks import guess_by_layer, span_windows
+from workbench.tasks import span_windows
 from workbench.text import place_cls
 from workbench.widgets import (
     AttentionExplorer,
@@ -133,9 +133,10 @@ def test_layer(page):
         assert view.click(view.at(".drawer .chip", token), [4, 4]) == [{"token": token}]
     read = "(line) => [...line.children].map((part) => part.textContent).concat(line.textContent)"
     layers = view.read(".by-layer li", read)
-    for at, (line, guess) in enumerate(zip(layers, guess_by_layer(bert, states_of(bert), 2), strict=True)):
-        assert line[:2] == [str(at), guess.label]
-        near(shares(line[2][len("".join(line[:2])) :]), [guess.probability])
+    best = bert.answers("mlm", torch.stack(states_of(bert))[:, 0, 2]).max(-1)
+    for at, (line, index, answer) in enumerate(zip(layers, best.indices, best.values.tolist(), strict=True)):
+        assert line[:2] == [str(at), bert.tokenizer.word_piece(index)]
+        near(shares(line[2][len("".join(line[:2])) :]), [answer])
     assert view.page.locator(".by-layer li").nth(3).get_attribute("class") == "now"
     view.page.get_by_label("Layer", exact=True).fill("1")
     assert view.sent() == [{"layer": 1}]

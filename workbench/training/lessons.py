@@ -270,13 +270,11 @@ def new_classifier(bert: Bert, head: str, kind: str, labels: Sequence[str], froz
     return fresh
 
 
-def text_exercise(
-    bert: Bert, examples: Sequence[Example], kind: str, head: str, frozen: bool, seed: int
-) -> Exercise:
+def text_exercise(bert: Bert, examples: Sequence[Example], kind: str, frozen: bool, seed: int) -> Exercise:
     """Texts to learn from, for a new head on a copy of a BERT; see `fine_tune`."""
     if bert.tokenizer is None:
         raise ValueError(f"{bert.name} came without a tokenizer, so it cannot read text.")
-    labels, head = label_names(examples, kind), head or ("span" if kind == "span" else "lesson")
+    labels, head = label_names(examples, kind), "span" if kind == "span" else "lesson"
     train, held_out = split_examples(examples, kind, seed)
     rows, held_out_rows = (labelled_rows(part, labels, kind, bert) for part in (train, held_out))
     if kind == "span":
@@ -366,7 +364,6 @@ def fine_tune(
     examples: Sequence[Example],
     *,
     kind: str = "sentence",
-    head: str = "",
     frozen: bool = False,
     steps: int = 45,
     looks: int = 6,
@@ -376,14 +373,14 @@ def fine_tune(
 ) -> FineTuned[Model]:
     """Trains a new linear layer on a copy of a BERT (BERT, section 4) or of a ViT (ViT, section 3.2).
 
+    That of a BERT is called "lesson", or, of spans, "span", which `answer_question` asks.
+
     Args:
         model: stays as it is.
         examples: each has the fields that `FIELDS` names. One in five is held out; of spans, one passage
             in five; of pictures, one in four.
         kind: "sentence" or "pair" (a class, read from [CLS]), "word" (a class for each word), "span" (where
             the answer to a question starts and ends) or "picture".
-        head: what the new head of a BERT is called; "lesson" if not given, and of spans "span", which
-            `answer_question` asks.
         frozen: the encoder stays as it is, and only the linear map learns.
         steps: how long; a step takes about 15 sentences, or 16 pictures.
         looks: about how often it looks on the way; it does before the first step and after the last, too.
@@ -397,7 +394,7 @@ def fine_tune(
     if kind == "picture":
         exercise = picture_exercise(model, examples, frozen, seed)
     else:
-        exercise = text_exercise(model, examples, kind, head, frozen, seed)
+        exercise = text_exercise(model, examples, kind, frozen, seed)
     result, learner = FineTuned(exercise.model, exercise.labels), exercise.learner
     last: tuple[list, list] = [], []  # of what is held out: what is right, and what is said
 
