@@ -1,26 +1,13 @@
 """All widgets on one page: none changes another's look. And the modules that a widget is joined from."""
 
-import re
 from collections.abc import Sequence
 
 import pytest
 from playwright.sync_api import Page
 
-import workbench as wb
-from workbench.widgets import (
-    AttentionExplorer,
-    FineTuning,
-    MaskedFilling,
-    NextSentence,
-    PatchAttention,
-    PatchHiding,
-    PatchSplitter,
-    SentenceClassifier,
-    SentencePair,
-    SpanExtraction,
-    TokenTagger,
-    base,
-)
+from workbench.widgets import base
+
+from .every import every_widget, one_page
 
 pytestmark = pytest.mark.browser
 # Of every element: what it is, where it lies in its widget, how large its text is, and what it says.
@@ -43,32 +30,12 @@ LOOK = """root => {
 @pytest.fixture(scope="module")
 def pages() -> dict[str, str]:
     """A saved page of each widget."""
-    bert, vit = wb.load_bert(device="cpu"), wb.load_vit(device="cpu")
-    widgets = [
-        MaskedFilling(bert, masked=[(10, 13)]),
-        NextSentence(bert),
-        SentenceClassifier(bert, "A warm and funny film."),
-        TokenTagger(bert, "She unforgettably sings."),
-        SentencePair(bert),
-        SpanExtraction(bert),
-        AttentionExplorer(bert),
-        FineTuning(bert, [("I am glad", "joy"), ("I am cross", "anger")] * 4, lambda *_: None),
-        PatchSplitter(vit),
-        PatchHiding(vit),
-        PatchAttention(vit),
-    ]
-    return {type(widget).__name__: widget._page() for widget in widgets}
+    return {name: widget._page() for name, widget in every_widget().items()}
 
 
 def looks(page: Page, names: Sequence[str], pages: dict[str, str]) -> dict[str, list[str]]:
     """How each of these widgets looks, all on one page in this order."""
-    content = '<!doctype html><meta charset="utf-8">'
-    for name in names:
-        _, style, script = re.match(
-            r"(.*?)(<style>.*</style>).*?(<script.*)</body>", pages[name], re.DOTALL
-        ).groups()
-        place = f'<div id="{name}" data-widget="{name}" style="width: 1000px"></div>'
-        content += style + place + script.replace('Object.entries({"view":', f'Object.entries({{"{name}":')
+    content = one_page({name: pages[name] for name in names}, "body > div { width: 1020px; }")
     page.set_content(content)
     page.wait_for_function(
         "count => document.querySelectorAll('.workbench[data-revision]').length === count", arg=len(names)

@@ -14,7 +14,7 @@ import {
   viewOf,
 } from "./parts.js";
 import { mapBoards, massSlider, pictureInput } from "./picture.js";
-import { answerWriter, element, fixed, percent, range, readFloat16, within } from "./shared.js";
+import { answerWriter, element, fixed, isolated, percent, range, readFloat16, within } from "./shared.js";
 import { stripOf } from "./strip.js";
 
 const LINE = 17; // pixels of a token's line
@@ -333,7 +333,7 @@ function largeOf(view, maps) {
   }
 
   // --- the mouse: previews a token, a click pins it
-  const nameOf = (token) => `“${get("tokens")[token][0]}”`;
+  const nameOf = (token) => `“${isolated(get("tokens")[token][0])}”`;
   const pairSaid = (from, to) => {
     const also = beside ? `, beside it ${percent(beside.weight(from, to))}` : "";
     return `${nameOf(from)} looks at ${nameOf(to)}: ${percent(exact.weight(from, to))}${also}`;
@@ -421,7 +421,7 @@ function stepsOf(view) {
     const most = Math.max(...[query, key, product].flat().map(Math.abs), 1e-9);
     const strip = (name, values) =>
       element("div.strip", element("span.note", name), ...values.map((value) => cell(value, most)));
-    const [from, to] = [get("query"), get("key")].map((token) => get("tokens")[token][0]);
+    const [from, to] = [get("query"), get("key")].map((token) => isolated(get("tokens")[token][0]));
     const off = has(get("off"), [get("layer"), get("head")]);
     const comes = off ? "would come" : "comes";
     const title = `How “${from}” ${comes} to look at “${to}” with ${percent(probability)}`;

@@ -236,7 +236,7 @@ function exampleTable(view) {
       const label = `${columns[column]} of example ${row + 1}`;
       const onpaste = (event) => paste(event, at, column);
       const options = { spellcheck: "false", "aria-label": label, value, onpaste, onchange: write };
-      return element("input", { type: "text", ...options });
+      return element("input", { type: "text", dir: "auto", ...options });
     });
     const label = { "aria-label": `Remove example ${row + 1}` };
     return tableRow(

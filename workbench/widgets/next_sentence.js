@@ -30,7 +30,7 @@ function render({ model, el }) {
   });
 
   // --- the tokens, and who looks at whom
-  const reads = { role: "list", "aria-label": "What the model reads", tabindex: 0 };
+  const reads = { role: "list", "aria-label": "What the model reads", tabindex: 0, dir: "auto" };
   const strip = view.live("div.strip", reads, () => {
     const tokens = get("tokens");
     const [weights = []] = readFloat16(get("weights"), tokens.length);
@@ -41,7 +41,7 @@ function render({ model, el }) {
       const title = `vocabulary id ${id}, segment ${segment}, position ${position}; ${share}`;
       return element(
         `span.token.${kind === "word" ? SIDES[segment] : kind}`,
-        { role: "listitem", title },
+        { role: "listitem", title, dir: kind === "word" ? null : "ltr" },
         element("i", { "aria-hidden": true, style: `height: ${height}px` }),
         element("b", text),
         element("small", `${segment} · ${position}`),

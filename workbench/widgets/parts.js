@@ -277,7 +277,8 @@ export function chips(label, click, point = () => {}) {
   for (const kind of ["mouseleave", "focusout"]) node.addEventListener(kind, () => point(-1));
   const chip = ({ text, kind = "", pressed, title, style, below = [] }) => {
     const own = kind === "special" ? {} : { type: "button", "aria-pressed": `${pressed}` };
-    const options = { class: `chip ${kind}`, title, style, ...own };
+    const dir = /special|mask/.test(kind) ? "ltr" : null; // so that the words decide how all run
+    const options = { class: `chip ${kind}`, title, style, dir, ...own };
     return element(kind === "special" ? "span" : "button", options, element("span.text", text), ...below);
   };
   const draw = (items) => {

@@ -2,7 +2,7 @@
 // sentence_pair.py for the traits.
 
 import { bar, button, chips, curvedLine, note, penOf, viewOf } from "./parts.js";
-import { element, percent, readFloat16 } from "./shared.js";
+import { element, isolated, percent, readFloat16 } from "./shared.js";
 import { stripOf } from "./strip.js";
 
 const SIDES = ["premise", "hypothesis"];
@@ -129,7 +129,8 @@ function render({ model, el }) {
       const other = from.index === shown ? to : from;
       if (shown >= 0) other.chip.style.setProperty("--shade", `${Math.round(60 * share)}%`);
     }
-    const named = ({ weight, from, to }) => `${from.text} → ${to.text} ${percent(weight)}`;
+    const named = ({ weight, from, to }) =>
+      `${isolated(from.text)} → ${isolated(to.text)} ${percent(weight)}`;
     const which = shown >= 0 ? "The strongest lines of this word" : "The strongest lines";
     says.textContent = `${which}: ${links.slice(0, 3).map(named).join(" · ")}. ${HELP}`;
   }

@@ -47,6 +47,9 @@ const ANSWER_NOTES = {
   regression: "This checkpoint answers with a number on its own scale, not with a class.",
 };
 
+// A text within ours, set apart: from right to left it would turn round what stands beside it.
+export const isolated = (text) => (/[\u0590-\u08ff\ufb1d-\ufefc]/.test(text) ? `\u2068${text}\u2069` : text);
+
 // A number with a true minus sign.
 export function fixed(value, digits) {
   const rounded = Math.round(value * 10 ** digits) / 10 ** digits + 0; // + 0: no minus before zero

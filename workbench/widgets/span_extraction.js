@@ -2,7 +2,7 @@
 // ends. See span_extraction.py for the traits.
 
 import { bar, button, cellCanvas, note, outline, part, penOf, progressBar, roving, viewOf } from "./parts.js";
-import { element, fixed, percent, range, readFloat16, within } from "./shared.js";
+import { element, fixed, isolated, percent, range, readFloat16, within } from "./shared.js";
 import { stripOf } from "./strip.js";
 
 const strong = (value) => element("b", value);
@@ -30,7 +30,7 @@ function passageOf(view) {
         `button.piece${inside ? ".answer" : ""}${at === chosen ? ".chosen" : ""}`,
         {
           type: "button",
-          title: `${textOf(tokens, at, at)}: start ${percent(starts[at])}, end ${percent(ends[at])}`,
+          title: `${isolated(textOf(tokens, at, at))}: start ${percent(starts[at])}, end ${percent(ends[at])}`,
           onclick: () => send({ chosen: at }),
         },
         element("span", text),
@@ -185,7 +185,7 @@ function mapOf({ get, send, ink, drawn }) {
     if (!cell) return "Point at a cell to see its span.";
     const { tokens } = get("view");
     const [end, start] = cell;
-    const quoted = (one, other) => `“${textOf(tokens, one + bounds()[0], other + bounds()[0])}”`;
+    const quoted = (one, other) => `“${isolated(textOf(tokens, one + bounds()[0], other + bounds()[0]))}”`;
     if (end < start) {
       const back = `From ${quoted(start, start)} back to ${quoted(end, end)}`;
       return `${back}: the end comes before the start, no answer.`;
