@@ -41,6 +41,13 @@ PAIRS = (  # lesson 05
         "A white cat is chasing a black dog.",
         "entailment",
     ),  # a shortcut
+    # One word changed: the second and the third are wrong on purpose.
+    ("The man drank a cup of coffee before work.", "The man drank nothing before work.", "contradiction"),
+    ("The man drank a cup of coffee before work.", "The man drank something after work.", "entailment"),
+    ("The man spilled a cup of coffee before work.", "The man drank something before work.", "entailment"),
+    ("The door is open.", "The door is closed.", "contradiction"),
+    ("Colourless green ideas sleep.", "Nobody sleeps.", "contradiction"),
+    ("Colourless green ideas sleep.", "Something sleeps.", "entailment"),
 )
 ANSWERS = (  # lesson 06: question, the number of a passage or the passage, answer
     ("When does the market in the old town open?", 0, "six on Monday"),
@@ -176,7 +183,9 @@ def test_words(bert: Bert) -> None:
 def test_pairs(bert: Bert, premise: str, hypothesis: str, label: str) -> None:
     first, second, _ = wb.classify_pair(bert, premise, hypothesis)
     assert first.label == label and first.probability - second.probability > 0.3
-    assert premise in source("05_sentence_pairs") and hypothesis in source("05_sentence_pairs")
+    words = {"nothing", "after", "spilled"} & {*premise[:-1].split(), *hypothesis[:-1].split()}
+    told = [f'"{word}"' for word in words] or [premise, hypothesis]
+    assert all(text in source("05_sentence_pairs") for text in told)
 
 
 def test_most_of_the_ten_pairs_are_as_meant(bert: Bert) -> None:
