@@ -70,7 +70,7 @@ def test_a_pinned_pair_is_explained_and_views_filter(explorer):
     explorer.after(lambda: explorer.root.get_by_label("keep what makes up").fill("0.5"))
     assert "50 %" in explorer.root.locator("output").text_content()
     explorer.after(explorer.button("Keep to compare").click)
-    assert "kept: layer 1, head 1" in explorer.root.locator("figcaption").text_content()
+    assert "kept: layer 1, head 1" in explorer.root.locator("figcaption").last.text_content()
 
 
 def test_heads_are_switched_off_and_tried(explorer):
@@ -125,10 +125,10 @@ def test_light_and_dark_wide_and_narrow(lesson, theme, width):
     for index in (0, 3):  # words, patches
         widget = opened.widget(index)
         assert widget.root.evaluate("e => e.scrollWidth <= e.clientWidth"), "nothing is cut off"
-        assert widget.root.locator("canvas.large, .maps .patch-board").first.evaluate(HAS_INK)
+        assert widget.root.locator("canvas.large:visible, .patch-board:visible").first.evaluate(HAS_INK)
     patches = opened.widget(3)
     patches.after(lambda: patches.root.locator(".patch-board").first.click(position={"x": 60, "y": 60}))
-    assert patches.root.get_by_label("looks").input_value() != "-1"
+    assert patches.root.get_by_role("combobox", name="looks").input_value() != "-1"
     assert accessibility_faults(opened) == []
     opened.widget(1).picture("attention_explorer")
 
