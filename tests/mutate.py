@@ -170,8 +170,8 @@ FAULTS = [
     ),
     in_python(  # the strongest of the cells that one stands for
         "widgets/attention_explorer.py",
-        "thumbnails = F.adaptive_avg_pool2d(self._attention, self.side)",
-        "thumbnails = F.adaptive_max_pool2d(self._attention, self.side)",
+        "thumbnails = F.adaptive_avg_pool2d(self._maps[0], self.side)",
+        "thumbnails = F.adaptive_max_pool2d(self._maps[0], self.side)",
         "test_widgets_explorer.py::test_small_maps_of_a_long_text_are_averaged",
     ),
     in_python(  # every copy goes without the first head

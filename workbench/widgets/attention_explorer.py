@@ -12,9 +12,9 @@ from workbench import plots
 from workbench.attention import (
     ablate,
     attention_difference,
+    clearest_head,
     head_effects,
     mass_mask,
-    record_attention,
     weight_steps,
 )
 from workbench.bert import Bert
@@ -22,7 +22,7 @@ from workbench.checks import check_model
 from workbench.encoder import PROBLEM_TYPES
 from workbench.image import ImageSource, prepare_image
 from workbench.patches import token_names
-from workbench.text import Encoding
+from workbench.text import Encoding, Token
 from workbench.vit import ViT
 from workbench.widgets.base import (
     now_and_before,
@@ -105,12 +105,9 @@ class AttentionExplorer(MapWidget):
             raise TypeError(f"{model.name} is a BERT, which reads text, no picture: load_vit() loads a ViT.")
         else:
             options |= {"text": FIRST_TEXT if text is None else text, "second": second}
-        self._beside, self._models = beside, [model] if beside is None else [model, beside]
+        self._models = [model] if beside is None else [model, beside]
         if beside is not None:
             _check_fit(model, beside)
-            if isinstance(model, Bert):
-                pieces, others = [one.tokenizer.backend.get_vocab() for one in self._models]
-                self._same_pieces = pieces == others
             options["other"] = beside.name if beside.name != model.name else f"another {model.name}"
         super().__init__(model, image, **options)
 
@@ -144,27 +141,23 @@ class AttentionExplorer(MapWidget):
     def _read(self) -> None:
         """Turns the input into what the model takes; nothing is changed if it cannot be read."""
         if isinstance(self.model, ViT):
-            self._inputs, self._encoding = {"pixel_values": self._see()}, None
-            self._inputs_beside = [
-                {"pixel_values": prepare_image(self._image, model.preprocessing).to(model.device)}
-                for model in self._models[1:]
-            ]
+            self._see()
+            pixels = [prepare_image(self._image, model.preprocessing) for model in self._models]
+            inputs, self._encoding = [{"pixel_values": one} for one in pixels], None
             names = enumerate(token_names(self.grid, self.prefix))
             self.tokens = [[name, 0, "patch" if at >= self.prefix else "special"] for at, name in names]
         else:
             encodings = [self._encoded(model) for model in self._models]
-            tokens, *others = [
-                [
-                    [token.text, token.segment, "special" if token.word is None else "word"]
-                    for token in encoding.tokens
-                ]
-                for encoding in encodings
-            ]
+            tokens, *others = [[*map(_shown, encoding.tokens)] for encoding in encodings]
             if others not in ([], [tokens]):
                 raise ValueError(f"{self.model.name} and {self.other} cut this text into other tokens: {FIT}")
             self.tokens, self._encoding = tokens, encodings[0]
-            given = zip(encodings, self._models, strict=True)
-            self._inputs, *self._inputs_beside = [encoding.tensors(model.device) for encoding, model in given]
+            inputs = [encoding.tensors() for encoding in encodings]
+        self._special = torch.tensor([kind == "special" for *_, kind in self.tokens])
+        self._inputs, *self._inputs_beside = [
+            {name: part.to(model.device) for name, part in one.items()}
+            for one, model in zip(inputs, self._models, strict=True)
+        ]
 
     def _encoded(self, bert: Bert) -> Encoding:
         limit = bert.config.max_position_embeddings
@@ -207,54 +200,45 @@ class AttentionExplorer(MapWidget):
         answering = self.model if isinstance(self.model, ViT) or not task else self.model.heads[task]
         problem_type = getattr(answering, "problem_type", PROBLEM_TYPES[0])
         self._settle(tasks=tasks, task=task, off=off, problem_type=problem_type)
-        with ablate(self.model, off):
-            self._states, attention = self._pass(**self._inputs)
-        self._attention = attention.cpu()  # (layers, heads, query, key)
-        beside = self._look_beside()
+        passes = []
+        for model, inputs in zip(self._models, [self._inputs, *self._inputs_beside], strict=True):
+            with ablate(model, off):
+                passes.append(self._pass(model, **inputs))
+        self._states = passes[0][0]
+        self._maps = [attention.cpu() for _, attention in passes]  # (layers, heads, query, key) of each
         self.answers, self.ticks = [], "with all heads on" if off else ""
         if task:
             now = self._answers(self._states)[0]
             self._before = before = self._answers(self.model(**self._inputs))[0] if off else now
             best = {*before.topk(min(3, len(before))).indices.tolist(), int(now.argmax())}
-            if beside is not None and self._same_classes:
-                before, self.ticks = self._answers(beside, self._beside)[0].to(now), f"of {self.other}"
-                best |= {int(before.argmax())}
+            if self.other and self._same_classes:
+                before = self._answers(passes[1][0], self._models[1])[0].to(now)
+                best, self.ticks = best | {int(before.argmax())}, f"of {self.other}"
             best = sorted(best, key=lambda index: (-float(self._before[index]), index))
             self.answers = now_and_before({index: self._label(index) for index in best}, now, before, best)
         self.effects = b""
         self._way = self._way_now()
-        special = torch.tensor([kind == "special" for *_, kind in self.tokens])
-        looks = torch.arange(len(special)) == max(self.query, 0) if self.grid else ~special
-        if beside is not None and self._opens:  # on the head that differs most
-            apart = attention_difference(self._attention, self._attention_beside)
-            layer, head = divmod(int(apart.argmax()), self.heads)
-            self._settle(layer=layer, head=head)
-            self._opens = False
-        self._open(self._attention, looks, ~special)
-        self.side = min(THUMBNAIL, self._attention.shape[-1])
-        thumbnails = F.adaptive_avg_pool2d(self._attention, self.side)
+        if self.other:  # it opens on the head that differs most
+            apart = attention_difference(*self._maps)
+            self.apart, clearest = to_bytes(apart), divmod(int(apart.argmax()), self.heads)
+        else:
+            looks = torch.arange(len(self.tokens)) == max(self.query, 0) if self.grid else ~self._special
+            clearest = clearest_head(self._maps[0], looks, ~self._special)
+        self._open(*clearest)
+        self.side = min(THUMBNAIL, len(self.tokens))
+        thumbnails = F.adaptive_avg_pool2d(self._maps[0], self.side)
         self.thumbnails, _ = to_bytes8(thumbnails.flatten(2))
         self._look()
-
-    def _look_beside(self) -> tuple[Tensor, ...] | None:
-        """The same input, with the same heads off, in the other checkpoint: its hidden states."""
-        if self._beside is None:
-            return None
-        with ablate(self._beside, self.off), record_attention(self._beside) as attention:
-            states = self._beside(**self._inputs_beside[0])
-        maps = [attention[layer][0] for layer in range(self.layers)]
-        self._attention_beside = torch.stack(maps).cpu()
-        self.apart = to_bytes(attention_difference(self._attention, self._attention_beside))
-        return states
 
     @property
     def _same_classes(self) -> bool:
         """Whether the other checkpoint answers with the same classes, too."""
         if isinstance(self.model, ViT):
-            return self.model.labels == self._beside.labels
-        if self.task == "mlm" and not self._same_pieces:
-            return False
-        heads = [model.heads[self.task] for model in (self.model, self._beside) if self.task in model.heads]
+            return self.model.labels == self._models[1].labels
+        if self.task == "mlm":
+            ours, theirs = (model.tokenizer.backend.get_vocab() for model in self._models)
+            return ours == theirs and "mlm" in self._models[1].heads
+        heads = [model.heads[self.task] for model in self._models if self.task in model.heads]
         return len(heads) == 2 and heads[0].kind == heads[1].kind and heads[0].labels == heads[1].labels
 
     def _way_now(self) -> Way:
@@ -288,11 +272,10 @@ class AttentionExplorer(MapWidget):
 
     def _switched(self, large: Tensor) -> Tensor:
         """A map with what the switches leave out set to zero."""
-        special = torch.tensor([kind == "special" for *_, kind in self.tokens])
         segment = torch.tensor([segment for _, segment, _ in self.tokens])
         if self.hide_special:
-            large[special] = 0
-            large[:, special] = 0
+            large[self._special] = 0
+            large[:, self._special] = 0
         if self.pair != "all":
             looks = 0 if self.pair == "first to second" else 1
             large[segment != looks] = 0
@@ -301,8 +284,7 @@ class AttentionExplorer(MapWidget):
 
     def _packed(self, large: Tensor) -> tuple[bytes, bytes]:
         """A map (query, key) as `matrix` and `scales`: small weights stay visible beside [CLS] and [SEP]."""
-        special = torch.tensor([kind == "special" for *_, kind in self.tokens])
-        parts = torch.stack([large * special, large * ~special])
+        parts = torch.stack([large * self._special, large * ~self._special])
         shares = (parts / parts.amax(-1, keepdim=True).clamp(min=1e-7)).sum(0)
         return to_bytes8(shares)[0], to_bytes(parts.amax(-1))
 
@@ -316,22 +298,20 @@ class AttentionExplorer(MapWidget):
             query=there(self.query, count, -1),
             key=there(self.key, count, -1),
         )
-        large, query = {self.model.name: self._map(self._attention)}, max(self.query, 0)
-        if self._beside:
-            large[self.other] = self._map(self._attention_beside)
-        names = [f"{name}: " if self._beside else "" for name in large]
+        large, query = [self._map(maps) for maps in self._maps], max(self.query, 0)
+        names = [f"{self.model.name}: ", f"{self.other}: "] if self.other else [""]
         self.titles = [f"{name}{self._title}" for name in names]
         if self.grid:
-            titles = [f"{title}, {self.tokens[query][0]} looks" for title in self.titles]
-            rows = [map[query] for map in large.values()]
-            self._lay(self._attention, query, [*zip(titles, rows, strict=True)], one_scale=True)
-        self._shown, *beside = [self._switched(map) for map in large.values()]
+            looks = [f"{title}, {self.tokens[query][0]} looks" for title in self.titles]
+            rows = [(title, map[query]) for title, map in zip(looks, large, strict=True)]
+            self._lay(self._maps[0], query, rows, one_scale=True)
+        self._shown, *beside = [self._switched(map) for map in large]
         self.matrix, self.scales = self._packed(self._shown)
         self._strip()
         if beside:
             self.compared_matrix, self.compared_scales = self._packed(*beside)
             self.compared = {"tokens": self.tokens, "title": self.titles[1]}
-            self._mark(self._shown, *beside)
+            self.differences = self._largest(self._shown, *beside)
         if min(self.head, self.query, self.key) < 0:
             self.steps = {}
             return
@@ -342,17 +322,15 @@ class AttentionExplorer(MapWidget):
             name: rounded(value, 3) if value.ndim else float(value) for name, value in steps.items()
         }
 
-    def _mark(self, here: Tensor, beside: Tensor) -> None:
+    def _largest(self, here: Tensor, beside: Tensor) -> list[list]:
         """Where two maps differ most: in the row of the token that looks, if one was chosen."""
         change = (beside - here).abs()
         if self.grid or self.query >= 0:  # of a picture patches alone are seen
             row = torch.arange(len(change)) == max(self.query, 0)
             change = change * row[:, None] * (torch.arange(len(change)) >= self.prefix)
-        found = [divmod(place, len(change)) for place in change.flatten().topk(MARKED).indices.tolist()]
-        marked = [
-            [*place, float(here[place]), float(beside[place])] for place in found if change[place] >= LEAST
-        ]
-        self.differences = marked
+        best = change.flatten().topk(min(MARKED, change.numel())).indices.tolist()
+        places = [divmod(place, len(change)) for place in best]
+        return [[*at, float(here[at]), float(beside[at])] for at in places if change[at] >= LEAST]
 
     @property
     def _title(self) -> str:
@@ -393,6 +371,10 @@ class AttentionExplorer(MapWidget):
         return plots.stack(matrix, status=self.status, width=6.0)
 
 
+def _shown(token: Token) -> list:
+    return [token.text, token.segment, "special" if token.word is None else "word"]
+
+
 def _check_fit(model: Bert | ViT, beside: Bert | ViT) -> None:
     """Refuses, in a sentence, a checkpoint whose maps cannot be laid beside those of another."""
     check_model(beside, type(model))
@@ -400,16 +382,13 @@ def _check_fit(model: Bert | ViT, beside: Bert | ViT) -> None:
         ours, theirs = getattr(model.config, name), getattr(beside.config, name)
         if ours != theirs:
             raise ValueError(f"{model.name} has {ours} {what} and {beside.name} {theirs}: {FIT}")
+    reader = "preprocessing" if isinstance(model, ViT) else "tokenizer"
+    if getattr(beside, reader) is None:
+        raise ValueError(f"{beside.name} came without a {reader}, so it cannot read what {model.name} reads.")
     if isinstance(model, ViT):
-        if beside.preprocessing is None:
-            raise ValueError(f"{beside.name} came without a preprocessing, so it cannot read pictures.")
         ours, theirs = (
             (one.preprocessing.size, one.config.patch_size, one.config.num_prefix_tokens)
             for one in (model, beside)
         )
         if ours != theirs:
-            raise ValueError(
-                f"{model.name} and {beside.name} cut pictures into other patches: they do not fit."
-            )
-    elif beside.tokenizer is None:
-        raise ValueError(f"{beside.name} came without a tokenizer, so it cannot read text.")
+            raise ValueError(f"{model.name} and {beside.name} cut pictures into other patches: {FIT}")

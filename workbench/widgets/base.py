@@ -364,10 +364,13 @@ class WorkbenchWidget(anywidget.AnyWidget):
         """One head of maps with an axis of heads, or the mean of all for a number that is no head's."""
         return maps.select(axis, head) if 0 <= head < self.heads else maps.mean(axis)
 
-    def _pass(self, **inputs: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+    def _pass(
+        self, other: Bert | ViT | None = None, /, **inputs: Tensor
+    ) -> tuple[tuple[Tensor, ...], Tensor]:
         """One forward pass, timed: hidden states, and attention (layers, heads, query, key)."""
-        with torch.inference_mode(), record_attention(self.model) as attention, self.timed():
-            states = self.model(**inputs)
+        model = other or self.model
+        with torch.inference_mode(), record_attention(model) as attention, self.timed():
+            states = model(**inputs)
         return states, torch.stack([attention[layer][0] for layer in range(self.layers)])
 
     @contextmanager

@@ -11,6 +11,7 @@ from workbench.attention import (
     attention_distance,
     attention_relevance,
     attention_rollout,
+    clearest_head,
     outlier_patches,
     received_attention,
 )
@@ -89,7 +90,7 @@ class PatchAttention(MapWidget):
         self.distances = to_bytes(self._distances)
         if self.method not in ("mean", "max"):
             tokens = torch.arange(self._attention.shape[-1])
-            self._open(self._attention, tokens == self._query, tokens >= self.prefix)
+            self._open(*clearest_head(self._attention, tokens == self._query, tokens >= self.prefix))
         self._look()
 
     @property

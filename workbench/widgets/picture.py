@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from workbench import plots
-from workbench.attention import clearest_head, mass_mask
+from workbench.attention import mass_mask
 from workbench.bert import Bert
 from workbench.image import ImageSource, as_seen, load_image, prepare_image
 from workbench.patches import token_names
@@ -159,10 +159,9 @@ class MapWidget(PictureWidget):
     def _token(self) -> int:
         return there(self.query, len(self._way.tokens), self._at or 0)
 
-    def _open(self, attention: Tensor, queries: Tensor, keys: Tensor) -> None:
-        """At first, if no other was asked for: the head that has most to show; see `clearest_head`."""
+    def _open(self, layer: int, head: int) -> None:
+        """Shows this head at first, if no other was asked for."""
         if self._opens:
-            layer, head = clearest_head(attention, queries, keys)
             self._settle(layer=layer, head=head)
         self._opens = False
 
