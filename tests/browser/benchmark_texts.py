@@ -104,6 +104,14 @@ def test_clicking(lesson, name):
     told(f"{name}: a click to its answer", times(widget, clicks), widget)
 
 
+@pytest.mark.parametrize("name", ["MaskedFilling", "TokenTagger"])
+def test_opening_a_stage(lesson, name):
+    widget = text_widget(lesson, TYPING[name][0])
+    stages = cycle(["embeddings", "layer", "read", "head", "softmax"])
+    buttons = [widget.root.locator(f"[data-stage={stage}]") for stage in islice(stages, 45)]
+    told(f"{name}: opening a stage", times(widget, [button.click for button in buttons]), widget)
+
+
 def test_a_passage_of_3000_characters(lesson):
     text = "Anna sells flowers in the old town, and Paul sells fish. " * 52
     widget = text_widget(lesson, f"SpanExtraction(bert, 'Who buys fish?', {text[:3000]!r})")

@@ -101,19 +101,20 @@ const nameOf = ({ tokens, token }) => quoted(tokens[token]);
 const said = () => element("p.said", { "aria-live": "polite" });
 
 // Rows of numbers as colours, all on one scale: names before them, what they come to behind them.
-// tell(row, column) for the number under the mouse, tell() when it is gone; click(row).
-function rowsOf({ ink }, label, tell, { kind = "", click } = {}) {
+// tell(row, column) for the number under the mouse, tell() when it is gone; click(row). A few numbers may be
+// stronger than the strongest colour, but not if it is `exact`.
+function rowsOf({ ink }, label, tell, { kind = "", click, exact } = {}) {
   const canvas = element(`canvas.vectors${kind}`, { role: "img", "aria-label": label });
   const [names, ends] = [element("div.rows"), element("div.rows")];
   const under = (event) => cellUnder(event, [canvas.height, canvas.width]);
-  canvas.onmousemove = (event) => tell(...(under(event) ?? []));
-  canvas.onmouseleave = () => tell();
+  canvas.onmousemove = (event) => tell?.(...(under(event) ?? []));
+  canvas.onmouseleave = () => tell?.();
   if (click) canvas.onclick = (event) => under(event) && click(under(event)[0]);
   const draw = (values, before, behind = []) => {
     canvas.style.setProperty("--rows", values.length);
     refill(names, before);
     refill(ends, behind);
-    signedPixels(canvas, values, ink, Math.floor((values.length * values[0].length) / 200));
+    signedPixels(canvas, values, ink, exact ? 0 : Math.floor((values.length * values[0].length) / 200));
   };
   return { node: element(`div.numbered${kind}`, names, canvas, ends), names, draw };
 }
@@ -197,6 +198,7 @@ function layerOf(view, more) {
   const depth = () => get("drawer").depth;
   const weights = rowsOf(view, "The weights that the token gives to all tokens", tellWeight, {
     kind: ".small",
+    exact: true,
   });
   const added = rowsOf(view, "What each token adds, and the sum, on one scale", tellNumber);
 
@@ -284,20 +286,10 @@ function layersOf(view, first) {
 
 function readOf(view) {
   const { get, drawn } = view;
-  let vectors = [];
-  const told = said();
-  const block = rowsOf(view, "The vectors that the head reads", tell);
-  function tell(row, column) {
-    told.textContent =
-      row === undefined
-        ? ""
-        : `${get("drawer").rows[row][0]}, number ${column + 1}: ${fixed(vectors[row][column], 3)}.`;
-  }
+  const block = rowsOf(view, "The vectors that the head reads");
   drawn(() => {
     const { rows } = get("drawer");
-    [vectors] = tablesOf(view);
-    block.draw(vectors, rows.map(nameFrom), rows.map(lengthOf));
-    tell();
+    block.draw(tablesOf(view)[0], rows.map(nameFrom), rows.map(lengthOf));
   });
   const all = view.live(
     "div.chips",
@@ -313,7 +305,7 @@ function readOf(view) {
     const { tokens, reads } = get("drawer");
     return `${tokens.length} vectors leave the last layer; the head reads ${reads.length}`;
   });
-  return [title, view.live("p.note", () => READS[get("drawer").kind]), all, block.node, told];
+  return [title, view.live("p.note", () => READS[get("drawer").kind]), all, block.node];
 }
 
 // --- head: rows of the matrix, and the products of one of them
