@@ -273,7 +273,7 @@ def test_saving_in_all_forms(vit: ViT, widget: type, tmp_path) -> None:
     for name in ("a.png", "a.svg", "a.html"):
         assert shown.save(tmp_path / name).stat().st_size > 1000
     page = (tmp_path / "a.html").read_text()
-    state = json.loads(re.search(r"savedModel\((\{.*\})\), el:", page).group(1))
+    state = json.loads(re.search(r"Object\.entries\((\{.*\})\)\) \{", page).group(1))["view"]
     assert base64.b64decode(state["picture"]["bytes"]) == shown.picture
     assert page.count("</script>") == 1
     assert "image/png" in shown._repr_mimebundle_()[0]

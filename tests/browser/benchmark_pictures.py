@@ -60,24 +60,24 @@ def patches(widget: Widget, count: int) -> Iterable[Callable]:
 
 
 def test_click_a_patch_to_its_maps(lesson):
-    widget = show(lesson, "09_vit_attention.ipynb", "PatchAttention(vit)")
+    widget = show(lesson, "PatchAttention(vit)")
     told("a patch to its maps", times(widget, patches(widget, 110)), widget)
 
 
 def test_hide_a_patch_to_new_classes(lesson):
-    widget = show(lesson, "08_vit_classification.ipynb", "PatchHiding(vit)")
+    widget = show(lesson, "PatchHiding(vit)")
     told("a patch hidden to new classes", times(widget, patches(widget, 110)), widget)
 
 
 def test_a_photo_of_12_megapixels(lesson):
-    widget = show(lesson, "07_patch_splitting.ipynb", "PatchSplitter(vit)")
+    widget = show(lesson, "PatchSplitter(vit)")
     photo = picture(4000, 3000, quality=90)
     found = times(widget, [lambda: give(widget, "photo.jpg", photo)] * 6, warm=1)
     told(f"a photo of 12 megapixels, {len(photo) / 2**20:.1f} MiB", found, widget)
 
 
 def test_hiding_what_a_map_marks_step_by_step(lesson):
-    widget = show(lesson, "09_vit_attention.ipynb", "PatchAttention(vit)")
+    widget = show(lesson, "PatchAttention(vit)")
     button = widget.button("Hide its top patches, step by step")
     told("deletion and insertion", times(widget, [button.click] * 6, warm=1), widget)
 
@@ -101,7 +101,7 @@ def shown(opened: Lesson) -> float:
 
 
 def test_a_large_vit_opens(lesson):
-    opened = show(lesson, "09_vit_attention.ipynb", "PatchAttention(vit)").lesson
+    opened = show(lesson, "PatchAttention(vit)").lesson
     size, made, forward = map(float, opened.python(f"from workbench.widgets import *{BASE}").split())
     print(f"\nViT-B/16 at 224 px: all maps of one query in {size:,.0f} bytes; forward pass {forward:.0f} ms,")
     print(f"then {made:.0f} ms to make the widget and {shown(opened):.0f} ms to show it")

@@ -72,7 +72,7 @@ print(len(w.tokens), len(json.dumps(state)) + sum(map(len, buffers)), made, forw
 
 
 def text_widget(lesson, code: str) -> Widget:
-    return show(lesson, "01_masked_filling.ipynb", f"(bert := wb.load_bert(), {code})[1]")
+    return show(lesson, f"(bert := wb.load_bert(), {code})[1]")
 
 
 def keys(widget: Widget, field: str, count: int) -> Iterable[Callable]:

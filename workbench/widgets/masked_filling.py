@@ -49,6 +49,12 @@ class MaskedFilling(TextWidget):
         super().__init__(bert, "mlm", "mlm", text=text, **options)
         self._when(["attention_layer", "attention_head"], lambda _: self._weigh())
 
+    def _on_look(self, change: dict) -> None:
+        if change["name"] == "stage" and self._after == self._read_after:
+            self._strip()  # the guesses stay as they are
+        else:
+            self._look()
+
     def _act(self, content: dict) -> None:
         if content.get("do") == "mask at random":
             self.mask_at_random(self.seed + 1)
@@ -113,7 +119,7 @@ class MaskedFilling(TextWidget):
         masks = encoding.masks
         first = self.pinned // CARDS * CARDS
         shown = masks[first : first + CARDS]
-        layer = self._depth if self.stage == "layer" else self.layers
+        layer = self._after = self._read_after
         guesses = mask_guesses(self.model, encoding, self._states[layer], self.top_k, shown)
         compare = guesses
         if self._full is not None:  # candidates that are not among the first 1000 get a tick at zero

@@ -174,11 +174,6 @@ class PatchHiding(PictureWidget):
         self.bars = now_and_before(labels, now[layer], self._whole[layer], best)
         self._strip()
 
-    @property
-    def _read_after(self) -> int:
-        """After which layer the classes on screen are read."""
-        return self._depth if self.stage == "layer" else self.layers
-
     def _covered(self) -> np.ndarray:
         """The picture with its patches in order and the hidden ones grey."""
         size = self.model.config.patch_size

@@ -124,6 +124,11 @@ class StripWidget(WorkbenchWidget):
         return there(self.layer, self.layers + 1, self.layers)
 
     @property
+    def _read_after(self) -> int:
+        """After which layer a view reads its own answers, if it follows the open stage."""
+        return self._depth if self.stage == "layer" else self.layers
+
+    @property
     def _token(self) -> int:
         return there(self.token, len(self._way.tokens), self._at or 0)
 
