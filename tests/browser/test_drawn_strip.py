@@ -364,3 +364,21 @@ def test_the_explorers_strip(page):
     near([numbers(one)[0] for one in said], added, 0.003)
     assert view.click(view.at(".drawer .chip", 5), [4, 4]) == [{"query": 5}]
     assert view.page.locator(".stages li").last.text_content().startswith(view.widget.answers[0][0])
+
+
+def test_sigmoid(page):
+    """Classes that are true or false for themselves: no powers, no sum, and no others."""
+    bert = our_bert()
+    bert.add_head("topic", "sentence", ["art", "food", "sport"], "multi_label_classification")
+    torch.nn.init.normal_(bert.heads["topic"].weight, generator=torch.Generator().manual_seed(0))
+    view = View(page, SentenceClassifier(bert, "the cat sat", head="topic", stage="softmax"))
+    with torch.no_grad():
+        logits = bert.logits("topic", bert(**bert.tokenizer.encode("the cat sat").tensors())[-1])[0]
+    order = logits.argsort(descending=True)
+    assert view.texts(".softmax thead th") == ["", "score", "sigmoid"]
+    assert view.texts(".softmax tbody th") == [["art", "food", "sport"][at] for at in order]
+    cells_of = view.read(".softmax tbody tr", "(row) => [row.children.length, row.children[1].textContent]")
+    assert [count for count, _ in cells_of] == [3, 3, 3]
+    near([numbers(text)[0] for _, text in cells_of], logits[order], 0.006)
+    view.bars(view.at(".softmax"), [["", share] for share in logits.sigmoid()[order].tolist()])
+    assert view.texts(".stages button")[4].startswith("sigmoid")

@@ -119,6 +119,7 @@ function rowsOf({ ink }, label, tell, { kind = "", click, exact } = {}) {
   return { node: element(`div.numbered${kind}`, names, canvas, ends), names, draw };
 }
 
+const rowName = (name) => element("th", { scope: "row" }, name);
 const named = (name) => element("span.name", { title: name }, name);
 const nameFrom = ([name]) => named(name);
 const lengthOf = ([, length]) => element("span.note", `length ${fixed(length, 2)}`);
@@ -316,20 +317,12 @@ function headOf(view) {
   let [T, W, products] = [[], [], []];
   const chosen = () => get("drawer").rows.findIndex(([row]) => row === get("drawer").row);
   const rowAt = (at) => get("drawer").rows[at];
-  const vector = rowsOf(view, "The vector T that is read", (_, column) => tell(chosen(), column), {
-    kind: ".one",
-  });
+  const tellChosen = (_, column) => tell(chosen(), column);
+  const vector = rowsOf(view, "The vector T that is read", tellChosen);
   const matrix = rowsOf(view, "The weights: a row for each class, a column for each number of T", tell, {
     click: (at) => send({ row: rowAt(at)[0] }),
   });
-  const product = rowsOf(
-    view,
-    "Weight times T, for the chosen class",
-    (_, column) => tell(chosen(), column),
-    {
-      kind: ".one",
-    },
-  );
+  const product = rowsOf(view, "Weight times T, for the chosen class", tellChosen);
   matrix.names.setAttribute("role", "group");
   matrix.names.setAttribute("aria-label", "Classes. Arrow keys move, Enter shows the dot product.");
   const settle = roving(matrix.names);
@@ -358,21 +351,12 @@ function headOf(view) {
   };
   const largest = view.live("table.largest", () => {
     const found = get("drawer").largest;
-    const all = ["", "", fixed(get("drawer").sum[0], 2)];
+    const all = element("b", fixed(get("drawer").sum[0], 2));
+    const lineOf = (name, which) =>
+      tableRow(rowName(name), ...found.map((one) => fixed(one[which + 1], 2)), "", which === 2 ? all : "");
     return [
       tableHead("number", ...found.map(([at]) => at + 1), "…", `all ${T.length}`),
-      element(
-        "tbody",
-        ["T", "× weight", "= product"].map((name, which) => {
-          const numbers = found.map((one) => fixed(one[which + 1], 2));
-          return tableRow(
-            element("th", { scope: "row" }, name),
-            ...numbers,
-            "",
-            element("td", element("b", all[which])),
-          );
-        }),
-      ),
+      element("tbody", ["T", "× weight", "= product"].map(lineOf)),
     ];
   });
   const parts = [
@@ -423,18 +407,13 @@ function softmaxOf(view) {
   const { get, send } = view;
   const sigmoid = () => get("problem_type").startsWith("multi");
   const lineOf = (name, score, power, share) =>
-    tableRow(element("th", { scope: "row" }, name), score, !sigmoid() && power, bar("", share));
+    tableRow(...shown([rowName(name), score, !sigmoid() && power, bar("", share)]));
   const table = view.live("table.softmax", () => {
     const { rows, others, count } = get("drawer");
     const rest = count - rows.length;
-    const names = [
-      "",
-      "score",
-      !sigmoid() && "e to (score − best score)",
-      sigmoid() ? "sigmoid" : "its share",
-    ];
+    const names = sigmoid() ? ["sigmoid"] : ["e to (score − best score)", "its share"];
     return [
-      tableHead(...shown(names)),
+      tableHead("", "score", ...names),
       element(
         "tbody",
         rows.map(([name, score, power, share]) => lineOf(name, fixed(score, 2), power.toPrecision(3), share)),
