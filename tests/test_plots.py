@@ -273,7 +273,9 @@ def test_senses_are_drawn(bert: Bert) -> None:
 
 def test_curves_and_tables_of_heads_are_drawn() -> None:
     log = [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0, "accuracy": 0.5}]
-    figure = plots.learning_curves(log, {"loss": ["loss"], "right": ["accuracy"]}, {"loss": 1.5})
+    panels = {"loss": ["loss"], "right": ["accuracy"]}
+    figure = plots.learning_curves(log, panels, {"loss": {"guessing": 1.5}})
+    assert "guessing" in texts(figure), "a level is named where it is drawn"
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["loss", "right"]
     assert np.asarray(figure.axes[0].lines[0].get_ydata()).tolist() == [2, 1]
     assert figure._repr_png_()[0].startswith(b"\x89PNG")

@@ -432,6 +432,17 @@ def attention_patterns(maps: Tensor, tokens: Sequence[str]) -> dict[str, Tensor]
     return found
 
 
+@torch.inference_mode()
+def habits(bert: Bert, text: str) -> dict[str, Tensor]:
+    """What `attention_patterns` finds in all heads of a BERT that reads this text: (layers, heads) each, on
+    the CPU."""
+    encoding = bert.tokenizer.encode(text)
+    with record_attention(bert) as attention:
+        bert(**encoding.tensors(bert.device))
+    maps = torch.stack([attention[layer][0] for layer in sorted(attention)]).cpu()
+    return attention_patterns(maps, [token.text for token in encoding.tokens])
+
+
 def attention_between(maps: Tensor, encoding: Encoding) -> Tensor:
     """How attention (heads, query, key) is shared between two texts, [CLS] wherever it stands.
 

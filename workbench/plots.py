@@ -310,13 +310,15 @@ def curves(
             axes.set_prop_cycle(color=[BLUE, AMBER, GREEN, MUTED])
             for name, points in group.items():
                 if np.ndim(points) == 0:
-                    axes.axhline(points, linestyle=style, color=MUTED, label=name)
+                    axes.axhline(points, linestyle=style, color=MUTED)
+                    place = {"transform": axes.get_yaxis_transform(), "ha": "right", "va": "bottom"}
+                    axes.text(1, points, name, fontsize=7, color=MUTED, **place)
                 else:
                     axes.plot(*np.reshape(points, (-1, 2)).T, style, label=name)
         axes.locator_params(nbins=6)
         axes.tick_params(length=3, labelsize=7)
         axes.set_ylim(0, top)
-        if len(lines) + len(compare or ()) > 1:
+        if len(axes.get_legend_handles_labels()[1]) > 1:
             axes.legend(fontsize=7, frameon=False)
 
     return Mark(draw, 2.4, says=title)
@@ -415,20 +417,19 @@ def tiled(maps: Any) -> np.ndarray:
 def learning_curves(
     log: Sequence[dict[str, float]],
     panels: Mapping[str, Sequence[str]],
-    baselines: Mapping[str, float] | None = None,
+    baselines: Mapping[str, Mapping[str, float]] | None = None,
 ) -> StillFigure:
     """Figures of a training's log by step.
 
     Args:
         log: lines of log.jsonl, or `Progress.log`.
         panels: titles, and the names in the log that are drawn there.
-        baselines: by title, a level to compare with.
+        baselines: by title, levels to compare with, by name.
     """
     marks = []
     for title, names in panels.items():
         lines = {name.replace("_", " "): by_step(log, name) for name in names}
-        levels = {"baseline": baselines[title]} if title in (baselines or {}) else {}
-        marks.append(curves(lines, levels, title=title))
+        marks.append(curves(lines, (baselines or {}).get(title), title=title))
     return stack(tuple(marks), width=4 * len(marks))
 
 

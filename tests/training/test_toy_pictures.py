@@ -71,6 +71,10 @@ def test_a_tiny_vit_begins_to_learn(kind: type, tmp_path: Path) -> None:
     losses = [line["loss"] for line in progress.log if "loss" in line]
     accuracies = [line["accuracy"] for line in progress.log if "accuracy" in line]
     assert losses[-1] < 0.85 * losses[0] and accuracies[-1] > 0.1
+    if kind is toy.PictureLearner:
+        right = toy.shape_and_texture(vit, 480)
+        both = accuracies[-1]
+        assert min(right.values()) > both - 0.1 and max(right.values()) > 0.4
     if kind is toy.MaskedPatches:
         guesses = toy.guess_patches(learner, 3)
         hidden = (guesses["masked"] == 128).all(-1)

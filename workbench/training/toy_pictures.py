@@ -178,6 +178,14 @@ def guess_patches(learner: MaskedPatches, count: int = 4, seed: int = 12_345) ->
     return {name: part.to(torch.uint8).numpy() for name, part in parts.items()}
 
 
+def shape_and_texture(vit: ViT, count: int = 500, seed: int = 2) -> dict[str, float]:
+    """How often the "shape" and the "texture" of new pictures are right, each for itself."""
+    pixels, targets = draw_pictures(count, seed, vit.config.image_size[0])
+    said = picture_logits(vit, pixels).argmax(-1)
+    parts = {"shape": lambda of: of // len(TEXTURES), "texture": lambda of: of % len(TEXTURES)}
+    return {name: float((part(said) == part(targets)).float().mean()) for name, part in parts.items()}
+
+
 @torch.inference_mode()
 def looked_at(vit: ViT, pixels: Tensor) -> np.ndarray:
     """Pictures whose patches are the darker the less the class token looks at them in the last layer (mean
