@@ -5,6 +5,7 @@ import base64
 import gzip
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from types import SimpleNamespace
 
@@ -87,7 +88,8 @@ def idle(
             if touch() or all(one.rehearsal for one in shown):
                 break
 
-    asyncio.run(wait())
+    with ThreadPoolExecutor() as pool:  # a thread of its own has no loop yet
+        pool.submit(asyncio.run, wait()).result()
     return background
 
 

@@ -288,9 +288,10 @@ class WorkbenchWidget(anywidget.AnyWidget):
     # --- answers given beforehand
 
     def rehearse(self) -> list[dict]:
-        """To override: groups of clicks that a saved view answers, too. A group holds values of traits that a
-        visitor may choose, by name: every combination is played. "do" holds messages that buttons send, which
-        are played in every state that they lead to, "after" one that is played before all that."""
+        """To override: groups of clicks that a saved view answers, too, the first before all others where
+        room is short. A group holds values of traits that a visitor may choose, by name: every combination is
+        played. "do" holds messages that buttons send, which are played in every state that they lead to,
+        "after" one that is played before all that."""
         return []
 
     def complete(self) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from workbench.widgets.base import WorkbenchWidget
 
 NO_ANSWERS = ("status", "revision", "rehearsal", "layout", "tabbable", "tooltip")
-NOTEBOOK, WHOLE_PAGE = 2_600_000, 1_700_000  # bytes of answers of all widgets; as text, a third more
+NOTEBOOK, WHOLE_PAGE = 2_600_000, 1_500_000  # bytes of answers of all widgets; as text, a third more
 QUIET = 3.0  # seconds without a click and without a cell that runs, before answers are given beforehand
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -98,7 +98,7 @@ class Values:
 
     def __init__(self) -> None:
         self.places: dict[bytes | str, int] = {}
-        self.size = 0  # about, when compressed
+        self.size = self.length = 0  # about, when compressed; of all values
         self._packer = zlib.compressobj()
 
     def place(self, value: Any) -> int:
@@ -107,6 +107,7 @@ class Values:
         if value not in self.places:
             self.places[value] = len(self.places)
             self.size += len(self._packer.compress(value if isinstance(value, bytes) else value.encode()))
+            self.length += len(value)
         return self.places[value]
 
     def pack(self, **parts: Any) -> bytes:
@@ -162,24 +163,36 @@ class Rehearsal:
         return name not in self._names or hash(_encoded(value)) in self._seen[name]
 
     def play(self) -> Iterator[None]:
-        """Plays all. Between two steps, each as long as one answer, the widget may be used."""
-        for number, (axes, group) in enumerate(self._groups):
-            inside = self.widget._inside()
-            start = State(inside, self._values_of(inside))
-            nothing = {"click": self._place([])}
-            self._records.append(Record(number, start.values | nothing, start.values))
-            if "after" in group:
-                start = self._click(number, start, group["after"])
-            states = [start] if start else []
-            for state in states:  # which grow, as messages find others
-                for _ in self._combine(number, state, axes):
-                    self.played += 1
-                    yield
-                for message in group.get("do", []):
-                    found = self._click(number, state, message)
-                    if found and all(found.values != state.values for state in states):
-                        states.append(found)
-                    yield
+        """Plays all: the first group of clicks whole, then always the one that took least so far, so that
+        where room is short only the large ones lose their last clicks. Between two steps, each as long as one
+        answer, the widget may be used."""
+        plays = (self._play_group(number, *group) for number, group in enumerate(self._groups))
+        took = {play: 0.0 if number else -math.inf for number, play in enumerate(plays)}
+        while took:
+            group, before = min(took, key=took.get), self._values.length
+            if next(group, "over") == "over":
+                del took[group]
+            else:
+                took[group] += self._values.length - before + 50  # of the record
+                yield
+
+    def _play_group(self, number: int, axes: Sequence[tuple[str, list]], group: dict) -> Iterator[None]:
+        inside = self.widget._inside()
+        start = State(inside, self._values_of(inside))
+        nothing = {"click": self._place([])}
+        self._records.append(Record(number, start.values | nothing, start.values))
+        if "after" in group:
+            start = self._click(number, start, group["after"])
+        states = [start] if start else []
+        for state in states:  # which grow, as messages find others
+            for _ in self._combine(number, state, axes):
+                self.played += 1
+                yield
+            for message in group.get("do", []):
+                found = self._click(number, state, message)
+                if found and all(found.values != state.values for state in states):
+                    states.append(found)
+                yield
 
     def _combine(self, group: int, state: State, axes: Sequence[tuple[str, list]]) -> Iterator[None]:
         """Every combination of these values, one click after the other."""
@@ -260,7 +273,7 @@ class Rehearsal:
         """Tables of a trait by the inputs, one for each group of clicks, or none if they do not settle it."""
         rows = [(record.after, record.after[name]) for record in self._records]
         tables = []
-        for group in range(self._records[-1].group + 1):
+        for group in range(len(self._groups)):
             own = [row for row, record in zip(rows, self._records, strict=True) if record.group == group]
             table = _table(rows, own, inputs)
             if table is None:

@@ -67,9 +67,9 @@ class SpanExtraction(TextWidget):
         """Every answer with every token of its window, every threshold, every window."""
         tokens, answers = range(len(self.view["tokens"])), range(len(self.answers))
         return [
-            *self._rehearse_stages(chosen=tokens),
             {"chosen": tokens[:1], "pinned": answers},
             {"pinned": answers, "chosen": tokens},
+            *self._rehearse_stages(chosen=tokens),
             {"threshold": [step / 2 for step in range(-24, 25)]},
             {"window": range(len(self._windows))},
         ]
