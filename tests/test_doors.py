@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "checkpoint": {"bert", "checkpoint", "checks", "encoder", "image", "text", "vit"},
     "tasks": {"attention", "bert", "checks", "encoder", "image", "text", "vit"},
     "explain": {"attention", "bert", "checks", "encoder", "text", "vit"},
-    "patches": {"bert", "checks", "encoder", "vit"},
+    "patches": {"attention", "bert", "checks", "encoder", "vit"},
     "exercises": set(),
     "pages": {"checkpoint", "widgets"},
     "plots": {"attention", "bert", "encoder", "image", "tasks", "text", "vit"},

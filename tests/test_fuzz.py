@@ -21,8 +21,7 @@ import numpy as np
 import pytest
 import torch
 import traitlets
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 from tiny import hf_bert, hf_vit, our_bert, our_vit, saved

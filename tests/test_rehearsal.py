@@ -12,8 +12,7 @@ from types import SimpleNamespace
 import pytest
 from tiny import our_bert, our_vit
 
-from workbench.widgets import MaskedFilling, PatchAttention, SpanExtraction, rehearsal
-from workbench.widgets import base as widgets_base
+from workbench.widgets import MaskedFilling, PatchAttention, SpanExtraction, base as widgets_base, rehearsal
 from workbench.widgets.rehearsal import Background, Rehearsal
 
 

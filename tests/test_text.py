@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from tiny import VOCABULARY, our_bert, write_vocabulary
 
 import workbench as wb

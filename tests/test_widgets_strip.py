@@ -20,8 +20,8 @@ from workbench.widgets import (
     SentencePair,
     SpanExtraction,
     TokenTagger,
+    strip as strip_room,
 )
-from workbench.widgets import strip as strip_room
 
 TEXT = "the cat sat on a matx"  # [CLS] the cat sat on a mat ##x [SEP]
 STAGES = ["embeddings", "layer", "read", "head", "softmax"]

@@ -12,11 +12,11 @@ from numbers import Real
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from workbench.bert import Bert
 from workbench.checks import check_maps, check_model, check_place, check_size, check_tuples, check_whole
-from workbench.encoder import MODEL_LOCK, SelfAttention, record_modules
+from workbench.encoder import MODEL_LOCK, SelfAttention
 from workbench.text import Encoding
 from workbench.vit import ViT
 
@@ -82,6 +82,24 @@ def _watching(
             for attention, watcher in watchers.items():
                 if watcher in attention.watchers:
                     attention.watchers.remove(watcher)
+
+
+@contextmanager
+def record_modules(*modules: nn.Module) -> Iterator[dict[nn.Module, tuple[Tensor, Tensor]]]:
+    """Records what goes into parts of a model and what comes out while the block runs, of their last call:
+    {module: (input, output)}."""
+    found: dict[nn.Module, tuple[Tensor, Tensor]] = {}
+
+    def store(module: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:
+        found[module] = given[0], output
+
+    with MODEL_LOCK:
+        hooks = [module.register_forward_hook(store) for module in modules]
+        try:
+            yield found
+        finally:
+            for hook in hooks:
+                hook.remove()
 
 
 @contextmanager

@@ -9,8 +9,7 @@ query and key (both run over the tokens), intermediate (`intermediate_size`).
 """
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -20,25 +19,6 @@ from torch import Tensor, nn
 # Notebook callbacks may run beside a running cell. Whoever runs a model, or changes how one runs,
 # holds this lock, so that nobody records another's attention.
 MODEL_LOCK = threading.RLock()
-
-
-@contextmanager
-def record_modules(*modules: nn.Module) -> Iterator[dict[nn.Module, tuple[Tensor, Tensor]]]:
-    """Records what goes into parts of a model and what comes out while the block runs, of their last call:
-    {module: (input, output)}."""
-    found: dict[nn.Module, tuple[Tensor, Tensor]] = {}
-
-    def store(module: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:
-        found[module] = given[0], output
-
-    with MODEL_LOCK:
-        hooks = [module.register_forward_hook(store) for module in modules]
-        try:
-            yield found
-        finally:
-            for hook in hooks:
-                hook.remove()
-
 
 # How to switch from config.json's `hidden_act` to a function. "gelu" is the exact (erf) form.
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {

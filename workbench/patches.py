@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from workbench.attention import record_modules
 from workbench.bert import Bert
 from workbench.checks import check_model, check_place, check_text, check_whole
-from workbench.encoder import MODEL_LOCK, record_modules
+from workbench.encoder import MODEL_LOCK
 from workbench.vit import ViT, split_patches
 
 Positions = Literal["own", "place", "none"]

@@ -19,8 +19,7 @@ from tiny_texts import documents, new_batches, new_bert, run
 
 from workbench.bert import Bert
 from workbench.checkpoint import load_bert
-from workbench.training import __main__ as program
-from workbench.training import loop
+from workbench.training import __main__ as program, loop
 from workbench.training.loop import Settings
 from workbench.training.text_learner import (
     IGNORED,

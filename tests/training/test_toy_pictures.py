@@ -8,8 +8,7 @@ import torch
 
 from workbench import plots
 from workbench.image import normalize
-from workbench.training import __main__
-from workbench.training import toy_pictures as toy
+from workbench.training import __main__, toy_pictures as toy
 
 
 def test_pictures_are_drawn_by_seed() -> None:

@@ -1,7 +1,5 @@
 """Checkpoints: the only room that knows other people's parameter names."""
 
-# ruff: noqa: I001
-
 from workbench.checkpoint.read import (
     NSP_LABELS as NSP_LABELS,
     SHIPPED_BERT as SHIPPED_BERT,

@@ -21,8 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from workbench.bert import Bert, BertConfig
-from workbench.checkpoint import names
-from workbench.checkpoint import settings as rules
+from workbench.checkpoint import names, settings as rules
 from workbench.checkpoint.settings import CheckpointError, Settings, or_say
 from workbench.checkpoint.tokenizer import read_tokenizer
 from workbench.encoder import EncoderConfig, lay_out_for_cpu

@@ -13,8 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from workbench.bert import Bert
-from workbench.checkpoint import names
-from workbench.checkpoint import settings as rules
+from workbench.checkpoint import names, settings as rules
 from workbench.checkpoint.settings import CheckpointError, Settings
 from workbench.checkpoint.tokenizer import save_tokenizer
 from workbench.checks import check_model
