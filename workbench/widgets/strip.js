@@ -411,7 +411,7 @@ function softmaxOf(view) {
   const table = view.live("table.softmax", () => {
     const { rows, others, count } = get("drawer");
     const rest = count - rows.length;
-    const names = sigmoid() ? ["sigmoid"] : ["e to (score − best score)", "its share"];
+    const names = sigmoid() ? ["sigmoid"] : ["e to (score − best)", "its share"];
     return [
       tableHead("", "score", ...names),
       element(
