@@ -282,7 +282,7 @@ def overlapping(bert: wb.Bert, peaks: list[float], none: list[float]) -> tuple[s
         scores = torch.zeros(9, 2)
         scores[[token.text for token in encoding.tokens].index("on")] = peak
         scores[0] = low / 2
-        windows.append(SpanWindow(encoding, torch.zeros(9, 36), scores))
+        windows.append(SpanWindow(encoding, scores))
     return passage, windows
 
 

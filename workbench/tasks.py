@@ -109,11 +109,10 @@ class SpanAnswers:
 
 @dataclass(frozen=True)
 class SpanWindow:
-    """What the span head says about one window, [CLS] question [SEP] passage [SEP]: the last layer, (tokens,
-    hidden), and S.T_i and E.T_i with the head's bias, (tokens, 2). Both are on the CPU."""
+    """What the span head says about one window, [CLS] question [SEP] passage [SEP]: S.T_i and E.T_i with the
+    head's bias, (tokens, 2), on the CPU."""
 
     encoding: Encoding
-    vectors: Tensor
     scores: Tensor
 
     @property
@@ -417,9 +416,8 @@ def span_windows(
         )
     windows = []
     for window, *_ in parts:
-        last = _last_layer(bert, window)
-        scores = bert.logits(head, last)[0].float()
-        windows.append(SpanWindow(window, last[0].float().cpu(), scores.cpu()))
+        scores = bert.logits(head, _last_layer(bert, window))[0].float()
+        windows.append(SpanWindow(window, scores.cpu()))
         if progress is not None:
             progress(len(windows), len(parts))
     return windows

@@ -247,7 +247,9 @@ def test_spans(page):
     view = View(page, SpanExtraction(bert, "was a cat red?", passage, chosen=4, stage="head", row=1))
     (window,) = span_windows(bert, "was a cat red?", passage)
     at, weight = window.inside[4], bert.heads["span"].weight.detach()
-    vector, names = window.vectors[at], ["S, for the start", "E, for the end"]
+    with torch.no_grad():
+        vector = bert(**window.encoding.tensors())[-1][0, at]
+    names = ["S, for the start", "E, for the end"]
     rows_are(view, 0, ["T"], vector[None])
     rows_are(view, 1, names, weight)
     rows_are(view, 2, [f"{names[1]} × T"], (weight[1] * vector)[None])
