@@ -387,6 +387,18 @@ FAULTS = [
         "click: (patch) => choose(patch + 1),",
         "the_explorer_on_patches[1x]",
     ),
+    in_picture_views(  # a fast stroke misses what lies between rows
+        "widgets/picture.js",
+        "for (const axis of [0, 1]) {",
+        "for (const axis of [1]) {",
+        "a_fast_stroke_hides_all_that_it_crossed[1x]",
+    ),
+    in_picture_views(  # an older picture wins if it takes longer
+        "widgets/picture.js",
+        "if (mine !== newest) return;",
+        "",
+        "a_newer_picture_wins_over_one_that_takes_longer[1x-hiding]",
+    ),
     in_picture_views(  # the map hides the picture where there is no weight
         "widgets/picture.js",
         "[255, 255 * (1 - share), 0, 255 * opacity * share]",

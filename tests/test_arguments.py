@@ -141,6 +141,8 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "two texts": (lambda: wb.attention_rollout([MAPS, MAPS[..., 1:, 1:]]), "different numbers of tokens"),
     "kept columns": (lambda: wb.attention_rollout([MAPS], prefix_tokens=-1), "prefix_tokens is 0 or more"),
     "one number": (lambda: wb.attention_distance(MAPS, grid=4), r"A size is \(height, width\), not 4"),
+    "other tokens": (lambda: attention.attention_difference(MAPS, MAPS[..., 1:, 1:]), "are not of the same tokens"),
+    "no layers": (lambda: attention.clearest_head(MAPS[0], [True], [True]), "is .layers, heads, query, key., .* not"),
     "all in front": (lambda: wb.attention_distance(MAPS, prefix_tokens=9), "is between 0 and 2"),
     "other mask": (lambda: wb.attention_entropy(MAPS, torch.ones(1, 2)), r"is \(batch, tokens\), not"),
     "mass": (lambda: wb.mass_mask(MAPS, "half"), "between 0 and 1, not 'half'"),

@@ -481,6 +481,7 @@ def clearest_head(maps: Tensor, queries: Tensor, keys: Tensor) -> Head:
 
     `maps` is (layers, heads, query, key); `queries` and `keys` are masks (tokens). Gives layer and head.
     """
+    check_maps(maps, "layers, heads, query, key")
     rows = maps.float()[:, :, queries][..., keys]
     entropy = torch.special.entr(rows / _sum(rows)).sum(-1) / max(math.log(rows.shape[-1]), 1e-9)
     best = int((rows.sum(-1) * (1 - entropy)).mean(-1).argmax())
@@ -491,6 +492,12 @@ def attention_difference(maps: Tensor, others: Tensor) -> Tensor:
     """How differently two heads look at the same tokens: the share of a row's weight that lies elsewhere
     (total variation), 0 to 1, averaged over the rows; (..., query, key) twice -> (...).
     """
+    check_maps(maps)
+    check_maps(others)
+    if maps.shape != others.shape:
+        raise ValueError(
+            f"Maps of {tuple(maps.shape)} and of {tuple(others.shape)} are not of the same tokens."
+        )
     return (maps.float() - others.float()).abs().sum(-1).mean(-1) / 2
 
 
