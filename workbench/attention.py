@@ -495,9 +495,7 @@ def attention_difference(maps: Tensor, others: Tensor) -> Tensor:
     check_maps(maps)
     check_maps(others)
     if maps.shape != others.shape:
-        raise ValueError(
-            f"Maps of {tuple(maps.shape)} and of {tuple(others.shape)} are not of the same tokens."
-        )
+        raise ValueError(f"Maps of {tuple(maps.shape)} and {tuple(others.shape)} are of other tokens.")
     return (maps.float() - others.float()).abs().sum(-1).mean(-1) / 2
 
 
