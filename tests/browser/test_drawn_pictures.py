@@ -113,6 +113,17 @@ def test_patch_attention(page):
         assert view.click(board, places[at]) == [{"query": at + 2}]
 
 
+def test_what_a_token_keeps_for_itself_is_said(page):
+    widget = PatchAttention(patch_vit(), WHITE, layer=0, head=0)
+    for keeps, said in (
+        (0.993, "It keeps 99 % for itself: what is seen here is the rest."),
+        (0.04, "It keeps 4.0 % for itself."),
+        (None, ""),
+    ):
+        widget.keeps = [keeps]
+        assert View(page, widget).texts(".scale ~ .note")[0].replace("\xa0", " ") == said
+
+
 def test_patch_attention_for_two_classes(page):
     vit = patch_vit()
     options = {"method": "relevance", "target": 0, "second": 2}
