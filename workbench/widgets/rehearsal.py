@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from workbench.widgets.base import WorkbenchWidget
 
 NO_ANSWERS = ("status", "revision", "rehearsal", "layout", "tabbable", "tooltip")
-NOTEBOOK, WHOLE_PAGE = 2_600_000, 1_500_000  # bytes of answers of all widgets; as text, a third more
+# Bytes of answers of all widgets; as text, a third more. In a notebook each widget has its code besides.
+NOTEBOOK, WHOLE_PAGE = 1_900_000, 1_500_000
 QUIET = 3.0  # seconds without a click and without a cell that runs, before answers are given beforehand
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
