@@ -1,6 +1,8 @@
 """Lessons run from top to bottom, offline, in time, and are committed clean."""
 
 import os
+import re
+import statistics
 import subprocess
 import sys
 import time
@@ -73,6 +75,26 @@ def test_lesson_runs(path, working_copy, checkout, kernels):
         "a still picture for places without a kernel"
     )
     assert time.monotonic() - start < 120
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_every_section_says_what_to_notice(path):
+    """And whoever trains has a line to try it."""
+    cells = nbformat.read(path, as_version=4).cells
+    text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    sections = re.split("^## ", text, flags=re.MULTILINE)[1:]
+    untold = {one.splitlines()[0] for one in sections if "**Notice.**" not in one}
+    assert untold <= {"A checkpoint of your own", "Keep what you see"}, "what nothing is shown in"
+    assert text.count("<details>") == text.count("</details>")
+    code = [cell.source for cell in cells if cell.cell_type == "code"]
+    trained = sum("FineTuning(" in source for source in code)
+    assert text.count("**Try it") == trained or path.stem == "10_pretraining"
+
+
+def test_code_of_the_lessons_is_short():
+    cells = [cell for path in LESSONS for cell in nbformat.read(path, as_version=4).cells]
+    lines = [len(cell.source.splitlines()) for cell in cells if cell.cell_type == "code"]
+    assert statistics.median(lines) <= 4
 
 
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)

@@ -311,8 +311,8 @@ def curves(
             for name, points in group.items():
                 if np.ndim(points) == 0:
                     axes.axhline(points, linestyle=style, color=MUTED)
-                    place = {"transform": axes.get_yaxis_transform(), "ha": "right", "va": "bottom"}
-                    axes.text(1, points, name, fontsize=7, color=MUTED, **place)
+                    above = {"xytext": (0, 2), "textcoords": "offset points", "ha": "right"}
+                    axes.annotate(name, (1, points), xycoords=axes.get_yaxis_transform(), **SMALL | above)
                 else:
                     axes.plot(*np.reshape(points, (-1, 2)).T, style, label=name)
         axes.locator_params(nbins=6)
