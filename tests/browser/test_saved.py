@@ -202,7 +202,7 @@ def test_a_notebook_opened_again_answers(lesson, lab: str, browser: Browser) -> 
     played = (
         "from workbench.widgets.rehearsal import BACKGROUND as all; print(*(w.rehearsal for w in all.shown))"
     )
-    opened.wait(lambda: "\\x1f" in opened.python(played), "answers that are given beforehand", 60)
+    opened.wait(lambda: "\\x1f" in opened.python(played), "answers that are given beforehand", 240)
     opened.command("docmanager:save")
     opened.page.wait_for_function("!window.jupyterapp.shell.currentWidget.context.model.dirty")
     opened.page.evaluate("window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")

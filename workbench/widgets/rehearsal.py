@@ -256,7 +256,7 @@ class Rehearsal:
         for record in self._records:
             for name, found in places.items():
                 found |= {record.asked[name], record.after.get(name, record.asked[name])}
-        note = f"Only the first {self.played:,} of {self.planned:,} clicks are saved."
+        note = f"Only {self.played:,} of {self.planned:,} clicks are saved."
         parts = {
             "places": {name: sorted(found) for name, found in places.items()},
             "changes": changes,
