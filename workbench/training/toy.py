@@ -77,10 +77,10 @@ def toy_bert(stories: list[str], hidden_size: int = 128, layers: int = 3, seed: 
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
     )
-    torch.manual_seed(seed)
     bert = Bert(config, tokenizer=tokenizer)
     bert.add_head("mlm", "mlm")
     bert.add_head("nsp", "sentence", NSP_LABELS)
+    torch.manual_seed(seed)
     bert.apply(partial(initialize, std=0.04))  # with BERT's 0.02 so narrow a model is slow to begin
     # At first a word looks at the same word elsewhere, whatever its place and its part: else it takes very
     # long to find out that both parts have to tell of the same person.
