@@ -30,6 +30,7 @@ HOSTS = {  # what the host sets, the system's theme, and whether the page is dar
     "VS Code, light": (f"body {{ {VSCODE.format('#ffffff', '#3b3b3b', '#f8f8f8')} }}", "dark", False),
     "Colab, dark": ("html { background: #383838; color-scheme: dark; }", "light", True),
     "marimo, dark": ("body { background: rgb(24 28 26); }", "light", True),
+    "marimo, light": ("body { background: oklch(1 0 0); }", "dark", False),
     "none, dark": ("", "dark", True),
     "none, light": ("", "light", False),
 }

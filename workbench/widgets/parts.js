@@ -1,6 +1,6 @@
 // What several views are made of. A view is a list of these parts and what a click on them sends.
 
-import { answerWriter, element, frame, percent, range, shown, within } from "./shared.js";
+import { answerWriter, element, frame, percent, range, rgbaOf, shown, within } from "./shared.js";
 
 // The frame of a widget, with the parts that stand for its traits: view.slider("mass", …) shows the trait at
 // each drawing, and sends what is chosen. view.with({ send }) is the same with another way of sending, and
@@ -363,12 +363,7 @@ export function outline(pen, area, color, width = 2) {
 }
 
 // A colour of CSS as [red, green, blue].
-export function rgbOf(color) {
-  const pen = element("canvas", { width: 1, height: 1 }).getContext("2d", { willReadFrequently: true });
-  pen.fillStyle = color;
-  pen.fillRect(0, 0, 1, 1);
-  return [...pen.getImageData(0, 0, 1, 1).data].slice(0, 3);
-}
+export const rgbOf = (color) => rgbaOf(color).slice(0, 3);
 
 // A canvas with one pixel for each cell; color(at) gives [red, green, blue, opacity], each up to 255.
 export function pixels(rows, columns, color, canvas = element("canvas")) {

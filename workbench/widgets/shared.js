@@ -246,13 +246,19 @@ export function frame(model, el, name) {
   return { root, content, get, set, send, message, ask, saved, ink, drawn, sized, redraw, show };
 }
 
+// A colour of CSS, however it is written (oklch, color(srgb …)), as [red, green, blue, opacity] up to 255.
+export function rgbaOf(color) {
+  const pen = element("canvas", { width: 1, height: 1 }).getContext("2d", { willReadFrequently: true });
+  pen.fillStyle = color;
+  pen.fillRect(0, 0, 1, 1);
+  return [...pen.getImageData(0, 0, 1, 1).data];
+}
+
 // Whether a node's background is dark: told by the colour, for every host has names of its own for themes.
 function isDark(node) {
   for (let at = node; at && !matchMedia("(forced-colors: active)").matches; ) {
-    const [red, green, blue, opacity = 1] = getComputedStyle(at).backgroundColor.match(/[\d.]+/g) ?? [
-      0, 0, 0, 0,
-    ];
-    if (opacity > 0.5) return 0.3 * red + 0.59 * green + 0.11 * blue < 128;
+    const [red, green, blue, opacity] = rgbaOf(getComputedStyle(at).backgroundColor);
+    if (opacity > 127) return 0.3 * red + 0.59 * green + 0.11 * blue < 128;
     at = at.parentElement ?? at.getRootNode().host;
   }
   return matchMedia("(prefers-color-scheme: dark)").matches;
