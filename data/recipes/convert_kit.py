@@ -7,6 +7,7 @@ by the group of sentences that were made from each other, sentences by their tex
 """
 
 import argparse
+import csv
 import hashlib
 import io
 import json
@@ -179,6 +180,7 @@ def convert_texts(kit: Path, out: Path) -> None:
 
 ELSE = "something else"
 TRAIN, VALIDATION, TEST = "train", "validation", "test"  # TEST: of sources, or kinds, that are not in TRAIN
+WHOLE = [0.0, 0.0, 1.0, 1.0]  # the box of a thing where none is known
 NEAR_COPY = 0.9  # the correlation of two miniatures from which on two pictures are near copies
 
 # Folders of the kit that make a class of their own name.
@@ -256,13 +258,14 @@ class Picture:
 
 
 def convert_pictures(kit: Path, out: Path) -> None:
-    """Writes `out`/pictures/PART/CLASS/FILE with metadata.jsonl (source), `out`/masks/PART with a column of
-    masks, and `out`/held_out_pictures.zip. Near copies between parts are left out.
+    """Writes `out`/pictures/PART/CLASS/FILE with metadata.jsonl (source, and the thing's box where there is
+    one), and `out`/masks/PART with a column of masks, and `out`/held_out_pictures.zip. Near copies between
+    parts are left out.
 
     Raises:
         FileNotFoundError: a file of the kit is not there.
     """
-    masks = list(read_masks(kit / "images"))
+    boxes, masks = read_boxes(kit / "images"), list(read_masks(kit / "images"))
     pictures = [picture for name in ZIPS for picture in read_zip(kit / "images" / f"{name}.zip")]
     masked = [picture for picture, _ in masks if picture.part == VALIDATION]
     train = [picture for picture in pictures if picture.part == TRAIN]
@@ -272,7 +275,9 @@ def convert_pictures(kit: Path, out: Path) -> None:
     for picture in kept:
         folder, name = out / "pictures" / picture.part, f"{picture.label}/{picture.source}-{picture.name}"
         write(folder / name, picture.data)
-        rows[folder].append({"file_name": name, "label": picture.label, "source": picture.source})
+        box = boxes.get(Path(picture.name).stem, WHOLE)
+        row = {"file_name": name, "label": picture.label, "source": picture.source, "box": box}
+        rows[folder].append(row)
     for picture, mask in masks:
         folder, name = out / "masks" / picture.part, f"mask-{Path(picture.name).stem}.png"
         write(folder / picture.name, picture.data)
@@ -323,6 +328,17 @@ def read_masks(images: Path) -> Iterator[tuple[Picture, bytes]]:
             part = {"val": VALIDATION}.get(row["everyday_clean_split"], TRAIN)
             mask = archive.read(f"masks_pets300/masks/{row['mask']}")
             yield Picture(part, row["label"], "oxford", row["file"], data, miniature_of(data)), mask
+
+
+def read_boxes(images: Path) -> dict[str, list[float]]:
+    """The box of a thing (left, top, right, bottom; 0 to 1) by a picture's name without its ending."""
+    lines = (images / "caltech101_boxes.csv").read_text().splitlines()
+    return {
+        f"caltech101_{row['class']}_{Path(row['path']).stem}": [
+            float(row[side]) for side in ("x1", "y1", "x2", "y2")
+        ]
+        for row in csv.DictReader(lines)
+    }
 
 
 def miniature_of(data: bytes) -> Tensor:

@@ -552,6 +552,14 @@ def on_grid(masks: Sequence[np.ndarray], grid: tuple[int, int]) -> Tensor:
     return torch.cat(squares).flatten(1)
 
 
+def box_mask(box: Sequence[float], side: int) -> np.ndarray:
+    """(side, side), True in a box (left, top, right, bottom; 0 to 1)."""
+    left, top, right, bottom = (round(side * edge) for edge in box)
+    mask = np.zeros((side, side), bool)
+    mask[top:bottom, left:right] = True
+    return mask
+
+
 def pointing(maps: Tensor, inside: Tensor) -> float:
     """How often the largest entry of a map is on the thing (pointing game, arXiv:1608.00507): both
     (pictures, patches), `inside` is the share of the patch that the thing covers."""
@@ -574,6 +582,15 @@ def pointing_figures(vit: ViT, folder: str) -> tuple[str, list[str]]:
     rows, columns = (slice((count - 1) // 2, count // 2 + 1) for count in grid)
     values |= {"a random patch": on_thing.mean(), "the picture's centre": on_thing[:, rows, columns].mean()}
     return head, [line("pointing game", name, value, len(covered)) for name, value in values.items()]
+
+
+def box_figures(vit: ViT, pixels: Tensor, boxes: Sequence, names: Sequence[str]) -> Iterator[str]:
+    """How much of a map is in the box of the thing, by the box's share of the picture."""
+    inside = on_grid([box_mask(box, pixels.shape[-1]) for box in boxes], vit.config.grid)
+    maps = patch_maps(vit, pixels)
+    for name in names:
+        share = (maps[name] * inside).sum(1) / maps[name].sum(1) / inside.mean(1)
+        yield line("attention in the box / its area", name, share.mean(), len(boxes), ".2f")
 
 
 def hiding_figures(vit: ViT, pixels: Tensor, names: Sequence[str]) -> Iterator[str]:
@@ -622,6 +639,10 @@ def evaluate(
         head, found = pointing_figures(vit, masks)
         names.insert(0, head)
         lines += found
+    boxes = held_out["box"][:] if "box" in held_out.column_names else []
+    boxed = [row for row, box in enumerate(boxes) if box != [0, 0, 1, 1]]  # of the whole: none is known
+    if boxed:
+        lines += box_figures(vit, pixels[boxed], [boxes[row] for row in boxed], names)
     lines += hiding_figures(vit, pixels[:HIDDEN], names)
     if confusion:
         counts = multiclass_confusion_matrix(logits.argmax(-1), targets, len(labels), normalize="true")

@@ -1,5 +1,6 @@
 """What convert_kit.py makes of the data kit's pictures."""
 
+import csv
 import io
 import json
 import zipfile
@@ -71,6 +72,10 @@ def kit(tmp_path: Path) -> Path:
             for name, _, part in masked
         ]
         archive.writestr("masks_pets300/meta.jsonl", "\n".join(map(json.dumps, rows)))
+    with (place / "caltech101_boxes.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "class", "x1", "y1", "x2", "y2", "everyday_clean_split"])
+        writer.writerow(["caltech101_128/ibis/image_0001.jpg", "ibis", 0.0, 0.25, 0.5, 1.0, "val"])
     return place.parent
 
 
@@ -114,6 +119,8 @@ def test_a_kit_becomes_folders_of_classes(kit: Path, tmp_path: Path) -> None:
         ELSE: {"caltech101", "tiny_other"},
     }
     assert not [name for rows in parts.values() for name in rows if "n04275548" in name]  # a spider web
+    boxes = {name: row["box"] for name, row in parts["validation"].items() if row["box"] != convert_kit.WHOLE}
+    assert boxes == {"bird/caltech101-caltech101_ibis_image_0001.webp": [0.0, 0.25, 0.5, 1.0]}
 
 
 def test_a_few_held_out_pictures_are_packed(kit: Path, tmp_path: Path) -> None:

@@ -343,7 +343,7 @@ def test_the_command_tunes_a_teacher_trains_and_scores(
     for word in ("top-1", "top-5", "calibration", "over 90 %", "red bar", "relevance", "random"):
         assert word in printed
     assert "deletion" in printed and "insertion" in printed
-    assert "pointing" not in printed and "other sources" not in printed
+    assert "pointing" not in printed and "in the box" not in printed and "other sources" not in printed
     assert Image.open(tmp_path / "confusion.png").width > 300
 
 
@@ -407,16 +407,19 @@ def test_the_temperature_is_folded_into_the_head() -> None:
 
 
 def test_maps_point_where_the_thing_is() -> None:
+    boxes = [0.0, 0.25, 0.375, 1.0], [0.0, 0.0, 1.0, 1.0]
+    box = recipe.on_grid([recipe.box_mask(each, 32) for each in boxes], (4, 4))
+    assert box[0].view(4, 4).tolist() == [[0] * 4] + [[1, 0.5, 0, 0]] * 3
+    assert box[1].eq(1).all()
     mask = np.zeros((8, 12), bool)
     mask[:4, :3] = True
-    inside = recipe.on_grid([mask, np.ones((32, 32), bool)], (4, 4))
-    assert inside[0].view(4, 4).tolist() == [[1, 0, 0, 0]] * 2 + [[0] * 4] * 2 and inside[1].eq(1).all()
+    assert recipe.on_grid([mask], (4, 4))[0].view(4, 4).tolist() == [[1, 0, 0, 0]] * 2 + [[0] * 4] * 2
     maps = torch.zeros(2, 16)
     maps[:, 4] = 1
-    assert recipe.pointing(maps, inside) == 1 and recipe.pointing(maps.flip(1), inside) == 0.5
+    assert recipe.pointing(maps, box) == 1 and recipe.pointing(maps.flip(1), box) == 0.5
 
 
-def test_with_masks_it_tells_where_the_model_looks(
+def test_with_masks_and_boxes_it_tells_where_the_model_looks(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save_checkpoint(tiny_vit(), tmp_path / "vit", torch.float16)
@@ -431,10 +434,17 @@ def test_with_masks_it_tells_where_the_model_looks(
             mask.save(place / f"mask-{number}.png")
             rows.append({"file_name": f"{number}.png", "mask_file_name": f"mask-{number}.png"})
         (place / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        rows = [
+            {"file_name": f"{file.parent.name}/{file.name}", "label": file.parent.name, "source": "drawn"}
+            | {"box": [0.0, 0.0, 1.0, 1.0] if number else [0.0, 0.25, 0.5, 1.0]}
+            for number, file in enumerate(sorted((folder / split).rglob("*.png")))
+        ]
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        (folder / split / "metadata.jsonl").write_text(lines)
     score = ["evaluate", "--data", str(folder), "--checkpoint", str(tmp_path / "vit")]
     recipe.main([*score, "--masks", str(tmp_path / "masks")])
     printed = capsys.readouterr().out
-    for word in ("pointing game", "layer 2, head 1", "rollout", "random patch", "centre"):
+    for word in ("pointing game", "layer 2, head 1", "rollout", "random patch", "centre", "in the box"):
         assert word in printed
 
 
