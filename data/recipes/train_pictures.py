@@ -493,9 +493,9 @@ def top(logits: Tensor, targets: Tensor, k: int = 1) -> float:
     return float(each[targets.unique()].mean())
 
 
-def line(what: str, measure: str, value: float | Tensor, count: int) -> str:
+def line(what: str, measure: str, value: float | Tensor, count: int, form: str = ".1%") -> str:
     """A figure as it is printed, and of how many pictures it is."""
-    return f"{what:<40} {measure:<24}{float(value):>8.1%}{count:>8,}"
+    return f"{what:<40} {measure:<24}{float(value):>8{form}}{count:>8,}"
 
 
 def class_figures(labels: Sequence[str], logits: Tensor, targets: Tensor, which: str) -> Iterator[str]:
