@@ -50,9 +50,9 @@ def test_two_thousand_clicks_leave_nothing_in_the_kernel(name: str) -> None:
 
 def test_a_hundred_drawings_leave_nothing_in_the_browser(browser: Browser) -> None:
     pages = {name: widget._page() for name, widget in every_widget().items()}
-    made = "const model = savedModel(state);"
+    made = "for (const el of document.querySelectorAll("  # comes after the model
     pages = {
-        name: page.replace(made, f"{made} (window.models ??= []).push(model);")
+        name: page.replace(made, f"(window.models ??= []).push(model);\n{made}")
         for name, page in pages.items()
     }
     page = browser.new_page()
