@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 NO_ANSWERS = ("status", "revision", "rehearsal", "layout", "tabbable", "tooltip")
 # Bytes of answers of all widgets; as text, a third more. In a notebook each widget has its code besides.
-NOTEBOOK, WHOLE_PAGE = 1_900_000, 1_500_000
+NOTEBOOK, WHOLE_PAGE = 1_900_000, 1_350_000
 QUIET = 3.0  # seconds without a click and without a cell that runs, before answers are given beforehand
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
