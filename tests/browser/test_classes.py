@@ -201,6 +201,7 @@ def test_word_classes_and_their_dot_product(words):
     )
     colors = """canvas => new Set(new Uint32Array(canvas.getContext("2d")
         .getImageData(0, 0, canvas.width, canvas.height).data.buffer)).size"""
+    widget.after(widget.root.locator("[data-stage=head]").click)
     matrix = widget.root.locator("canvas.vectors").nth(1)
     assert matrix.evaluate(colors) > 100, "the weights are painted"
     widget.after(widget.root.locator(".chip").nth(3).click)

@@ -88,7 +88,10 @@ def test_editing_keeps_masks_and_errors_keep_the_last_good_state(filling):
         filling.lesson.wait(lambda said=said: said in filling.root.locator(".error").text_content(), said)
         assert filling.guesses(), "the last good state stays"
     filling.after(lambda: area.fill("Dies ist leider kein englischer Satz geworden"))
-    assert "do not trust" in filling.root.locator(".remark").text_content()
+    assert (
+        "do not trust"
+        in filling.root.get_by_role("status").and_(filling.root.locator(".remark")).text_content()
+    )
     filling.after(lambda: area.fill("Good <script>alert(1)</script> tea [SEP] is [MASK]."))
     area.press("Enter")
     assert filling.root.locator(".error").text_content() == ""
