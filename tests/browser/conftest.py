@@ -202,6 +202,8 @@ class Lesson:
             self.page.evaluate(SHORTER)
         self.command("notebook:run-all-cells")
         self._after_cells(1)
+        # Nobody saves this notebook: no time for answers that are given beforehand.
+        self.python("from workbench.widgets.rehearsal import BACKGROUND; BACKGROUND.shown.clear()")
 
     def run_to(self, index: int = 0) -> "Widget":
         """Runs cells until the widget of that number is on the page, and returns it."""
