@@ -1,5 +1,5 @@
-// MaskedFilling: a sentence whose words a click masks, and the guesses for each mask. See masked_filling.py for
-// the traits.
+// MaskedFilling: a sentence whose words a click masks, and the guesses for each mask.
+// See masked_filling.py for the traits.
 
 import { bar, button, chips, curvedLine, note, penOf, viewOf } from "./parts.js";
 import { element, percent, readFloat16 } from "./shared.js";

@@ -26,11 +26,12 @@ function passageOf(view) {
     const words = []; // pieces without a gap: no line ends between them
     for (const [at, [gap, text]] of tokens.entries()) {
       const inside = answered && at >= answer[0] && at <= answer[1];
+      const shares = `start ${percent(starts[at])}, end ${percent(ends[at])}`;
       const piece = element(
         `button.piece${inside ? ".answer" : ""}${at === chosen ? ".chosen" : ""}`,
         {
           type: "button",
-          title: `${isolated(textOf(tokens, at, at))}: start ${percent(starts[at])}, end ${percent(ends[at])}`,
+          title: `${isolated(textOf(tokens, at, at))}: ${shares}`,
           onclick: () => send({ chosen: at }),
         },
         element("span", text),

@@ -17,10 +17,12 @@ import {
 import { answerWriter, element, fixed, percent, readFloat16, shown } from "./shared.js";
 
 const READS = {
-  mlm: "The head for words reads one vector, that of [MASK]: a place with no word of its own, filled by attention.",
+  mlm:
+    "The head for words reads one vector, that of [MASK]: a place with no word of its own, " +
+    "filled by attention.",
   sentence:
-    "Everything about the input has to be in one vector, that of [CLS]. The pooler, a linear map and tanh (or " +
-    "ReLU), makes another one of it, which goes into the matrix.",
+    "Everything about the input has to be in one vector, that of [CLS]. The pooler, a linear map and tanh " +
+    "(or ReLU), makes another one of it, which goes into the matrix.",
   word: "Each word's first piece is read, one after the other, with the same matrix.",
   span: "Every token is read twice: could the answer start here, could it end here?",
   class: "Everything about the picture has to be in one vector, that of *, the class token.",
@@ -368,7 +370,8 @@ function headOf(view) {
     element("div.largest-of", { tabindex: 0, role: "group", "aria-label": "The largest products" }, largest),
     note(
       scale(),
-      "Each picture has its own scale. Click a class to see its dot product; point at a picture for the numbers.",
+      "Each picture has its own scale. Click a class to see its dot product; ",
+      "point at a picture for the numbers.",
     ),
   ];
   drawn(() => {
@@ -396,7 +399,8 @@ function headOf(view) {
   const title = view.live("h4", () => {
     const { name, rows, classes } = get("drawer");
     const some = rows.length < classes ? `${rows.length} of ` : "";
-    return `${quoted(name)}: a linear layer, ${some}${classes.toLocaleString("en")} classes × ${T.length} numbers`;
+    const size = `${some}${classes.toLocaleString("en")} classes × ${T.length} numbers`;
+    return `${quoted(name)}: a linear layer, ${size}`;
   });
   return [title, ...parts];
 }
@@ -427,8 +431,8 @@ function softmaxOf(view) {
     const { total, count } = get("drawer");
     return sigmoid()
       ? "1 / (1 + e to −score): each class is true or false for itself."
-      : `The powers of all ${count.toLocaleString("en")} sum to ${total.toPrecision(3)}; divided by that they ` +
-          "make 100 %. One point of score more is 2.7 times as probable.";
+      : `The powers of all ${count.toLocaleString("en")} sum to ${total.toPrecision(3)}; ` +
+          "divided by that they make 100 %. One point of score more is 2.7 times as probable.";
   });
   const title = view.live("h4", () =>
     sigmoid() ? "Sigmoid: each score becomes a probability" : "Softmax: scores become probabilities",
