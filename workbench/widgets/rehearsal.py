@@ -350,7 +350,7 @@ class Background:
                 try:
                     await self._rehearse(widget)
                 except Exception:  # nobody sees a traceback; its saved view says that it does not answer
-                    del self.shown[widget]
+                    self.shown.pop(widget, None)
 
     async def _rehearse(self, widget: "WorkbenchWidget") -> None:
         """Plays one, answer by answer, unless it changes meanwhile."""
