@@ -166,8 +166,7 @@ class Lesson:
     def open(self, url: str) -> None:
         """Opens the notebook and waits until its kernel is ready."""
         self.page.goto(url)
-        self.page.wait_for_function("window.jupyterapp !== undefined", timeout=60_000)
-        self.page.evaluate("window.jupyterapp.restored.then(() => true)")
+        self.page.wait_for_function("window.jupyterapp?.restored.then(() => true)", timeout=60_000)
         self.wait_for_kernel()
 
     def open_other(self, name: str) -> None:
