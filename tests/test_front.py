@@ -44,21 +44,3 @@ def test_another_form_of_import_or_export_is_named(tmp_path, monkeypatch, line):
     write(tmp_path, monkeypatch, view_js=f"{line}\nexport default {{}};\n", parts_js="")
     with pytest.raises(ImportError, match=f"view.js: modules import .* not '{line}'"):
         base.read_front("view")
-
-
-@pytest.mark.parametrize(
-    ("other", "sentence"),
-    [
-        (None, "There is no file .*other.js, needed by the imports view.js -> other.js"),
-        ("const name = 1;\n", "view.js imports name, which other.js does not export"),
-        (
-            'import { f } from "./view.js";\nexport const name = f;\n',
-            "in a circle: view.js -> other.js -> view.js",
-        ),
-    ],
-)
-def test_an_import_that_leads_nowhere_is_named(tmp_path, monkeypatch, other, sentence):
-    view = 'import { name } from "./other.js";\nexport default { name };\n'
-    write(tmp_path, monkeypatch, view_js=view, **({} if other is None else {"other_js": other}))
-    with pytest.raises(ImportError, match=sentence):
-        base.read_front("view")

@@ -159,12 +159,7 @@ def to_page(notebook: NotebookNode, mark: str = "", names: Sequence[str] = ()) -
         if name in stills:
             model = models[name]
             buffers = {buffer["path"][0]: {"bytes": buffer["data"]} for buffer in model.get("buffers", [])}
-            kept = {
-                key: value
-                for key, value in model["state"].items()
-                if key not in ("layout", "tabbable", "tooltip")
-            }
-            states[name] = kept | buffers
+            states[name] = model["state"] | buffers
             output.data = {"text/html": f'<div data-widget="{name}">{picture(*stills[name])}</div>'}
     options = {"exclude_input_prompt": True, "exclude_output_prompt": True}
     exporter = HTMLExporter(template_name="basic", **options)

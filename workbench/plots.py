@@ -67,19 +67,22 @@ class StillFigure(Figure):
         """As matplotlib's."""
         super().savefig(*args, **options)
 
+    def drawn(self, kind: str, dpi: int, **options: Any) -> bytes:
+        """A file of that kind, as `savefig` writes it."""
+        file = io.BytesIO()
+        self.savefig(file, format=kind, dpi=dpi, **options)
+        return file.getvalue()
+
     def _repr_html_(self) -> str:
         """In the colours of the page; a picture is left where there is no page."""
-        file = io.StringIO()
-        self.savefig(file, format="svg", dpi=144, facecolor="none")
-        svg = re.sub("|".join(ON_PAGE), lambda color: ON_PAGE[color[0]], file.getvalue())
+        svg = self.drawn("svg", 144, facecolor="none").decode()
+        svg = re.sub("|".join(ON_PAGE), lambda color: ON_PAGE[color[0]], svg)
         style = f"max-width: 100%; height: auto; fill: {ON_PAGE[INK]}"
         head = f'<svg role="img" aria-label="{html.escape(self.says)}" style="{style}"'
         return svg[svg.index("<svg") :].replace("<svg", head, 1)
 
     def _repr_png_(self) -> tuple[bytes, dict[str, str]]:
-        file = io.BytesIO()
-        self.savefig(file, format="png", dpi=100)
-        return file.getvalue(), {"alt": self.says}
+        return self.drawn("png", 100), {"alt": self.says}
 
 
 @dataclass(frozen=True)
@@ -206,37 +209,32 @@ def _cut(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 2] + " …"
 
 
-def bars(
-    names: Sequence[Any],
-    values: Sequence[float],
-    before: Sequence[float] = (),
-    *,
-    title: str = "",
-    percent: bool = True,
-) -> Mark:
-    """Horizontal bars, the first on top, and their numbers: probabilities, on a scale from 0 to 100 %, or,
-    without `percent`, any. `before` is a tick for what each value was."""
+def bars(rows: Sequence[Sequence[Any]], *, title: str = "", percent: bool = True) -> Mark:
+    """Horizontal bars, the first on top: probabilities, on a scale from 0 to 100 %, or, without `percent`,
+    any numbers. `rows` are [name, value], or [name, value, what it was before], where a tick is drawn."""
+    names, values = [_cut(str(row[0]), 34) for row in rows], [row[1] for row in rows]
     written = (lambda value: f"{100 * value:.1f} %") if percent else "{:.1f}".format
 
     def draw(axes: Axes) -> None:
         _plain(axes, title)
-        places = np.arange(len(names))
+        places = range(len(rows))
         if percent:
             axes.barh(places, 1, color=PAPER, height=0.7)
             axes.set_xlim(0, 1)
         else:
             axes.axvline(0, color=MUTED, linewidth=0.6)
         axes.barh(places, values, color=BLUE, height=0.7)
-        axes.vlines(before, places[: len(before)] - 0.45, places[: len(before)] + 0.45, color=AMBER)
         beside = axes.get_yaxis_transform()
-        for place, value in enumerate(values):
+        for place, (_, value, *before) in enumerate(rows):
             axes.text(1.01, place, written(value), fontsize=8, color=INK, va="center", transform=beside)
-        axes.set_yticks(places, [_cut(str(name), 34) for name in names], fontsize=8, parse_math=False)
-        axes.set_ylim(len(names) - 0.4, -0.6)
+            if before != [value]:
+                axes.vlines(before, place - 0.45, place + 0.45, color=AMBER)
+        axes.set_yticks(places, names, fontsize=8, parse_math=False)
+        axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.xaxis.set_visible(False)
 
     said = ", ".join(f"{names[place]} {written(values[place])}" for place in np.argsort(values)[:-4:-1])
-    return Mark(draw, 0.23 * len(names) + (0.4 if title else 0.2), says=f"{title}: {said}".strip(": "))
+    return Mark(draw, 0.23 * len(rows) + (0.4 if title else 0.2), says=f"{title}: {said}".strip(": "))
 
 
 def heat(
@@ -482,7 +480,7 @@ def by_head(values: Mapping[str, np.ndarray]) -> StillFigure:
 
 
 def word_senses(
-    similar: np.ndarray, places: np.ndarray, sentences: Sequence[str], groups: Sequence[str] = ()
+    similar: np.ndarray, places: np.ndarray, sentences: Sequence[str], groups: Sequence[str]
 ) -> StillFigure:
     """One word in several sentences: how similar its vectors are, and where they lie, layer by layer.
 
@@ -493,15 +491,14 @@ def word_senses(
         groups: which sense is meant in each sentence: those of one have one colour.
     """
     names, columns = range(1, len(sentences) + 1), []
-    kinds = list(dict.fromkeys(groups)) or [""]
-    colors = [class_color(kinds.index(group), len(kinds), 0.75) for group in groups or [""] * len(names)]
+    kinds = list(dict.fromkeys(groups))
+    colors = [class_color(kinds.index(group), len(kinds), 0.75) for group in groups]
     for layer, (table, plane) in enumerate(zip(similar, places, strict=True)):
         title = f"layer {layer}" if layer else "embeddings"
         numbered = points(plane, colors, names, axis="direction", height=1.6)
         columns.append([heat(table, names, names, title=title, height=1.8), numbered])
-    meant = [f" ({group})" for group in groups] or [""] * len(names)
-    lines = zip(names, sentences, meant, strict=True)
-    text = "\n".join(f"{name}  {sentence}{group}" for name, sentence, group in lines)
+    lines = zip(names, sentences, groups, strict=True)
+    text = "\n".join(f"{name}  {sentence} ({group})" for name, sentence, group in lines)
     text = f"Above: cosine between sentences (down and across); below: their first two directions.\n{text}"
     return stack(tuple(columns), status=text, width=1.6 * len(columns))
 

@@ -132,11 +132,11 @@ class AttentionExplorer(MapWidget):
         if change["name"] in ("text", "second"):
             self._read()
             self._settle(query=-1, key=-1)
-        self._show()
+        super()._on_show(change)
 
     def _on_picture(self) -> None:
         self._read()
-        self._show()
+        super()._on_picture()
 
     def _read(self) -> None:
         """Turns the input into what the model takes; nothing is changed if it cannot be read."""
@@ -192,7 +192,6 @@ class AttentionExplorer(MapWidget):
         fits |= dict.fromkeys(FOR_PAIRS, pairs) | {"sentiment": not pairs}
         return [name for name, head in self.model.heads.items() if fits.get(name, fits[head.kind])]
 
-    @torch.inference_mode()
     def _show(self) -> None:
         tasks = self._possible()
         task = self.task if self.task in tasks else next(iter(tasks), "")
@@ -228,7 +227,6 @@ class AttentionExplorer(MapWidget):
         self.side = min(THUMBNAIL, len(self.tokens))
         thumbnails = F.adaptive_avg_pool2d(self._maps[0], self.side)
         self.thumbnails, _ = to_bytes8(thumbnails.flatten(2))
-        self._look()
 
     @property
     def _same_classes(self) -> bool:
@@ -288,7 +286,6 @@ class AttentionExplorer(MapWidget):
         shares = (parts / parts.amax(-1, keepdim=True).clamp(min=1e-7)).sum(0)
         return to_bytes8(shares)[0], to_bytes(parts.amax(-1))
 
-    @torch.inference_mode()
     def _look(self) -> None:
         """Shows another head, or the same in another way: no new forward pass."""
         count = len(self.tokens)
@@ -307,7 +304,6 @@ class AttentionExplorer(MapWidget):
             self._lay(self._maps[0], query, rows, one_scale=True)
         self._shown, *beside = [self._switched(map) for map in large]
         self.matrix, self.scales = self._packed(self._shown)
-        self._strip()
         if beside:
             self.compared_matrix, self.compared_scales = self._packed(*beside)
             self.compared = {"tokens": self.tokens, "title": self.titles[1]}

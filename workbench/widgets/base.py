@@ -2,7 +2,6 @@
 
 import base64
 import functools
-import io
 import re
 import reprlib
 import textwrap
@@ -43,9 +42,8 @@ def read_front(name: str) -> tuple[str, str]:
     module becomes a function that is called once, and its exports are all that the others see of it. Each
     style sheet is nested in the widget's class, so that no rule reaches another widget on the page.
 
-    Raises:
-        ImportError: a module imports what is not there, itself by way of others, or in another form than
-            `import { names } from "./file.js";`.
+    `ImportError` for an import in another form than `import { names } from "./file.js";`. The linter
+    (.ci/biome.json) finds imports of what is not there, and circles.
     """
     script, css, own = "", "", ".workbench." + name.replace("_", "-")
     for module, source in _read_modules(name).items():
@@ -57,21 +55,11 @@ def read_front(name: str) -> tuple[str, str]:
     return script, css
 
 
-def _read_modules(name: str, importers: tuple[str, ...] = ()) -> dict[str, str]:
+def _read_modules(name: str) -> dict[str, str]:
     """The module and all that it imports, what is imported first; imports and exports are rewritten."""
-    way = " -> ".join(f"{module}.js" for module in (*importers, name))
-    if name in importers:
-        raise ImportError(f"JavaScript modules import each other in a circle: {way}.")
-    path = FOLDER / f"{name}.js"
-    if not path.is_file():
-        raise ImportError(f"There is no file {path}, needed by the imports {way}.")
-    source = path.read_text(encoding="utf-8")
-    sources = {}
-    for names, other in IMPORT.findall(source):
-        sources |= _read_modules(other, (*importers, name))
-        wanted = {wanted.strip() for wanted in names.split(",")} - {""}
-        if missing := wanted - set(EXPORT.findall((FOLDER / f"{other}.js").read_text(encoding="utf-8"))):
-            raise ImportError(f"{name}.js imports {missing.pop()}, which {other}.js does not export.")
+    source, sources = (FOLDER / f"{name}.js").read_text(encoding="utf-8"), {}
+    for _, other in IMPORT.findall(source):
+        sources |= _read_modules(other)
     exports = EXPORT.findall(source)
     source = EXPORT.sub("", IMPORT.sub(r"const {\1} = \2_js;", source))
     if line := re.search(r"^(import|export (?!default)).*", source, re.MULTILINE):
@@ -130,12 +118,6 @@ def guarded(method: Callable) -> Callable:
     return call
 
 
-def _drawn(figure: StillFigure, kind: str, dpi: int) -> bytes:
-    file = io.BytesIO()
-    figure.savefig(file, dpi=dpi, format=kind)
-    return file.getvalue()
-
-
 def _sendable(value: Any) -> Any:
     """A text without half characters (lone surrogates), which no message can carry."""
     return re.sub("[\ud800-\udfff]", "\ufffd", value) if isinstance(value, str) else value
@@ -144,18 +126,12 @@ def _sendable(value: Any) -> Any:
 class WorkbenchWidget(anywidget.AnyWidget):
     """Base of the widgets. `status` and `error` are lines of text under each of them.
 
-    A widget's `_show` runs the model on the input and keeps what came of it, or changes nothing if the input
-    cannot be read; its `_look` puts a part of that on the screen. They answer changes of the traits that
-    `show_on` and `look_on` name.
-
     `options` are traits of the widget: `TypeError` for one that it does not have, `ValueError` for a value
     that it cannot have, also when it is set later, and for an input that cannot be read.
     """
 
     reads: tuple[type, ...] = (Bert, ViT)  # the models that it looks into
     fields: tuple[str, ...] = ()  # the traits that hold typed texts, first segment first
-    show_on: tuple[str, ...] = ()
-    look_on: tuple[str, ...] = ()
     _quiet = False  # nobody is told what changes
 
     status = traitlets.Unicode(help="Checkpoint, device, time of the last forward pass.").tag(sync=True)
@@ -192,8 +168,6 @@ class WorkbenchWidget(anywidget.AnyWidget):
         sizes = {"layers": config.num_hidden_layers, "heads": config.num_attention_heads}
         super().__init__(**sizes | options)
         self.on_msg(self._on_message)
-        self._when(self.show_on, self._on_show)
-        self._when(self.look_on, self._on_look)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if isinstance(value, bool) and isinstance(self.traits().get(name), traitlets.Int):
@@ -229,12 +203,6 @@ class WorkbenchWidget(anywidget.AnyWidget):
     @staticmethod
     def _trait_to_json(value: Any, widget: "WorkbenchWidget") -> Any:
         return _sendable(value)
-
-    def _on_show(self, change: dict) -> None:
-        self._show()
-
-    def _on_look(self, change: dict) -> None:
-        self._look()
 
     def _when(self, names: Sequence[str], answer: Callable[[dict], None]) -> None:
         """From now on a change of one of these traits is answered, unless `_settle` made it."""
@@ -279,11 +247,6 @@ class WorkbenchWidget(anywidget.AnyWidget):
                 setattr(self, name, value)
         finally:
             self._settling = False
-
-    def _change(self, **values: Any) -> None:
-        """Sets traits, and shows what comes of it."""
-        self._settle(**values)
-        self._show()
 
     # --- answers given beforehand
 
@@ -409,7 +372,7 @@ class WorkbenchWidget(anywidget.AnyWidget):
         if kind == ".html":
             content = self._page(Rehearsal(self, LARGEST).run()).encode()
         else:
-            content = _drawn(self.figure(), kind[1:], 200)
+            content = self.figure().drawn(kind[1:], 200)
         beside = path.with_name(f".writing-{path.name}")
         try:
             beside.write_bytes(content)
@@ -425,7 +388,6 @@ class WorkbenchWidget(anywidget.AnyWidget):
         state = {
             name: {"bytes": base64.b64encode(value).decode()} if isinstance(value, bytes) else value
             for name, value in state.items()
-            if name not in ("layout", "tabbable", "tooltip")
         }
         body = f'<main data-widget="view">{picture(*self.still())}</main>'
         return page(type(self).__name__, body, {"view": state})
@@ -433,7 +395,7 @@ class WorkbenchWidget(anywidget.AnyWidget):
     def still(self) -> tuple[str, str]:
         """The still picture, a PNG as base64, and what is seen on it."""
         figure = self.figure()
-        return base64.b64encode(_drawn(figure, "png", 80)).decode(), f"{type(self).__name__}: {figure.says}"
+        return base64.b64encode(figure.drawn("png", 80)).decode(), f"{type(self).__name__}: {figure.says}"
 
     def __repr__(self) -> str:
         """The class, the checkpoint, and what was chosen; not what was answered."""

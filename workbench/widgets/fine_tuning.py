@@ -113,7 +113,7 @@ class FineTuning(StripWidget):
         self._examples = self._shipped = [tuple(example) for example in examples]
         self._check(self._shipped)
         self._say("nothing trained yet")
-        self._look()
+        self._refresh(run=False)
 
     # --- the table
 
@@ -136,7 +136,6 @@ class FineTuning(StripWidget):
         names = (label.split() if self.kind == "word" else [label.strip()] for label in labels)
         counts = Counter(name for each in names for name in each if name)
         self.count, self.classes = len(self._examples), [list(pair) for pair in sorted(counts.items())]
-        self._strip()
 
     def _line(self) -> list[list[str]]:
         """What learns: a new matrix, and perhaps all before it; no stage can be opened."""
@@ -195,7 +194,7 @@ class FineTuning(StripWidget):
         self._examples = examples
         if do == "add":
             self.first = len(examples) - 1
-        self._look()
+        self._refresh(run=False)
 
     def _check(self, rows: Sequence[Sequence[Any]]) -> None:
         for part in (part for fields in rows for part in fields[self.kind == "picture" :]):

@@ -28,7 +28,7 @@ class MaskedFilling(TextWidget):
 
     _esm, _css = read_front("masked_filling")
     show_on = ("text", "masked", "hide", "pinned")
-    look_on = ("layer", "top_k", "stage")
+    look_on = ("layer", "stage", "top_k")
 
     text = traitlets.Unicode(help="The sentence, as it was typed.")
     masked = traitlets.List(help="Masked characters: (start, end[, 'mask' | 'random' | 'keep']).")
@@ -48,12 +48,6 @@ class MaskedFilling(TextWidget):
         options["masked"] = word_spans(text, options.get("masked", []))
         super().__init__(bert, "mlm", "mlm", text=text, **options)
         self._when(["attention_layer", "attention_head"], lambda _: self._weigh())
-
-    def _on_look(self, change: dict) -> None:
-        if change["name"] == "stage" and self._after == self._read_after:
-            self._strip()  # the guesses stay as they are
-        else:
-            self._look()
 
     def _act(self, content: dict) -> None:
         if content.get("do") == "mask at random":
@@ -87,7 +81,7 @@ class MaskedFilling(TextWidget):
         if self.hide != "nothing" and masks:
             visible = visible_tokens(encoding, self.hide, masks[pinned]).to(self.model.device)
         inputs = encoding.tensors(self.model.device)
-        with torch.inference_mode(), record_attention(self.model) as attention:
+        with record_attention(self.model) as attention:
             # To compare with: the same with nothing hidden. The map that stays is that of the last pass.
             self._full = None if visible is None else self.model(**inputs)
             with self.timed():
@@ -101,7 +95,6 @@ class MaskedFilling(TextWidget):
         self._encoding = encoding
         self._way = self._way_of(encoding, masks, mask=visible, known=self._states)
         self._settle(masked=masked, pinned=pinned, words=words)
-        self._look()
 
     @property
     def _at(self) -> int | None:
@@ -112,14 +105,13 @@ class MaskedFilling(TextWidget):
         cards = self.guesses["cards"]
         return cards[self.pinned - self.guesses["first"]]["candidates"][0][:2] if cards else None
 
-    @torch.inference_mode()
     def _look(self) -> None:
         """Reads cards, and the attention of their masks, from the last pass."""
         encoding = self._encoding
         masks = encoding.masks
         first = self.pinned // CARDS * CARDS
         shown = masks[first : first + CARDS]
-        layer = self._after = self._read_after
+        layer = self._read_after
         guesses = mask_guesses(self.model, encoding, self._states[layer], self.top_k, shown)
         compare = guesses
         if self._full is not None:  # candidates that are not among the first 1000 get a tick at zero
@@ -131,7 +123,6 @@ class MaskedFilling(TextWidget):
             "cards": [self._card(guess, full, place) for guess, full in zip(guesses, compare, strict=True)],
         }
         self._weigh()
-        self._strip()
 
     def _weigh(self) -> None:
         """What the masks on screen look at, of the layer and the head that are chosen."""
@@ -175,11 +166,9 @@ class MaskedFilling(TextWidget):
             paper, is_mask = plots.shade(plots.BLUE, float(share)), word["kind"] not in ("special", "word")
             chips.append(plots.Chip(text, "hidden" if word.get("hidden") else "", paper, is_mask))
         for number, card in enumerate(self.guesses["cards"][:3], first + 1):
-            labels, values, full = zip(*card["candidates"], strict=True)
             title = f"mask {number}"
             if card["original"] is not None:
-                title += (
-                    f", was “{card['original']}” (rank {card['rank']}, {100 * card['probability']:.1f} %)"
-                )
-            cards.append(plots.bars(labels, values, () if self._full is None else full, title=title))
+                share = f"{100 * card['probability']:.1f} %"
+                title += f", was “{card['original']}” (rank {card['rank']}, {share})"
+            cards.append(plots.bars(card["candidates"], title=title))
         return plots.stack(plots.words(chips), tuple(cards), status=self.status)

@@ -91,7 +91,6 @@ class NextSentence(TextWidget):
             case _:
                 super()._act(content)
 
-    @torch.inference_mode()
     def _show(self) -> None:
         moved, position_ids, index = place_cls(self._encode(), self.cls_at, self.positions)
         device = self.model.device
@@ -117,8 +116,6 @@ class NextSentence(TextWidget):
         ]
         self._way = self._way_of(moved, [index], known=states)
         self._way.inputs["position_ids"] = position_ids.to(device)
-        self._look()
-        self._strip()
 
     @property
     def _best(self) -> tuple[str, float]:
@@ -183,7 +180,7 @@ class NextSentence(TextWidget):
             note = f"{token['segment']} · {token['position']} · {100 * weight:.0f} %"
             paper = (plots.FIRST, plots.SECOND)[token["segment"]]
             chips.append(plots.Chip(token["text"], note, paper if token["kind"] == "word" else plots.SPECIAL))
-        answer = plots.bars(["second follows first"], [self.is_next], [self.at_front])
+        answer = plots.bars([["second follows first", self.is_next, self.at_front]])
         layers, groups = range(1, self.layers + 1), ("first", "second", "[CLS] and [SEP]")
         looks = [
             plots.heat(shares.T, groups, layers, title=f"{name} looks at, by layer", height=1.8)

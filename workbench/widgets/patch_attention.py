@@ -72,7 +72,6 @@ class PatchAttention(MapWidget):
             tokens | {"method": ["mean", "max"]} | layers,
         ]
 
-    @torch.inference_mode()
     def _show(self) -> None:
         """The forward pass that everything but relevance and the test is read from."""
         self._pixels = self._see()
@@ -91,7 +90,6 @@ class PatchAttention(MapWidget):
         if self.method not in ("mean", "max"):
             tokens = torch.arange(self._attention.shape[-1])
             self._open(*clearest_head(self._attention, tokens == self._query, tokens >= self.prefix))
-        self._look()
 
     @property
     def _class(self) -> int:
@@ -143,7 +141,6 @@ class PatchAttention(MapWidget):
         self.ratios = to_bytes(both / both.median(-1, keepdim=True).values)
         flagged = outlier_patches(self._norms if self.measure == "norm" else received, self.times)
         self.outliers = [] if self.measure == "nothing" else flagged.nonzero().flatten().tolist()
-        self._strip()
 
     @property
     def _best(self) -> tuple[str, float] | None:

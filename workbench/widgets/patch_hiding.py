@@ -128,7 +128,7 @@ class PatchHiding(PictureWidget):
         order = self.order if len(self.order) == self._count else []
         self._settle(hidden=hidden, order=order)
         self._whole, _ = self._run()
-        self._show()
+        super()._on_picture()
 
     @torch.inference_mode()
     def _run(self, *arrangement: Any) -> tuple[Tensor, Way]:
@@ -145,7 +145,6 @@ class PatchHiding(PictureWidget):
         with self.timed():
             self._now, self._way = self._run(self.hidden, self.order or None, self.positions)
         self._way.tokens[self.prefix :] = [self._way.tokens[self.prefix + at] for at in self._patches]
-        self._look()
 
     @property
     def _patches(self) -> Sequence[int]:
@@ -172,7 +171,6 @@ class PatchHiding(PictureWidget):
         best = dict.fromkeys([*best, int(self._whole[layer].argmax())])
         labels = self.model.labels
         self.bars = now_and_before(labels, now[layer], self._whole[layer], best)
-        self._strip()
 
     def _covered(self) -> np.ndarray:
         """The picture with its patches in order and the hidden ones grey."""
@@ -187,12 +185,11 @@ class PatchHiding(PictureWidget):
         """The picture as it is shown, its classes, and those kept to compare with."""
         title = f"{len(self.hidden)} of {self._count} patches hidden{', shuffled' * bool(self.order)}"
         picture = plots.picture(self._covered(), title=title, height=3.4)
-        labels, now, whole = zip(*self.bars, strict=True)
-        title = f"after layer {self._read_after}"
-        now = plots.bars(labels, now, whole, title=title, percent=self._probable)
-        best, indices = self._now.max(-1)
-        names = [f"{layer}: {self.model.labels[at]}" for layer, at in enumerate(indices.tolist())]
-        best = plots.bars(names, best.tolist(), title="best after each layer", percent=self._probable)
+        now = plots.bars(self.bars, title=f"after layer {self._read_after}", percent=self._probable)
+        best, indices = (part.tolist() for part in self._now.max(-1))
+        names = [f"{layer}: {self.model.labels[at]}" for layer, at in enumerate(indices)]
+        best = [*zip(names, best, strict=True)]
+        best = plots.bars(best, title="best after each layer", percent=self._probable)
         kept = []
         for covered, other in zip(self._kept, self.kept, strict=True):
             note = "\n".join(f"{self._written(value)}  {label[:16]}" for label, value, _ in other["bars"])

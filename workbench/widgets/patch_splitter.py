@@ -102,9 +102,7 @@ class PatchSplitter(PictureWidget):
         if self.patch >= 0 and self._place:
             row, column = (int(part * whole) for part, whole in zip(self._place, self.grid, strict=True))
             self._settle(patch=row * self.grid[1] + column)
-        self._look()
 
-    @torch.inference_mode()
     def _look(self) -> None:
         """Follows the pinned patch from its pixels to its token."""
         config, size, projection = self.model.config, self.patch_size, self.model.embeddings.projection
@@ -127,7 +125,6 @@ class PatchSplitter(PictureWidget):
         self._way = self._way_of(self._pixels)
         if size != config.patch_size:
             self.status = f"{self.model.name} · its matrix takes patches of {config.patch_size} pixels only"
-            self._strip()
             return
         with self.timed():
             steps = projection_steps(self.model, self._pixels, patch)
@@ -137,7 +134,6 @@ class PatchSplitter(PictureWidget):
             self.weights = to_bytes(matrix[:, output])
             sums = torch.stack([values @ matrix[:, output], projection.bias[output].float().cpu()])
             self.total = rounded(sums, 4)
-        self._strip()
 
     def figure(self) -> plots.StillFigure:
         """The picture with its grid, the pinned patch, and the way from its pixels to its token."""

@@ -71,7 +71,7 @@ class PictureWidget(StripWidget):
 
     def _on_picture(self) -> None:
         """Shows another picture, `self._image`; what this raises is told, and the last picture stays."""
-        self._show()
+        self._refresh()
 
     def _see(self, size: tuple[int, int] | None = None, patch: int | None = None) -> Tensor:
         """What the model is given, (1, 3, height, width); sets `picture` and `grid`, by default for the

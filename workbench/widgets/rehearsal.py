@@ -23,7 +23,8 @@ from tqdm.auto import tqdm
 if TYPE_CHECKING:
     from workbench.widgets.base import WorkbenchWidget
 
-NO_ANSWERS = ("status", "revision", "rehearsal", "layout", "tabbable", "tooltip")
+NOT_SAVED = ("_esm", "_css", "layout", "tabbable", "tooltip")
+NO_ANSWERS = ("status", "revision", "rehearsal", *NOT_SAVED)
 # Bytes of answers of all widgets; as text, a third more. In a notebook each widget has its code besides.
 NOTEBOOK, WHOLE_PAGE = 1_900_000, 1_350_000
 QUIET = 3.0  # seconds without a click and without a cell that runs, before answers are given beforehand
@@ -56,8 +57,10 @@ def page(
         shared: values that their answers share, packed, as base64.
     """
     kinds = {state["_anywidget_id"]: (state["_esm"], state["_css"]) for state in states.values()}
-    once = {"_esm": "", "_css": ""}
-    shown = {name: state | once for name, state in states.items()}
+    shown = {
+        name: {trait: value for trait, value in state.items() if trait not in NOT_SAVED}
+        for name, state in states.items()
+    }
     scripts = (
         f"{json.dumps(name)}: () => {{\n{script.replace('export default', 'const widget =')}\n"
         "return { widget, savedModel: shared_js.savedModel };\n},\n"

@@ -75,7 +75,6 @@ class SentenceClassifier(TextWidget):
         self.relevance = self.left_out = to_bytes(self._falls)
         mask = hide_words(encoding, [self._off]).to(self.model.device) if self._off else None
         self._way = self._way_of(encoding, [0], mask=mask)
-        self._strip()
 
     @property
     def _best(self) -> tuple[str, float]:
@@ -106,7 +105,8 @@ class SentenceClassifier(TextWidget):
         else:
             some = self._todo[: max(1, AT_ONCE // len(encoding))]
             self._todo = self._todo[len(some) :]
-            self._falls[some] = leave_one_out(self.model, self.head, encoding, label, some, self._off)
+            falls = leave_one_out(self.model, self.head, encoding, label, some, self._off)
+            self._falls = self._falls.index_copy(0, torch.tensor(some), falls)
             self.left_out = to_bytes(self._falls)
             self.tried = [*self.tried, *some]
         self.waiting = bool(self._todo)
@@ -116,8 +116,7 @@ class SentenceClassifier(TextWidget):
 
         No model runs: what has not been found out yet (see `explain`) is not drawn.
         """
-        labels, now, full = zip(*self.bars, strict=True)
-        marks = [plots.bars(labels, now, full if self._off else (), percent=self._probable)]
+        marks = [plots.bars(self.bars, percent=self._probable)]
         if self._todo is None:
             marks.append(self._shaded({}, "", "which words mattered: not found out yet"))
         else:

@@ -64,7 +64,6 @@ class SentencePair(TextWidget):
     def _on_editing(self, _: Any) -> None:
         self._before = self._now
 
-    @torch.inference_mode()
     def _show(self) -> None:
         encoding, head = self._encode(), self.model.heads[self.head]
         states, attention = self._pass(**encoding.tensors(self.model.device))
@@ -84,8 +83,6 @@ class SentencePair(TextWidget):
             self._settle(pinned=-1)  # another word stands there now
         self.words = words
         self._way = self._way_of(encoding, [0], known=states)
-        self._look()
-        self._strip()
 
     @property
     def _best(self) -> tuple[str, float]:
@@ -107,8 +104,7 @@ class SentencePair(TextWidget):
 
     def figure(self) -> plots.StillFigure:
         """A bar for each class, and how much the words of one sentence look at those of the other."""
-        labels, now, before = zip(*self.classes, strict=True)
-        bars = plots.bars(labels, now, before, percent=self._probable)
+        bars = plots.bars(self.classes, percent=self._probable)
         sides = [[self.words[at]["text"] for at in side] for side in self._sides()]
         looking, seen = sides if self.direction == "premise" else sides[::-1]
         other = "hypothesis" if self.direction == "premise" else "premise"

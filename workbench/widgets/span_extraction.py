@@ -89,8 +89,6 @@ class SpanExtraction(TextWidget):
         if self._read[1] != self.passage:
             self._settle(chosen=-1)
         self._windows, self._read = windows, self.texts
-        self._look()
-        self.note = self._remark(self._shown.encoding)
 
     def _progress(self, done: int, count: int) -> None:
         if count > 1:  # at once: traits wait until the answer is there
@@ -140,13 +138,12 @@ class SpanExtraction(TextWidget):
         self._settle(pinned=pinned)
         if window is not getattr(self, "_shown", None):
             self._way = self._way_of(window.encoding, range(len(window.encoding)))
-        self._shown = window
+        self._shown, self.note = window, self._remark(window.encoding)
         self.bars = to_bytes(window.probabilities[list(window.inside)].T.contiguous())
         # Rows are first tokens, columns how many tokens follow: little is possible of the whole map.
         joint = F.pad(joint, (0, self.longest))
         band = [joint[row, row : row + self.longest] for row in range(*seen)]
         self.joint = to_bytes(torch.stack(band))
-        self._strip()
 
     @property
     def _at(self) -> int:
@@ -172,6 +169,6 @@ class SpanExtraction(TextWidget):
         chips = chips[max(0, min(at, len(chips) - plots.MOST_WORDS // 2) - plots.MOST_WORDS // 2) :]
         question = plots.words([plots.Chip(word) for word in self._read[0].split()], title="question")
         passage = plots.words(chips, title="passage, and how likely the answer starts (s) or ends (e) there")
-        names = [*(answer[0] for answer in self.answers), "no answer"]
-        values = [*(answer[3] for answer in self.answers), self.view["no_answer_probability"]]
-        return plots.stack(question, passage, plots.bars(names, values), status=self.status)
+        answers = [[text, probability] for text, _, _, probability, _ in self.answers]
+        answers.append(["no answer", self.view["no_answer_probability"]])
+        return plots.stack(question, passage, plots.bars(answers), status=self.status)

@@ -66,9 +66,14 @@ class Way:
 class StripWidget(WorkbenchWidget):
     """Base of the widgets: the strip says where in the model we are, and one of its stages may be open.
 
-    A widget keeps the `_way` of its input, and calls `_strip` after each answer. What is closed is not
-    computed. `ValueError` for a stage that is not there.
+    A widget's `_show` runs the model on the input and keeps what came of it, such as its `_way`, or changes
+    nothing if the input cannot be read; its `_look` puts a part of that on the screen. They answer changes of
+    the traits that `show_on` and `look_on` name. What is closed is not computed. `ValueError` for a stage
+    that is not there.
     """
+
+    show_on: tuple[str, ...] = ()
+    look_on: tuple[str, ...] = ()
 
     stage = traitlets.Unicode(help="The open stage: embeddings, layer, read, head or softmax; empty: none.")
     token = traitlets.Int(-1, help="The token that embeddings and layer tell of; -1: one that is read.")
@@ -85,8 +90,32 @@ class StripWidget(WorkbenchWidget):
 
     def __init__(self, model: Bert | ViT, **options: object) -> None:
         super().__init__(model, **options)
+        self._when(self.show_on, self._on_show)
+        self._when(self.look_on, self._on_look)
         free = {"stage", "token", "layer", "row"} - {*self.show_on, *self.look_on}
         self._when(sorted(free), self._strip)
+
+    def _on_show(self, _: dict) -> None:
+        self._refresh()
+
+    def _on_look(self, _: dict) -> None:
+        self._refresh(run=False)
+
+    @torch.inference_mode()
+    def _refresh(self, run: bool = True) -> None:
+        """Shows what the model says now, or, unless it has to `run`, what it said last, in another way."""
+        if run:
+            self._show()
+        self._look()
+        self._strip()
+
+    def _look(self) -> None:
+        """To override, see above."""
+
+    def _change(self, **values: object) -> None:
+        """Sets traits, and shows what comes of it."""
+        self._settle(**values)
+        self._refresh()
 
     def rehearse(self) -> list[dict]:
         """Every stage; each token and each layer (in short texts, each with each); the classes on screen."""

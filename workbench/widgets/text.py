@@ -38,7 +38,7 @@ class TextWidget(StripWidget):
         examples = [pair[0] for pair in self.pairs]
         super().__init__(bert, **{"head": head, "choices": choices, "examples": examples} | options)
         self._read = self.texts  # the last ones that could be read
-        self._show()
+        self._refresh()
 
     @property
     def texts(self) -> list[str]:
@@ -51,7 +51,7 @@ class TextWidget(StripWidget):
         if change["name"] in self.fields:
             self._settle(token=-1)  # another one stands there now
         try:
-            self._show()
+            super()._on_show(change)
         except ValueError as error:
             raise ValueError(f"{error} What was read last is still shown.") from error
 

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import torch
 import traitlets
 
 from workbench import plots
@@ -55,7 +54,6 @@ class TokenTagger(TextWidget):
         classes = {"stage": ["head"], "pinned": words, "row": range(-1, len(self.labels))}
         return [*self._rehearse_stages(pinned=words), classes]
 
-    @torch.inference_mode()
     def _show(self) -> None:
         """The class of a word is that of its first piece (BERT, section 5.3)."""
         before = [(word["start"], word["end"]) for word in self.words[self.pinned :][:1]]
@@ -81,7 +79,6 @@ class TokenTagger(TextWidget):
             pinned=kept[0] if kept else self.pinned,
         )
         self._way = self._way_of(encoding, first, known=states)
-        self._look()
 
     @property
     def _at(self) -> int:
@@ -98,7 +95,6 @@ class TokenTagger(TextWidget):
         names = [self.labels[label] for label in best.indices.tolist()]
         pieces = self.words[self.pinned]["pieces"]
         self.pieces = [list(piece) for piece in zip(pieces, names, rounded(best.values), strict=True)]
-        self._strip()
 
     def figure(self) -> plots.StillFigure:
         """The sentence, the class under each word, and the dot products of the pinned word."""
@@ -109,5 +105,5 @@ class TokenTagger(TextWidget):
             chips.append(plots.Chip(word["text"], note, color))
         logits = self._logits[self._tokens[self.pinned].start].tolist()
         title = f"“{self.words[self.pinned]['text']}”: logit of each class"
-        bars = plots.bars(self.labels, logits, percent=False, title=title)
+        bars = plots.bars([*zip(self.labels, logits, strict=True)], percent=False, title=title)
         return plots.stack(plots.words(chips), bars, status=self.status)
