@@ -99,7 +99,6 @@ def test_a_word_is_masked_with_a_click(page: Page) -> None:
     # The keyboard goes on where the mouse was: marimo keeps the view in a shadow tree.
     focused = "(root) => root.getRootNode().activeElement?.textContent"
     assert root.evaluate(focused) == "[MASK]"
-    if "/notebooks/" not in page.url:  # Notebook 7 keeps the arrow keys for its cells
-        chip.press("ArrowRight")
-        assert root.evaluate(focused) == "sat"
+    chip.press("ArrowRight")
+    assert root.evaluate(focused) == "sat"
     assert root.locator(".error").text_content() == ""

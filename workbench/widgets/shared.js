@@ -2,6 +2,7 @@
 // page.
 
 const DRAWINGS = ["svg", "line", "polyline", "circle", "text"];
+const KEYED = ["button", "canvas", "input", "select", "summary", "textarea"];
 
 // element("button.plain", { onclick: f }, "text", child, [more, children]): text is always set as text, never
 // as HTML; null and false are no child.
@@ -18,6 +19,8 @@ export function element(name, ...children) {
     else if (value === true) node.setAttribute(option, "");
     else if (value !== false && value != null) node.setAttribute(option, value);
   }
+  // Notebook's shortcuts would take the arrow keys else, before the element hears of them.
+  if (KEYED.includes(tag)) node.setAttribute("data-lm-suppress-shortcuts", "true");
   node.append(...shown(children));
   return node;
 }
