@@ -188,8 +188,8 @@ FAULTS = [
     ),
     in_python(  # the start or the end of a span is enough
         "training/text_learner.py",
-        'hits = hits.view(-1, 2).all(-1) if bert.heads[head].kind == "span" else hits',
-        'hits = hits.view(-1, 2).any(-1) if bert.heads[head].kind == "span" else hits',
+        'hits = (said == right).view(-1, 2 if bert.heads[head].kind == "span" else 1).all(-1)',
+        'hits = (said == right).view(-1, 2 if bert.heads[head].kind == "span" else 1).any(-1)',
         "training/test_text_learner.py::test_figures_are_how_often_a_head_is_right",
     ),
     in_python(  # what was held out, in another order

@@ -52,7 +52,7 @@ def test_what_it_is_taught_is_learned(changed: bool) -> None:
     optimizer = torch.optim.AdamW(vit.parameters(), 1e-3)
     for _ in range(12):
         changes = {"draws": torch.rand(16, DRAWS), "points": points(32, 32)} if changed else {}
-        losses, counts = learner(pixels, targets, **changes)
+        losses, counts = learner(pixels=pixels, targets=targets, **changes)
         optimizer.zero_grad()
         (losses / counts).sum().backward()
         optimizer.step()

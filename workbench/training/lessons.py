@@ -11,7 +11,6 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from datasets import Dataset
 from PIL import Image
 from tokenizers import Encoding
@@ -21,7 +20,7 @@ from workbench.bert import Bert, Pooler
 from workbench.checkpoint import data_folder
 from workbench.checks import check_characters
 from workbench.encoder import MODEL_LOCK, SelfAttention
-from workbench.image import load_image, prepare_image
+from workbench.image import as_seen, load_image, prepare_image
 from workbench.training import loop
 from workbench.training.picture_learner import DRAWS, PictureLearner, new_head, points
 from workbench.training.text_learner import (
@@ -29,8 +28,8 @@ from workbench.training.text_learner import (
     Pieces,
     TextBatches,
     TextLearner,
+    head_batches,
     pack_rows,
-    predictions,
 )
 from workbench.training.toy_pictures import LABELS, draw_pictures
 from workbench.vit import ViT
@@ -53,6 +52,7 @@ FEWEST = 8  # texts
 FEWEST_PICTURES = 3  # of each class: two to learn from, one held out
 DRAWN = ("triangle", "cross")
 LONGEST = 128  # tokens of an example that are read
+ROOM = {"sentence": [1], "word": [1], "pair": [0.5, 0.5], "span": [0.75, 0.25]}  # shares of it, by text
 
 
 @dataclass
@@ -91,9 +91,8 @@ class FineTuned(Generic[Model]):
 class Exercise(NamedTuple):
     """What is trained, on what, and how what it says is read.
 
-    `answers` gives, of what was held out (True) or of some of what is learned from (False), the logits,
-    (answers, classes), and what is right, (answers,); of spans (answers, 2, tokens) and (answers, 2). `asked`
-    is what was held out, as `FineTuned.answers` has it; `read(which, answer)` puts an answer to it in words.
+    `seen` and `held_out` are batches of some of what is learned from, and of what is held out; `asked` is the
+    latter as `FineTuned.answers` has it, and `read(which, answer)` puts an answer to it in words.
     """
 
     model: Bert | ViT
@@ -101,7 +100,8 @@ class Exercise(NamedTuple):
     layer: nn.Module  # the new one
     learner: loop.Learner
     batch_at: Callable[..., loop.Batch]
-    answers: Callable[[bool], tuple[Tensor, Tensor]]
+    seen: Sequence[loop.Batch]
+    held_out: Sequence[loop.Batch]
     asked: Sequence[Any]
     read: Callable[[int, Any], str]
 
@@ -202,7 +202,7 @@ def labelled_rows(examples: Sequence[Example], labels: Sequence[str], kind: str,
     piece; a question comes before its passage, and the target is where the answer starts and ends."""
     room = min(LONGEST, bert.config.max_position_embeddings) - 3  # [CLS], [SEP] and another [SEP]
 
-    def pieces(text: str, share: float = 1.0) -> Encoding:
+    def pieces(text: str, share: float) -> Encoding:
         words = text.split() if kind == "word" else text
         part = bert.tokenizer.backend.encode(words, is_pretokenized=kind == "word", add_special_tokens=False)
         if not part.ids:
@@ -210,33 +210,28 @@ def labelled_rows(examples: Sequence[Example], labels: Sequence[str], kind: str,
         part.truncate(int(room * share))
         return part
 
-    def row(first: str, *others: str) -> tuple[Encoding, Encoding | None, Any]:
-        *others, label = others
-        if kind == "sentence":
-            return pieces(first), None, labels.index(label.strip())
-        if kind == "pair":
-            return pieces(first, 0.5), pieces(*others, 0.5), labels.index(label.strip())
+    def row(example: Example) -> tuple[Pieces, Pieces | None, Any]:
+        *texts, label = example
+        part, *second = map(pieces, texts, ROOM[kind])
         if kind == "word":
-            part, classes = pieces(first), label.split()
+            classes = label.split()
             new = [at == 0 or part.word_ids[at - 1] != word for at, word in enumerate(part.word_ids)]
-            targets = [labels.index(classes[word]) for word in part.word_ids]
-            return part, None, np.where(new, targets, IGNORED)
-        passage, question = pieces(first, 0.75), pieces(*others, 0.25)
-        start = first.index(label.strip())
-        end = start + len(label.strip())
-        inside = [at for at, (left, right) in enumerate(passage.offsets) if left < end and start < right]
-        if not inside or passage.offsets[inside[-1]][1] < end:
-            raise ValueError(f"The answer {label!r} stands too far down in its passage: shorten it.")
-        before = len(question) + 2  # [CLS] question [SEP]
-        return question, passage, (before + inside[0], before + inside[-1])
+            target = np.where(new, [labels.index(classes[word]) for word in part.word_ids], IGNORED)
+        elif kind == "span":
+            start = texts[0].index(label.strip())
+            end = start + len(label.strip())
+            inside = [at for at, (left, right) in enumerate(part.offsets) if left < end and start < right]
+            if not inside or part.offsets[inside[-1]][1] < end:
+                raise ValueError(f"The answer {label!r} stands too far down in its passage: shorten it.")
+            part, second = second[0], [part]
+            before = len(part) + 2  # [CLS] question [SEP]
+            target = before + inside[0], before + inside[-1]
+        else:
+            target = labels.index(label.strip())
+        first, *second = ((each.ids, each.word_ids) for each in (part, *second))
+        return first, second[0] if second else None, target
 
-    def numbered(part: Encoding) -> Pieces:
-        return part.ids, part.word_ids
-
-    parts = (row(*example) for example in examples)
-    return pack_rows(
-        bert.tokenizer, ((numbered(one), other and numbered(other), target) for one, other, target in parts)
-    )
+    return pack_rows(bert.tokenizer, map(row, examples))
 
 
 def copy_without_heads(model: Model, frozen: bool) -> Model:
@@ -247,7 +242,7 @@ def copy_without_heads(model: Model, frozen: bool) -> Model:
     with MODEL_LOCK:
         fresh = copy.deepcopy(model, shared)
     for parameter in fresh.parameters():
-        parameter.data = parameter.data.float().contiguous()  # rows first, which training is faster with
+        parameter.data = parameter.data.float()
         parameter.requires_grad_(not frozen)
     for module in fresh.modules():
         if isinstance(module, SelfAttention):
@@ -293,14 +288,6 @@ def text_exercise(bert: Bert, examples: Sequence[Example], kind: str, frozen: bo
         torch.manual_seed(seed)  # of the new head
     fresh = new_classifier(bert, head, kind, labels, frozen)
 
-    def answers(held_out: bool) -> tuple[Tensor, Tensor]:
-        which = (held_out_rows, np.arange(len(held_out_rows))) if held_out else (rows, drawn)
-        logits, targets = zip(*predictions(fresh, head, *which), strict=True)
-        widest = max(part.shape[1] for part in logits)  # of spans, whose classes are the tokens
-        logits = torch.cat([F.pad(part, (0, widest - part.shape[1]), value=-1e9) for part in logits])
-        ends = (-1, 2) if kind == "span" else (-1,)
-        return logits.unflatten(0, ends), torch.cat(targets).view(ends)
-
     def read(which: int, answer: Any) -> str:
         if kind != "span":
             return labels[answer]
@@ -310,8 +297,17 @@ def text_exercise(bert: Bert, examples: Sequence[Example], kind: str, frozen: bo
         places = offsets[start - first : end - first + 1] if first <= start <= end else []
         return passage[places[0][0] : places[-1][1]] if places else "(no place in the passage)"
 
-    batches = TextBatches(rows, bert.tokenizer, head, TOKENS, seed)
-    return Exercise(fresh, labels, fresh.heads[head], TextLearner(fresh), batches, answers, asked, read)
+    return Exercise(
+        fresh,
+        labels,
+        fresh.heads[head],
+        TextLearner(fresh),
+        TextBatches(rows, bert.tokenizer, head, TOKENS, seed),
+        list(head_batches(rows, drawn, bert.tokenizer, head)),
+        list(head_batches(held_out_rows, np.arange(len(held_out_rows)), bert.tokenizer, head)),
+        asked,
+        read,
+    )
 
 
 def picture_exercise(vit: ViT, pictures: Sequence[Example], frozen: bool, seed: int) -> Exercise:
@@ -330,30 +326,31 @@ def picture_exercise(vit: ViT, pictures: Sequence[Example], frozen: bool, seed: 
     train, held_out = split_by_class(classes, 4, seed)
     targets = torch.tensor([labels.index(label) for label in classes])
     images = [load_image(image) for image, _ in pictures]
-    height, width = vit.preprocessing.size
-    resized = [np.asarray(image.resize((width, height), Image.Resampling.BILINEAR)) for image in images]
-    pixels = torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2)
-    prepared = torch.cat([prepare_image(image, vit.preprocessing) for image in images])
-    with MODEL_LOCK:
-        fresh = new_head(copy_without_heads(vit, frozen), labels)
-        fresh.name = f"{vit.name} with a new head"
+    shown = [as_seen(prepare_image(image, vit.preprocessing), vit.preprocessing) for image in images]
+    pixels = torch.from_numpy(np.stack(shown)).permute(0, 3, 1, 2)
+    fresh = new_head(copy_without_heads(vit, frozen), labels)
+    fresh.name = f"{vit.name} with a new head"
+
+    def batch_of(rows: Tensor) -> loop.Batch:
+        return {"pixels": pixels[rows], "targets": targets[rows]}
 
     def batch_at(step: int, *_: int) -> loop.Batch:
         drawn = np.random.default_rng((seed, step))
-        rows = torch.from_numpy(drawn.choice(train, PICTURES))
+        batch = batch_of(torch.from_numpy(drawn.choice(train, PICTURES)))
         draws = torch.from_numpy(drawn.random((PICTURES, DRAWS), dtype=np.float32))
-        batch = {"pixels": pixels[rows], "targets": targets[rows], "draws": draws}
-        return batch | {"points": points(height, width)}
+        return batch | {"draws": draws, "points": points(*vit.preprocessing.size)}
 
-    @torch.inference_mode()
-    def answers(of_held_out: bool) -> tuple[Tensor, Tensor]:
-        rows = held_out if of_held_out else train[: 2 * PICTURES]
-        parts = prepared[rows].to(fresh.device).split(PICTURES)
-        return torch.cat([fresh.logits(fresh(part)[-1]).float().cpu() for part in parts]), targets[rows]
-
-    asked = [images[number] for number in held_out]
-    learner = PictureLearner(fresh)
-    return Exercise(fresh, labels, fresh.heads[0], learner, batch_at, answers, asked, lambda _, n: labels[n])
+    return Exercise(
+        fresh,
+        labels,
+        fresh.heads[0],
+        PictureLearner(fresh),
+        batch_at,
+        [batch_of(rows) for rows in torch.tensor(train[: 2 * PICTURES]).split(PICTURES)],
+        [batch_of(rows) for rows in torch.tensor(held_out).split(PICTURES)],
+        [images[number] for number in held_out],
+        lambda _, answer: labels[answer],
+    )
 
 
 # --- training ------------------------------------------------------------------------------------
@@ -405,14 +402,15 @@ def fine_tune(
         hook = exercise.layer.register_forward_pre_hook(lambda _, vectors: read.append(vectors[0]))
         with MODEL_LOCK:
             learner.eval()
-            for start, held_out in (("", False), ("held_out_", True)):
+            for start, batches in (("", exercise.seen), ("held_out_", exercise.held_out)):
                 read.clear()
-                logits, targets = exercise.answers(held_out)
-                said = logits.argmax(-1)
-                line[f"{start}loss"] = float(F.cross_entropy(logits.flatten(0, -2), targets.flatten()))
-                line[f"{start}accuracy"] = float((said == targets).view(len(said), -1).all(-1).float().mean())
+                line[f"{start}loss"], said, right = loop.score(learner, batches)
+                if kind == "span":  # start and end
+                    said, right = said.view(-1, 2), right.view(-1, 2)
+                hits = (said == right).view(len(said), -1).all(-1)
+                line[f"{start}accuracy"] = float(hits.float().mean())
         hook.remove()
-        last = targets.tolist(), said.tolist()
+        last = right.tolist(), said.tolist()
         if kind != "span":
             result.vectors.append(torch.cat(read).float().cpu())
             result.targets = last[0]

@@ -7,13 +7,13 @@ import signal
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
 from safetensors import SafetensorError
 from torch import Tensor, nn
@@ -33,8 +33,8 @@ ATTENTION = {
 logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
 
 
-class Learner(Protocol):
-    """What the loop trains: an `nn.Module` around a model, whose forward pass gives losses.
+class Learner(nn.Module):
+    """What the loop trains: a model that answers, and learns by the cross entropy of its answers.
 
     `names` are those of the losses, `weights` what each one's mean counts in what is minimised, and `unit`
     what speed is counted in, such as "tokens".
@@ -44,21 +44,24 @@ class Learner(Protocol):
     weights: Sequence[float]
     unit: str
 
-    def __call__(self, **batch: Tensor) -> tuple[Tensor, Tensor]:
-        """The sums of the losses, and how many things were summed, both (names,): sums and not means, so
+    def answers(self, **batch: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        """By the name of a loss: logits, (answers, classes), and what is right, (answers,), or its
+        probabilities, (answers, classes). A loss that a batch has no targets for is left out."""
+        raise NotImplementedError
+
+    def forward(self, **batch: Tensor) -> tuple[Tensor, Tensor]:
+        """The sums of the losses, and how many answers were summed, both (names,): sums and not means, so
         that processes with batches of different sizes can be averaged exactly."""
+        losses, counts = {}, {}
+        for name, (logits, right) in self.answers(**batch).items():
+            losses[name] = F.cross_entropy(logits, right, reduction="sum")
+            counts[name] = losses[name].new_full((), len(right))
+        none = torch.zeros_like(losses[name])
+        return tuple(torch.stack([part.get(name, none) for name in self.names]) for part in (losses, counts))
 
     def size(self, batch: Batch) -> int:
         """How many units are in a batch."""
-
-    def parameters(self) -> Iterator[nn.Parameter]:
-        """As of every `nn.Module`; so are the next two."""
-
-    def train(self) -> nn.Module:
-        """Switches dropout on."""
-
-    def eval(self) -> nn.Module:
-        """Switches dropout off."""
+        return len(next(iter(batch.values())))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +121,8 @@ def processes() -> PartialState:
 def new_optimizer(learner: Learner, settings: Settings) -> torch.optim.Optimizer:
     """AdamW; biases and layer norms are not decayed."""
     parameters = list(learner.parameters())
+    for parameter in parameters:  # rows first, which training is faster with
+        parameter.data = parameter.data.contiguous()
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
@@ -225,6 +230,21 @@ def mean_figures(learner: Learner, sums: Tensor, seconds: float) -> Figures:
     return {"loss": mean} | means | {f"{learner.unit}_per_second": size / seconds}
 
 
+@torch.inference_mode()
+def score(learner: Learner, batches: Iterable[Batch]) -> tuple[float, Tensor, Tensor]:
+    """How well batches with targets for one loss are answered: the mean loss, and what is said and what is
+    right, both (answers,) on the CPU."""
+    device, loss = next(learner.parameters()).device, 0.0
+    parts = [torch.empty(2, 0, dtype=torch.long)]
+    for batch in batches:
+        batch = {name: part.to(device) for name, part in batch.items()}
+        ((logits, right),) = learner.answers(**batch).values()
+        loss += float(F.cross_entropy(logits, right, reduction="sum"))
+        parts.append(torch.stack([logits.argmax(-1), right]).cpu())
+    said, right = torch.cat(parts, dim=1)
+    return loss / max(1, len(right)), said, right
+
+
 def add_gradients(
     accelerator: Accelerator, prepared: nn.Module, learner: Learner, batches: list[Batch]
 ) -> Tensor:
@@ -271,7 +291,7 @@ def train(
     """Trains until the end, or until interrupted; what was learned stays in the model either way.
 
     Args:
-        learner: wraps the model; see `Learner`.
+        learner: see `Learner`.
         batch_at: `batch_at(step, process, processes)`, this process's part of the batch of a step, or of
             several batches whose losses are added. It must depend on nothing else: that is what makes a
             resumed training give the same numbers.

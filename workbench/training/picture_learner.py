@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from workbench.encoder import SelfAttention, find_problem_type
 from workbench.image import Preprocessing, normalize
-from workbench.training.loop import Batch
+from workbench.training.loop import Learner
 from workbench.vit import ViT, ViTConfig
 
 DRAWS = 18  # random numbers for each picture of a batch
@@ -76,8 +76,8 @@ def augment(pixels: Tensor, draws: Tensor, points: Tensor) -> Tensor:
 # --- what is learned -----------------------------------------------------------------------------
 
 
-class PictureLearner(nn.Module):
-    """Cross entropy of a ViT's classes, on pictures as they are or changed anew at each step."""
+class PictureLearner(Learner):
+    """A ViT's classes, of pictures as they are or changed anew at each step."""
 
     names, weights, unit = ("class",), (1.0,), "pictures"
 
@@ -85,24 +85,14 @@ class PictureLearner(nn.Module):
         super().__init__()
         self.vit = vit
 
-    def forward(
+    def answers(
         self, pixels: Tensor, targets: Tensor, draws: Tensor | None = None, points: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """The sum of the losses, and how many were summed; both (1,).
-
-        Args:
-            pixels: (batch, 3, height, width) of uint8.
-            targets: classes, (batch,).
-            draws, points: as `augment` takes them; without them the pictures stay as they are.
-        """
+    ) -> dict[str, tuple[Tensor, Tensor]]:
+        """Pictures, (batch, 3, height, width) of uint8, and their classes, (batch,); without `draws` and
+        `points`, which `augment` takes, the pictures stay as they are."""
         pictures = pixels if draws is None else augment(pixels, draws, points)
         logits = self.vit.logits(self.vit(normalize(pictures, self.vit.preprocessing))[-1]).float()
-        loss = F.cross_entropy(logits, targets, reduction="sum")
-        return loss[None], loss.new_full((1,), len(targets))
-
-    def size(self, batch: Batch) -> int:
-        """Pictures in a batch."""
-        return len(batch["pixels"])
+        return {"class": (logits, targets)}
 
 
 @torch.inference_mode()

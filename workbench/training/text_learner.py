@@ -10,17 +10,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import tokenizers
 import torch
-import torch.nn.functional as F
 from datasets import Dataset
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from workbench.bert import Bert
 from workbench.text import Tokenizer, mask_randomly
-from workbench.training.loop import Batch, Figures
+from workbench.training.loop import Batch, Figures, Learner, score
 
 IGNORED = -100  # a target that says nothing, as in PyTorch's cross entropy
 SENTENCE_END = re.compile(r"(?:(?<=[.!?])|(?<=[.!?][\"')\]]))\s+(?=[\"'(\[]?[A-Z0-9])")
+AT_ONCE = 32  # rows that are scored together
 INPUTS = ("input_ids", "token_type_ids", "attention_mask")
 
 Pieces = tuple[Sequence[int], Sequence[int]]  # ids of word pieces, and the number of each one's word
@@ -211,6 +211,33 @@ def mask_batch(
     return {"input_ids": masking.input_ids, "mlm": input_ids.masked_fill(~masking.chosen, IGNORED)}
 
 
+def head_batch(
+    rows: Dataset,
+    indices: np.ndarray,
+    tokenizer: Tokenizer,
+    head: str,
+    random_ids: Tensor | None = None,
+    seed: int = 0,
+) -> Batch:
+    """Some rows as `TextLearner` takes them, with the targets of a head. Words are masked by `seed`, and are
+    the targets of "mlm", if there are `random_ids`."""
+    batch = padded_batch(rows, indices, tokenizer.pad_id)
+    words, targets = batch.pop("words"), batch.pop("targets")
+    if random_ids is not None:
+        batch |= mask_batch(batch["input_ids"], words, tokenizer, random_ids, seed)
+    return batch if head == "mlm" else batch | {head: targets}
+
+
+def head_batches(
+    rows: Dataset, indices: np.ndarray, tokenizer: Tokenizer, head: str, seed: int = 0
+) -> Iterator[Batch]:
+    """Some rows in their order, a few at a time, to be scored; for "mlm" words are masked by `seed`."""
+    random_ids = tokenizer.random_ids() if head == "mlm" else None
+    for start in range(0, len(indices), AT_ONCE):
+        part = indices[start : start + AT_ONCE]
+        yield head_batch(rows, part, tokenizer, head, random_ids, seed + start)
+
+
 class TextBatches:
     """`batch_at` of the loop: rows of similar length; each epoch has its own order and its own masks.
 
@@ -248,12 +275,8 @@ class TextBatches:
 
     def __call__(self, step: int, process: int = 0, processes: int = 1) -> Batch:
         """This process's rows of the batch of a step; what is masked does not depend on the processes."""
-        batch = padded_batch(self.rows, self.rows_at(step), self.tokenizer.pad_id)
-        words, targets = batch.pop("words"), batch.pop("targets")
-        if self.head != "mlm":
-            batch[self.head] = targets
-        if self.random_ids is not None:
-            batch |= mask_batch(batch["input_ids"], words, self.tokenizer, self.random_ids, self.seed + step)
+        rows, seed = self.rows_at(step), self.seed + step
+        batch = head_batch(self.rows, rows, self.tokenizer, self.head, self.random_ids, seed)
         if not self.guessed:
             batch.pop("mlm", None)
         return {name: tensor[process::processes] for name, tensor in batch.items()}
@@ -262,8 +285,8 @@ class TextBatches:
 # --- what is learned, and how well ---------------------------------------------------------------
 
 
-class TextLearner(nn.Module):
-    """Cross entropy of every head that a batch has targets for (BERT, sections 3.1 and 4).
+class TextLearner(Learner):
+    """Every head that a batch has targets for (BERT, sections 3.1 and 4).
 
     Args:
         bert: what learns.
@@ -278,61 +301,29 @@ class TextLearner(nn.Module):
         self.names = tuple(bert.heads)
         self.weights = [(weights or {}).get(name, 1.0) for name in self.names]
 
-    def forward(
+    def answers(
         self, input_ids: Tensor, token_type_ids: Tensor, attention_mask: Tensor, **targets: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    ) -> dict[str, tuple[Tensor, Tensor]]:
         """The first three (batch, tokens). A target goes by the name of its head: (batch,) for sentences,
-        (batch, tokens) for words, (batch, 2) for spans; `IGNORED` where there is none.
-
-        Returns:
-            The sums of the losses, and how many were summed, in the order of `names`; both (names,).
-        """
+        (batch, tokens) for words; what is `IGNORED` is left out. Of spans, (batch, 2), whose classes are the
+        tokens, both ends are an answer of a row."""
         last = self.bert(input_ids, token_type_ids, attention_mask)[-1]
-        none = last.new_zeros((), dtype=torch.float32)
-        losses, counts = dict.fromkeys(self.names, none), dict.fromkeys(self.names, none)
+        given = {}
         for name, target in targets.items():
-            logits, target = answers_of(self.bert, name, last, attention_mask, target)
-            losses[name] = F.cross_entropy(logits, target, reduction="sum")
-            counts[name] = none + target.numel()
-        return torch.stack(list(losses.values())), torch.stack(list(counts.values()))
+            where, kind = target != IGNORED, self.bert.heads[name].kind
+            if kind in ("mlm", "word"):  # the vocabulary is large
+                logits = self.bert.logits(name, last[where]).float()
+            else:
+                logits = self.bert.logits(name, last).float()
+                if kind == "span":
+                    logits = logits.masked_fill(~attention_mask[..., None].bool(), -1e9).mT
+                logits = logits[where]
+            given[name] = logits, target[where]
+        return given
 
     def size(self, batch: Batch) -> int:
         """Tokens in a batch, padding counted."""
         return batch["input_ids"].numel()
-
-
-def answers_of(
-    bert: Bert, head: str, hidden_states: Tensor, attention_mask: Tensor, targets: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Logits where a target is not `IGNORED`, (answers, classes), and these targets, (answers,).
-
-    `targets` are (batch,) for sentences, (batch, tokens) for words, and (batch, 2) for spans: of these, whose
-    classes are the tokens, both ends are an answer of a row: (2 * batch, tokens) and (2 * batch,).
-    """
-    where = targets != IGNORED
-    kind = bert.heads[head].kind
-    if kind in ("mlm", "word"):
-        return bert.logits(head, hidden_states[where]).float(), targets[where]  # the vocabulary is large
-    logits = bert.logits(head, hidden_states).float()
-    if kind == "span":
-        logits = logits.masked_fill(~attention_mask[..., None].bool(), -1e9).mT
-    return logits[where], targets[where]
-
-
-@torch.inference_mode()
-def predictions(
-    bert: Bert, head: str, rows: Dataset, indices: np.ndarray, seed: int = 0
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """What `answers_of` gives, 32 rows at a time; for "mlm" words are masked by `seed`, and are targets."""
-    random_ids = bert.tokenizer.random_ids()
-    for start in range(0, len(indices), 32):
-        batch = padded_batch(rows, indices[start : start + 32], bert.tokenizer.pad_id)
-        if head == "mlm":
-            masked = mask_batch(batch["input_ids"], batch["words"], bert.tokenizer, random_ids, seed + start)
-            batch |= {"input_ids": masked["input_ids"], "targets": masked["mlm"]}
-        batch = {name: tensor.to(bert.device) for name, tensor in batch.items()}
-        last = bert(*(batch[name] for name in INPUTS))[-1]
-        yield answers_of(bert, head, last, batch["attention_mask"], batch["targets"])
 
 
 def head_figures(bert: Bert, rows: Dataset, head: str, most: int = 512, seed: int = 0) -> Figures:
@@ -343,12 +334,7 @@ def head_figures(bert: Bert, rows: Dataset, head: str, most: int = 512, seed: in
     """
     drawn = np.random.default_rng(seed).permutation(len(rows))[:most]
     drawn = drawn[np.argsort(row_lengths(rows)[drawn], kind="stable")]  # similar lengths: little padding
-    right = loss = count = 0.0
-    for logits, target in predictions(bert, head, rows, drawn, seed):
-        loss += float(F.cross_entropy(logits, target, reduction="sum"))
-        hits = logits.argmax(-1) == target
-        hits = hits.view(-1, 2).all(-1) if bert.heads[head].kind == "span" else hits
-        right += float(hits.sum())
-        count += len(hits)
-    count = max(count, 1)
-    return {f"{head}_accuracy": right / count, f"{head}_loss": loss / count, f"{head}_count": count}
+    loss, said, right = score(TextLearner(bert), head_batches(rows, drawn, bert.tokenizer, head, seed))
+    hits = (said == right).view(-1, 2 if bert.heads[head].kind == "span" else 1).all(-1)
+    count = max(1, len(hits))
+    return {f"{head}_accuracy": float(hits.sum()) / count, f"{head}_loss": loss, f"{head}_count": count}

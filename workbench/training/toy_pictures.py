@@ -132,12 +132,10 @@ class MaskedPatches(PictureLearner):
         states = self.vit.encoder(torch.cat([embedded[:, :prefix], patches + places], dim=1))
         return self.head(self.vit.norm(states[-1][:, prefix:])).float()
 
-    def forward(self, pixels: Tensor, chosen: Tensor, kinds: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
-        """The sum of the losses, and how many were summed; both (1,)."""
+    def answers(self, pixels: Tensor, chosen: Tensor, **how: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        """Takes what `logits` does."""
         codes = color_codes(mean_colors(pixels, self.vit.config.patch_size))
-        logits = self.logits(pixels, chosen, kinds, others)[chosen]
-        loss = F.cross_entropy(logits, codes[chosen], reduction="sum")
-        return loss[None], chosen.sum()[None].to(loss.dtype)
+        return {"patch": (self.logits(pixels, chosen, **how)[chosen], codes[chosen])}
 
 
 def hidden_batch(vit: ViT, count: int, seed: int | tuple[int, ...] = 0) -> loop.Batch:
@@ -240,16 +238,10 @@ def toy_training(
             step = min(steps, looks * (len(maps) - 1))
             maps[f"step {step}"] = looked_at(vit, pixels[:8])
 
-    @torch.inference_mode()
     def evaluate() -> dict[str, float]:
         look()
-        if masked:
-            part = {name: rows.to(vit.device) for name, rows in held_out.items()}
-            codes = color_codes(mean_colors(part["pixels"], vit.config.patch_size))
-            right = (learner.logits(**part).argmax(-1) == codes)[part["chosen"]]
-        else:
-            right = picture_logits(vit, pixels).argmax(-1) == held_out["targets"]
-        return {"accuracy": float(right.float().mean())}
+        _, said, right = loop.score(learner, [held_out])
+        return {"accuracy": float((said == right).float().mean())}
 
     settings = loop.Settings(
         learning_rate=learning_rate,
