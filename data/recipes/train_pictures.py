@@ -421,8 +421,6 @@ def start_vit(options: Options, labels: Sequence[str]) -> ViT:
     vit = open_vit(options.initial, "cpu")
     if vit.labels != tuple(labels):
         new_head(vit, labels)
-    for parameter in vit.parameters():  # rows first again, which training is faster with
-        parameter.data = parameter.data.contiguous()
     return vit
 
 

@@ -132,8 +132,6 @@ def start_model(start: str, heads: Sequence[str] = ("mlm",), dropout: float = 0.
             module.p = dropout
         elif isinstance(module, SelfAttention):
             module.dropout_prob = 0.0
-    for parameter in bert.parameters():  # rows first again, which training and saving are faster with
-        parameter.data = parameter.data.contiguous()
     return bert
 
 
@@ -377,21 +375,19 @@ def evaluate(data: tuple[str, ...], checkpoint: str | None = None, most: int = 5
     bert = load_bert(checkpoint)
     started = time.monotonic()
     sets = read_sets(data)
-    lines = []
-
-    def line(name: str, measure: str, value: float, count: float) -> None:
-        lines.append(f"{name:<48}{measure:<16}{value:>8.1%}{count:>8,.0f}")
-
+    figures: list[tuple] = []
     for name, rows in scored_tables(sets, bert.heads.keys() - {"span"}, bert.tokenizer).items():
         right, _, count = head_figures(bert, rows, name.split("/")[0], most, seed).values()
-        line(name, "accuracy", right, count)
+        figures.append((name, "accuracy", right, count))
     for each, split, rows in scored_splits(sets):
         if each.kind == "span" and "span" in bert.heads:
-            for measure, (value, count) in span_figures(bert, rows, most, seed).items():
-                line(f"span/{each.name}_{split}", measure, value, count)
-    if not lines:
+            found = span_figures(bert, rows, most, seed).items()
+            figures += [(f"span/{each.name}_{split}", measure, *figure) for measure, figure in found]
+    if not figures:
         raise ValueError(f"{', '.join(data)} has nothing held out that a head could be scored with.")
-    print(f"\n{'head and data':<48}{'measure':<16}{'value':>8}{'number':>8}", *lines, sep="\n")
+    print(f"\n{'head and data':<48}{'measure':<16}{'value':>8}{'number':>8}")
+    for name, measure, value, count in figures:
+        print(f"{name:<48}{measure:<16}{value:>8.1%}{count:>8,.0f}")
     print(f"{bert.name}, seed {seed}, {bert.device.type}, {time.monotonic() - started:.0f} seconds")
 
 
