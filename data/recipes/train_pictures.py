@@ -45,7 +45,6 @@ from workbench.training.picture_learner import (
     PictureLearner,
     augment,
     in_box,
-    new_head,
     new_vit,
     picture_logits,
     points,
@@ -54,6 +53,7 @@ from workbench.vit import ViT
 
 ELSE = "something else"
 SIDE = 96  # pixels of the pictures that are learned from
+PATCH = 8  # pixels
 TEACHER_SIDE = 160  # pixels
 TEACHER_WEIGHT = 0.75  # what its answers count beside the labels
 SMOOTHING = 0.1  # of the labels (arXiv:1512.00567, section 7)
@@ -71,14 +71,10 @@ class Options(loop.Settings):
     """what convert_kit.py wrote (pictures), a folder as imagefolder reads it, or the name of a Hub set"""
     out: Path
     """gets the teacher, or log, state and checkpoint of a ViT, which learns from the teacher that is there"""
-    initial: str | None = None
-    """a ViT to go on from; it gets a new head for other classes (random weights if not given)"""
     layers: int = 8
-    """of a new ViT"""
+    """of the ViT"""
     hidden: int = 256
-    """size of a new ViT's vectors"""
-    size: int = SIDE
-    """side in pixels at most steps; two thirds of the ViT's own at first cost half"""
+    """size of the ViT's vectors"""
     batch: int = 1024
     """pictures in a batch, over all processes"""
     learning_rate: float = 1e-3
@@ -200,7 +196,7 @@ class Teacher(nn.Module):
         return self.ours(vectors), self.network._fc(vectors)
 
 
-class TeachersLearner(nn.Module):
+class TeachersLearner(loop.Learner):
     """Cross entropy of our classes; what was known about ImageNet's is kept (arXiv:1606.09282)."""
 
     names, weights, unit = ("class", "imagenet"), (1.0, 0.5), "pictures"
@@ -210,15 +206,11 @@ class TeachersLearner(nn.Module):
         self.teacher, self.mix = teacher, mix
         self.before = answering(copy.deepcopy(teacher))
 
-    def forward(self, targets: Tensor, **batch: Tensor) -> tuple[Tensor, Tensor]:
-        """What `PictureBatches` gives -> the sums of the losses, and how many were summed; both (2,)."""
-        pictures, targets = mixed(targets, self.mix, **batch)
+    def answers(self, **batch: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        """Takes what `PictureBatches` gives."""
+        pictures, targets = mixed(self.mix, **batch)
         ours, imagenet = self.teacher(pictures)
-        return summed((ours, targets), (imagenet, self.before(pictures)[1]))
-
-    def size(self, batch: loop.Batch) -> int:
-        """Pictures in a batch."""
-        return len(batch["pixels"])
+        return {"class": (ours, targets), "imagenet": (imagenet, self.before(pictures)[1])}
 
 
 def answering(teacher: nn.Module) -> Callable[[Tensor], list[Tensor]]:
@@ -230,12 +222,6 @@ def answering(teacher: nn.Module) -> Callable[[Tensor], list[Tensor]]:
         return [logits.float().softmax(-1) for logits in teacher(pictures)]
 
     return answers
-
-
-def summed(*parts: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """Cross entropies of (logits, probabilities), summed over the pictures, and how many these are."""
-    losses = [F.cross_entropy(logits.float(), wanted, reduction="sum") for logits, wanted in parts]
-    return torch.stack(losses), losses[0].new_full((len(losses),), len(parts[0][0]))
 
 
 @torch.no_grad()
@@ -267,7 +253,7 @@ def teach(options: Options) -> None:
     labels, targets = labels_of(held_out)
     torch.manual_seed(options.seed)
     teacher, pixels = Teacher(len(labels)), pixels_of(held_out, range(len(held_out)))
-    batches = PictureBatches(parts["train"], options, patch=8)
+    batches = PictureBatches(parts["train"], options)
     fit_last_layer(teacher, batches)
     learner = TeachersLearner(teacher, options.mix)
     with torch.backends.cudnn.flags(benchmark=True):
@@ -300,11 +286,10 @@ class PictureBatches:
     Args:
         pictures: those to learn from; they are kept where the model computes.
         options: see `Options`.
-        patch: side of a patch in pixels.
     """
 
-    def __init__(self, pictures: Dataset, options: Options, patch: int) -> None:
-        self.options, self.patch, device = options, patch, loop.processes().device
+    def __init__(self, pictures: Dataset, options: Options) -> None:
+        self.options, device = options, loop.processes().device
         self.names, targets = labels_of(pictures)
         self.targets, self.pixels = targets.to(device), pixels_of(pictures, range(len(pictures))).to(device)
         self.chances = drawing_chances(pictures)
@@ -314,7 +299,7 @@ class PictureBatches:
         if the batch is a multiple of twice the processes; what is drawn does not depend on these."""
         options, count, device = self.options, self.options.batch, self.pixels.device
         random, share = np.random.default_rng((options.seed, step)), slice(process, None, processes)
-        shape = np.full(2, options.size // self.patch)
+        shape = np.array(self.pixels.shape[2:]) // PATCH
         if random.random() < RESHAPED:
             shape = (shape + random.integers(-1, 2, size=2)).clip(min=1)
         rows = torch.from_numpy(random.choice(len(self.chances), count, p=self.chances)[share]).to(device)
@@ -324,7 +309,7 @@ class PictureBatches:
             "pixels": coarser(self.pixels[rows], draws[:, DRAWS] < BLURRED),
             "targets": targets + SMOOTHING * (1 / len(self.names) - targets),
             "draws": draws[:, :DRAWS],
-            "points": points(*(shape * self.patch).tolist()).to(device),
+            "points": points(*(shape * PATCH).tolist()).to(device),
         }
 
 
@@ -347,7 +332,7 @@ def own_shares(draws: Tensor, points: Tensor, probability: float) -> Tensor:
 
 
 def mixed(
-    targets: Tensor, probability: float, pixels: Tensor, draws: Tensor, points: Tensor
+    probability: float, pixels: Tensor, targets: Tensor, draws: Tensor, points: Tensor
 ) -> tuple[Tensor, Tensor]:
     """What `PictureBatches` gives -> pictures that were changed and mixed with those half a batch away,
     (batch, 3, height, width), 0 to 255, and the answers to them, (batch, classes)."""
@@ -383,18 +368,17 @@ class DistillingLearner(PictureLearner):
             self.second = nn.Linear(vit.config.hidden_size, 1000)
             nn.init.zeros_(self.second.weight)
 
-    def forward(self, targets: Tensor, **batch: Tensor) -> tuple[Tensor, Tensor]:
-        """What `PictureBatches` gives -> the sums of the losses, and how many were summed; both (names,)."""
-        pictures, targets = mixed(targets, self.mix, **batch)
-        states = self.vit.encoder(
-            self.some(self.vit.embeddings(normalize(pictures, self.vit.preprocessing)))
-        )[-1]
+    def answers(self, **batch: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        """Takes what `PictureBatches` gives."""
+        pictures, targets = mixed(self.mix, **batch)
+        tokens = self.some(self.vit.embeddings(normalize(pictures, self.vit.preprocessing)))
+        states = self.vit.encoder(tokens)[-1]
         logits = self.vit.logits(states)
         if self.teacher is None:
-            return summed((logits, targets))
+            return {"class": (logits, targets)}
         ours, imagenet = self.teacher(pictures)
-        targets = torch.lerp(targets, ours, TEACHER_WEIGHT)
-        return summed((logits, targets), (self.second(self.vit.norm(states[:, 0])), imagenet))
+        second = self.second(self.vit.norm(states[:, 0]))
+        return {"class": (logits, torch.lerp(targets, ours, TEACHER_WEIGHT)), "imagenet": (second, imagenet)}
 
     def some(self, tokens: Tensor) -> Tensor:
         """The prefix tokens, and a random share of the patches: (batch, tokens, hidden), fewer tokens."""
@@ -404,24 +388,6 @@ class DistillingLearner(PictureLearner):
         order = torch.rand(patches.shape[:2], device=tokens.device).argsort(1)
         kept = order[:, : max(1, round(self.seen * patches.shape[1])), None].expand(-1, -1, tokens.shape[2])
         return torch.cat([prefix, patches.gather(1, kept)], dim=1)
-
-
-def open_vit(checkpoint: str | None, device: str = "auto") -> ViT:
-    """A ViT for pictures that are squeezed to squares; a ValueError if it wants others."""
-    vit = load_vit(checkpoint, device=device)
-    if vit.preprocessing != Preprocessing(size=vit.config.image_size):
-        raise ValueError(f"{vit.name} wants pictures prepared in another way than this recipe does.")
-    return vit
-
-
-def start_vit(options: Options, labels: Sequence[str]) -> ViT:
-    """The ViT that a training begins with: new, or a trained one, with a new head for other classes."""
-    if options.initial is None:
-        return new_vit(labels, layers=options.layers, hidden=options.hidden)
-    vit = open_vit(options.initial, "cpu")
-    if vit.labels != tuple(labels):
-        new_head(vit, labels)
-    return vit
 
 
 def train(options: Options) -> None:
@@ -434,9 +400,7 @@ def train(options: Options) -> None:
     held_out = parts["validation"].shuffle(seed=0)
     labels, targets = labels_of(held_out)
     torch.manual_seed(options.seed)  # start weights are the same in all processes
-    vit = start_vit(options, labels)
-    if options.size % vit.config.patch_size:
-        raise ValueError(f"{options.size} pixels are no whole number of patches.")
+    vit = new_vit(labels, SIDE, PATCH, options.layers, options.hidden)
     teacher, weights = None, options.out / "teacher.safetensors"
     if weights.exists():
         teacher = Teacher(len(labels))
@@ -451,7 +415,7 @@ def train(options: Options) -> None:
 
     progress = loop.train(
         DistillingLearner(vit, options.mix, options.seen, teacher),
-        PictureBatches(parts["train"], options, vit.config.patch_size),
+        PictureBatches(parts["train"], options),
         options,
         options.out,
         resume=options.resume,
@@ -618,7 +582,9 @@ def evaluate(
         checkpoint: a folder or a Hub id; the shipped one if not given.
         confusion: draw the confusion matrix there.
     """
-    started, vit = time.monotonic(), open_vit(checkpoint)
+    started, vit = time.monotonic(), load_vit(checkpoint)
+    if vit.preprocessing != Preprocessing(size=vit.config.image_size):
+        raise ValueError(f"{vit.name} wants pictures prepared in another way than this recipe does.")
     parts = read_pictures(data, vit.config.image_size[0])
     held_out = parts["validation"].shuffle(seed=0)  # as in `train`: every other one fitted the temperature
     labels, targets = labels_of(held_out)

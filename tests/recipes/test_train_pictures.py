@@ -58,11 +58,11 @@ def parts(folder: Path) -> DatasetDict:
 
 
 def options(out: Path = Path("out"), **changes) -> recipe.Options:
-    return recipe.Options(**dict(data="", out=out, batch=16, size=32, steps=8, warmup=2) | changes)
+    return recipe.Options(**dict(data="", out=out, batch=16, steps=8, warmup=2) | changes)
 
 
 def batches(pictures: Dataset, **changes) -> recipe.PictureBatches:
-    return recipe.PictureBatches(pictures, options(**changes), 8)
+    return recipe.PictureBatches(pictures, options(**changes))
 
 
 def squares(pictures: Dataset) -> Tensor:
@@ -157,8 +157,6 @@ def test_batches_are_repeatable_and_shared_by_processes(parts: DatasetDict) -> N
     shapes = {tuple(source(step)["points"].shape[:2]) for step in range(150)}
     assert (32, 32) in shapes and len(shapes) > 5
     assert all(24 <= side <= 40 for shape in shapes for side in shape)
-    small = {tuple(batches(pictures, size=24)(step)["points"].shape[:2]) for step in range(9)}
-    assert (24, 24) in small
     targets = source(7)["targets"]
     torch.testing.assert_close(targets.sum(1), torch.ones(16))
     torch.testing.assert_close(targets.amax(1), torch.full((16,), 1 - 0.1 + 0.1 / 3))
@@ -223,7 +221,7 @@ def test_the_teacher_sees_the_same_picture_and_does_not_learn(
     before, seen = copy.deepcopy(teacher.state_dict()), []
     answers = recipe.answering(teacher)
     learner = recipe.DistillingLearner(vit, 0.8, teacher=lambda each: seen.append(each) or answers(each))
-    pictures, labels = recipe.mixed(batch["targets"], 0.8, batch["pixels"], batch["draws"], batch["points"])
+    pictures, labels = recipe.mixed(0.8, **batch)
     ours, imagenet = answers(pictures)
     assert not ours.requires_grad and torch.allclose(ours.sum(1), torch.ones(16))
     logits = vit.logits(vit(normalize(pictures, vit.preprocessing))[-1])
@@ -296,10 +294,9 @@ def test_a_loss_that_is_not_finite_leaves_no_checkpoint(
         "forward",
         lambda *given, **batch: [part * torch.nan for part in loss(*given, **batch)],
     )
-    save_checkpoint(new_vit(["red bar", "other"], 96, 24, 2, 32), tmp_path / "start")
-    start = ["--initial", str(tmp_path / "start"), "--steps", "2", "--size", "72", "--batch", "32"]
+    small = ["--steps", "2", "--batch", "32", "--layers", "1", "--hidden", "32"]
     with pytest.raises(SystemExit) as stop:
-        recipe.main(["train", "--data", str(folder), "--out", str(tmp_path / "out"), *start])
+        recipe.main(["train", "--data", str(folder), "--out", str(tmp_path / "out"), *small])
     assert stop.value.code == 2
     assert "The loss of step 1 is no finite number" in capsys.readouterr().err
     assert not (tmp_path / "out" / "checkpoint").exists()
@@ -319,23 +316,19 @@ def test_the_command_tunes_a_teacher_trains_and_scores(
     right = recipe.top(answers[0], recipe.labels_of(parts["validation"])[1])
     assert right > 0.7 and f"The teacher's top-1: {right:.1%}" in capsys.readouterr().out
 
-    start = tmp_path / "start"
-    torch.manual_seed(0)
-    save_checkpoint(new_vit(["something", "other"], 96, 24, 2, 32), start)
     learn = ["train", *data, "--out", str(out), "--batch", "32", "--warmup", "5", "--mix", "0.1"]
-    recipe.main([*learn, "--initial", str(start), "--steps", "2", "--size", "72"])
-    recipe.main([*learn, "--initial", str(start), "--steps", "80", "--resume", "--learning-rate", "3e-3"])
+    learn += ["--layers", "1", "--hidden", "32", "--learning-rate", "3e-3"]
+    recipe.main([*learn, "--steps", "2"])
+    recipe.main([*learn, "--steps", "80", "--resume"])
     printed = capsys.readouterr().out
     assert "80 steps; top-1" in printed and "temperature" in printed
     vit = load_vit(out / "checkpoint", device="cpu")
     assert vit.labels == tuple(sorted(SHAPES)) and vit.preprocessing == Preprocessing(size=(96, 96))
+    assert vit.config.grid == (12, 12)
+    assert vit.config.num_hidden_layers == 1 and vit.config.hidden_size == 32
     held_out = parts["validation"]
     logits = picture_logits(vit, squares(held_out))
     assert recipe.top(logits, recipe.labels_of(held_out)[1]) > 0.7  # by chance a third
-    go_on = [*learn, "--initial", str(out / "checkpoint"), "--warmup", "1000", "--steps", "1"]
-    recipe.main([*go_on, "--out", str(tmp_path / "more")])
-    again = load_vit(tmp_path / "more" / "checkpoint", device="cpu")
-    torch.testing.assert_close(again.norm.weight, vit.norm.weight, atol=1e-3, rtol=0)
     capsys.readouterr()
     score = ["evaluate", *data, "--checkpoint", str(out / "checkpoint")]
     recipe.main([*score, "--confusion", str(tmp_path / "confusion.png")])
@@ -354,12 +347,6 @@ def test_the_last_layer_is_fitted_first_and_the_rest_stays(parts: DatasetDict) -
     assert all(torch.equal(part, teacher.imagenet.state_dict()[name]) for name, part in before.items())
     logits = teacher(squares(parts["validation"]))[0]
     assert recipe.top(logits, recipe.labels_of(parts["validation"])[1]) > 0.7  # by chance a third
-
-
-def test_a_new_vit_is_what_it_begins_with_if_nothing_else_is_given() -> None:
-    vit = recipe.start_vit(options(layers=2, hidden=64), list(SHAPES))
-    assert vit.config.grid == (12, 12) and vit.labels == tuple(SHAPES)
-    assert vit.config.num_hidden_layers == 2 and vit.config.hidden_size == 64
 
 
 # --- figures -------------------------------------------------------------------------------------
@@ -497,9 +484,8 @@ def test_bad_inputs_get_one_sentence(
         (train(one), "at least two classes"),
         (train(torn), "7.png"),
         ([*train(folder), "--batch", "7"], "multiple of 2"),
-        ([*train(folder), "--size", "50"], "whole number of patches"),
         ([*train(folder), "--hours", "-1"], "Say how long"),
-        ([*train(folder), "--initial", str(tmp_path / "odd")], "prepared in another way"),
+        ([*train(folder), "--hidden", "30"], "No ViT has"),
         (["teach", *train(folder)[1:]], "pip install"),
         ([*score, str(tmp_path / "vit")], "other classes"),
         ([*score, str(tmp_path / "odd")], "prepared in another way"),

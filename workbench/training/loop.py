@@ -54,7 +54,7 @@ class Learner(nn.Module):
         that processes with batches of different sizes can be averaged exactly."""
         losses, counts = {}, {}
         for name, (logits, right) in self.answers(**batch).items():
-            losses[name] = F.cross_entropy(logits, right, reduction="sum")
+            losses[name] = F.cross_entropy(logits.float(), right, reduction="sum")
             counts[name] = losses[name].new_full((), len(right))
         none = torch.zeros_like(losses[name])
         return tuple(torch.stack([part.get(name, none) for name in self.names]) for part in (losses, counts))
@@ -239,7 +239,7 @@ def score(learner: Learner, batches: Iterable[Batch]) -> tuple[float, Tensor, Te
     for batch in batches:
         batch = {name: part.to(device) for name, part in batch.items()}
         ((logits, right),) = learner.answers(**batch).values()
-        loss += float(F.cross_entropy(logits, right, reduction="sum"))
+        loss += float(F.cross_entropy(logits.float(), right, reduction="sum"))
         parts.append(torch.stack([logits.argmax(-1), right]).cpu())
     said, right = torch.cat(parts, dim=1)
     return loss / max(1, len(right)), said, right

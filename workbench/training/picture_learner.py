@@ -91,8 +91,9 @@ class PictureLearner(Learner):
         """Pictures, (batch, 3, height, width) of uint8, and their classes, (batch,); without `draws` and
         `points`, which `augment` takes, the pictures stay as they are."""
         pictures = pixels if draws is None else augment(pixels, draws, points)
-        logits = self.vit.logits(self.vit(normalize(pictures, self.vit.preprocessing))[-1]).float()
-        return {"class": (logits, targets)}
+        return {
+            "class": (self.vit.logits(self.vit(normalize(pictures, self.vit.preprocessing))[-1]), targets)
+        }
 
 
 @torch.inference_mode()
