@@ -145,7 +145,7 @@ FAULTS = [
         "test_widgets_span.py::test_no_answer_is_that_of_the_window_where_it_scores_lowest",
     ),
     in_python(  # each window answers up to its edge
-        "tasks.py",
+        "text.py",
         "borders = [0, *(start + stride // 2 for start in starts[1:]), len(tokens)]",
         "borders = [0, *(start for start in starts[1:]), len(tokens)]",
         "test_tasks.py::test_long_texts",

@@ -150,7 +150,7 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "negative word": (lambda: attention.sum_over_words(MAPS, [-1, 0, 1]), "a word for each of 3 tokens"),
     "few tokens": (lambda: attention.attention_patterns(MAPS, ["a"]), "of 3 tokens, but 1 are named"),
     "no score": (lambda: wb.attention_relevance(BERT, 3), "score is a function that runs the model"),
-    "states": (lambda: attention.query_and_key(BERT, PIXELS, 0, 0), "hidden_states are .batch, tokens, "),
+    "states": (lambda: attention.weight_steps(BERT, PIXELS, 0, 0, 0, 0), "hidden_states are .1, tokens, "),
     "long question": (lambda: wb.answer_question(BERT, "cat " * 60, "a"), "The question has 60 word pieces"),
     "number": (lambda: wb.load_bert(3), "A checkpoint is a folder, a file or a name, not 3"),
     "empty name": (lambda: wb.load_vit(""), "There is no file or folder ''"),

@@ -14,9 +14,9 @@ from workbench.attention import (
     attention_patterns,
     clearest_head,
     fetched_vectors,
-    query_and_key,
     record_attention,
     sum_over_words,
+    weight_steps,
 )
 from workbench.encoder import MODEL_LOCK
 from workbench.text import place_cls
@@ -571,11 +571,13 @@ def test_queries_and_keys_give_the_map(which: str, request: pytest.FixtureReques
     inputs = torch.randn(1, 3, *model.config.image_size) if which == "vit" else torch.tensor([[2, 70, 80, 3]])
     with torch.inference_mode(), record_attention(model) as attention:
         states = model(inputs)
-        query, key = query_and_key(model, states[2], 2, 1)
-    weights = (query @ key.mT / query.shape[-1] ** 0.5).softmax(-1)
-    torch.testing.assert_close(weights, attention[2][:, 1], atol=1e-5, rtol=0)
+        for row, weights in enumerate(attention[2][0, 1]):
+            for column, weight in enumerate(weights):
+                steps = weight_steps(model, states[2], 2, 1, row, column)
+                close(steps["query"] @ steps["key"] / len(steps["key"]) ** 0.5, steps["scaled"])
+                close(steps["probability"], weight)
     with pytest.raises(ValueError, match="no layer 99"):
-        query_and_key(model, states[2], 99, 1)
+        weight_steps(model, states[2], 99, 1, 0, 0)
 
 
 def test_attention_between_two_texts_by_hand() -> None:

@@ -278,7 +278,8 @@ def overlapping(bert: wb.Bert, peaks: list[float], none: list[float]) -> tuple[s
     passage = "the cat sat on a mat ran"
     tokens, question = bert.tokenizer.pieces(passage, segment=1), bert.tokenizer.pieces("tea?")
     windows = []
-    for encoding, peak, low in zip(bert.tokenizer.windows(tokens, 9, 1, question), peaks, none, strict=True):
+    parts = [encoding for encoding, *_ in bert.tokenizer.windows(tokens, 9, question, stride=1)]
+    for encoding, peak, low in zip(parts, peaks, none, strict=True):
         scores = torch.zeros(9, 2)
         scores[[token.text for token in encoding.tokens].index("on")] = peak
         scores[0] = low / 2

@@ -401,12 +401,17 @@ def test_windows_cover_everything(count: int, max_length: int, stride: int, ques
     ]
     asked = [Token(id=50, text="q", word=0)] * question
     room = max_length - 2 - (question + 1 if question else 0)
-    if room <= stride:
-        with pytest.raises(ValueError, match="leaves? no room"):
-            SMALL.windows(tokens, max_length, stride, asked)
+    if room < 1:
+        with pytest.raises(ValueError, match="leave no room"):
+            SMALL.windows(tokens, max_length, asked, stride)
         return
-    windows = SMALL.windows(tokens, max_length, stride, asked)
+    windows, starts, own = zip(*SMALL.windows(tokens, max_length, asked, stride), strict=True)
+    stride = min(stride, room // 2)
     parts = [[token for token in window.tokens if token.id >= 100] for window in windows]
+    assert [100 + start for start in starts] == [part[0].id for part in parts]
+    assert [index for each in own for index in each] == list(range(count)), "each is answered for once"
+    for part, each in zip(parts, own, strict=True):
+        assert {100 + index for index in each} <= {token.id for token in part}
     assert all(len(window) <= max_length for window in windows)
     assert [token.id for token in parts[0]][:room] == list(range(100, 100 + min(count, room)))
     for left, right in zip(parts, parts[1:], strict=False):

@@ -42,13 +42,11 @@ def record_attention(
 ) -> Iterator[dict[int, Tensor]]:
     """Records attention while the block runs; layers that are not recorded run as ever.
 
-    Args:
-        layers: which layers to record, counted from 0; None for all.
-        keep_gradient: keep maps in the graph, so that gradients with respect to them can be taken.
+    Layers are counted from 0; None for all. With `keep_gradient` maps stay in the graph, so that gradients
+    with respect to them can be taken.
 
-    Yields:
-        A dict that each forward pass fills: {layer: (batch, heads, query, key)}, on the model's device, in
-        float32 also for a model in half precision.
+    Yields a dict that each forward pass fills: {layer: (batch, heads, query, key)}, on the model's device,
+    in float32 also for a model in half precision.
 
     Example:
         >>> with record_attention(bert, layers=[0]) as attention:  # doctest: +SKIP
@@ -64,24 +62,31 @@ def record_attention(
         maps[layer] = probabilities if keep_gradient else probabilities.detach()
         return probabilities
 
-    watched = _attention_layers(model, layers).items()
-    with _watching({attention: partial(store, layer) for layer, attention in watched}):
+    with _watching(model, layers, store):
         yield maps
 
 
 @contextmanager
 def _watching(
-    watchers: Mapping[SelfAttention, Callable[[Tensor], Tensor]], first: bool = False
+    model: Bert | ViT,
+    layers: Iterable[int] | None,
+    watch: Callable[[int, Tensor], Tensor],
+    first: bool = False,
 ) -> Iterator[None]:
+    """Lets `watch` see the number of each of these layers and its maps, and return those to go on with; who
+    changes maps comes first, so that whoever records sees the change."""
+    watchers = [
+        (layer.watchers, partial(watch, at)) for at, layer in _attention_layers(model, layers).items()
+    ]
     with MODEL_LOCK:
         try:
-            for attention, watcher in watchers.items():
-                attention.watchers.insert(0 if first else len(attention.watchers), watcher)
+            for among, watcher in watchers:
+                among.insert(0 if first else len(among), watcher)
             yield
         finally:
-            for attention, watcher in watchers.items():
-                if watcher in attention.watchers:
-                    attention.watchers.remove(watcher)
+            for among, watcher in watchers:
+                if watcher in among:
+                    among.remove(watcher)
 
 
 @contextmanager
@@ -118,20 +123,18 @@ def ablate(model: Bert | ViT, heads: Iterable[Head] = (), edges: Iterable[Edge] 
         check_place("head", head, model.config.num_attention_heads, model.name)
 
     def change(layer: int, probabilities: Tensor) -> Tensor:
-        probabilities, tokens = probabilities.clone(), probabilities.shape[-1]
-        cut = [(head, query, key) for at, head, query, key in edges if at == layer]
-        for head, query, key in cut:
+        tokens = probabilities.shape[-1]
+        seen = torch.ones_like(probabilities[0], dtype=torch.bool)  # (heads, query, key)
+        for head, query, key in [edge for at, *edge in edges if at == layer]:
             if not (0 <= query < tokens and 0 <= key < tokens):
                 raise ValueError(f"There is no connection {query} -> {key}: the input has {tokens} tokens.")
-            probabilities[:, head, query, key] = 0
-        for head, query in {(head, query) for head, query, _ in cut}:
-            row = probabilities[:, head, query]
-            probabilities[:, head, query] = row / _sum(row)
-        probabilities[:, [head for at, head in heads if at == layer]] = 0
-        return probabilities
+            seen[head, query, key] = False
+        left = probabilities * seen
+        left = torch.where(seen.all(-1, keepdim=True), left, left / _sum(left))
+        left[:, [head for at, head in heads if at == layer]] = 0
+        return left
 
-    layers = _attention_layers(model, {layer for layer, *_ in heads + edges}).items()
-    with _watching({attention: partial(change, layer) for layer, attention in layers}, first=True):
+    with _watching(model, {layer for layer, *_ in heads + edges}, change, first=True):
         yield
 
 
@@ -145,54 +148,43 @@ def head_effects(model: Bert | ViT, score: Callable[[int], Tensor]) -> Iterator[
     count = model.config.num_attention_heads
     before = score(1)[0]
 
-    def one_off_each(probabilities: Tensor) -> Tensor:
+    def one_off_each(_: int, probabilities: Tensor) -> Tensor:
         probabilities = probabilities.clone()
         probabilities[range(count), range(count)] = 0  # copy number h goes without head h
         return probabilities
 
-    for layer, attention in _attention_layers(model).items():
-        with _watching({attention: one_off_each}, first=True):
+    for layer in range(model.config.num_hidden_layers):
+        with _watching(model, [layer], one_off_each, first=True):
             yield layer, before - score(count)
-
-
-def query_and_key(model: Bert | ViT, hidden_states: Tensor, layer: int, head: int) -> tuple[Tensor, Tensor]:
-    """The query and key vectors that a head compares ("Attention Is All You Need", section 3.2.1), both
-    (batch, tokens, head_size): softmax(query @ key.mT / sqrt(head_size)) is its map.
-
-    `hidden_states` (batch, tokens, hidden) is what goes into the layer: `model(...)[layer]`.
-    """
-    _attention_layers(model, [layer])
-    check_place("head", head, model.config.num_attention_heads, model.name)
-    if not isinstance(hidden_states, Tensor) or hidden_states.shape[-1:] != (model.config.hidden_size,):
-        raise ValueError(
-            f"hidden_states are (batch, tokens, {model.config.hidden_size}), a tensor of a model."
-        )
-    module = model.encoder.layers[layer]
-    inputs = module.attention_norm(hidden_states) if module.norm_first else hidden_states
-    vectors = module.attention.query_key_value(inputs).unflatten(-1, (3, module.attention.num_heads, -1))
-    return vectors[..., 0, head, :], vectors[..., 1, head, :]
 
 
 def weight_steps(
     model: Bert | ViT, hidden_states: Tensor, layer: int, head: int, query: int, key: int
 ) -> dict[str, Tensor]:
     """How the weight of token `key` for token `query` comes about ("Attention Is All You Need", equation 1);
-    `hidden_states` (1, tokens, hidden) is what goes into the layer, see `query_and_key`.
+    `hidden_states` (1, tokens, hidden) is what goes into the layer: `model(...)[layer]`.
 
     Returns:
         The vectors "query" and "key" and their "product", each (head_size,); then numbers: "score", the sum
         of the products; "scaled" by sqrt(head_size); its "exponential"; the "total" of the exponentials of
         all keys; and "probability", the weight.
     """
+    attention = _attention_layers(model, [layer])[layer]
+    check_place("head", head, model.config.num_attention_heads, model.name)
+    if not isinstance(hidden_states, Tensor) or hidden_states.shape[-1:] != (model.config.hidden_size,):
+        raise ValueError(f"hidden_states are (1, tokens, {model.config.hidden_size}), a tensor of a model.")
     for token in (query, key):
         check_place("token", token, hidden_states.shape[1], "this input")
-    queries, keys = (vectors[0].float() for vectors in query_and_key(model, hidden_states, layer, head))
-    scores = keys @ queries[query]  # (key)
-    scaled = scores / queries.shape[-1] ** 0.5
+    norm = model.encoder.layers[layer].attention_norm
+    inputs = norm(hidden_states) if model.config.norm_first else hidden_states
+    vectors = attention.query_key_value(inputs)[0].unflatten(-1, (3, attention.num_heads, -1)).float()
+    asked, keys = vectors[query, 0, head], vectors[:, 1, head]  # (head_size), (key, head_size)
+    scores = keys @ asked
+    scaled = scores / len(asked) ** 0.5
     return {
-        "query": queries[query],
+        "query": asked,
         "key": keys[key],
-        "product": queries[query] * keys[key],
+        "product": asked * keys[key],
         "score": scores[key],
         "scaled": scaled[key],
         "exponential": scaled[key].exp(),
@@ -209,13 +201,10 @@ def fetched_vectors(
     gives it, through the output matrix ("Attention Is All You Need", section 3.2.2; how long each of these
     vectors is says more than its weight does: Kobayashi et al. 2020, arXiv:2004.10102).
 
-    Args:
-        hidden_states: (1, tokens, hidden), what goes into the layer: `model(...)[layer]`.
-        attention_mask: (1, tokens), 0 where a token must not be looked at.
-
-    Returns:
-        "weights" (heads, tokens); "added" (tokens, hidden), from each token by all heads together; "bias"
-        (hidden,), of the output matrix. All of "added" and "bias" sum up to what attention gives the token.
+    `hidden_states` (1, tokens, hidden) is what goes into the layer, `model(...)[layer]`; `attention_mask`
+    (1, tokens) is 0 where a token must not be looked at. Gives "weights" (heads, tokens); "added" (tokens,
+    hidden), from each token by all heads together; "bias" (hidden,), of the output matrix. All of "added" and
+    "bias" sum up to what attention gives the token.
     """
     attention = _attention_layers(model, [layer])[layer]
     check_place("token", token, hidden_states.shape[1], "this input")
@@ -268,8 +257,7 @@ def attention_rollout(
         discard_ratio: share of each row's smallest weights set to zero first, 0 to 1. Padding (weight
             zero) does not count, and the first `prefix_tokens` columns ([CLS], class token) are kept.
 
-    Returns:
-        (batch, tokens, tokens); rows sum to one.
+    Returns (batch, tokens, tokens); rows sum to one.
     """
     is_share = isinstance(discard_ratio, Real) and 0 <= discard_ratio <= 1
     if head_fusion not in ("mean", "max", "min") or not is_share:
@@ -299,10 +287,8 @@ def attention_relevance(model: Bert | ViT, score: Callable[[], Tensor]) -> Tenso
     """Which tokens speak for a score: attention weighted by its gradient, summed up over the layers
     (Chefer et al. 2021, arXiv:2103.15679, equations 5 and 6).
 
-    `score` runs the model and returns what is to be explained, one number for each row of the batch.
-
-    Returns:
-        (batch, tokens, tokens); row q says how much each token speaks for the score through token q.
+    `score` runs the model and returns what is to be explained, one number for each row of the batch. Gives
+    (batch, tokens, tokens); row q says how much each token speaks for the score through token q.
 
     Example:
         >>> relevance = attention_relevance(vit, lambda: vit.logits(vit(pixels)[-1])[:, 3])  # doctest: +SKIP
@@ -345,15 +331,12 @@ def attention_distance(
 
     Args:
         maps: (batch, heads, query, key).
-        grid: (rows, columns) of patches for a picture; None for words, where the distance of tokens
-            i and j is |i - j|.
+        grid: (rows, columns) of patches for a picture; None for words, where it is |i - j| of tokens i and j.
         patch_size: pixels between neighbouring patches.
-        prefix_tokens: tokens in front that have no place (class token), left out; None is 1 with a
-            grid and 0 for words.
+        prefix_tokens: how many in front have no place (class token); None is 1 with a grid, 0 for words.
         attention_mask: (batch, tokens), 0 for padding, whose rows are left out.
 
-    Returns:
-        (batch, heads), in tokens or pixels: distances weighted by attention, averaged over the queries.
+    Returns (batch, heads), in tokens or pixels: distances weighted by attention, averaged over the queries.
     """
     check_maps(maps, "batch, heads, query, key")
     prefix = (0 if grid is None else 1) if prefix_tokens is None else prefix_tokens
@@ -361,14 +344,13 @@ def attention_distance(
     maps = maps[..., prefix:, prefix:]
     tokens = maps.shape[-1]
     if grid is None:
-        places = torch.arange(tokens, device=maps.device)[:, None].float()
+        places = torch.arange(tokens)[:, None]
     else:
         check_size(grid)
-        rows = [torch.arange(length, device=maps.device, dtype=torch.float) for length in grid]
-        places = torch.cartesian_prod(*rows) * patch_size
+        places = torch.cartesian_prod(*map(torch.arange, grid)) * patch_size
     if len(places) != tokens:
         raise ValueError(f"A grid of {grid} has {len(places)} patches, but the maps have {tokens}.")
-    distances = (places[:, None] - places).norm(dim=-1)  # (query, key)
+    distances = (places[:, None] - places).float().norm(dim=-1).to(maps.device)  # (query, key)
     each = (maps.float() / _sum(maps.float()) * distances).sum(-1)  # (batch, heads, query)
     return _mean_over_queries(each, attention_mask, prefix)
 
@@ -383,21 +365,17 @@ def _mean_over_queries(each: Tensor, attention_mask: Tensor | None, prefix: int 
 
 
 def attention_entropy(maps: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-    """How widely each head spreads its attention: the entropy of its rows, in bits.
-
-    0 for a head that looks at one token, log2(tokens) for one that looks at all alike.
-    (batch, heads, query, key) -> (batch, heads), averaged over the queries that are not padding.
-    """
+    """How widely each head spreads its attention: the entropy of its rows in bits, 0 for a head that looks at
+    one token, log2(tokens) for one that looks at all alike; (batch, heads, query, key) -> (batch, heads),
+    averaged over the queries that are not padding."""
     check_maps(maps, "batch, heads, query, key")
     each = torch.special.entr(maps.float()).sum(-1) / math.log(2)
     return _mean_over_queries(each, attention_mask)
 
 
 def mass_mask(weights: Tensor, mass: float) -> Tensor:
-    """The fewest entries of each row that make up a share of its sum (DINO, arXiv:2104.14294, figure 4).
-
-    (..., key) -> (..., key) of True and False.
-    """
+    """The fewest entries of each row that make up a share of its sum (DINO, arXiv:2104.14294, figure 4):
+    (..., key) -> (..., key) of True and False."""
     if not isinstance(mass, Real) or not 0 <= mass <= 1:
         raise ValueError(f"The share of attention to show lies between 0 and 1, not {mass!r}.")
     ordered, order = weights.float().sort(dim=-1, descending=True)
@@ -408,10 +386,8 @@ def mass_mask(weights: Tensor, mass: float) -> Tensor:
 
 
 def sum_over_words(weights: Tensor, words: Sequence[int]) -> Tensor:
-    """Attention paid to whole words: (..., tokens) -> (..., words), summed over the pieces of each.
-
-    `words` gives the number of each token's word, 0 to words - 1, for all tokens.
-    """
+    """Attention paid to whole words: (..., tokens) -> (..., words), summed over the pieces of each; `words`
+    gives the number of each token's word."""
     if len(words) != weights.shape[-1] or min(words) < 0:
         raise ValueError(f"words holds the number of a word for each of {weights.shape[-1]} tokens.")
     index = torch.tensor(words, device=weights.device)
@@ -421,17 +397,14 @@ def sum_over_words(weights: Tensor, words: Sequence[int]) -> Tensor:
 
 def attention_patterns(maps: Tensor, tokens: Sequence[str]) -> dict[str, Tensor]:
     """How much of its attention each head spends on a simple habit (Clark et al. 2019, arXiv:1906.04341,
-    section 3); `maps` (..., query, key) of a text's `tokens`, [CLS] and [SEP] included.
-
-    For "itself", "previous token", "next token", "[CLS]", "[SEP]" and "same word elsewhere": the share of the
-    rows' weight that goes there, averaged over the tokens that have such a place; (...).
+    section 3): the share of the rows' weight that goes there, averaged over the tokens that have such a
+    place. `maps` is (..., query, key), of a text's `tokens`, [CLS] and [SEP] included; for each habit (...).
     """
     check_maps(maps)
     count = len(tokens)
     if count != maps.shape[-1]:
         raise ValueError(f"The maps are of {maps.shape[-1]} tokens, but {count} are named.")
-    index = torch.arange(count)
-    offset = index - index[:, None]  # (query, key)
+    offset = torch.arange(count) - torch.arange(count)[:, None]  # (query, key)
     cls, sep = (torch.tensor([token == name for token in tokens]) for name in ("[CLS]", "[SEP]"))
     same = torch.tensor([[a == b for b in tokens] for a in tokens])
     places = {
@@ -468,18 +441,18 @@ def attention_between(maps: Tensor, encoding: Encoding) -> Tensor:
     words of the first, those of the second, and at [CLS] and [SEP]; rows sum to one.
     """
     special = torch.tensor([token.word is None for token in encoding.tokens])
-    second = torch.tensor([token.segment == 1 for token in encoding.tokens])
+    segment = torch.tensor([token.segment for token in encoding.tokens])
     cls = torch.tensor([token.text == "[CLS]" for token in encoding.tokens]) & special
-    first, second = ~special & ~second, ~special & second
+    first, second = ~special & (segment == 0), ~special & (segment == 1)
     to = torch.stack([maps.float()[..., group].sum(-1) for group in (first, second, special)], -1)
     return torch.stack([to[:, group].mean(1) for group in (cls, first, second)], 1)
 
 
 def clearest_head(maps: Tensor, queries: Tensor, keys: Tensor) -> Head:
-    """The head with most to show: the share of its attention that goes to `keys`, times how far that is from
-    being spread evenly over them (1 - entropy / its most), averaged over `queries`.
+    """The layer and head with most to show: the share of its attention that goes to `keys`, times how far
+    that is from being spread evenly over them (1 - entropy / its most), averaged over `queries`.
 
-    `maps` is (layers, heads, query, key); `queries` and `keys` are masks (tokens). Gives layer and head.
+    `maps` is (layers, heads, query, key); `queries` and `keys` are masks (tokens).
     """
     check_maps(maps, "layers, heads, query, key")
     rows = maps.float()[:, :, queries][..., keys]
@@ -490,8 +463,7 @@ def clearest_head(maps: Tensor, queries: Tensor, keys: Tensor) -> Head:
 
 def attention_difference(maps: Tensor, others: Tensor) -> Tensor:
     """How differently two heads look at the same tokens: the share of a row's weight that lies elsewhere
-    (total variation), 0 to 1, averaged over the rows; (..., query, key) twice -> (...).
-    """
+    (total variation), 0 to 1, averaged over the rows; (..., query, key) twice -> (...)."""
     check_maps(maps)
     check_maps(others)
     if maps.shape != others.shape:
@@ -500,18 +472,14 @@ def attention_difference(maps: Tensor, others: Tensor) -> Tensor:
 
 
 def received_attention(maps: Tensor) -> Tensor:
-    """How much each token is looked at: the mean of its column, over queries, heads and what is before.
-
-    (..., query, key) -> (key); 1 / tokens where all are looked at alike.
-    """
+    """How much each token is looked at: the mean of its column, over queries, heads and what is before;
+    (..., query, key) -> (key), 1 / tokens where all are looked at alike."""
     check_maps(maps)
     return maps.float().flatten(0, -2).mean(0)
 
 
 def outlier_patches(values: Tensor, times: float = 3.0) -> Tensor:
-    """Patches far above the others, as those that large ViTs use as registers (arXiv:2309.16588, section 2).
-
-    `values` (patches) are the attention that each receives, or, as in the paper, the norm of its output
-    vector; `times` the median is far. Gives (patches), True for an outlier.
-    """
+    """True for patches far above the others, as those that large ViTs use as registers (arXiv:2309.16588,
+    section 2): `times` the median of `values` (patches), the attention that each receives or, as in the
+    paper, the norm of its output vector."""
     return values > times * values.float().median()

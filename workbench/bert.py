@@ -7,14 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from workbench.encoder import (
-    ACTIVATIONS,
-    Encoder,
-    EncoderConfig,
-    find_problem_type,
-    initialize,
-    to_answers,
-)
+from workbench.encoder import ACTIVATIONS, Encoder, EncoderConfig, find_problem_type, initialize, to_answers
 
 if TYPE_CHECKING:
     from workbench.text import Tokenizer
@@ -59,12 +52,10 @@ class BertEmbeddings(nn.Module):
         0, 1, 2, ... Raises `ValueError` for more tokens than there are positions.
         """
         if position_ids is None:
-            limit = self.position_embeddings.num_embeddings
-            if input_ids.shape[1] > limit:
-                raise ValueError(
-                    f"The text has {input_ids.shape[1]} word pieces; this checkpoint reads {limit} at once."
-                )
-            position_ids = torch.arange(input_ids.shape[1], device=input_ids.device)
+            count, limit = input_ids.shape[1], self.position_embeddings.num_embeddings
+            if count > limit:
+                raise ValueError(f"The text has {count} word pieces; this checkpoint reads {limit} at once.")
+            position_ids = torch.arange(count, device=input_ids.device)
         embeddings = self.word_embeddings(input_ids)
         if self.token_type_embeddings is not None:
             if token_type_ids is None or self.token_type_embeddings.num_embeddings == 1:
@@ -165,7 +156,7 @@ class Bert(nn.Module):
             name: any name, but "mlm" for the kind "mlm" and no other; a head of that name is replaced.
             kind: "mlm", "sentence", "word" or "span".
             labels: the classes, in the order of the logits; not for "mlm" and "span".
-            problem_type: see `find_problem_type`; None: one class of several, or a number.
+            problem_type: see `find_problem_type`.
 
         Raises `ValueError` for an unknown kind, no labels, and without the pooler that a sentence needs.
         """
@@ -195,11 +186,8 @@ class Bert(nn.Module):
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
-        """All four (batch, tokens); see `BertEmbeddings` and `Encoder`.
-
-        Returns:
-            `num_hidden_layers + 1` hidden states (batch, tokens, hidden), the embeddings first.
-        """
+        """All four (batch, tokens), see `BertEmbeddings` and `Encoder`; gives `num_hidden_layers + 1` hidden
+        states (batch, tokens, hidden), the embeddings first."""
         return self.encoder(self.embeddings(input_ids, token_type_ids, position_ids), attention_mask)
 
     def logits(self, head: str, hidden_states: Tensor) -> Tensor:

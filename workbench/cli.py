@@ -69,10 +69,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def print_info(options: argparse.Namespace) -> None:
-    """Prints the report on the checkpoint `options.model`, or on this installation if there is none.
-
-    Raises `ValueError` for a checkpoint that cannot be read.
-    """
+    """Prints the report on the checkpoint `options.model`, or on this installation if there is none. Raises
+    `ValueError` for a checkpoint that cannot be read."""
     from workbench import checkpoint
 
     if options.model is not None:
@@ -83,21 +81,20 @@ def print_info(options: argparse.Namespace) -> None:
 
     from workbench.tasks import device_name
 
-    shipped = {name: _megabytes(folder) for name, folder in checkpoint.shipped_checkpoints().items()}
+    shipped = []
+    for name, folder in checkpoint.shipped_checkpoints().items():
+        size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+        shipped.append(f"{name} ({size / 1e6:.1f} MB)")
     facts = {
         "workbench": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "device": device_name(checkpoint.pick_device("auto")),
         "lessons": notebooks_folder(),
-        "checkpoints": ", ".join(f"{name} ({size:.1f} MB)" for name, size in shipped.items()) or "none",
+        "checkpoints": ", ".join(shipped) or "none",
     }
     for label, value in facts.items():
         print(f"{label:<12} {value}")
-
-
-def _megabytes(folder: Path) -> float:
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e6
 
 
 # --- lessons -------------------------------------------------------------------------------------
@@ -173,11 +170,7 @@ def make_pages(options: argparse.Namespace) -> None:
 
 
 def open_lab(options: argparse.Namespace) -> None:
-    """Runs JupyterLab on the first lesson until it is stopped: only for this machine, with a token, offline.
-
-    Args:
-        options: `.port` is the first port to try, `.browser` says whether to open a browser.
-    """
+    """Runs JupyterLab on the first lesson until it is stopped: on this machine, with a token, offline."""
     folder = notebooks_folder() if options.originals else working_folder()
     _own_kernel_first()
     from jupyterlab.labapp import LabApp
@@ -238,16 +231,14 @@ def _without_announcements(handler: Any, page_config: dict[str, Any]) -> dict[st
 
 def _send_kernel_messages_at_once() -> None:
     """Sets TCP_NODELAY on the websocket of every kernel: small answers no longer wait for others."""
-    try:
+    with suppress(ImportError, AttributeError):  # of another make: only the speed is lost
         from jupyter_server.services.kernels.websocket import KernelWebsocketHandler
 
         original = KernelWebsocketHandler.open
-    except (ImportError, AttributeError):
-        return  # a jupyter_server of another make only loses the speed
 
-    def open_at_once(self: Any, *arguments: Any, **named: Any) -> Any:
-        with suppress(Exception):
-            self.set_nodelay(True)
-        return original(self, *arguments, **named)
+        def open_at_once(self: Any, *arguments: Any, **named: Any) -> Any:
+            with suppress(Exception):
+                self.set_nodelay(True)
+            return original(self, *arguments, **named)
 
-    KernelWebsocketHandler.open = open_at_once
+        KernelWebsocketHandler.open = open_at_once

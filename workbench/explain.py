@@ -37,8 +37,8 @@ def hide_words(encoding: Encoding, hidden: Sequence[Sequence[int]]) -> Tensor:
 def head_answers(
     bert: Bert, head: str, encoding: Encoding, hidden: Sequence[Sequence[int]] = ((),)
 ) -> Tensor:
-    """What a sentence head says with sets of words hidden (their numbers in `encoding.words`), in one pass:
-    (sets, classes); see `to_answers`. No token sees a hidden one; places stay the same."""
+    """What a sentence head says with sets of words hidden, see `hide_words`, in one pass: (sets, classes). No
+    token sees a hidden one; places stay the same."""
     check_model(bert, Bert)
     visible = hide_words(encoding, hidden).to(bert.device)
     inputs = {name: ids.expand(len(visible), -1) for name, ids in encoding.tensors(bert.device).items()}
@@ -49,13 +49,8 @@ def head_answers(
 def leave_one_out(
     bert: Bert, head: str, encoding: Encoding, label: int, words: Sequence[int], hidden: Sequence[int] = ()
 ) -> Tensor:
-    """How far the probability of a class, or a number, falls when one word is hidden; below 0: it rises.
-
-    Args:
-        label: number of the class.
-        words: numbers of the words that are left out, one at a time, all in one pass; the result is (words,).
-        hidden: words that are hidden all the time.
-    """
+    """How far the probability of the class with number `label`, or a number, falls when one of `words` is
+    left out, all in one pass: (words,), below 0 where it rises. The words `hidden` are so all the time."""
     sets = [tuple(hidden), *((*hidden, word) for word in words)]
     answers = head_answers(bert, head, encoding, sets)
     check_place("class", label, answers.shape[1], f"the head {head!r}")
@@ -67,8 +62,8 @@ def gradient_relevance(
 ) -> Tensor:
     """What reaches [CLS] from each word in favour of a class, as shares that sum to one: (all words,).
 
-    Attention weighted by its gradient, through all layers (Chefer et al. 2021, see `attention_relevance`);
-    [CLS] and [SEP] get 0. It is never below 0: words against the class are not told from idle ones.
+    See `attention_relevance`; [CLS] and [SEP] get 0. It is never below 0: words against the class are not
+    told from idle ones.
     """
     check_model(bert, Bert)
     visible = hide_words(encoding, [hidden]).to(bert.device)
@@ -122,11 +117,8 @@ def area(shares: Tensor, probabilities: Tensor) -> Tensor:
 
 
 def hide_patches(vit: ViT, pixels: Tensor, hidden: Tensor) -> Tensor:
-    """The last hidden state for one picture with different patches hidden, which no token can look at.
-
-    `pixels` is (1, 3, height, width), prepared, and `hidden` (batch, patches), True where a patch is hidden.
-    Gives (batch, tokens, hidden), as `vit(pixels)[-1]`.
-    """
+    """The last hidden state, (batch, tokens, hidden), of one picture (1, 3, height, width), where no token
+    can look at the patches `hidden` (batch, patches)."""
     seen = F.pad(~hidden, (vit.config.num_prefix_tokens, 0), value=True).to(vit.device)
     with MODEL_LOCK:
         embeddings = vit.embeddings(pixels).expand(len(seen), -1, -1)
@@ -134,10 +126,8 @@ def hide_patches(vit: ViT, pixels: Tensor, hidden: Tensor) -> Tensor:
 
 
 def hiding_steps(order: Tensor, steps: int) -> Tensor:
-    """Patches hidden when the first ones of an order are: (..., patches) -> (..., steps + 1, patches).
-
-    From none to all, in equal parts (rounded).
-    """
+    """Patches hidden when the first ones of an order are, from none to all, in equal parts (rounded):
+    (..., patches) -> (..., steps + 1, patches)."""
     count = order.shape[-1]
     rank = order.argsort(-1)  # rank[p]: when patch p's turn is
     return rank[..., None, :] < (torch.arange(steps + 1) * count / steps).round()[:, None]
@@ -165,8 +155,7 @@ def delete_and_insert(
         random_orders: how many to compare with, drawn from `seed`.
         progress: is called with the share that is done, 0 to 1.
 
-    Raises:
-        ValueError: a map of another size, or a checkpoint without classes.
+    Raises `ValueError` for a map of another size, or a checkpoint without classes.
     """
     check_model(vit, ViT)
     count = vit.embeddings(pixels).shape[1] - vit.config.num_prefix_tokens

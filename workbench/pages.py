@@ -89,12 +89,11 @@ def write_pages(folder: Path, notebooks: Sequence[Path]) -> None:
         )
     if len({path.stem for path in notebooks}) < len(notebooks):
         raise ValueError("Two of these notebooks have the same name, and so would their pages.")
-    read = {path: nbformat.read(path, as_version=4) for path in notebooks}
-    folder.mkdir(parents=True, exist_ok=True)
+    pages = {path: folder / f"{path.stem}.html" for path in notebooks}
     mark = f'<meta name="workbench" content="{__version__} {_digest()}">'
-    todo = {
-        path: notebook for path, notebook in read.items() if not _is_done(_page_of(path, folder), path, mark)
-    }
+    read = {path: nbformat.read(path, as_version=4) for path in notebooks}
+    todo = {path: notebook for path, notebook in read.items() if not _is_done(pages[path], path, mark)}
+    folder.mkdir(parents=True, exist_ok=True)
     failed = []
     total = sum(len(notebook.cells) + 1 for notebook in todo.values())
     with tqdm(total=total, unit="cell", disable=not todo) as progress:
@@ -107,16 +106,11 @@ def write_pages(folder: Path, notebooks: Sequence[Path]) -> None:
                 except (CellExecutionError, DeadKernelError) as error:
                     failed.append(f"{path.name} ({getattr(error, 'evalue', error)})")
                     continue
-                text = to_page(notebook, mark, {other.stem for other in notebooks})
-                _write(_page_of(path, folder), text)
+                _write(pages[path], to_page(notebook, mark, {other.stem for other in notebooks}))
         finally:
             _write(folder / "index.html", index(folder))
     if failed:
         raise ValueError(f"There is no page of {'; '.join(failed)}.")
-
-
-def _page_of(notebook: Path, folder: Path) -> Path:
-    return folder / f"{notebook.stem}.html"
 
 
 def _digest() -> str:

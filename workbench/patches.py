@@ -43,28 +43,26 @@ def _grid(vit: ViT, pixel_values: Tensor) -> tuple[int, int]:
 def projection_steps(vit: ViT, pixel_values: Tensor, patch: int) -> dict[str, Tensor]:
     """How one patch becomes a token (ViT, equation 1).
 
-    Args:
-        pixel_values: (1, channels, height, width).
-        patch: which one, row by row; -1 for the class token, which is learned and not projected, -2 for the
-            next token in front, and so on.
+    `pixel_values` is (1, channels, height, width). Patches count row by row; -1 is the class token, which is
+    learned and not projected, -2 the next token in front, and so on.
 
-    Returns:
-        "values", the flattened pixels (channels * patch_size ** 2,), not for a token in front; then
-        "projected", "position" and their sum "token", all (hidden,).
+    Gives "values", the flattened pixels (channels * patch_size ** 2,), not for a token in front; "projected",
+    "position" and their sum "token", all (hidden,).
     """
     check_model(vit, ViT)
     front, first = vit.embeddings, vit.config.num_prefix_positions
     if patch < 0:
         check_place("prefix token", -1 - patch, vit.config.num_prefix_tokens, vit.name)
-        token = front.prefix_tokens[0, -1 - patch]
-        position = front.position_embeddings[0, -1 - patch] if -patch <= first else torch.zeros_like(token)
-        return {"projected": token, "position": position, "token": token + position}
-    patches = split_patches(pixel_values, vit.config.patch_size)[0]
-    check_place("patch", patch, len(patches), "this picture")
-    position = front.positions(_grid(vit, pixel_values))[0, first + patch]
-    projected = front.project(patches[patch])
-    token = projected + position
-    return {"values": patches[patch], "projected": projected, "position": position, "token": token}
+        projected, steps = front.prefix_tokens[0, -1 - patch], {}
+        position = (
+            front.position_embeddings[0, -1 - patch] if -patch <= first else torch.zeros_like(projected)
+        )
+    else:
+        patches = split_patches(pixel_values, vit.config.patch_size)[0]
+        check_place("patch", patch, len(patches), "this picture")
+        projected, steps = front.project(patches[patch]), {"values": patches[patch]}
+        position = front.positions(_grid(vit, pixel_values))[0, first + patch]
+    return steps | {"projected": projected, "position": position, "token": projected + position}
 
 
 @torch.no_grad()
@@ -77,11 +75,8 @@ def embedding_steps(bert: Bert, token: int, **inputs: Tensor) -> dict[str, Tenso
     """
     check_model(bert, Bert)
     front = bert.embeddings
-    tables = {
-        "word": front.word_embeddings,
-        "segment": front.token_type_embeddings,
-        "position": front.position_embeddings,
-    }
+    segment, position = front.token_type_embeddings, front.position_embeddings
+    tables = {"word": front.word_embeddings, "segment": segment, "position": position}
     tables = {name: table for name, table in tables.items() if table is not None}
     with record_modules(*tables.values(), front.norm) as found:
         check_place("token", token, front(**inputs).shape[1], "this text")
@@ -94,15 +89,12 @@ def embedding_steps(bert: Bert, token: int, **inputs: Tensor) -> dict[str, Tenso
 def linear_steps(model: Bert | ViT, hidden_states: Tensor, head: str = "") -> dict[str, Tensor]:
     """The last step of a head, which is a linear map: logits = matrix @ vector + bias.
 
-    Args:
-        hidden_states: the vectors that the head reads, (1, 1, hidden) for a BERT: a word's, or [CLS]'s; of
-            a ViT all, (1, tokens, hidden).
-        head: a name in `bert.heads`; a ViT has one head only.
+    `hidden_states` is the vector that a BERT's head (a name in `bert.heads`) reads, (1, 1, hidden), a word's
+    or [CLS]'s; of a ViT, which has one head only, all: (1, tokens, hidden).
 
-    Returns:
-        "vector" (width,), what is made of the vectors that are read: by the pooler, by the first steps of
-        the masked-word head, or by a ViT's last norm; "matrix" (classes, width), "bias" and "logits",
-        (classes,). Of a ViT that averages two heads, both vectors and half of both matrices side by side.
+    Gives "vector" (width,), what is made of the vectors that are read: by the pooler, by the first steps of
+    the masked-word head, or by a ViT's last norm; "matrix" (classes, width), "bias" and "logits", (classes,).
+    Of a ViT that averages two heads, both vectors and half of both matrices side by side.
     """
     check_model(model, Bert, ViT)
     is_vit = isinstance(model, ViT)
@@ -118,11 +110,8 @@ def linear_steps(model: Bert | ViT, hidden_states: Tensor, head: str = "") -> di
 
 
 def filter_components(vit: ViT, count: int = 28) -> Tensor:
-    """Principal components of the projection's filters, the strongest first (ViT, figure 7 left).
-
-    (components, channels, patch_size, patch_size), each of length 1, its largest number positive; fewer than
-    `count` if the projection has fewer.
-    """
+    """Principal components of the projection's filters, the strongest first (ViT, figure 7 left): up to
+    `count`, (components, channels, patch_size, patch_size), each of length 1, its largest number positive."""
     check_model(vit, ViT)
     check_whole("count", count)
     filters = vit.embeddings.projection.weight.detach().float().cpu()  # (hidden, channels * patch * patch)
@@ -134,10 +123,8 @@ def filter_components(vit: ViT, count: int = 28) -> Tensor:
 
 
 def position_similarity(vit: ViT) -> Tensor:
-    """Cosine similarity of the position embeddings of all patches (ViT, figure 7 centre).
-
-    (rows, columns, rows, columns), of the patch at the first two to that at the others.
-    """
+    """Cosine similarity of the position embeddings of all patches (ViT, figure 7 centre): (rows, columns,
+    rows, columns), of the patch at the first two to that at the others."""
     check_model(vit, ViT)
     grid = vit.config.grid
     positions = vit.embeddings.positions(grid).detach()[0, vit.config.num_prefix_positions :].cpu()
@@ -160,8 +147,7 @@ def rearranged(
         positions: "own": each patch brings the position along that it has in the picture; "place": the
             first one in sight gets the first position, and so on, whichever it is; "none": no patch has one.
 
-    Returns:
-        Embeddings (batch, prefix + patches, hidden) and the mask (1, prefix + patches), 0 where hidden.
+    Returns embeddings (batch, prefix + patches, hidden) and the mask (1, prefix + patches), 0 where hidden.
     """
     check_model(vit, ViT)
     prefix, grid = vit.config.num_prefix_tokens, _grid(vit, pixel_values)
@@ -218,7 +204,7 @@ def word_vectors(bert: Bert, sentences: Sequence[str], word: str) -> Tensor:
         pieces = [
             index
             for index, token in enumerate(encoding.tokens)
-            if token.word is not None and place.start() < token.end and token.start < place.end()
+            if place.start() < token.end and token.start < place.end()  # not of [CLS] and [SEP], 0 to 0
         ]
         with MODEL_LOCK:
             states = torch.stack(bert(**encoding.tensors(bert.device)))[:, 0]  # (layers + 1, tokens, hidden)
@@ -233,10 +219,8 @@ def similarity(vectors: Tensor) -> Tensor:
 
 
 def principal_components(vectors: Tensor, count: int = 2) -> Tensor:
-    """Where vectors lie along the directions in which they differ most.
-
-    (..., vectors, hidden) -> (..., vectors, count), or fewer where there are fewer directions.
-    """
+    """Where vectors lie along the directions in which they differ most: (..., vectors, hidden) -> (...,
+    vectors, count), or fewer where there are fewer directions."""
     check_whole("count", count)
     centred = vectors.float() - vectors.float().mean(-2, keepdim=True)
     # Singular vectors have no sign of their own: the largest entry of each is made positive.
@@ -247,14 +231,10 @@ def principal_components(vectors: Tensor, count: int = 2) -> Tensor:
 
 
 def moving_places(vectors: Tensor, before: Tensor | None = None) -> Tensor:
-    """Where vectors lie at several times, all along the two directions in which the last ones differ most.
+    """Where vectors lie at several times, all along the two directions in which the last ones differ most:
+    (times, vectors, hidden) -> (times, vectors, 2).
 
-    Args:
-        vectors: (times, vectors, hidden).
-        before: what this gave for fewer times; the plane is turned so that its last places move least.
-
-    Returns:
-        (times, vectors, 2).
+    `before` is what this gave for fewer times: the plane is turned so that its last places move least.
     """
     centred = vectors - vectors[-1].mean(0)
     *_, directions = torch.linalg.svd(centred[-1], full_matrices=False)

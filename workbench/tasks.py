@@ -13,7 +13,6 @@ from workbench.image import ImageSource, prepare_image
 from workbench.text import Encoding, Token, word_spans
 from workbench.vit import ViT
 
-STRIDE = 128  # tokens that neighbouring windows of a long text share
 LONGEST_PASSAGE = 50_000  # characters
 MOST_TOKENS = 30_000  # that are read for one question, in all windows
 
@@ -61,8 +60,7 @@ class NextSentencePrediction:
 
 @dataclass(frozen=True)
 class WordTag:
-    """The best class of one word, its characters in the text, and all classes (several may be true of one
-    word: see `Candidate`)."""
+    """The best class of one word, its characters in the text, and all classes, best first."""
 
     word: str
     start: int
@@ -94,7 +92,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class SpanAnswers:
-    """Answers, best first, and how likely there is none: [CLS] is chosen (in the window of `surest_window`).
+    """Answers, best first, and how likely there is none (see `surest_window`).
 
     `start_probabilities` and `end_probabilities` go with `tokens` (of the passage), in the window of
     the best answer; they sum to one together with [CLS] and the question.
@@ -224,25 +222,6 @@ def _typed(answers: Tensor, head: LinearHead | ViT) -> list[Candidate] | list[Nu
     return [Candidate(*pair) for pair in sorted(pairs, key=lambda pair: -pair[1])]
 
 
-def _word_pieces(bert: Bert, ids: Tensor, probabilities: Tensor) -> tuple[Candidate, ...]:
-    pairs = zip(ids.tolist(), probabilities.tolist(), strict=True)
-    return tuple(Candidate(bert.tokenizer.word_piece(index), value) for index, value in pairs)
-
-
-def _windows(
-    bert: Bert, tokens: Sequence[Token], question: Sequence[Token] = ()
-) -> list[tuple[Encoding, int, range]]:
-    """Windows over a text that may be too long for one: each with the index of its first token in `tokens`,
-    and the indices that it answers for: of what two share, each takes the half that lies deeper in it."""
-    longest = bert.config.max_position_embeddings
-    room = longest - 2 - (len(question) + 1 if question else 0)
-    stride = min(STRIDE, max(0, room // 2))
-    windows = bert.tokenizer.windows(tokens, longest, stride, question)
-    starts = [index * (room - stride) for index in range(len(windows))]
-    borders = [0, *(start + stride // 2 for start in starts[1:]), len(tokens)]
-    return list(zip(windows, starts, map(range, borders, borders[1:]), strict=True))
-
-
 def mask_guesses(
     bert: Bert,
     encoding: Encoding,
@@ -251,24 +230,19 @@ def mask_guesses(
     positions: Sequence[int] | None = None,
 ) -> list[MaskGuess]:
     """Reads guesses from one layer's output (1, tokens, hidden), for all masks or those at `positions`."""
-    top_k = check_whole("top_k", top_k)
+    check_whole("top_k", top_k)
     positions = encoding.masks if positions is None else list(positions)
-    head = find_head(bert, None, "mlm", "mlm")
-    probabilities = bert.answers(head, hidden_states[0, positions])  # (masks, vocab_size)
-    best = probabilities.topk(min(top_k, probabilities.shape[-1]), dim=-1)
-    guesses = []
-    for row, position in enumerate(positions):
-        token = encoding.tokens[position]
-        candidates = _word_pieces(bert, best.indices[row], best.values[row])
-        guess = MaskGuess(position, token.start, token.end, candidates)
+    word_piece, guesses = bert.tokenizer.word_piece, []
+    for position, row in zip(positions, bert.answers("mlm", hidden_states[0, positions]), strict=True):
+        token, original = encoding.tokens[position], ()
+        values, ids = (best.tolist() for best in row.topk(min(top_k, len(row))))  # row is (vocab_size)
+        candidates = tuple(
+            Candidate(word_piece(index), value) for index, value in zip(ids, values, strict=True)
+        )
         if token.original_id is not None:
-            original, true = (
-                bert.tokenizer.word_piece(token.original_id),
-                probabilities[row, token.original_id],
-            )
-            rank = 1 + int((probabilities[row] > true).sum())
-            guess = replace(guess, original=original, rank=rank, probability=float(true))
-        guesses.append(guess)
+            true = row[token.original_id]
+            original = word_piece(token.original_id), 1 + int((row > true).sum()), float(true)
+        guesses.append(MaskGuess(position, token.start, token.end, candidates, *original))
     return guesses
 
 
@@ -291,13 +265,12 @@ def fill_mask(
         'tea'
     """
     find_head(bert, None, "mlm", "mlm")
-    check_whole("top_k", top_k)
     tokenizer = bert.tokenizer
     tokens = tokenizer.mask_spans(tokenizer.pieces(text), word_spans(text, masks))
     if not any(token.masked for token in tokens):
         raise ValueError("Nothing is masked: write [MASK] in place of a word.")
     guesses: list[MaskGuess] = []
-    for window, start, own in _windows(bert, tokens):
+    for window, start, own in tokenizer.windows(tokens, bert.config.max_position_embeddings):
         positions = [index - start + 1 for index in own if tokens[index].masked]
         if positions:
             found = mask_guesses(bert, window, _last_layer(bert, window), top_k, positions)
@@ -347,7 +320,7 @@ def tag_words(bert: Bert, text: str, head: str | None = None) -> list[WordTag] |
     tokens = bert.tokenizer.pieces(text)
     ends = {token.word: token.end for token in tokens}  # of each word's last piece
     tags = []
-    for window, first, own in _windows(bert, tokens):
+    for window, first, own in bert.tokenizer.windows(tokens, bert.config.max_position_embeddings):
         answers = bert.answers(head, _last_layer(bert, window))[0].cpu()  # (tokens, classes)
         for index in own:
             token = tokens[index]
@@ -367,12 +340,8 @@ def answer_question(
 ) -> SpanAnswers:
     """Finds the answer in a passage (BERT, sections 4.2 and 4.3): score(i, j) = S.T_i + E.T_j, j >= i.
 
-    Long passages are read in windows that overlap; the best spans of all windows compete by probability.
-
-    Args:
-        top_k: how many answers.
-        longest: most word pieces in an answer.
-        head: see `span_windows`, which also says what is raised.
+    Long passages are read in windows that overlap; the best spans of all windows, of up to `longest` word
+    pieces, compete by probability. For `head`, and what is raised, see `span_windows`.
     """
     check_whole("top_k", top_k)
     check_whole("longest", longest)
@@ -406,8 +375,8 @@ def span_windows(
                 f"The {what} has {len(typed):,} characters; up to {LONGEST_PASSAGE:,} are read: please "
                 "shorten it."
             )
-    text = bert.tokenizer.pieces(passage, segment=1)
-    parts = _windows(bert, text, bert.tokenizer.pieces(question))
+    text, asked = bert.tokenizer.pieces(passage, segment=1), bert.tokenizer.pieces(question)
+    parts = bert.tokenizer.windows(text, bert.config.max_position_embeddings, asked)
     count = sum(len(window) for window, *_ in parts)
     if count > MOST_TOKENS:  # a long question leaves little room for the passage in each window
         raise ValueError(

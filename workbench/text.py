@@ -73,11 +73,11 @@ class Encoding:
 
         words = []
         for _, run in groupby(range(len(self)), key):
-            indices = list(run)
-            first, last = self.tokens[indices[0]], self.tokens[indices[-1]]
-            pieces = tuple(self.tokens[index].text for index in indices)
-            tokens = range(indices[0], indices[-1] + 1)
-            words.append(Word(first.start, last.end, first.segment, tokens, pieces, first.word is None))
+            start, *rest = run
+            tokens = range(start, start + len(rest) + 1)
+            pieces = [self.tokens[index] for index in tokens]
+            first, texts = pieces[0], tuple(piece.text for piece in pieces)
+            words.append(Word(first.start, pieces[-1].end, first.segment, tokens, texts, first.word is None))
         return words
 
     @cached_property
@@ -146,11 +146,8 @@ class Tokenizer:
         return torch.tensor(sorted(token_id for piece, token_id in pieces if not piece.startswith("[")))
 
     def pieces(self, text: str, segment: int = 0) -> list[Token]:
-        """The word pieces of one text, without [CLS] and [SEP]; a typed [MASK] is a mask.
-
-        Raises:
-            ValueError: no text, or none that the tokenizer can read.
-        """
+        """The word pieces of one text, without [CLS] and [SEP]; a typed [MASK] is a mask. Raises `ValueError`
+        for no text, or none that the tokenizer can read."""
         what = "second text" if segment else "text"
         check_text(text, what)
         tokens: list[Token] = []
@@ -201,19 +198,18 @@ class Tokenizer:
             masked.append(replace(token, id=new_id, text=piece, masked=True, original_id=token.id))
         return masked
 
-    def choose_spans(self, tokens: Sequence[Token], seed: int, share: float = 0.15) -> list[tuple]:
+    def choose_spans(self, tokens: Sequence[Token], seed: int) -> list[tuple]:
         """Words chosen at random by BERT's rule, whole words: (start, end, action) for `mask_spans`."""
-        ids = torch.tensor([[token.id for token in tokens]])
-        words = torch.tensor([[token.word for token in tokens]])
-        free = torch.tensor([[not token.masked for token in tokens]])
+        rows = torch.tensor([[(token.id, token.word, not token.masked) for token in tokens]])
+        ids, words, free = rows.unbind(-1)  # each (1, tokens)
         generator = torch.Generator().manual_seed(seed)
-        action = mask_randomly(ids, free, self.mask_id, self.random_ids(), generator, share, words).action[0]
-        names = {1: "mask", 2: "random", 3: "keep"}
+        random_ids = self.random_ids()
+        masking = mask_randomly(ids, free.bool(), self.mask_id, random_ids, generator, words=words)
         spans: dict[int, tuple] = {}
-        for token, number in zip(tokens, action.tolist(), strict=True):
-            if number:
+        for token, action in zip(tokens, masking.action[0].tolist(), strict=True):
+            if action:
                 start = spans.get(token.word, (token.start,))[0]
-                spans[token.word] = (start, token.end, names[number])
+                spans[token.word] = (start, token.end, (None, "mask", "random", "keep")[action])
         return list(spans.values())
 
     def pack(self, first: Sequence[Token], second: Sequence[Token] | None = None) -> Encoding:
@@ -247,27 +243,31 @@ class Tokenizer:
         return encoding
 
     def windows(
-        self, tokens: Sequence[Token], max_length: int, stride: int, question: Sequence[Token] = ()
-    ) -> list[Encoding]:
-        """Overlapping packed inputs over a text that is too long for one.
+        self, tokens: Sequence[Token], max_length: int, question: Sequence[Token] = (), stride: int = 128
+    ) -> list[tuple[Encoding, int, range]]:
+        """Overlapping packed inputs over the tokens of a text (from `pieces`) that may be too long for one.
 
         Args:
-            tokens: of the long text, from `pieces`.
-            max_length: most tokens of a window, [CLS] and [SEP] included; `ValueError` if there is no room.
-            stride: how many tokens neighbouring windows share.
-            question: tokens put before each window as the first segment.
+            max_length: most tokens of a window, [CLS] and [SEP] included.
+            question: tokens put before each window as the first segment; `ValueError` if they leave no room.
+            stride: how many tokens neighbouring windows share, at most half of a window.
+
+        Returns:
+            Each window, the index of its first token in `tokens`, and the indices that it answers for: of
+            what two share, each takes the half that lies deeper in it.
         """
         room = max_length - 2 - (len(question) + 1 if question else 0)
-        if room <= stride:
+        if room < 1:
             raise ValueError(
                 f"The question has {len(question):,} word pieces, which leave no room for the text among "
                 f"{max_length}: please shorten it."
-                if question
-                else f"An overlap of {stride} word pieces leaves no room for the text among {max_length}."
             )
+        stride = min(stride, room // 2)
         starts = range(0, max(1, len(tokens) - stride), room - stride)
+        borders = [0, *(start + stride // 2 for start in starts[1:]), len(tokens)]
         parts = [tokens[start : start + room] for start in starts]
-        return [self.pack(question, part) if question else self.pack(part) for part in parts]
+        windows = [self.pack(question, part) if question else self.pack(part) for part in parts]
+        return list(zip(windows, starts, map(range, borders, borders[1:]), strict=True))
 
 
 def visible_tokens(encoding: Encoding, hide: Literal["nothing", "left", "right"], mask: int) -> Tensor:

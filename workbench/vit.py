@@ -168,18 +168,13 @@ class ViT(nn.Module):
         return self.embeddings.position_embeddings.device
 
     def forward(self, pixel_values: Tensor) -> tuple[Tensor, ...]:
-        """(batch, channels, height, width), sides multiples of the patch size, any shape.
-
-        Returns:
-            `num_hidden_layers + 1` hidden states (batch, prefix + patches, hidden), before the final norm.
-        """
+        """(batch, channels, height, width), both sides multiples of the patch size -> `num_hidden_layers + 1`
+        hidden states (batch, prefix + patches, hidden), before the final norm."""
         return self.encoder(self.embeddings(pixel_values))
 
     def logits(self, hidden_states: Tensor) -> Tensor:
-        """Class scores from one layer's output: (batch, tokens, hidden) -> (batch, classes).
-
-        Raises `ValueError` for a checkpoint without a head.
-        """
+        """Class scores from one layer's output: (batch, tokens, hidden) -> (batch, classes). Raises
+        `ValueError` for a checkpoint without a head."""
         if not self.heads:
             raise ValueError(f"{self.name} has no head for classes; it gives hidden states and attention.")
         tokens = self.norm(hidden_states[:, : len(self.heads)])  # (batch, head tokens, hidden)
