@@ -2,7 +2,7 @@
 
 import operator
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ def check_model(model: Any, *kinds: type) -> None:
     """Raises `TypeError` for anything but a loaded model of these kinds (`Bert`, `ViT`)."""
     if isinstance(model, kinds):
         return
-    wanted = " or a ".join({"Bert": "BERT"}.get(kind.__name__, kind.__name__) for kind in kinds)
+    wanted = " or a ".join(kind.__name__.replace("Bert", "BERT") for kind in kinds)
     door = f"load_{kinds[0].__name__.lower()}"
     if isinstance(model, str | Path):
         raise TypeError(f"A {wanted} is needed here, not a name: {door}({str(model)!r}) loads it.")
@@ -50,21 +50,17 @@ def check_place(what: str, number: Any, count: int, whose: str) -> None:
 def check_tuples(name: str, given: Any, parts: str) -> list[tuple]:
     """What is given as a list of tuples of these whole numbers, such as "layer, head"; a part in brackets is
     of any kind and may be missing. Raises `TypeError` for anything else."""
-    names = parts.split("[")[0].split(", ")
-    most, least = parts.count(",") + 1, len(names)
-    if isinstance(given, str) or not hasattr(given, "__iter__"):
+    whole_parts, most = parts.split("[")[0].split(", "), parts.count(",") + 1
+    if isinstance(given, str) or not isinstance(given, Iterable):
         raise TypeError(f"{name} is a list of ({parts}), not {given!r}.")
-    found = list(given)
-    for one in found:
-        if isinstance(one, str) or not isinstance(one, Sequence) or not least <= len(one) <= most:
+    found = []
+    for one in given:
+        count = len(one) if isinstance(one, Sequence) and not isinstance(one, str) else 0
+        if not len(whole_parts) <= count <= most:
             raise TypeError(f"{name} is a list of ({parts}); {one!r} is none.")
-    return [
-        (
-            *(whole(f"In {name}, {part}", number) for part, number in zip(names, one, strict=False)),
-            *one[least:],
-        )
-        for one in found
-    ]
+        numbers = [whole(f"In {name}, {part}", one[place]) for place, part in enumerate(whole_parts)]
+        found.append((*numbers, *one[len(numbers) :]))
+    return found
 
 
 def check_maps(maps: Any, shape: str = "..., query, key") -> None:
@@ -72,13 +68,9 @@ def check_maps(maps: Any, shape: str = "..., query, key") -> None:
     query; "..." stands for any axes."""
     if not isinstance(maps, Tensor):
         raise TypeError(f"An attention map is a tensor ({shape}), not a {type(maps).__name__}.")
-    found, axes = tuple(maps.shape), shape.split(", ")
-    if (
-        len(found) < 2
-        or found[-1] != found[-2]
-        or not found[-1]
-        or ("..." not in axes and len(found) != len(axes))
-    ):
+    has_axes = maps.ndim >= 2 and (shape.startswith("...") or maps.ndim == shape.count(",") + 1)
+    if not has_axes or maps.shape[-1] != maps.shape[-2] or not maps.shape[-1]:
+        found = tuple(maps.shape)
         raise ValueError(f"An attention map is ({shape}), with a key for each query, not {found}.")
 
 
@@ -94,8 +86,7 @@ def check_size(size: Any, patch_size: int = 1, most: int = MOST_PATCHES**2) -> N
 
 def check_characters(text: str, what: str = "text") -> None:
     """Raises `ValueError` for half a character (a lone surrogate), which no tokenizer and no file takes."""
-    broken = re.search("[\ud800-\udfff]", text)
-    if broken:
+    if broken := re.search("[\ud800-\udfff]", text):
         raise ValueError(
             f"The {what} holds half a character (a lone surrogate) at position {broken.start()}; "
             "delete it and type it again."

@@ -27,6 +27,7 @@ IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]  # ti
 LARGEST = 2**20  # a mean, deviation or factor of more than this no file has
 HEIC = re.compile(rb"....ftyp(hei[cmsx]|hev[cmsx]|mif1|msf1)", re.DOTALL)  # ISO/IEC 23008-12, annex B
 NO_HEIC = "This is a HEIC picture, as phones take them, which is not read here: save it as JPEG or PNG first."
+NO_PICTURE = "This is no picture that can be read, or it is damaged: try PNG, JPEG or WebP."
 TOO_LARGE = f"The picture is too large: at most {MAX_PIXELS // 1_000_000} million pixels are accepted."
 ImageSource = (
     str | os.PathLike | bytes | bytearray | memoryview | BinaryIO | Image.Image | np.ndarray | Tensor
@@ -151,12 +152,11 @@ class Preprocessing:
 
     def to_hf(self) -> dict[str, Any]:
         """The content of preprocessor_config.json."""
-        height, width = self.scaled
-        squeezed = {"height": height, "width": width}
+        scaled, size = ({"height": height, "width": width} for height, width in (self.scaled, self.size))
         settings = {
             "image_processor_type": "ViTImageProcessor",
             "do_resize": True,
-            "size": {"shortest_edge": min(height, width)} if self.keep_shape else squeezed,
+            "size": {"shortest_edge": min(self.scaled)} if self.keep_shape else scaled,
             "resample": RESAMPLE[self.resample],
             "do_rescale": True,
             "rescale_factor": 1 / 255,
@@ -165,8 +165,7 @@ class Preprocessing:
             "image_std": list(self.std),
         }
         if self.crops:
-            crop = {"height": self.size[0], "width": self.size[1]}
-            settings |= {"do_center_crop": True, "crop_size": crop}
+            settings |= {"do_center_crop": True, "crop_size": size}
         if self.round_crop:  # which HF's layout has no word for
             settings["workbench_round_crop"] = True
         return settings
@@ -193,54 +192,44 @@ def load_image(source: ImageSource) -> Image.Image:
     `source` is a path, a file or its bytes, a PIL picture, or numbers of uint8, uint16, or floats between 0
     and 1: an array (height, width[, channels]), or a tensor, which may have its channels first.
     """
+    content = b""
     try:
-        if not isinstance(source, np.ndarray | Tensor):
-            return _from_file(source)
-        numbers = source if isinstance(source, np.ndarray) else _to_array(source)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of Pillow, about what is odd in a file
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            if isinstance(source, Image.Image):
+                return _upright(source)
+            if isinstance(source, Tensor):
+                source = _to_array(source)
+            if not isinstance(source, np.ndarray):
+                content = _read(source)
+                return _upright(Image.open(io.BytesIO(content)))
     except FileNotFoundError as error:
         raise ValueError(f"There is no picture {str(source)[:200]!r}.") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(TOO_LARGE) from error
     except Exception as error:  # damaged files show themselves in many kinds of errors
-        raise ValueError(
-            NO_HEIC
-            if _is_heic(source)
-            else "This is no picture that can be read, or it is damaged: try PNG, JPEG or WebP."
-        ) from error
-    return _from_array(numbers)
+        raise ValueError(NO_HEIC if HEIC.match(content) else NO_PICTURE) from error
+    return _from_array(source)
 
 
-def _is_heic(source: ImageSource) -> bool:
-    """Whether a file begins as HEIC files do; Pillow knows them no better than junk."""
-    with suppress(Exception):  # then it is none
-        if hasattr(source, "read"):
+def _read(source: str | os.PathLike | bytes | bytearray | memoryview | BinaryIO) -> bytes:
+    if hasattr(source, "read"):
+        with suppress(AttributeError, OSError):  # a stream has no way back
             source.seek(0)
-            source = source.read(12)
-        elif isinstance(source, str | os.PathLike):
-            source = Path(source).expanduser().read_bytes()
-        return bool(HEIC.match(source))
-    return False
+        source = source.read()
+    elif isinstance(source, str | os.PathLike):
+        source = Path(source).expanduser().read_bytes()
+    return memoryview(source).tobytes()
 
 
-def _from_file(source: ImageSource) -> Image.Image:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of Pillow, about what is odd in a file
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        image = source
-        if isinstance(source, bytes | bytearray | memoryview):
-            image = Image.open(io.BytesIO(source))
-        elif not isinstance(source, Image.Image):
-            image = Image.open(source if hasattr(source, "read") else Path(source).expanduser())
-        if 0 in image.size:
-            raise ValueError
-        if image.width * image.height > MAX_PIXELS:
-            raise Image.DecompressionBombError
-        image.seek(0)  # the first frame of an animation
-        if image is source:
-            image = ImageOps.exif_transpose(image)  # as the camera was held
-        else:
-            ImageOps.exif_transpose(image, in_place=True)
-        return _to_rgb(image)
+def _upright(image: Image.Image) -> Image.Image:
+    if 0 in image.size:
+        raise ValueError
+    if image.width * image.height > MAX_PIXELS:
+        raise Image.DecompressionBombError
+    image.seek(0)  # the first frame of an animation
+    return _to_rgb(ImageOps.exif_transpose(image))  # as the camera was held
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -34,6 +34,7 @@ NSP_LABELS = ("is next", "not next")  # the order of Google's and HF's checkpoin
 FETCHED = """config.json model*.safetensors model.safetensors.index.json preprocessor_config.json vocab.txt
     tokenizer.json tokenizer_config.json special_tokens_map.json added_tokens.json"""
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+RUNS_CODE = "which can run code when opened; weights are read from safetensors only"
 FLOATING = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
@@ -105,30 +106,25 @@ def _read_config(path: Path) -> Settings:
     if path.suffix == ".npz":
         return {"model_type": "google"}
     if path.is_file() and path.suffix in PICKLES:
-        raise CheckpointError(
-            f"{path.name} is a pickle, which can run code when opened; "
-            "weights are read from safetensors only."
-        )
+        raise CheckpointError(f"{path.name} is a pickle, {RUNS_CODE}.")
     file = (path if path.is_dir() else path.parent) / "config.json"
-    below = sorted(found.parent.name for found in path.glob("*/config.json"))
-    if below and not file.exists():
-        title = title_of(path)
-        raise CheckpointError(f"{title} has no config.json, but {', '.join(below[:5])} in it has: load that.")
-    if path.is_dir() and not file.exists():
-        raise CheckpointError(f"{title_of(path)} has no config.json: it is no folder of a checkpoint.")
-    if path.is_file() and not file.exists():
+    if file.exists():
+        return _read_json(file)
+    if path.is_file():
         raise CheckpointError(
             f"{path.name} comes without its config.json, so it does not say how many attention heads there "
             "are and how its input is prepared: put config.json beside it."
         )
-    return _read_json(file)
+    below = ", ".join(sorted(found.parent.name for found in path.glob("*/config.json"))[:5])
+    but = f", but {below} in it has: load that" if below else ": it is no folder of a checkpoint"
+    raise CheckpointError(f"{title_of(path)} has no config.json{but}.")
 
 
 def _weight_files(path: Path) -> list[Path]:
     """The file, or those of a folder: one, or several shards."""
-    title, whole, index = title_of(path), path / "model.safetensors", path / "model.safetensors.index.json"
     if path.is_file():
         return [path]
+    title, whole, index = title_of(path), path / "model.safetensors", path / "model.safetensors.index.json"
     if whole.exists():
         return [whole]
     if index.exists():
@@ -138,10 +134,10 @@ def _weight_files(path: Path) -> list[Path]:
         return sorted({path / Path(str(file)).name for file in shards.values()})
     others = [*path.glob("*.safetensors"), *path.glob("*/*.safetensors")]
     pickles = [file.name for file in path.iterdir() if file.suffix in PICKLES]
-    but = f" but a pickle ({pickles[0]}), which can run code when opened" if pickles else ""
+    but = f" but a pickle ({pickles[0]}), {RUNS_CODE}" if pickles else ""
     if others:
         but = f" but {others[0].relative_to(path)}: load that file, with its config.json beside it"
-    raise CheckpointError(f"{title} has no {whole.name}{but}; weights are read from safetensors only.")
+    raise CheckpointError(f"{title} has no {whole.name}{but}.")
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
@@ -157,19 +153,17 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
                 raise CheckpointError(
                     f"{called} is only git-lfs' note of where the file is: `git lfs pull` fetches it."
                 )
-            tensors |= _read_npz(file) if is_npz else load_file(file)
+            if is_npz:  # what is no zip file numpy would take for a pickle, and say how to open it
+                with zipfile.ZipFile(file), np.load(file) as arrays:
+                    tensors |= {name: torch.from_numpy(array) for name, array in arrays.items()}
+            else:
+                tensors |= load_file(file)
     for wrapper in names.WRAPPERS * 2:  # in any order
         if all(name.startswith(wrapper) for name in tensors):
             tensors = {name.removeprefix(wrapper): tensor for name, tensor in tensors.items()}
     for old, new in names.OLD_ENDINGS.items():
         tensors = {name.replace(old, new): tensor for name, tensor in tensors.items()}
     return tensors
-
-
-def _read_npz(file: Path) -> dict[str, Tensor]:
-    # What is no zip file numpy would take for a pickle, and say how to open it.
-    with zipfile.ZipFile(file), np.load(file) as arrays:
-        return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
 class Weights:
@@ -251,12 +245,15 @@ class Weights:
                 # In a file of half precision the products need more places than the factors.
                 tensor = tensor.double() * factors.reshape(-1, *[1] * (tensor.ndim - 1))
                 theirs += scale
-            for name in theirs:
-                self._check_numbers(name)
             state[ours], self.used[ours] = tensor, theirs
-        self.dropped = tuple(
-            sorted(self.tensors.keys() - {name for row in self.used.values() for name in row})
-        )
+        used = {name: self.tensors[name] for theirs in self.used.values() for name in theirs}
+        for name, values in used.items():
+            if values.dtype not in FLOATING:
+                kind = str(values.dtype).removeprefix("torch.")
+                raise CheckpointError(f"{self.title}: {name!r} is of type {kind}, not floating point.")
+            if not values.numel() or not all(map(math.isfinite, values.aminmax())):  # NaN is the least, too
+                raise CheckpointError(f"{self.title}: {name!r} holds NaN or infinite numbers, or none.")
+        self.dropped = tuple(sorted(self.tensors.keys() - used.keys()))
         unknown = [name for name in self.dropped if name.removeprefix(self.prefix) not in names.DROPPED]
         if unknown:
             raise CheckpointError(
@@ -264,15 +261,6 @@ class Weights:
                 f"such as {unknown[0]!r}."
             )
         model.load_state_dict(state, assign=True)
-
-    def _check_numbers(self, name: str) -> None:
-        values = self.tensors[name]
-        if values.dtype not in FLOATING:
-            kind = str(values.dtype).removeprefix("torch.")
-            raise CheckpointError(f"{self.title}: the tensor {name!r} is of type {kind}, not floating point.")
-        if not values.numel() or not all(map(math.isfinite, values.aminmax())):  # NaN is the least, too
-            what = "holds NaN or infinite numbers, or none"
-            raise CheckpointError(f"{self.title}: the tensor {name!r} {what}.")
 
 
 # --- Settings ----------------------------------------------------------------------------------
@@ -307,13 +295,11 @@ def _size(settings: Settings, name: str, default: Any = None) -> tuple[int, int]
 
 def _config(kind: type[EncoderConfig], settings: Settings, weights: Weights) -> Any:
     """A config from those of the settings that are its fields; numbers, words, yes and no are checked."""
-    values = {}
-    for field in fields(kind):
-        name = field.name
-        if name in settings:
-            simple = field.type in (int, float, bool, str)
-            values[name] = _setting(settings, name, field.type) if simple else settings[name]
-    config = kind(**values)
+    given = [field for field in fields(kind) if field.name in settings]
+    for field in given:
+        if field.type in (int, float, bool, str):
+            _setting(settings, field.name, field.type)
+    config = kind(**{field.name: settings[field.name] for field in given})
     if config.num_hidden_layers > len(weights.tensors):
         raise ValueError(f"{config.num_hidden_layers} layers are more than the file holds")
     return config
@@ -372,12 +358,9 @@ def _settle_copies(weights: Weights, settings: Settings) -> bool:
 
 
 def _add_heads(bert: Bert, weights: Weights, settings: Settings) -> None:
-    if "heads.mlm.dense.weight" in weights:
-        bert.add_head("mlm", "mlm")
-    if "heads.nsp.weight" in weights:
-        bert.add_head("nsp", "sentence", NSP_LABELS)
-    if "heads.span.weight" in weights:
-        bert.add_head("span", "span")
+    for name, kind, labels in (("mlm", "mlm", ()), ("nsp", "sentence", NSP_LABELS), ("span", "span", ())):
+        if f"heads.{name}.weight" in weights or f"heads.{name}.dense.weight" in weights:
+            bert.add_head(name, kind, labels)
     own = _setting(settings, "workbench_heads", dict, {})
     for name in own:
         head = _setting(own, name, dict)
@@ -449,10 +432,10 @@ def _hf_vit(weights: Weights, settings: Settings, folder: Path) -> ViT:
 def _hf_preprocessing(weights: Weights, values: Settings, folder: Path) -> Preprocessing:
     file = folder / "preprocessor_config.json"
     size, channels = values["image_size"], weights.size("embeddings.projection.weight", 1)
+    if not file.exists():
+        return Preprocessing.from_hf({}, size, channels)
+    recipe = _read_json(file)
     with or_say(f"{weights.title}: {file.name} cannot be used", ValueError):
-        if not file.exists():
-            return Preprocessing.from_hf({}, size, channels)
-        recipe = _read_json(file)
         rules.PICTURES.check({name: recipe[name] for name in recipe if not name.startswith("do_")}, file.name)
         usual = {"vit": "ViT", "deit": "DeiT"}.get(values["model_type"], "Bit")
         kind = str(recipe.get("image_processor_type") or recipe.get("feature_extractor_type") or usual)
@@ -513,8 +496,7 @@ def _google_vit(weights: Weights, settings: Settings, folder: Path) -> ViT:
         "image_size": (side, side),
         "position_interpolation": "bilinear-corners",
     }
-    grey_or_rgb = (0.5,) * sizes["num_channels"]
-    return _vit(weights, values, Preprocessing(size=(side, side), mean=grey_or_rgb, std=grey_or_rgb))
+    return _vit(weights, values, Preprocessing.from_hf({}, (side, side), sizes["num_channels"]))
 
 
 # --- All -----------------------------------------------------------------------------------------

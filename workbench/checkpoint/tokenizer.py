@@ -1,6 +1,7 @@
 """Reads and writes the files of a tokenizer in the Hugging Face layout, as `transformers` takes them."""
 
 import json
+import math
 from pathlib import Path
 
 import tokenizers
@@ -120,31 +121,30 @@ def _added_tokens(
     folder: Path, config: Settings, special_map: Settings, whole: Settings
 ) -> dict[int | str, AddedToken]:
     """Tokens that are kept whole in a text, by their ids, or by their words where no file gives an id."""
-    tokens: dict[int | str, AddedToken] = {}
-    listed = config.get("added_tokens_decoder")
+    listed = config.get("added_tokens_decoder") or {}
     late = {} if listed else special_map  # the list says all that older files do
-    extra = config.get("extra_special_tokens") or config.get("additional_special_tokens") or []
     named = {name: token for name, token in (config | late).items() if name.endswith("_token") and token}
     named = {name: named[name] for name in ("bos_token", "eos_token", *named) if name in named}
     named |= config.get("model_specific_special_tokens") or {}
+    extra = _extra(config)
     if isinstance(extra, dict):
         named, extra = named | extra, []
-    special = {_content(token): token for token in [*named.values(), *extra] if not isinstance(token, bool)}
     for name, usual in SPECIAL_TOKENS.items():
         if _content(named.get(name, usual)) != usual:
             raise ValueError(f"its {name} is {_content(named[name])!r}; only {usual} is read here")
-    for index, token in (listed or {}).items():
-        tokens[int(index)] = _token(token)
+    special = {_content(token): token for token in [*named.values(), *extra] if not isinstance(token, bool)}
+    tokens: dict[int | str, AddedToken] = {int(index): _token(token) for index, token in listed.items()}
     if not listed:
         for word, index in _read(folder, "added_tokens.json").items():
             tokens[index] = AddedToken(word, special=word in special, normalized=word not in special)
-        for token in whole.get("added_tokens", []):
-            tokens[token["id"]] = _token(token)
-        if not extra:
-            extra = late.get("extra_special_tokens") or late.get("additional_special_tokens") or []
-            special |= {_content(token): token for token in extra}
+        tokens |= {token["id"]: _token(token) for token in whole.get("added_tokens", [])}
+    special |= {_content(token): token for token in ([] if extra else _extra(late))}
     there = {str(token) for token in tokens.values()}
     return tokens | {word: _token(token) for word, token in special.items() if word not in there}
+
+
+def _extra(settings: Settings) -> list | dict:
+    return settings.get("extra_special_tokens") or settings.get("additional_special_tokens") or []
 
 
 def _content(token: str | Settings) -> str:
@@ -159,8 +159,7 @@ def _token(token: str | Settings) -> AddedToken:
 
 def _add_tokens(tokenizer: Tokenizer, added: dict[int | str, AddedToken]) -> None:
     """Adds them in the order of their ids, behind the word pieces; raises `ValueError` if ids do not fit."""
-    known = sorted(index for index in added if isinstance(index, int))
-    for index in [*known, *(word for word in added if isinstance(word, str))]:
+    for index in sorted(added, key=lambda index: index if isinstance(index, int) else math.inf):
         word = str(added[index])
         if word not in SPECIAL_TOKENS.values():
             tokenizer.backend.add_tokens([added[index]])
