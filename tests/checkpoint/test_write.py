@@ -263,3 +263,16 @@ def test_a_checkpoint_can_be_saved_over_itself(tmp_path: Path) -> None:
     bert = wb.load_bert(tmp_path, device="cpu")
     wb.save_checkpoint(bert, tmp_path)
     same_model(bert, wb.load_bert(tmp_path, device="cpu"))
+
+
+def test_nothing_is_left_of_the_tokenizer_that_was_there(tmp_path: Path) -> None:
+    older = our_bert("mlm", vocab_size=101)
+    older.tokenizer.backend.add_tokens(["[E1]", "<ent>"])
+    wb.save_checkpoint(older, tmp_path)
+    assert (tmp_path / "tokenizer.json").exists()
+    (tmp_path / "added_tokens.json").write_text('{"Covid": 101}')
+    bert = our_bert("mlm")
+    wb.save_checkpoint(bert, tmp_path)
+    again = wb.load_bert(tmp_path, device="cpu").tokenizer
+    text = "[E1] <ent> Covid, the cat"
+    assert again.pieces(text) == bert.tokenizer.pieces(text) != older.tokenizer.pieces(text)

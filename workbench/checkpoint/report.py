@@ -7,8 +7,7 @@ from pathlib import Path
 
 from workbench.bert import Bert
 from workbench.checkpoint.names import is_distilbert
-from workbench.checkpoint.read import Weights, read_checkpoint
-from workbench.vit import ViT
+from workbench.checkpoint.read import read_checkpoint
 
 ACTIVATIONS = {"gelu": "gelu (exact, erf)", "gelu_new": "gelu_new (tanh form)"}
 ACTIVATIONS |= {"gelu_pytorch_tanh": "gelu_pytorch_tanh (tanh form)"}
@@ -35,19 +34,11 @@ def inspect_checkpoint(name: str | Path) -> Report:
     Raises `CheckpointError` as `load_bert` and `load_vit` do.
     """
     model, weights = read_checkpoint(name, "cpu")
-    facts = _facts(model, weights) | (_bert_facts(model) if isinstance(model, Bert) else _vit_facts(model))
-    return Report(str(name), facts, _summary(weights.used), weights.dropped)
-
-
-def _facts(model: Bert | ViT, weights: Weights) -> dict[str, str]:
     config = model.config
     stored = {str(weights.tensors[name].dtype)[6:] for theirs in weights.used.values() for name in theirs}
     numbers = sum(parameter.numel() for parameter in model.parameters())
-    kind = f"ViT, pre-norm ({weights.source})"
-    if isinstance(model, Bert):
-        kind = "DistilBERT, post-norm" if is_distilbert(model) else "BERT, post-norm"
-    return {
-        "architecture": kind,
+    facts = {
+        "architecture": f"ViT, pre-norm ({weights.source})",
         "parameters": f"{numbers:,} ({', '.join(sorted(stored))})",
         "layers x heads": f"{config.num_hidden_layers} x {config.num_attention_heads}",
         "hidden, intermediate": f"{config.hidden_size}, {config.intermediate_size}",
@@ -55,36 +46,35 @@ def _facts(model: Bert | ViT, weights: Weights) -> dict[str, str]:
         "activation": ACTIVATIONS.get(config.hidden_act, config.hidden_act),
         "query-key-value bias": "yes" if config.qkv_bias else "no",
     }
-
-
-def _bert_facts(bert: Bert) -> dict[str, str]:
-    config, heads = bert.config, []
-    for name, head in bert.heads.items():
-        heads.append(f"{name} ({_answers(head.labels, head.problem_type)})" if head.labels else name)
-    return {
-        "vocabulary": f"{config.vocab_size} word pieces, {config.max_position_embeddings} positions",
-        "word embeddings tied": "yes" if config.tie_word_embeddings else "no",
-        "pooler": "yes" if bert.pooler else "no",
-        "heads": ", ".join(heads) or "none",
-    }
-
-
-def _vit_facts(vit: ViT) -> dict[str, str]:
-    config = vit.config
-    return {
-        "picture": f"{config.image_size[0]} x {config.image_size[1]}, patches of {config.patch_size}",
-        "prefix tokens": f"{config.num_prefix_tokens}, {config.num_prefix_positions} with a position",
-        "position interpolation": config.position_interpolation,
-        "preprocessing": str(vit.preprocessing),
-        "heads": f"{len(vit.heads)} ({_answers(vit.labels, vit.problem_type)})" if vit.heads else "none",
-    }
+    if isinstance(model, Bert):
+        heads = [name + _answers(head.labels, head.problem_type) for name, head in model.heads.items()]
+        facts |= {
+            "architecture": "DistilBERT, post-norm" if is_distilbert(model) else "BERT, post-norm",
+            "vocabulary": f"{config.vocab_size} word pieces, {config.max_position_embeddings} positions",
+            "word embeddings tied": "yes" if config.tie_word_embeddings else "no",
+            "pooler": "yes" if model.pooler else "no",
+            "heads": ", ".join(heads) or "none",
+        }
+    else:
+        height, width = config.image_size
+        count = len(model.heads)
+        facts |= {
+            "picture": f"{height} x {width}, patches of {config.patch_size}",
+            "prefix tokens": f"{config.num_prefix_tokens}, {config.num_prefix_positions} with a position",
+            "position interpolation": config.position_interpolation,
+            "preprocessing": str(model.preprocessing),
+            "heads": f"{count}{_answers(model.labels, model.problem_type)}" if count else "none",
+        }
+    return Report(str(name), facts, _summary(weights.used), weights.dropped)
 
 
 def _answers(labels: Sequence[str], problem_type: str) -> str:
-    """How many classes, or numbers."""
-    what = "number" if problem_type == "regression" else "class"
-    several = f"{len(labels)} {what}{'es' if what == 'class' else 's'}" if len(labels) > 1 else f"1 {what}"
-    return several + ", each for itself" * problem_type.startswith("multi")
+    """How many classes, or numbers, in brackets; nothing for a head without names."""
+    if not labels:
+        return ""
+    what, several = ("number", "numbers") if problem_type == "regression" else ("class", "classes")
+    apart = ", each for itself" if problem_type.startswith("multi") else ""
+    return f" ({len(labels)} {what if len(labels) == 1 else several}{apart})"
 
 
 def _summary(used: dict[str, list[str]]) -> dict[str, str]:

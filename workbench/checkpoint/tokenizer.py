@@ -85,8 +85,6 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
     words = sorted(vocabulary, key=vocabulary.get)
     plain = _is_plain(whole)
     listed = plain and not whole["added_tokens"] and not any("\n" in word for word in words)
-    for name in ("vocab.txt", "tokenizer.json"):
-        (folder / name).unlink(missing_ok=True)  # of an earlier save
     if listed and [vocabulary[word] for word in words] == list(range(len(words))):
         (folder / "vocab.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
     else:

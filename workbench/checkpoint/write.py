@@ -20,6 +20,8 @@ from workbench.checks import check_model
 from workbench.encoder import EncoderConfig
 from workbench.vit import ViT
 
+TOKENIZER_FILES = {"vocab.txt", "tokenizer.json", "added_tokens.json", "special_tokens_map.json"}
+
 
 def save_checkpoint(model: Bert | ViT, folder: str | Path, dtype: torch.dtype = torch.float32) -> None:
     """Writes a model in the Hugging Face layout; `transformers` opens it.
@@ -54,25 +56,26 @@ def save_checkpoint(model: Bert | ViT, folder: str | Path, dtype: torch.dtype = 
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as temporary:
-            new = Path(temporary)
+            new, contents = Path(temporary), {"config.json": settings | {"dtype": str(dtype)[6:]}}
             save_file(tensors, new / "model.safetensors", metadata={"format": "pt"})
-            _write_json(new / "config.json", settings | {"dtype": str(dtype)[6:]})
             if isinstance(model, Bert) and model.tokenizer is not None:
                 save_tokenizer(model.tokenizer, new)
             elif isinstance(model, ViT) and model.preprocessing is not None:
-                _write_json(new / "preprocessor_config.json", model.preprocessing.to_hf())
-            for file in list(new.iterdir()):
-                file.chmod(0o644)  # safetensors writes for the owner alone
-                os.replace(file, folder / file.name)
+                contents["preprocessor_config.json"] = model.preprocessing.to_hf()
+            for name, content in contents.items():
+                (new / name).write_text(json.dumps(content, indent=2) + "\n")
+            written = {file.name for file in new.iterdir()}
+            for name in written:
+                (new / name).chmod(0o644)  # safetensors writes for the owner alone
+                os.replace(new / name, folder / name)
+            if "tokenizer_config.json" in written:
+                for name in TOKENIZER_FILES - written:  # of the checkpoint that was there
+                    (folder / name).unlink(missing_ok=True)
     except (OSError, safetensors.SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
         raise CheckpointError(
             f"{folder} could not be written ({reason}); what was there is unchanged."
         ) from error
-
-
-def _write_json(file: Path, settings: Settings) -> None:
-    file.write_text(json.dumps(settings, indent=2) + "\n")
 
 
 def _config(config: EncoderConfig, kind: str, architecture: str, known: rules.Rules) -> Settings:
