@@ -90,35 +90,36 @@ class Preprocessing:
             if name.startswith("do_") and (name not in KNOWN_STEPS if value else name == "do_resize"):
                 raise ValueError(f"a {name} of {value}")
 
-        def sides(name: str, default: Any = None) -> tuple[int, ...]:
+        def sides(name: str, default: Any = None, square: Any = True) -> tuple[int, ...]:
             """(height, width), or only the short side."""
             size = settings.get(name, default)
             if isinstance(size, dict):
                 keys = ["shortest_edge"] if len(size) == 1 else ["height", "width"]
                 found = [size[key] if size.keys() == {*keys} else None for key in keys]
+            elif isinstance(size, list | tuple) and len(size) == 2:
+                found = size
             else:
-                found = size if isinstance(size, list | tuple) and len(size) == 2 else [size, size]
+                found = [size, size] if square else [size]
             if not all(type(side) is int and side > 0 for side in found):
                 raise ValueError(f"a {name} of {size}")
             return tuple(found)
 
-        size = sides("size", default_size)
+        size = sides("size", default_size, settings.get("default_to_square", True))
         target = sides("crop_size") if settings.get("do_center_crop") else size
         # Only "shortest_edge" keeps the shape; DeiT's plain 256 means 256 x 256, whatever the shape was.
         keep_shape = len(size) == 1
         if len(target) == 1:
             raise ValueError(f"a size of {size} without a crop in both directions")
         round_crop = bool(settings.get("workbench_round_crop", False))
-        if keep_shape and target[0] != target[1] and not round_crop:
-            raise ValueError(f"a crop_size of {target} from the shortest edge: {size} is read with a square")
-        share = min(target) / size[0] if keep_shape else target[0] / size[0]
-        if not keep_shape and _scaled(target, share) != size:
-            raise ValueError(f"a size of {size} with a crop of another shape")
-        if settings.get("do_normalize", True):
-            mean = _channels(settings, "image_mean", [0.5] * channels, channels)
-            std = _channels(settings, "image_std", [0.5] * channels, channels)
-        else:
-            mean, std = (0.0,) * channels, (1.0,) * channels
+        share = (min(target) if keep_shape else target[0]) / size[0]
+        fits = (round_crop or target[0] == target[1]) if keep_shape else _scaled(target, share) == size
+        if not fits:  # of the short side HF cuts squares only
+            raise ValueError(f"a size of {size} with a crop_size of another shape, {target}")
+        if not settings.get("do_normalize", True):
+            settings = settings | {"image_mean": [0.0] * channels, "image_std": [1.0] * channels}
+        mean, std = (
+            _channels(settings, name, [0.5] * channels, channels) for name in ("image_mean", "image_std")
+        )
         factor = settings.get("rescale_factor", 1 / 255) if settings.get("do_rescale", True) else 1
         if type(factor) not in (int, float) or not 0 < factor < LARGEST:
             raise ValueError(f"a rescale_factor of {factor}")
@@ -313,15 +314,12 @@ def prepare_image(
 
 def normalize(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
     """Pixels, 0 to 255, as the model takes them: (..., channels, height, width) to the same."""
-    mean, std = (
-        pixels.new_tensor(part, dtype=torch.float32)[:, None, None]
-        for part in (preprocessing.mean, preprocessing.std)
-    )
+    mean, std = torch.tensor([preprocessing.mean, preprocessing.std], device=pixels.device)[..., None, None]
     return (pixels / 255 - mean) / std
 
 
 def as_seen(pixels: Tensor, preprocessing: Preprocessing) -> np.ndarray:
     """What a model is given as a picture again: (1, 3 or 1, height, width) -> (height, width, 3), bytes."""
-    mean, std = (torch.tensor(part)[:, None, None] for part in (preprocessing.mean, preprocessing.std))
+    mean, std = torch.tensor([preprocessing.mean, preprocessing.std])[..., None, None]
     array = (pixels[0].cpu().float() * std + mean).clamp(0, 1) * 255
     return array.round().byte().expand(3, -1, -1).permute(1, 2, 0).numpy()

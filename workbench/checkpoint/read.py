@@ -169,11 +169,8 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 class Weights:
     """The tensors of a file, asked for by our names; `used` and `dropped` say what `fill` did with them.
 
-    Args:
-        path: of the checkpoint.
-        source: who writes such files.
-        table: of their format, from `names.py`.
-        variants: tables of other names that some of these files have.
+    `source` is who writes such files, `table` is that of their format in `names.py`, `variants` are tables of
+    other names that some of these files have.
     """
 
     def __init__(self, path: Path, source: str, table: names.Table, *variants: names.Table) -> None:
@@ -201,16 +198,15 @@ class Weights:
     def __getitem__(self, ours: str) -> Tensor:
         """Their tensors joined to one of ours; raises `CheckpointError` if they are missing or do not fit."""
         theirs = self.theirs(ours)
-        for name in theirs:
-            if name not in self.tensors:
-                raise CheckpointError(f"{self.title} lacks the tensor {name!r}.")
+        if lacking := [name for name in theirs if name not in self.tensors]:
+            raise CheckpointError(f"{self.title} lacks the tensor {lacking[0]!r}.")
         parts = [names.in_torch_order(name, self.tensors[name]) for name in theirs]
         if len(parts) == 1:
             return parts[0]
         try:
             if ours == "embeddings.prefix_tokens":  # (1, tokens, hidden) each
                 return torch.cat(parts, dim=1)
-            return torch.stack(parts).flatten(0, 1)  # of equal shapes only
+            return torch.stack(parts).flatten(0, 1)  # of equal shapes
         except (RuntimeError, IndexError) as error:
             raise self._wrong_shape(ours, "these cannot be joined") from error
 
@@ -254,12 +250,9 @@ class Weights:
             if not values.numel() or not all(map(math.isfinite, values.aminmax())):  # NaN is the least, too
                 raise CheckpointError(f"{self.title}: {name!r} holds NaN or infinite numbers, or none.")
         self.dropped = tuple(sorted(self.tensors.keys() - used.keys()))
-        unknown = [name for name in self.dropped if name.removeprefix(self.prefix) not in names.DROPPED]
-        if unknown:
-            raise CheckpointError(
-                f"{self.title} holds {len(unknown)} tensors that this model has no place for, "
-                f"such as {unknown[0]!r}."
-            )
+        if unknown := [name for name in self.dropped if name.removeprefix(self.prefix) not in names.DROPPED]:
+            count = f"{len(unknown)} tensors that this model has no place for"
+            raise CheckpointError(f"{self.title} holds {count}, such as {unknown[0]!r}.")
         model.load_state_dict(state, assign=True)
 
 
@@ -386,24 +379,24 @@ def _add_heads(bert: Bert, weights: Weights, settings: Settings) -> None:
 
 def _sizes(weights: Weights) -> Settings:
     """What the tensors show of a ViT; timm and Google write most of it nowhere else."""
-    projection = weights.theirs("embeddings.projection.weight")[0]
-    if projection not in weights.tensors:
+    projection = "embeddings.projection.weight"
+    if projection not in weights:
         found = ", ".join(sorted(weights.tensors)[:3])
         raise CheckpointError(
-            f"{weights.title} is no ViT as {weights.source} writes it: it lacks the tensor {projection!r}; "
-            f"it holds {found}."
+            f"{weights.title} is no ViT as {weights.source} writes it: it lacks the tensor "
+            f"{weights.theirs(projection)[0]!r}; it holds {found}."
         )
     if "embeddings.prefix_tokens" not in weights:
         raise CheckpointError(f"{weights.title} is a ViT without a class token, which is not read here.")
-    channels = weights.size("embeddings.projection.weight", 1)
+    channels = weights.size(projection, 1)
     if channels not in (1, 3):
         raise CheckpointError(f"{weights.title} wants {channels} channels; pictures here are grey or RGB.")
     return {
-        "hidden_size": weights.size("embeddings.projection.weight"),
+        "hidden_size": weights.size(projection),
         "num_hidden_layers": names.count_layers(weights.table, weights.tensors, weights.prefix),
         "intermediate_size": weights.size("encoder.layers.0.feed_forward.expand.weight"),
         "qkv_bias": "encoder.layers.0.attention.query_key_value.bias" in weights,
-        "patch_size": weights.size("embeddings.projection.weight", 2),
+        "patch_size": weights.size(projection, 2),
         "num_channels": channels,
         "num_prefix_tokens": weights.size("embeddings.prefix_tokens", 1),
         "num_head_tokens": 2 if "heads.1.weight" in weights else 1,
@@ -412,13 +405,12 @@ def _sizes(weights: Weights) -> Settings:
 
 
 def _vit(weights: Weights, values: Settings, preprocessing: Preprocessing) -> ViT:
-    height, width = _size(values, "patch_size")
-    if height != width:
+    patch, width = _size(values, "patch_size")
+    if patch != width:
         raise ValueError(f"patch_size cannot be {values['patch_size']!r}: patches are squares here")
-    config, patch = _config(ViTConfig, values | {"patch_size": height}, weights), height
-    height, width = preprocessing.size
-    if height % patch or width % patch:
-        raise ValueError(f"pictures of {height} x {width} pixels are no whole patches of {patch}")
+    config = _config(ViTConfig, values | {"patch_size": patch}, weights)
+    if any(side % patch for side in preprocessing.size):
+        raise ValueError(f"pictures of {preprocessing.size} pixels are no whole patches of {patch}")
     return ViT(config, _labels(values, weights, "heads.0"), preprocessing, values.get("problem_type"))
 
 
@@ -442,10 +434,7 @@ def _hf_preprocessing(weights: Weights, values: Settings, folder: Path) -> Prepr
         kind = re.sub("(ImageProcessor|FeatureExtractor)(Fast|Pil)?$", "", kind)
         if kind not in rules.PROCESSORS:
             raise ValueError(f"an image processor {kind}; known are {', '.join(rules.PROCESSORS)}")
-        recipe = rules.PROCESSORS[kind] | recipe
-        if type(recipe.get("size")) is int and not recipe.get("default_to_square", True):
-            recipe["size"] = {"shortest_edge": recipe["size"]}
-        return Preprocessing.from_hf(recipe, size, channels)
+        return Preprocessing.from_hf(rules.PROCESSORS[kind] | recipe, size, channels)
 
 
 def _timm_vit(weights: Weights, settings: Settings, folder: Path) -> ViT:
@@ -459,30 +448,29 @@ def _timm_vit(weights: Weights, settings: Settings, folder: Path) -> ViT:
     _check(rules.TIMM_PRETRAINED, pretrained, weights, "pretrained_cfg in ")
     _check(rules.TIMM_ARGUMENTS, options, weights, "model_args in ")
     input_size = _setting(pretrained, "input_size", list, [3, 224, 224])  # channels, height, width
-    height, width = _size(options, "img_size", input_size[1:])
-    heads = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16}.get(sizes["hidden_size"])
-    if heads is None and options.get("num_heads") is None:
+    size = _size(options, "img_size", input_size[1:])
+    rows, columns = (side // sizes["patch_size"] for side in size)
+    usual = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16}.get(sizes["hidden_size"], 0)
+    heads = _setting(options, "num_heads", int, usual)
+    if not heads:
         raise CheckpointError(
             f"{weights.title} does not say how many attention heads there are: put num_heads into model_args "
             "of its config.json."
         )
     activation = _setting(options, "act_layer", str, "gelu")
     named = settings if settings.get("label_names") else pretrained
-    if isinstance(named.get("label_names"), dict):
-        labels = named["label_names"]
-    else:
+    labels = named.get("label_names")
+    if not isinstance(labels, dict):
         labels = {str(index): label for index, label in enumerate(_setting(named, "label_names", list, []))}
-    patches = (height // sizes["patch_size"]) * (width // sizes["patch_size"])
     values = sizes | {
-        "num_attention_heads": _setting(options, "num_heads", int, heads),
+        "num_attention_heads": heads,
         "hidden_act": {"gelu_tanh": "gelu_pytorch_tanh"}.get(activation, activation),
-        "image_size": (height, width),
-        "num_prefix_positions": weights.size("embeddings.position_embeddings", 1) - patches,
+        "image_size": size,
+        "num_prefix_positions": weights.size("embeddings.position_embeddings", 1) - rows * columns,
         "position_interpolation": "bicubic-antialias",
         "id2label": labels if len(labels) == len(_labels({}, weights, "heads.0")) else {},
     }
-    preprocessing = Preprocessing.from_timm(pretrained, (height, width), sizes["num_channels"])
-    return _vit(weights, values, preprocessing)
+    return _vit(weights, values, Preprocessing.from_timm(pretrained, size, sizes["num_channels"]))
 
 
 def _google_vit(weights: Weights, settings: Settings, folder: Path) -> ViT:
@@ -570,11 +558,8 @@ def read_checkpoint(
             raise CheckpointError(f"{title} holds {theirs!r}: {meaning}, which has no place here.")
     if known is not None:
         _check(known, settings, weights)
-        renamed = names.SETTINGS.get(kind, {})
-        settings = {
-            renamed.get(name, name): settings[name] for name in known.obeyed.split() if name in settings
-        }
-        settings = rules.SILENT.get(kind, {}) | settings
+        ours, obeyed = names.SETTINGS.get(kind, {}), settings.keys() & {*known.obeyed.split()}
+        settings = rules.SILENT.get(kind, {}) | {ours.get(name, name): settings[name] for name in obeyed}
     # A model made so takes no memory and no random numbers, as its weights come from the file.
     with or_say(f"{title} does not fit together", ValueError), torch.device("meta"), _NoStartWeights():
         model = make(weights, settings, path if path.is_dir() else path.parent)
