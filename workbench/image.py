@@ -138,14 +138,14 @@ class Preprocessing:
     @classmethod
     def from_timm(cls, settings: dict[str, Any], size: tuple[int, int], channels: int = 3) -> "Preprocessing":
         """From timm's `pretrained_cfg`; `size` is (height, width). Raises `ValueError` as `from_hf`."""
-        settings = {name: value for name, value in settings.items() if value is not None}
-        if settings.get("crop_mode") not in (None, "center", "squash"):
+        settings = {"crop_mode": "center"} | {name: settings[name] for name in settings if settings[name]}
+        if settings["crop_mode"] not in ("center", "squash"):
             raise ValueError(f"a crop_mode of {settings['crop_mode']!r}")
         return cls(
             size=size,
-            crop_share=settings.get("crop_pct") or 0.875,
-            keep_shape=settings.get("crop_mode") != "squash",
-            resample=settings.get("interpolation") or "bicubic",
+            crop_share=settings.get("crop_pct", 0.875),
+            keep_shape=settings["crop_mode"] == "center",
+            resample=settings.get("interpolation", "bicubic"),
             mean=_channels(settings, "mean", IMAGENET_MEAN, channels),
             std=_channels(settings, "std", IMAGENET_STD, channels),
             round_crop=True,
@@ -264,9 +264,7 @@ def _from_array(array: np.ndarray) -> Image.Image:
     if array.ndim == 3 and array.shape[-1] == 1:
         array = array[..., 0]
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] not in (3, 4)) or 0 in array.shape:
-        raise ValueError(
-            f"An array picture is (height, width), or (height, width, 3 or 4), not {array.shape}."
-        )
+        raise ValueError(f"An array picture is (height, width[, 3 or 4]), not {array.shape}.")
     if array.shape[0] * array.shape[1] > MAX_PIXELS:
         raise ValueError(TOO_LARGE)
     if array.dtype.kind == "u" and array.dtype.itemsize == 2:

@@ -150,9 +150,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         form = ".npz file of plain arrays" if is_npz else "safetensors file"
         with or_say(f"{called} is damaged or no {form}", Exception), file.open("rb") as content:
             if content.read(23) == b"version https://git-lfs":
-                raise CheckpointError(
-                    f"{called} is only git-lfs' note of where the file is: `git lfs pull` fetches it."
-                )
+                raise CheckpointError(f"{called} is only git-lfs' note of it: `git lfs pull` fetches it.")
             if is_npz:  # what is no zip file numpy would take for a pickle, and say how to open it
                 with zipfile.ZipFile(file), np.load(file) as arrays:
                     tensors |= {name: torch.from_numpy(array) for name, array in arrays.items()}

@@ -50,9 +50,7 @@ def save_checkpoint(model: Bert | ViT, folder: str | Path, dtype: torch.dtype = 
         for name, part in zip(theirs, tensor.chunk(len(theirs), axis), strict=True):
             tensors[name] = part.to("cpu", dtype).contiguous()
             if not tensors[name].isfinite().all():
-                raise CheckpointError(
-                    f"{name} has numbers that are not finite in {dtype}; nothing was written."
-                )
+                raise CheckpointError(f"{name} is not finite in {dtype}; nothing was written.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as temporary:
