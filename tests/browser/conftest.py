@@ -42,10 +42,9 @@ RUN_TO = """async (count) => {
         found += shown.filter(({ data }) => data["image/png"]).length;
     }
 }"""
-# Puts a lesson back to what its file says, and JupyterLab to how it looks at first.
+# Puts a lesson back to what its file says.
 BACK = """async () => {
     document.activeElement.blur();
-    window.jupyterapp.shell.expandLeft();
     const late = new Promise((_, fail) => setTimeout(() => fail(new Error("JupyterLab is stuck.")), 10_000));
     await Promise.race([window.jupyterapp.shell.currentWidget.context.revert(), late]);
 }"""
@@ -135,7 +134,7 @@ def lab(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             assert server.poll() is None and time.monotonic() < deadline, Path(log.name).read_text()
             time.sleep(0.1)
         running = json.loads(files[0].read_text())
-        yield f"{running['url']}lab/tree/{{name}}?reset&token={running['token']}"
+        yield f"{running['url']}doc/tree/{{name}}?reset&token={running['token']}"
     finally:
         server.terminate()
         server.wait(20)
@@ -240,10 +239,8 @@ class Lesson:
         return Widget(self, root)
 
     def dress(self, theme: str) -> None:
-        """JupyterLab "Light" or "Dark"; a wide window shows the lesson without the list of files."""
+        """JupyterLab "Light" or "Dark"."""
         self.command("apputils:change-theme", theme=f"JupyterLab {theme}")
-        if self.page.viewport_size["width"] == 1280:
-            self.command("application:toggle-left-area")
         light = str(theme == "Light").lower()
         self.wait(lambda: self.page.evaluate("document.body.dataset.jpThemeLight") == light, theme)
 

@@ -96,8 +96,6 @@ def test_a_map_is_tested_and_errors_keep_what_was_there(attention):
 def test_light_and_dark_wide_and_narrow_and_saved(lesson, browser, tmp_path, theme, width):
     opened = lesson(LESSON, width=width, height=2000)  # the whole widget is on the screen
     opened.dress(theme)
-    if width == 800:
-        opened.command("application:toggle-left-area")
     last = 4
     opened.run_to(last)
     for index in (0, 1, last):
