@@ -145,16 +145,12 @@ def squeezed(image: Image.Image, side: int) -> np.ndarray:
     return np.asarray(load_image(image).resize((side, side), RESAMPLE["bilinear"])).transpose(2, 0, 1)
 
 
-def pixels_of(pictures: Dataset, rows: Sequence[int]) -> Tensor:
-    """(rows, 3, side, side) of uint8."""
-    squares = pictures[rows]["pixels"]
+def tensors_of(pictures: Dataset) -> tuple[Tensor, Tensor]:
+    """(pictures, 3, side, side) of uint8, and the number of each one's class."""
+    squares = pictures["pixels"][:]
     side = math.isqrt(len(squares[0]) // 3)
-    return torch.frombuffer(bytearray().join(squares), dtype=torch.uint8).view(-1, 3, side, side)
-
-
-def labels_of(pictures: Dataset) -> tuple[list[str], Tensor]:
-    """The names of the classes, and the number of each picture's."""
-    return pictures.features["label"].names, torch.tensor(pictures["label"][:])
+    pixels = torch.frombuffer(bytearray().join(squares), dtype=torch.uint8).view(-1, 3, side, side)
+    return pixels, torch.tensor(pictures["label"][:])
 
 
 # --- the teacher ---------------------------------------------------------------------------------
@@ -249,11 +245,9 @@ def teach(options: Options) -> None:
     """Tunes the teacher to our classes, and writes it to teacher.safetensors in the folder `out`. The first
     step takes half a minute on a GPU, which looks for the fastest way to do it."""
     parts = read_pictures(options.data)
-    held_out = parts["validation"].shuffle(seed=0).select(range(min(2000, len(parts["validation"]))))
-    labels, targets = labels_of(held_out)
     torch.manual_seed(options.seed)
-    teacher, pixels = Teacher(len(labels)), pixels_of(held_out, range(len(held_out)))
     batches = PictureBatches(parts["train"], options)
+    teacher = Teacher(len(batches.labels))
     fit_last_layer(teacher, batches)
     learner = TeachersLearner(teacher, options.mix)
     with torch.backends.cudnn.flags(benchmark=True):
@@ -261,9 +255,9 @@ def teach(options: Options) -> None:
     state = teacher.state_dict().items()
     state = {name: part.half() if part.is_floating_point() else part for name, part in state}
     save_file(state, options.out / "teacher.safetensors")
-    answers, device = answering(teacher), loop.processes().device
-    answers = torch.cat([answers(part.to(device))[0].cpu() for part in pixels.split(64)])
-    print(f"The teacher's top-1: {top(answers, targets):.1%}")
+    answers, (pixels, targets) = answering(teacher), tensors_of(parts["validation"].shuffle(seed=0))
+    right = [answers(part.to(batches.pixels.device))[0].cpu() for part in pixels[:2000].split(64)]
+    print(f"The teacher's top-1: {top(torch.cat(right), targets[:2000]):.1%}")
 
 
 # --- training ------------------------------------------------------------------------------------
@@ -289,9 +283,8 @@ class PictureBatches:
     """
 
     def __init__(self, pictures: Dataset, options: Options) -> None:
-        self.options, device = options, loop.processes().device
-        self.names, targets = labels_of(pictures)
-        self.targets, self.pixels = targets.to(device), pixels_of(pictures, range(len(pictures))).to(device)
+        self.options, self.labels = options, pictures.features["label"].names
+        self.pixels, self.targets = (part.to(loop.processes().device) for part in tensors_of(pictures))
         self.chances = drawing_chances(pictures)
 
     def __call__(self, step: int, process: int = 0, processes: int = 1) -> loop.Batch:
@@ -304,10 +297,10 @@ class PictureBatches:
             shape = (shape + random.integers(-1, 2, size=2)).clip(min=1)
         rows = torch.from_numpy(random.choice(len(self.chances), count, p=self.chances)[share]).to(device)
         draws = torch.from_numpy(random.random((count, DRAWS + 1), dtype=np.float32)[share]).to(device)
-        targets = F.one_hot(self.targets[rows], len(self.names)).float()
+        targets = F.one_hot(self.targets[rows], len(self.labels)).float()
         return {
             "pixels": coarser(self.pixels[rows], draws[:, DRAWS] < BLURRED),
-            "targets": targets + SMOOTHING * (1 / len(self.names) - targets),
+            "targets": targets + SMOOTHING * (1 / len(self.labels) - targets),
             "draws": draws[:, :DRAWS],
             "points": points(*(shape * PATCH).tolist()).to(device),
         }
@@ -397,16 +390,15 @@ def train(options: Options) -> None:
         raise ValueError(f"The batch has to be a multiple of {2 * team.num_processes}, not {options.batch}.")
     with team.main_process_first():  # the others read what it kept
         parts = read_pictures(options.data)
-    held_out = parts["validation"].shuffle(seed=0)
-    labels, targets = labels_of(held_out)
+    batches = PictureBatches(parts["train"], options)
+    pixels, targets = tensors_of(parts["validation"].shuffle(seed=0))
     torch.manual_seed(options.seed)  # start weights are the same in all processes
-    vit = new_vit(labels, SIDE, PATCH, options.layers, options.hidden)
+    vit = new_vit(batches.labels, SIDE, PATCH, options.layers, options.hidden)
     teacher, weights = None, options.out / "teacher.safetensors"
     if weights.exists():
-        teacher = Teacher(len(labels))
+        teacher = Teacher(len(batches.labels))
         teacher.load_state_dict(load_file(weights))
         teacher = answering(teacher)
-    pixels = pixels_of(held_out, range(len(held_out)))
 
     def evaluate() -> loop.Figures:
         half = loop.bfloat16_is_faster(team.device.type)
@@ -415,7 +407,7 @@ def train(options: Options) -> None:
 
     progress = loop.train(
         DistillingLearner(vit, options.mix, options.seen, teacher),
-        PictureBatches(parts["train"], options),
+        batches,
         options,
         options.out,
         resume=options.resume,
@@ -587,17 +579,17 @@ def evaluate(
         raise ValueError(f"{vit.name} wants pictures prepared in another way than this recipe does.")
     parts = read_pictures(data, vit.config.image_size[0])
     held_out = parts["validation"].shuffle(seed=0)  # as in `train`: every other one fitted the temperature
-    labels, targets = labels_of(held_out)
+    labels = held_out.features["label"].names
     if labels != list(vit.labels):
         raise ValueError(f"{vit.name} has other classes than the pictures.")
-    pixels = pixels_of(held_out, range(len(held_out)))
+    pixels, targets = tensors_of(held_out)
     logits = picture_logits(vit, pixels)
     lines = [f"{'what':<40} {'measure':<24}{'value':>8}{'number':>8}"]
     lines += class_figures(labels, logits, targets, "held-out pictures")
     lines.append(calibration_error(logits, targets))
     if test := parts.get("test"):
-        other = picture_logits(vit, pixels_of(test, range(len(test))))
-        lines += class_figures(labels, other, labels_of(test)[1], "of other sources or kinds")
+        others, classes = tensors_of(test)
+        lines += class_figures(labels, picture_logits(vit, others), classes, "of other sources or kinds")
     names = ["rollout", "relevance"]
     if masks:
         head, found = pointing_figures(vit, masks)

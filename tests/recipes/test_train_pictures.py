@@ -66,7 +66,7 @@ def batches(pictures: Dataset, **changes) -> recipe.PictureBatches:
 
 
 def squares(pictures: Dataset) -> Tensor:
-    return recipe.pixels_of(pictures, range(len(pictures)))
+    return recipe.tensors_of(pictures)[0]
 
 
 def tiny_vit() -> ViT:
@@ -100,10 +100,9 @@ def test_pictures_are_read_from_a_folder_and_a_hub_set(folder: Path, monkeypatch
         of_hub = recipe.read_pictures("someone/shapes", 32)
     for split, count in (("train", 90), ("validation", 36)):
         ours, theirs = of_folder[split], of_hub[split]
-        (names, our_targets), (their_names, their_targets) = map(recipe.labels_of, (ours, theirs))
-        assert names == their_names == sorted(SHAPES)
+        assert ours.features["label"].names == theirs.features["label"].names == sorted(SHAPES)
         assert len(ours) == len(theirs) == count
-        our_pixels, their_pixels = squares(ours), squares(theirs)
+        (our_pixels, our_targets), (their_pixels, their_targets) = map(recipe.tensors_of, (ours, theirs))
         assert our_pixels.dtype == torch.uint8 and our_pixels.shape == (count, 3, 32, 32)
         order, their_order = (
             np.lexsort([*pixels.reshape(count, -1).T.numpy(), targets.numpy()])
@@ -121,7 +120,7 @@ def test_what_is_scored_is_what_a_user_s_picture_becomes(folder: Path, parts: Da
     held_out, vit = parts["validation"], tiny_vit()
     user = torch.cat([prepare_image(file, Preprocessing(size=(32, 32))) for file in files])
     ours = normalize(squares(held_out), vit.preprocessing)
-    names, targets = recipe.labels_of(held_out)
+    names, (_, targets) = held_out.features["label"].names, recipe.tensors_of(held_out)
     distances = (ours[:, None] - user).abs().amax((2, 3, 4))
     assert distances.amin(1).max() < 1e-4
     for row, place in enumerate(distances.argmin(1).tolist()):
@@ -313,7 +312,7 @@ def test_the_command_tunes_a_teacher_trains_and_scores(
     parts, teacher = recipe.read_pictures(str(folder)), ColoursTeacher(3)
     teacher.load_state_dict(load_file(out / "teacher.safetensors"))
     answers = recipe.answering(teacher)(squares(parts["validation"]).float())
-    right = recipe.top(answers[0], recipe.labels_of(parts["validation"])[1])
+    right = recipe.top(answers[0], recipe.tensors_of(parts["validation"])[1])
     assert right > 0.7 and f"The teacher's top-1: {right:.1%}" in capsys.readouterr().out
 
     learn = ["train", *data, "--out", str(out), "--batch", "32", "--warmup", "5", "--mix", "0.1"]
@@ -328,7 +327,7 @@ def test_the_command_tunes_a_teacher_trains_and_scores(
     assert vit.config.num_hidden_layers == 1 and vit.config.hidden_size == 32
     held_out = parts["validation"]
     logits = picture_logits(vit, squares(held_out))
-    assert recipe.top(logits, recipe.labels_of(held_out)[1]) > 0.7  # by chance a third
+    assert recipe.top(logits, recipe.tensors_of(held_out)[1]) > 0.7  # by chance a third
     capsys.readouterr()
     score = ["evaluate", *data, "--checkpoint", str(out / "checkpoint")]
     recipe.main([*score, "--confusion", str(tmp_path / "confusion.png")])
@@ -346,7 +345,7 @@ def test_the_last_layer_is_fitted_first_and_the_rest_stays(parts: DatasetDict) -
     recipe.fit_last_layer(teacher, batches(parts["train"]))
     assert all(torch.equal(part, teacher.imagenet.state_dict()[name]) for name, part in before.items())
     logits = teacher(squares(parts["validation"]))[0]
-    assert recipe.top(logits, recipe.labels_of(parts["validation"])[1]) > 0.7  # by chance a third
+    assert recipe.top(logits, recipe.tensors_of(parts["validation"])[1]) > 0.7  # by chance a third
 
 
 # --- figures -------------------------------------------------------------------------------------
