@@ -401,8 +401,7 @@ def train(options: Options) -> None:
         teacher = answering(teacher)
 
     def evaluate() -> loop.Figures:
-        half = loop.bfloat16_is_faster(team.device.type)
-        logits = picture_logits(vit, pixels[:2000], bfloat16=half)
+        logits = picture_logits(vit, pixels[:2000])
         return {f"top_{k}": top(logits, targets[:2000], k) for k in (1, 5)}
 
     progress = loop.train(

@@ -97,7 +97,6 @@ class Exercise(NamedTuple):
 
     model: Bert | ViT
     labels: tuple[str, ...]
-    layer: nn.Module  # the new one
     learner: loop.Learner
     batch_at: Callable[..., loop.Batch]
     seen: Sequence[loop.Batch]
@@ -236,9 +235,8 @@ def labelled_rows(examples: Sequence[Example], labels: Sequence[str], kind: str,
 
 def copy_without_heads(model: Model, frozen: bool) -> Model:
     """A copy of a BERT or a ViT for a new head; the original stays as it is."""
-    shared = {id(model.heads): type(model.heads)()}
-    if isinstance(model, Bert):
-        shared[id(model.tokenizer)] = model.tokenizer
+    tokenizer = getattr(model, "tokenizer", None)  # a ViT has none
+    shared = {id(model.heads): type(model.heads)(), id(tokenizer): tokenizer}
     with MODEL_LOCK:
         fresh = copy.deepcopy(model, shared)
     for parameter in fresh.parameters():
@@ -300,7 +298,6 @@ def text_exercise(bert: Bert, examples: Sequence[Example], kind: str, frozen: bo
     return Exercise(
         fresh,
         labels,
-        fresh.heads[head],
         TextLearner(fresh),
         TextBatches(rows, bert.tokenizer, head, TOKENS, seed),
         list(head_batches(rows, drawn, bert.tokenizer, head)),
@@ -343,7 +340,6 @@ def picture_exercise(vit: ViT, pictures: Sequence[Example], frozen: bool, seed: 
     return Exercise(
         fresh,
         labels,
-        fresh.heads[0],
         PictureLearner(fresh),
         batch_at,
         [batch_of(rows) for rows in torch.tensor(train[: 2 * PICTURES]).split(PICTURES)],
@@ -399,7 +395,8 @@ def fine_tune(
         nonlocal last
         line: loop.Figures = {"step": step}
         read: list[Tensor] = []
-        hook = exercise.layer.register_forward_pre_hook(lambda _, vectors: read.append(vectors[0]))
+        new_layer = next(result.model.heads.children())
+        hook = new_layer.register_forward_pre_hook(lambda _, vectors: read.append(vectors[0]))
         with MODEL_LOCK:
             learner.eval()
             for start, batches in (("", exercise.seen), ("held_out_", exercise.held_out)):

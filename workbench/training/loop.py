@@ -320,16 +320,16 @@ def train(
     if state:
         progress = load_state(accelerator, state)
 
-    def write_log(lines: list[Figures], mode: str) -> None:
+    def write_log() -> None:
         if main and folder:
             with writes(folder / "log.jsonl"):
                 folder.mkdir(parents=True, exist_ok=True)
-                with (folder / "log.jsonl").open(mode) as file:
-                    file.writelines(json.dumps(line) + "\n" for line in lines)
+                lines = (json.dumps(line) + "\n" for line in progress.log)
+                (folder / "log.jsonl").write_text("".join(lines))
 
     def note(figures: Figures) -> None:
         progress.log.append({"step": progress.step} | figures)
-        write_log(progress.log[-1:], "a")
+        write_log()
         if main and watch is not None:
             watch(progress.log[-1])
 
@@ -359,13 +359,12 @@ def train(
     def save() -> None:
         nonlocal state
         if evaluate is not None and main:
-            learner.eval()
             note(evaluate())
         accelerator.wait_for_everyone()
         if folder:
             state = save_state(accelerator, progress, folder)
 
-    write_log(progress.log, "w")
+    write_log()  # now, so that one hears of a folder that cannot be written before the first step
     sums, since = 0, time.monotonic()  # of the losses, since the last line of the log
     started = since - progress.seconds
     bar = tqdm(

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -97,14 +96,12 @@ class PictureLearner(Learner):
 
 
 @torch.inference_mode()
-def picture_logits(vit: ViT, pixels: np.ndarray | Tensor, bfloat16: bool = False) -> Tensor:
-    """Class scores, computed in bfloat16 if wanted: (pictures, 3, height, width) of uint8 -> (pictures,
-    classes), on the CPU."""
+def picture_logits(vit: ViT, pixels: Tensor) -> Tensor:
+    """Class scores: (pictures, 3, height, width) of uint8 -> (pictures, classes), on the CPU."""
     logits = []
-    for start in range(0, len(pixels), 64):
-        part = torch.as_tensor(pixels[start : start + 64]).to(vit.device)
-        with torch.autocast(vit.device.type, torch.bfloat16, enabled=bfloat16):
-            logits.append(vit.logits(vit(normalize(part, vit.preprocessing))[-1]).float().cpu())
+    for part in pixels.split(64):
+        values = normalize(part.to(vit.device), vit.preprocessing)
+        logits.append(vit.logits(vit(values)[-1]).float().cpu())
     return torch.cat(logits)
 
 

@@ -95,11 +95,10 @@ def is_held_out(document: str) -> bool:
 
 def split_documents(documents: Iterable[str]) -> tuple[list[str], list[str]]:
     """Documents to train on, and documents to score with; see `is_held_out`."""
-    train: list[str] = []
-    score: list[str] = []
+    parts: tuple[list[str], list[str]] = [], []
     for document in documents:
-        (score if is_held_out(document) else train).append(document)
-    return train, score
+        parts[is_held_out(document)].append(document)
+    return parts
 
 
 def encode_texts(texts: Sequence[str], tokenizer: Tokenizer) -> Iterator[tokenizers.Encoding]:

@@ -156,24 +156,23 @@ def hidden_batch(vit: ViT, count: int, seed: int | tuple[int, ...] = 0) -> loop.
 def guess_patches(learner: MaskedPatches, count: int = 4, seed: int = 12_345) -> dict[str, np.ndarray]:
     """New pictures with half of their patches masked, for `plots.picture_rows`: `pictures`, `masked` and
     `guessed`, all (count, height, width, 3) of uint8; in `guessed` a hidden patch has the colour guessed."""
-    patch, grid = learner.vit.config.patch_size, learner.vit.config.grid
-    batch = hidden_batch(learner.vit, count, seed) | {"kinds": torch.zeros(count, math.prod(grid))}
+    batch = hidden_batch(learner.vit, count, seed)
+    batch["kinds"] = torch.zeros_like(batch["kinds"])
     device = learner.vit.device
     logits = learner.logits(**{name: part.to(device) for name, part in batch.items()}).cpu()
-    pictures = batch["pixels"].permute(0, 2, 3, 1)
-
-    def enlarge(patches: Tensor) -> Tensor:
-        rows = patches.unflatten(1, grid)
-        return rows.repeat_interleave(patch, dim=1).repeat_interleave(patch, dim=2)
-
-    hidden = enlarge(batch["chosen"][..., None])
-    guessed = enlarge(code_colors(logits.argmax(-1)))
+    pictures, hidden = batch["pixels"], enlarge(batch["chosen"][..., None], learner.vit) > 0
+    guessed = enlarge(code_colors(logits.argmax(-1)), learner.vit)
     parts = {
         "pictures": pictures,
         "masked": torch.where(hidden, 128, pictures),
         "guessed": torch.where(hidden, guessed, pictures),
     }
-    return {name: part.to(torch.uint8).numpy() for name, part in parts.items()}
+    return {name: part.permute(0, 2, 3, 1).to(torch.uint8).numpy() for name, part in parts.items()}
+
+
+def enlarge(patches: Tensor, vit: ViT) -> Tensor:
+    """Each patch in one colour: (batch, patches, channels) -> (batch, channels, height, width)."""
+    return F.interpolate(patches.float().mT.unflatten(2, vit.config.grid), scale_factor=vit.config.patch_size)
 
 
 def shape_and_texture(vit: ViT, count: int = 500, seed: int = 2) -> dict[str, float]:
@@ -191,8 +190,7 @@ def looked_at(vit: ViT, pixels: Tensor) -> np.ndarray:
     with record_attention(vit) as attention:
         vit(normalize(pixels.to(vit.device), vit.preprocessing))
     weights = attention[len(attention) - 1].mean(1)[:, 0, vit.config.num_prefix_tokens :].float().cpu()
-    weights = (weights / weights.amax(-1, keepdim=True)).unflatten(-1, vit.config.grid)
-    light = F.interpolate(weights[:, None], scale_factor=vit.config.patch_size)
+    light = enlarge((weights / weights.amax(-1, keepdim=True))[..., None], vit)
     return (pixels * light).permute(0, 2, 3, 1).to(torch.uint8).numpy()
 
 
@@ -219,10 +217,9 @@ def toy_training(
         Where it ended; `.log` holds the losses, and `accuracy` (of classes or of colours) on the others.
     """
     vit, looks = learner.vit, max(20, steps // 5)
-    masked = isinstance(learner, MaskedPatches)
 
     def draw(count: int, seed: tuple[int, int]) -> loop.Batch:
-        if masked:
+        if isinstance(learner, MaskedPatches):
             return hidden_batch(vit, count, seed)
         drawn = draw_pictures(count, seed, vit.config.image_size[0])
         return dict(zip(("pixels", "targets"), drawn, strict=True))
