@@ -183,7 +183,7 @@ def open_lab(options: argparse.Namespace) -> None:
         "ServerApp.allow_root": hasattr(os, "geteuid") and os.geteuid() == 0,
         "ServerApp.root_dir": folder,
         "Application.log_level": "WARN",
-        "LabApp.default_url": f"/doc/tree/{FIRST_LESSON}",  # the lesson has the width, without a list of files
+        "LabApp.default_url": f"/doc/tree/{FIRST_LESSON}",  # a lesson has the width, with no list of files
         # These three would ask the network for news, new versions and extensions.
         "LabApp.news_url": None,
         "LabApp.check_for_updates_class": "jupyterlab.handlers.announcements.NeverCheckForUpdate",
