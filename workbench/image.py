@@ -174,12 +174,10 @@ class Preprocessing:
 
 def _channels(settings: dict[str, Any], name: str, default: list[float], count: int) -> tuple[float, ...]:
     """One number a channel, the default where a file is silent; a deviation is above 0."""
-    values = settings.get(name, default)
-    least = -LARGEST if name.endswith("mean") else 1e-9
-    if not isinstance(values, list | tuple) or len(values) != count:
+    values, least = settings.get(name, default), -LARGEST if name.endswith("mean") else 1e-9
+    fits = isinstance(values, list | tuple) and len(values) == count
+    if not fits or not all(type(value) in (int, float) and least <= value <= LARGEST for value in values):
         raise ValueError(f"a {name} of {values} for {count} channels")
-    if not all(type(value) in (int, float) and least <= value <= LARGEST for value in values):
-        raise ValueError(f"a {name} of {values}")
     return tuple(values)
 
 
@@ -230,7 +228,8 @@ def _upright(image: Image.Image) -> Image.Image:
     if image.width * image.height > MAX_PIXELS:
         raise Image.DecompressionBombError
     image.seek(0)  # the first frame of an animation
-    return _to_rgb(ImageOps.exif_transpose(image))  # as the camera was held
+    image = ImageOps.exif_transpose(image)  # as the camera was held
+    return _to_rgb(image)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -131,12 +131,13 @@ class TestNames:
         refuses(lambda: load(tmp_path / "note.txt"), "note.txt")
 
 
-def test_a_fetched_checkpoint_is_called_by_its_hub_id(tmp_path):
+def test_a_fetched_checkpoint_is_called_by_its_hub_id(good: Path, tmp_path: Path) -> None:
     folder = tmp_path / "models--owner--some-bert" / "snapshots" / "0123abc"
-    folder.mkdir(parents=True)
-    (folder / "config.json").write_text('{"model_type": "bert"}')
-    with pytest.raises(wb.CheckpointError, match="^owner/some-bert has no model.safetensors"):
-        wb.load_bert(folder)
+    shutil.copytree(good / "bert", folder)
+    (folder / "vocab.txt").unlink()
+    refuses(lambda: wb.load_bert(folder), "^The tokenizer of owner/some-bert cannot be read")
+    (folder / "model.safetensors").unlink()
+    refuses(lambda: wb.load_bert(folder), "^owner/some-bert has no model.safetensors")
 
 
 @pytest.mark.parametrize("wrapper", ["module.", "_orig_mod.", "model.", "module._orig_mod."])

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from workbench.bert import Bert, BertConfig
 from workbench.checkpoint import names, settings as rules
-from workbench.checkpoint.settings import CheckpointError, Settings, or_say
+from workbench.checkpoint.settings import CheckpointError, Settings, or_say, title_of
 from workbench.checkpoint.tokenizer import read_tokenizer
 from workbench.encoder import EncoderConfig, lay_out_for_cpu
 from workbench.image import Preprocessing
@@ -83,13 +83,6 @@ def locate(name: str | Path) -> Path:
             f"{name!r} is neither a folder here nor can it be fetched from the Hub (no network?); "
             f"shipped with the workbench: {', '.join(shipped) or 'none'}."
         ) from error
-
-
-def title_of(path: Path) -> str:
-    """What a user calls a checkpoint: the Hub id of a fetched one, else its file or folder."""
-    if path.parent.name == "snapshots":
-        return path.parents[1].name.removeprefix("models--").replace("--", "/")
-    return path.name
 
 
 def _read_json(path: Path) -> Settings:

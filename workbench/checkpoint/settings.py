@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 Settings = dict[str, Any]
@@ -16,6 +17,13 @@ Settings = dict[str, Any]
 
 class CheckpointError(ValueError):
     """A checkpoint cannot be read or written; the message is one sentence for the user."""
+
+
+def title_of(path: Path) -> str:
+    """What a user calls a checkpoint: the Hub id of a fetched one, else its file or folder."""
+    if path.parent.name == "snapshots":
+        return path.parents[1].name.removeprefix("models--").replace("--", "/")
+    return path.name
 
 
 @contextmanager

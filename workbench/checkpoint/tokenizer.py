@@ -8,7 +8,7 @@ import tokenizers
 from tokenizers import AddedToken
 
 from workbench.checkpoint import settings as rules
-from workbench.checkpoint.settings import Settings, or_say
+from workbench.checkpoint.settings import Settings, or_say, title_of
 from workbench.text import SPECIAL_TOKENS, Tokenizer
 
 # Classes of transformers: the first build a tokenizer from its word pieces and the options of
@@ -35,7 +35,7 @@ def read_tokenizer(folder: Path, tokenizer_class: str | None = None) -> Tokenize
         CheckpointError: files are missing, unreadable, do not fit together, or are of another class.
     """
     # The library raises bare Exceptions.
-    with or_say(f"The tokenizer of {folder.name} cannot be read", Exception):
+    with or_say(f"The tokenizer of {title_of(folder)} cannot be read", Exception):
         whole, config = _read(folder, "tokenizer.json"), _read(folder, "tokenizer_config.json")
         special = _read(folder, "special_tokens_map.json")
         kind = config.get("tokenizer_class") or tokenizer_class or BERT_CLASSES[0]

@@ -27,7 +27,8 @@ def save_checkpoint(model: Bert | ViT, folder: str | Path, dtype: torch.dtype = 
     """Writes a model in the Hugging Face layout; `transformers` opens it.
 
     Args:
-        folder: made if missing; a checkpoint that is already there is replaced only once all is written.
+        folder: made if missing; a checkpoint that is already there, its tokenizer with it, is replaced only
+            once all is written.
         dtype: of the stored weights; float16 halves the file.
 
     Raises:
