@@ -84,6 +84,11 @@ def test_a_silent_config_of_distilbert_means_what_transformers_takes(tmp_path: P
     assert ours.num_hidden_layers == usual.n_layers
     assert (ours.hidden_act, ours.hidden_dropout_prob) == (usual.activation, usual.dropout)
     assert ours.attention_probs_dropout_prob == usual.attention_dropout
+    names = {"dim": "hidden_size", "n_heads": "num_attention_heads"}  # BERT's names say the same
+    kept = {names.get(name, name): value for name, value in kept.items()} | {"num_attention_heads": 9}
+    (folder / "config.json").write_text(json.dumps(kept | {"max_position_embeddings": 40}))
+    theirs = transformers.DistilBertModel.from_pretrained(folder, attn_implementation="eager").eval()
+    compare_texts(wb.load_bert(folder, device="cpu"), theirs, None)
 
 
 @pytest.mark.parametrize("form", DISTILBERT)

@@ -164,6 +164,13 @@ def test_a_folder_of_checkpoints(broken: tuple[Path, Callable]) -> None:
     load(folder / "checkpoint-500", device="cpu")
 
 
+def test_an_adapter_is_not_left_out_in_silence(broken: tuple[Path, Callable]) -> None:
+    folder, load = broken
+    (folder / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    refuses(lambda: load(folder), "mine holds an adapter .adapter_config.json.*: merge it into its model")
+    load(folder / "model.safetensors", device="cpu")  # asked for by its name
+
+
 def test_weights_under_another_name(broken: tuple[Path, Callable]) -> None:
     folder, load = broken
     plain = load(folder, device="cpu")

@@ -307,6 +307,17 @@ def test_preprocessing_is_read_beside_a_file_too(good: Path, tmp_path: Path) -> 
     (folder / "preprocessor_config.json").write_text('{"size": {"height": 16, "width": 24}, "resample": 3}')
     for path in (folder, folder / "model.safetensors"):
         assert wb.load_vit(path).preprocessing == Preprocessing(size=(16, 24), resample="bicubic")
+    # transformers looks here first
+    outer = {"image_processor": {"size": {"height": 24, "width": 16}, "do_convert_rgb": True}}
+    (folder / "processor_config.json").write_text(json.dumps(outer))
+    vit = wb.load_vit(folder)
+    assert vit.preprocessing == Preprocessing(size=(24, 16))
+    vit.preprocessing = Preprocessing(size=(32, 48))
+    wb.save_checkpoint(vit, folder)
+    assert wb.load_vit(folder).preprocessing == vit.preprocessing
+    outer["image_processor"]["do_resize"] = False
+    (folder / "processor_config.json").write_text(json.dumps(outer))
+    refuses(lambda: wb.load_vit(folder), "processor_config.json cannot be used .a do_resize of False")
 
 
 NPZ = "Transformer/encoderblock_1/MultiHeadDotProductAttention_1/query/kernel"

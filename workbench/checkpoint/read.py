@@ -32,7 +32,8 @@ SHIPPED_BERT = "workbench-bert"
 SHIPPED_VIT = "workbench-vit"
 NSP_LABELS = ("is next", "not next")  # the order of Google's and HF's checkpoints
 FETCHED = """config.json model*.safetensors model.safetensors.index.json preprocessor_config.json vocab.txt
-    tokenizer.json tokenizer_config.json special_tokens_map.json added_tokens.json"""
+    processor_config.json tokenizer.json tokenizer_config.json special_tokens_map.json added_tokens.json
+    adapter_config.json"""
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 RUNS_CODE = "which can run code when opened; weights are read from safetensors only"
 FLOATING = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
@@ -100,6 +101,11 @@ def _read_config(path: Path) -> Settings:
         return {"model_type": "google"}
     if path.is_file() and path.suffix in PICKLES:
         raise CheckpointError(f"{path.name} is a pickle, {RUNS_CODE}.")
+    if (path / "adapter_config.json").exists():  # peft's; transformers adds it to the weights
+        raise CheckpointError(
+            f"{title_of(path)} holds an adapter (adapter_config.json), which changes the weights and is not "
+            "read here: merge it into its model (merge_and_unload of peft), and save that."
+        )
     file = (path if path.is_dir() else path.parent) / "config.json"
     if file.exists():
         return _read_json(file)
@@ -413,11 +419,15 @@ def _hf_vit(weights: Weights, settings: Settings, folder: Path) -> ViT:
 
 
 def _hf_preprocessing(weights: Weights, values: Settings, folder: Path) -> Preprocessing:
-    file = folder / "preprocessor_config.json"
+    file, outer = folder / "preprocessor_config.json", folder / "processor_config.json"
     size, channels = values["image_size"], weights.size("embeddings.projection.weight", 1)
-    if not file.exists():
+    recipe = _setting(_read_json(outer) if outer.exists() else {}, "image_processor", dict, {})
+    if recipe:  # which transformers prefers
+        file = outer
+    elif file.exists():
+        recipe = _read_json(file)
+    else:
         return Preprocessing.from_hf({}, size, channels)
-    recipe = _read_json(file)
     with or_say(f"{weights.title}: {file.name} cannot be used", ValueError):
         rules.PICTURES.check({name: recipe[name] for name in recipe if not name.startswith("do_")}, file.name)
         usual = {"vit": "ViT", "deit": "DeiT"}.get(values["model_type"], "Bit")

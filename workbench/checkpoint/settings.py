@@ -106,7 +106,12 @@ NOTES = {
 }
 BERT = Rules(HEADS + WORDS + ENCODER + "type_vocab_size", ONE_WAY | {"norm_first": False}, NOTES)
 DISTILBERT = Rules(
-    HEADS + WORDS + "dim n_layers n_heads hidden_dim activation dropout attention_dropout", ONE_WAY, NOTES
+    HEADS
+    + WORDS
+    + "dim n_layers n_heads hidden_dim activation dropout attention_dropout "
+    + "hidden_size num_hidden_layers num_attention_heads",  # BERT's names for the same
+    ONE_WAY,
+    NOTES,
 )
 VIT = Rules(  # and DeiT, DINOv2
     HEADS + ENCODER + PATCHES,

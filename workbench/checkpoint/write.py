@@ -67,6 +67,8 @@ def save_checkpoint(model: Bert | ViT, folder: str | Path, dtype: torch.dtype = 
             for name in written:
                 (new / name).chmod(0o644)  # safetensors writes for the owner alone
                 os.replace(new / name, folder / name)
+            if "preprocessor_config.json" in written:
+                (folder / "processor_config.json").unlink(missing_ok=True)
             if "tokenizer_config.json" in written:
                 for name in TOKENIZER_FILES - written:  # of the checkpoint that was there
                     (folder / name).unlink(missing_ok=True)
