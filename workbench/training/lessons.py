@@ -95,8 +95,7 @@ class Exercise(NamedTuple):
     latter as `FineTuned.answers` has it, and `read(which, answer)` puts an answer to it in words.
     """
 
-    model: Bert | ViT
-    labels: tuple[str, ...]
+    result: FineTuned  # the model, with a new layer, and its labels
     learner: loop.Learner
     batch_at: Callable[..., loop.Batch]
     seen: Sequence[loop.Batch]
@@ -296,8 +295,7 @@ def text_exercise(bert: Bert, examples: Sequence[Example], kind: str, frozen: bo
         return passage[places[0][0] : places[-1][1]] if places else "(no place in the passage)"
 
     return Exercise(
-        fresh,
-        labels,
+        FineTuned(fresh, labels),
         TextLearner(fresh),
         TextBatches(rows, bert.tokenizer, head, TOKENS, seed),
         list(head_batches(rows, drawn, bert.tokenizer, head)),
@@ -338,8 +336,7 @@ def picture_exercise(vit: ViT, pictures: Sequence[Example], frozen: bool, seed: 
         return batch | {"draws": draws, "points": points(*vit.preprocessing.size)}
 
     return Exercise(
-        fresh,
-        labels,
+        FineTuned(fresh, labels),
         PictureLearner(fresh),
         batch_at,
         [batch_of(rows) for rows in torch.tensor(train[: 2 * PICTURES]).split(PICTURES)],
@@ -388,7 +385,7 @@ def fine_tune(
         exercise = picture_exercise(model, examples, frozen, seed)
     else:
         exercise = text_exercise(model, examples, kind, frozen, seed)
-    result, learner = FineTuned(exercise.model, exercise.labels), exercise.learner
+    result, learner = exercise.result, exercise.learner
     last: tuple[list, list] = [], []  # of what is held out: what is right, and what is said
 
     def look(step: int) -> None:

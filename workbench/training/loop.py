@@ -179,9 +179,6 @@ def save_state(accelerator: Accelerator, progress: Progress, folder: Path) -> Pa
 def load_state(accelerator: Accelerator, state: Path) -> Progress:
     """Puts a state into what was prepared, and returns where it stood; `ValueError` if it is damaged."""
     try:
-        for name in ("progress.json", "model.safetensors", "optimizer.bin"):
-            if not (state / name).exists():
-                raise FileNotFoundError(f"{name} is missing")
         progress = json.loads((state / "progress.json").read_text())
         accelerator.load_state(str(state))
         return Progress(int(progress["step"]), float(progress["seconds"]), list(progress["log"]))
