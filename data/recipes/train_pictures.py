@@ -42,7 +42,6 @@ from workbench.image import RESAMPLE, Preprocessing, load_image, normalize
 from workbench.training import loop
 from workbench.training.picture_learner import (
     DRAWS,
-    PictureLearner,
     augment,
     in_box,
     new_vit,
@@ -192,23 +191,6 @@ class Teacher(nn.Module):
         return self.ours(vectors), self.network._fc(vectors)
 
 
-class TeachersLearner(loop.Learner):
-    """Cross entropy of our classes; what was known about ImageNet's is kept (arXiv:1606.09282)."""
-
-    names, weights, unit = ("class", "imagenet"), (1.0, 0.5), "pictures"
-
-    def __init__(self, teacher: nn.Module, mix: float) -> None:
-        super().__init__()
-        self.teacher, self.mix = teacher, mix
-        self.before = answering(copy.deepcopy(teacher))
-
-    def answers(self, **batch: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-        """Takes what `PictureBatches` gives."""
-        pictures, targets = mixed(self.mix, **batch)
-        ours, imagenet = self.teacher(pictures)
-        return {"class": (ours, targets), "imagenet": (imagenet, self.before(pictures)[1])}
-
-
 def answering(teacher: nn.Module) -> Callable[[Tensor], list[Tensor]]:
     """A function that gives the teacher's probabilities, and no gradients; not a part of who learns."""
     teacher = teacher.eval().requires_grad_(False).to(loop.processes().device)
@@ -242,14 +224,16 @@ def fit_last_layer(teacher: Teacher, batches: "PictureBatches", count: int = 20_
 
 
 def teach(options: Options) -> None:
-    """Tunes the teacher to our classes, and writes it to teacher.safetensors in the folder `out`. The first
-    step takes half a minute on a GPU, which looks for the fastest way to do it."""
+    """Tunes the teacher to our classes, and writes it to teacher.safetensors in the folder `out`; what it
+    knows about ImageNet's is kept (arXiv:1606.09282). The first step takes half a minute on a GPU, which
+    looks for the fastest way to do it."""
     parts = read_pictures(options.data)
     torch.manual_seed(options.seed)
     batches = PictureBatches(parts["train"], options)
     teacher = Teacher(len(batches.labels))
     fit_last_layer(teacher, batches)
-    learner = TeachersLearner(teacher, options.mix)
+    before = answering(copy.deepcopy(teacher))
+    learner = DistillingLearner(teacher, options.mix, before, weight=0.0)
     with torch.backends.cudnn.flags(benchmark=True):
         loop.train(learner, batches, options, options.out / "teacher")
     state = teacher.state_dict().items()
@@ -335,43 +319,25 @@ def mixed(
     return pictures, torch.lerp(targets.roll(half, 0), targets, shares.mean((1, 2))[:, None])
 
 
-class DistillingLearner(PictureLearner):
-    """Cross entropy on mixed pictures, with the labels and with what a teacher says about the same picture
-    (arXiv:2106.05237); a second head, which is thrown away at the end, learns what it says about ImageNet's
-    classes: they carry more than the labels.
+class Student(nn.Module):
+    """A ViT that answers as a `Teacher` does, with a second head, which is thrown away at the end.
 
     Args:
         vit: with a linear head on the class token.
-        mix: probability of mixing a picture with the one half a batch away.
         seen: share of the patches that are seen, others at each step.
-        teacher: as `answering` gives it.
     """
 
-    def __init__(
-        self,
-        vit: ViT,
-        mix: float,
-        seen: float = 1.0,
-        teacher: Callable[[Tensor], list[Tensor]] | None = None,
-    ) -> None:
-        super().__init__(vit)
-        self.mix, self.seen, self.teacher = mix, seen, teacher
-        if teacher:
-            self.names, self.weights = ("class", "imagenet"), (1.0, 0.5)
-            self.second = nn.Linear(vit.config.hidden_size, 1000)
-            nn.init.zeros_(self.second.weight)
+    def __init__(self, vit: ViT, seen: float = 1.0) -> None:
+        super().__init__()
+        self.vit, self.seen = vit, seen
+        self.second = nn.Linear(vit.config.hidden_size, 1000)
+        nn.init.zeros_(self.second.weight)
 
-    def answers(self, **batch: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-        """Takes what `PictureBatches` gives."""
-        pictures, targets = mixed(self.mix, **batch)
+    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """As of a `Teacher`."""
         tokens = self.some(self.vit.embeddings(normalize(pictures, self.vit.preprocessing)))
         states = self.vit.encoder(tokens)[-1]
-        logits = self.vit.logits(states)
-        if self.teacher is None:
-            return {"class": (logits, targets)}
-        ours, imagenet = self.teacher(pictures)
-        second = self.second(self.vit.norm(states[:, 0]))
-        return {"class": (logits, torch.lerp(targets, ours, TEACHER_WEIGHT)), "imagenet": (second, imagenet)}
+        return self.vit.logits(states), self.second(self.vit.norm(states[:, 0]))
 
     def some(self, tokens: Tensor) -> Tensor:
         """The prefix tokens, and a random share of the patches: (batch, tokens, hidden), fewer tokens."""
@@ -381,6 +347,39 @@ class DistillingLearner(PictureLearner):
         order = torch.rand(patches.shape[:2], device=tokens.device).argsort(1)
         kept = order[:, : max(1, round(self.seen * patches.shape[1])), None].expand(-1, -1, tokens.shape[2])
         return torch.cat([prefix, patches.gather(1, kept)], dim=1)
+
+
+class DistillingLearner(loop.Learner):
+    """Learns mixed pictures from their labels, and from what a teacher says about the same pictures
+    (arXiv:2106.05237), about ImageNet's classes too: they carry more than the labels.
+
+    Args:
+        network: a `Teacher` or a `Student`.
+        mix: probability of mixing a picture with the one half a batch away.
+        teacher: as `answering` gives it.
+        weight: what the teacher counts beside the labels.
+    """
+
+    names, weights, unit = ("class", "imagenet"), (1.0, 0.5), "pictures"
+
+    def __init__(
+        self,
+        network: nn.Module,
+        mix: float,
+        teacher: Callable[[Tensor], list[Tensor]] | None = None,
+        weight: float = TEACHER_WEIGHT,
+    ) -> None:
+        super().__init__()
+        self.network, self.mix, self.teacher, self.weight = network, mix, teacher, weight
+
+    def answers(self, **batch: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        """Takes what `PictureBatches` gives."""
+        pictures, targets = mixed(self.mix, **batch)
+        logits, second = self.network(pictures)
+        if self.teacher is None:
+            return {"class": (logits, targets)}
+        ours, imagenet = self.teacher(pictures)
+        return {"class": (logits, torch.lerp(targets, ours, self.weight)), "imagenet": (second, imagenet)}
 
 
 def train(options: Options) -> None:
@@ -405,7 +404,7 @@ def train(options: Options) -> None:
         return {f"top_{k}": top(logits, targets[:2000], k) for k in (1, 5)}
 
     progress = loop.train(
-        DistillingLearner(vit, options.mix, options.seen, teacher),
+        DistillingLearner(Student(vit, options.seen), options.mix, teacher),
         batches,
         options,
         options.out,

@@ -79,7 +79,7 @@ def run(
 ) -> tuple[loop.Progress, ViT]:
     vit, settings = tiny_vit(), loop.Settings(steps=steps, warmup=2, log_every=1, save_every=3)
     batch_at = batch_at or batches(pictures)
-    learner = recipe.DistillingLearner(vit, 0.3, 0.5)
+    learner = recipe.DistillingLearner(recipe.Student(vit, 0.5), 0.3)
     return loop.train(learner, batch_at, settings, out, **changes), vit
 
 
@@ -201,53 +201,51 @@ class ColoursTeacher(nn.Module):
 
 def test_losses_do_not_depend_on_the_number_of_processes(parts: DatasetDict) -> None:
     source, teacher = batches(parts["train"]), ColoursTeacher(3)
-    for learner, count in (
-        (recipe.DistillingLearner(tiny_vit(), 0.8), 1),
-        (recipe.DistillingLearner(tiny_vit(), 0.8, teacher=recipe.answering(teacher)), 2),
-        (recipe.TeachersLearner(teacher, 0.8), 2),
+    for learner, known in (
+        (recipe.DistillingLearner(recipe.Student(tiny_vit()), 0.8), [16, 0]),
+        (recipe.DistillingLearner(recipe.Student(tiny_vit()), 0.8, recipe.answering(teacher)), [16, 16]),
+        (recipe.DistillingLearner(copy.deepcopy(teacher), 0.8, recipe.answering(teacher), 0.0), [16, 16]),
     ):
         for step in range(3):
             whole, counts = learner(**source(step))
             shares = [learner(**source(step, process, 4)) for process in range(4)]
             torch.testing.assert_close(sum(losses for losses, _ in shares), whole)
-            assert counts.tolist() == [16] * count and learner.size(source(step, 1, 4)) == 4
+            assert counts.tolist() == known and learner.size(source(step, 1, 4)) == 4
 
 
-def test_the_teacher_sees_the_same_picture_and_does_not_learn(
-    parts: DatasetDict, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_teacher_sees_the_same_picture_and_does_not_learn(parts: DatasetDict) -> None:
     teacher, vit, batch = ColoursTeacher(3), tiny_vit(), batches(parts["train"])(2)
     before, seen = copy.deepcopy(teacher.state_dict()), []
     answers = recipe.answering(teacher)
-    learner = recipe.DistillingLearner(vit, 0.8, teacher=lambda each: seen.append(each) or answers(each))
+    student, spied = recipe.Student(vit), lambda each: seen.append(each) or answers(each)
     pictures, labels = recipe.mixed(0.8, **batch)
     ours, imagenet = answers(pictures)
     assert not ours.requires_grad and torch.allclose(ours.sum(1), torch.ones(16))
     logits = vit.logits(vit(normalize(pictures, vit.preprocessing))[-1])
     for weight in (0.0, 1.0):
-        monkeypatch.setattr(recipe, "TEACHER_WEIGHT", weight)
+        learner = recipe.DistillingLearner(student, 0.8, spied, weight)
         (loss, second), _ = learner(**batch)
         assert torch.equal(seen[-1], pictures)
         wanted = ours if weight else labels
         torch.testing.assert_close(loss, F.cross_entropy(logits, wanted, reduction="sum"))
-        details = learner.second(vit.norm(vit(normalize(pictures, vit.preprocessing))[-1][:, 0]))
+        details = student.second(vit.norm(vit(normalize(pictures, vit.preprocessing))[-1][:, 0]))
         torch.testing.assert_close(second, F.cross_entropy(details, imagenet, reduction="sum"))
     (loss + second).backward()
     assert not any(parameter.grad is not None for parameter in teacher.parameters())
     names = {name for name, _ in learner.named_parameters()}
-    assert all(name.startswith(("vit.", "second.")) for name in names)
+    assert all(name.startswith(("network.vit.", "network.second.")) for name in names)
     assert all(torch.equal(part, teacher.state_dict()[name]) for name, part in before.items())
 
 
 def test_a_share_of_the_patches_is_seen() -> None:
-    learner = recipe.DistillingLearner(tiny_vit(), 0.0, seen=0.25)
+    student = recipe.Student(tiny_vit(), seen=0.25)
     tokens = torch.arange(17.0).repeat(5, 1)[..., None].expand(-1, -1, 32)
-    some = learner.some(tokens)
+    some = student.some(tokens)
     assert some.shape == (5, 5, 32) and (some[:, 0] == 0).all()
     assert all(len(set(row.tolist())) == 5 for row in some[..., 0])
     assert len({tuple(row.tolist()) for row in some[..., 0]}) > 1  # others in each picture
-    learner.seen = 1.0
-    assert learner.some(tokens) is tokens
+    student.seen = 1.0
+    assert student.some(tokens) is tokens
 
 
 def test_mixing_keeps_the_shares_that_it_says() -> None:
