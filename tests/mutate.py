@@ -207,8 +207,8 @@ FAULTS = [
     ),
     in_python(
         "widgets/masked_filling.py",
-        "self._attention = torch.stack([attention[layer][0][:, masks] for layer in range(self.layers)])",
-        "self._attention = torch.stack([attention[layer][0].mT[:, masks] for layer in range(self.layers)])",
+        "self._attention, self._encoding = maps[:, :, masks], encoding",
+        "self._attention, self._encoding = maps.mT[:, :, masks], encoding",
         "test_widgets.py::test_attention_to_a_word_is_that_to_all_its_pieces",
     ),
     in_python(

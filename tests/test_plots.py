@@ -160,9 +160,8 @@ def test_saving_explains_first(bert: Bert, tmp_path) -> None:
 
 def test_words_flow_within_the_picture() -> None:
     chips = [plots.Chip(f"word{number}", note="0 · 0 %" * (number % 2)) for number in range(200)]
-    figure = plots.stack(
-        plots.words([plots.Chip("x" * 500), *chips], title="a long text"), status="small print"
-    )
+    text = plots.words([plots.Chip("x" * 500), *chips], title="a long text")
+    figure = plots.stack(text, plots.bars([["a long name beside the axes", 0.5]]), status="small print")
     figure.savefig(io.BytesIO())
     room = figure.bbox
     boxes = [text.get_window_extent() for text in figure.findobj(Text) if text.get_text()]
@@ -190,7 +189,7 @@ def test_bars_stand_on_a_scale_from_0_to_100_percent() -> None:
 
 
 def test_a_map_says_what_its_colours_stand_for() -> None:
-    figure = plots.stack(plots.heat([[0, 5], [2, 0]], "ab", "cd", number="{:.1f} %", written=True))
+    figure = plots.stack(plots.heat([[0, 5], [2, 0]], "ab", "cd", number="{:.1f} %"))
     assert "clear 0.0 %, blue 5.0 %" in texts(figure) and "2.0 %" in texts(figure)
     signed = plots.stack(plots.heat([[-4.0, 1.0]])).axes[0]
     assert signed.images[0].get_clim() == (-4, 4) and signed.get_xlabel() == "orange -4, blue 4"
@@ -230,7 +229,7 @@ def test_parts_stand_side_by_side_and_below_each_other() -> None:
 
 def test_a_page_shows_a_figure_in_its_own_colours() -> None:
     """On a dark page nothing stays dark but what is drawn over a picture, and nothing white is laid down."""
-    marks = plots.heat([[0, 5], [2, 0]], "ab", "cd", title="<a> & b", written=True), plots.bars([["a", 0.5]])
+    marks = plots.heat([[0, 5], [2, 0]], "ab", "cd", title="<a> & b"), plots.bars([["a", 0.5]])
     figure = plots.stack(marks, plots.curves({"ours": [(1, 2), (2, 1)]}, {"level": 1.5}), status="small")
     page = figure._repr_html_()
     assert page.startswith('<svg role="img" aria-label="') and "&lt;a&gt; &amp; b" in page

@@ -44,7 +44,7 @@ SHADES = LinearSegmentedColormap.from_list("shades", [to_rgba(BLUE, 0), BLUE])
 WIDTH = 9.0  # inches of a still picture
 MOST_WORDS = 120  # of a long text, a still picture shows the beginning
 MOST_NAMES = 60  # rows or columns of a map that are named; more are numbered
-MOST_CELLS = 40  # of a map with numbers in its cells; in more they would not fit
+MOST_CELLS = 40  # counts that stand in their cells; more would not fit
 SMALL = {"fontsize": 7, "color": MUTED, "parse_math": False}
 _RENDERER = RendererAgg(1, 1, 72)  # for the sizes of words, in points
 
@@ -245,7 +245,6 @@ def heat(
     title: str = "",
     low: float = 0.0,
     number: str = "{:.3g}",
-    written: bool = False,
     height: float = 3.0,
 ) -> Mark:
     """A map, its rows and columns named, and below it what its colours stand for.
@@ -255,9 +254,9 @@ def heat(
     Args:
         table: (rows, columns); several cells may share a name, see `tiled`.
         low: what is clear, if nothing is below 0.
-        number: how numbers are written.
-        written: numbers other than 0 stand in their cells, too, if there are at most `MOST_CELLS`.
+        number: how numbers are written; counts stand in their cells, too, if few are other than 0.
     """
+    counts = np.count_nonzero(table) <= MOST_CELLS and np.asarray(table).dtype == int
     table = np.asarray(table, float)
     most = np.nanmax(np.abs(table))
     ends = {"orange": -most, "blue": most} if np.nanmin(table) < 0 else {"clear": low, "blue": most}
@@ -274,7 +273,7 @@ def heat(
         if 6 < len(columns) <= MOST_NAMES and max(map(len, map(str, columns))) > 2:
             axes.tick_params("x", rotation=90)
         options = {"ha": "center", "va": "center", "in_layout": False, "fontsize": min(8, 85 / len(table))}
-        for row, column in np.argwhere(table) if written and np.count_nonzero(table) <= MOST_CELLS else ():
+        for row, column in np.argwhere(table) if counts else ():
             ink = "white" if table[row, column] > 0.6 * most else INK
             axes.text(column, row, number.format(table[row, column]), color=ink, **options)
 
@@ -309,8 +308,8 @@ def curves(
             for name, points in group.items():
                 if np.ndim(points) == 0:
                     axes.axhline(points, linestyle=style, color=MUTED)
-                    above = {"xytext": (0, 2), "textcoords": "offset points", "ha": "right"}
-                    axes.annotate(name, (1, points), xycoords=axes.get_yaxis_transform(), **SMALL | above)
+                    place = {"transform": axes.get_yaxis_transform(), "ha": "right", "va": "bottom"}
+                    axes.text(1, points, name, **SMALL | place)
                 else:
                     axes.plot(*np.reshape(points, (-1, 2)).T, style, label=name)
         axes.locator_params(nbins=6)

@@ -24,14 +24,7 @@ from workbench.image import ImageSource, prepare_image
 from workbench.patches import token_names
 from workbench.text import Encoding, Token
 from workbench.vit import ViT
-from workbench.widgets.base import (
-    now_and_before,
-    read_front,
-    rounded,
-    there,
-    to_bytes,
-    to_bytes8,
-)
+from workbench.widgets.base import now_and_before, read_front, rounded, there, to_bytes, to_bytes8
 from workbench.widgets.picture import MapWidget
 from workbench.widgets.strip import Way
 from workbench.widgets.text import FOR_PAIRS
@@ -109,11 +102,8 @@ class AttentionExplorer(MapWidget):
         if beside is not None:
             _check_fit(model, beside)
             options["other"] = beside.name if beside.name != model.name else f"another {model.name}"
+            self._beside = f" beside {options['other']}"
         super().__init__(model, image, **options)
-
-    @property
-    def _read_by(self) -> str:
-        return f"{self.model.name} beside {self.other}" if self.other else self.model.name
 
     def rehearse(self) -> list[dict]:
         """Every layer and head, with and without special tokens; every token that looks; every task."""
@@ -174,15 +164,6 @@ class AttentionExplorer(MapWidget):
         answers = model.answers(self.task, last)
         return answers[..., 0] if model.heads[self.task].kind == "span" else answers
 
-    def _label(self, index: int) -> str:
-        """What a class of `_answers` is called."""
-        if isinstance(self.model, ViT):
-            return self.model.labels[index]
-        if self.task == "mlm":
-            return self.model.tokenizer.word_piece(index)
-        head = self.model.heads[self.task]
-        return self.tokens[index][0] if head.kind == "span" else head.labels[index]
-
     def _possible(self) -> list[str]:
         """Heads that can answer this input."""
         if isinstance(self.model, ViT):
@@ -205,6 +186,7 @@ class AttentionExplorer(MapWidget):
                 passes.append(self._pass(model, **inputs))
         self._states = passes[0][0]
         self._maps = [attention.cpu() for _, attention in passes]  # (layers, heads, query, key) of each
+        self._way = self._way_now()
         self.answers, self.ticks = [], "with all heads on" if off else ""
         if task:
             now = self._answers(self._states)[0]
@@ -214,9 +196,9 @@ class AttentionExplorer(MapWidget):
                 before = self._answers(passes[1][0], self._models[1])[0].to(now)
                 best, self.ticks = best | {int(before.argmax())}, f"of {self.other}"
             best = sorted(best, key=lambda index: (-float(self._before[index]), index))
-            self.answers = now_and_before({index: self._label(index) for index in best}, now, before, best)
+            name = self._way.tokens.__getitem__ if self._way.kind == "span" else self._class_name
+            self.answers = now_and_before({index: name(index) for index in best}, now, before, best)
         self.effects = b""
-        self._way = self._way_now()
         if self.other:  # it opens on the head that differs most
             apart = attention_difference(*self._maps)
             self.apart, clearest = to_bytes(apart), divmod(int(apart.argmax()), self.heads)
@@ -308,15 +290,10 @@ class AttentionExplorer(MapWidget):
             self.compared_matrix, self.compared_scales = self._packed(*beside)
             self.compared = {"tokens": self.tokens, "title": self.titles[1]}
             self.differences = self._largest(self._shown, *beside)
-        if min(self.head, self.query, self.key) < 0:
-            self.steps = {}
-            return
-        steps = weight_steps(
-            self.model, self._states[self.layer], self.layer, self.head, self.query, self.key
-        )
-        self.steps = {
-            name: rounded(value, 3) if value.ndim else float(value) for name, value in steps.items()
-        }
+        weight, steps = (self.head, self.query, self.key), {}
+        if min(weight) >= 0:
+            steps = weight_steps(self.model, self._states[self.layer], self.layer, *weight)
+        self.steps = {name: rounded(step, 3) if step.ndim else float(step) for name, step in steps.items()}
 
     def _largest(self, here: Tensor, beside: Tensor) -> list[list]:
         """Where two maps differ most: in the row of the token that looks, if one was chosen."""

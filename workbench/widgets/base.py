@@ -132,7 +132,10 @@ class WorkbenchWidget(anywidget.AnyWidget):
 
     reads: tuple[type, ...] = (Bert, ViT)  # the models that it looks into
     fields: tuple[str, ...] = ()  # the traits that hold typed texts, first segment first
+    _settling = False  # a change is not answered
     _quiet = False  # nobody is told what changes
+    _rehearsal: Rehearsal | None = None  # what `rehearsal` was packed by
+    _beside = ""  # the name of another checkpoint
 
     status = traitlets.Unicode(help="Checkpoint, device, time of the last forward pass.").tag(sync=True)
     error = traitlets.Unicode(help="One sentence about the last input, or empty.").tag(sync=True)
@@ -160,10 +163,8 @@ class WorkbenchWidget(anywidget.AnyWidget):
         if unknown:
             own = ", ".join(sorted(self.class_own_traits()))
             raise TypeError(f"{type(self).__name__} has no option {unknown[0]!r}; it has: {own}.")
-        self._lock = threading.RLock()
-        self._settling = self._quiet = False
+        self._lock, self._quiet = threading.RLock(), False
         self._answering: dict[str, Callable[[dict], None]] = {}  # by the trait whose change they answer
-        self._rehearsal: Rehearsal | None = None  # what `rehearsal` was packed by
         self.model, config = model, model.config
         sizes = {"layers": config.num_hidden_layers, "heads": config.num_attention_heads}
         super().__init__(**sizes | options)
@@ -328,9 +329,7 @@ class WorkbenchWidget(anywidget.AnyWidget):
         """One head of maps with an axis of heads, or the mean of all for a number that is no head's."""
         return maps.select(axis, head) if 0 <= head < self.heads else maps.mean(axis)
 
-    def _pass(
-        self, other: Bert | ViT | None = None, /, **inputs: Tensor
-    ) -> tuple[tuple[Tensor, ...], Tensor]:
+    def _pass(self, other: Bert | ViT | None = None, /, **inputs: Tensor) -> tuple[Sequence[Tensor], Tensor]:
         """One forward pass, timed: hidden states, and attention (layers, heads, query, key)."""
         model = other or self.model
         with torch.inference_mode(), record_attention(model) as attention, self.timed():
@@ -346,13 +345,8 @@ class WorkbenchWidget(anywidget.AnyWidget):
             torch.cuda.synchronize()
         self._say(f"{1000 * (time.perf_counter() - start):.0f} ms")
 
-    @property
-    def _read_by(self) -> str:
-        """The name of the checkpoint, or those of all."""
-        return self.model.name
-
     def _say(self, what: str) -> None:
-        self.status = f"{self._read_by} · {device_name(self.model.device)} · {what}"
+        self.status = f"{self.model.name}{self._beside} · {device_name(self.model.device)} · {what}"
 
     def figure(self) -> StillFigure:
         """The still picture of what the widget shows now."""

@@ -26,7 +26,7 @@ from workbench.widgets.strip import READS, StripWidget
 if TYPE_CHECKING:
     from workbench.training.lessons import FineTuned
 
-RUNS = ("frozen", "fine-tuned")
+RUNS = {"frozen": "frozen", "fine-tuned": "tuned"}  # the trainings, and the trait of their curves
 PAGE = 8  # rows of the table on the screen
 FIGURES = ("step", "loss", "accuracy", "held_out_loss", "held_out_accuracy")
 MOST = 5000  # examples
@@ -130,9 +130,7 @@ class FineTuning(StripWidget):
         if self.kind == "picture":
             rows = [(_address(image), label) for image, label in rows]
         self.rows = [list(row) for row in rows]
-        labels = (
-            [] if self.kind == "span" else [label for *_, label in self.examples]
-        )  # an answer is no class
+        labels = [] if self.kind == "span" else [label for *_, label in self.examples]  # answers are none
         names = (label.split() if self.kind == "word" else [label.strip()] for label in labels)
         counts = Counter(name for each in names for name in each if name)
         self.count, self.classes = len(self._examples), [list(pair) for pair in sorted(counts.items())]
@@ -211,7 +209,7 @@ class FineTuning(StripWidget):
                 return
             self._before, self._failed = self.state, ""
             self._stop.clear()
-            self.state, self.now = "training", RUNS[0]
+            self.state, self.now = "training", "frozen"
             self._thread = threading.Thread(target=self._run, args=(self.examples,), daemon=True)
             self._thread.start()
 
@@ -262,8 +260,7 @@ class FineTuning(StripWidget):
     def _grow(self, name: str, result: "FineTuned") -> None:
         """The curves so far; at the end also the table of held-out answers."""
         points = torch.tensor([[look[figure] for figure in FIGURES] for look in result.log])
-        values: dict[str, Any] = {"frozen" if name == "frozen" else "tuned": to_bytes(points), "now": name}
-        places = "frozen_places" if name == "frozen" else "tuned_places"
+        values: dict[str, Any] = {RUNS[name]: to_bytes(points), "now": name}
         with self._lock:  # not in the middle of a rehearsal
             if name == "frozen" and len(result.log) == 1:  # a new training begins
                 self.trained, self._places = {}, {}
@@ -274,7 +271,7 @@ class FineTuning(StripWidget):
                 vectors = torch.stack(result.vectors)[:, :MOST_POINTS]
                 self._places[name] = moving_places(vectors, self._places.get(name))
                 values |= {"true": result.targets[:MOST_POINTS], "labels": list(result.labels)}
-                values[places] = to_bytes(self._places[name])
+                values[f"{RUNS[name]}_places"] = to_bytes(self._places[name])
         if result.answers:  # the training is over
             if self.kind == "span":
                 table = {"answers": [list(answer) for answer in result.answers]}
@@ -323,6 +320,6 @@ class FineTuning(StripWidget):
                 answers.append(plots.words(*rows, title=f"{name}: held-out questions and what it answers"))
             else:
                 title, names = f"{name}: true class down, answer across", table["labels"]
-                parts.append(plots.heat(table["counts"], names, names, title=title, written=True))
+                parts.append(plots.heat(table["counts"], names, names, title=title))
         rows = [tuple(parts[first : first + 2]) for first in range(0, len(parts), 2)]
         return plots.stack(*rows, *answers, status=self.status)

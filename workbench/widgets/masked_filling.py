@@ -7,7 +7,7 @@ import torch
 import traitlets
 
 from workbench import plots
-from workbench.attention import record_attention, sum_over_words
+from workbench.attention import sum_over_words
 from workbench.bert import Bert
 from workbench.checks import check_tuples
 from workbench.tasks import MaskGuess, mask_guesses
@@ -81,18 +81,14 @@ class MaskedFilling(TextWidget):
         if self.hide != "nothing" and masks:
             visible = visible_tokens(encoding, self.hide, masks[pinned]).to(self.model.device)
         inputs = encoding.tensors(self.model.device)
-        with record_attention(self.model) as attention:
-            # To compare with: the same with nothing hidden. The map that stays is that of the last pass.
-            self._full = None if visible is None else self.model(**inputs)
-            with self.timed():
-                self._states = self.model(**inputs, attention_mask=visible)
+        self._full = None if visible is None else self._pass(**inputs)[0]  # nothing hidden, to compare with
+        self._states, maps = self._pass(**inputs, attention_mask=visible)
         words = self._words(encoding)
         for chip, word in zip(words, encoding.words, strict=True):
             chip["kind"] = self._kind(encoding.tokens[word.tokens.start])
             if visible is not None:
                 chip["hidden"] = not bool(visible[0, word.tokens.start])
-        self._attention = torch.stack([attention[layer][0][:, masks] for layer in range(self.layers)])
-        self._encoding = encoding
+        self._attention, self._encoding = maps[:, :, masks], encoding  # (layers, heads, masks, key)
         self._way = self._way_of(encoding, masks, mask=visible, known=self._states)
         self._settle(masked=masked, pinned=pinned, words=words)
 

@@ -43,9 +43,7 @@ class NextSentence(TextWidget):
     tokens = traitlets.List(help="What the chips show: text, id, segment, position, kind.")
     is_next = traitlets.Float(help="Probability that the second sentence follows.")
     at_front = traitlets.Float(help="The same with [CLS] in front, to compare with.")
-    of_first = traitlets.Float(
-        help="The same read from the first token; with [CLS] moved it is a plain word."
-    )
+    of_first = traitlets.Float(help="The same read from the first token; with [CLS] moved a plain word.")
     weights = traitlets.Bytes(help="float16 (tokens): attention from [CLS].")
     between = traitlets.Bytes(help="float16 (layers, 3, 3): see `attention_between`.")
     game = traitlets.Dict(help="The round that is played now, or nothing.")
@@ -136,16 +134,13 @@ class NextSentence(TextWidget):
         or on the same topic."""
         draw = random.Random(seed)
         chosen = draw.sample(range(len(NEXT_SENTENCES)), 2 * ROUNDS)
-        pairs = [NEXT_SENTENCES[at] for at in chosen[:ROUNDS]]
-        others = [
-            SAME_TOPIC[one] if same_topic else NEXT_SENTENCES[other][1]
-            for one, other in zip(chosen[:ROUNDS], chosen[ROUNDS:], strict=True)
-        ]
         true = draw.sample([True, False] * (ROUNDS // 2), ROUNDS)
-        self._rounds = [
-            (first, second if follows else other, follows)
-            for (first, second), other, follows in zip(pairs, others, true, strict=True)
-        ]
+        self._rounds = []
+        for one, other, follows in zip(chosen[:ROUNDS], chosen[ROUNDS:], true, strict=True):
+            first, second = NEXT_SENTENCES[one]
+            if not follows:
+                second = SAME_TOPIC[one] if same_topic else NEXT_SENTENCES[other][1]
+            self._rounds.append((first, second, follows))
         self._settle(seed=seed)
         self.game = {}
         self._ask()

@@ -63,14 +63,10 @@ class PatchHiding(PictureWidget):
                 self.hide_at_random(min(1.0, max(0.0, float(content.get("share", 0.5)))))
             case "invert":
                 self._change(hidden=sorted(set(range(self._count)) - set(self.hidden)))
-            case "shuffle":
-                self.shuffle()
             case "reset":
                 self._change(hidden=[], order=[], positions="own")
-            case "keep":
-                self.keep()
-            case "judge":
-                self.judge()
+            case "shuffle" | "keep" | "judge" as do:
+                getattr(self, do)()
             case "forget":
                 self._kept, self.kept = [], []
 

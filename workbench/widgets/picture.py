@@ -192,8 +192,7 @@ class MapWidget(PictureWidget):
         maps = self._large.unflatten(1, tuple(self.grid))
         for title, weights, keeps in zip(self.titles, maps, self.keeps, strict=True):
             style = {"opacity": self.opacity, "smooth": self.smooth, "framed": framed}
-            note = f"largest: {weights.max():.3f}" + (
-                "" if keeps is None else f"; keeps {keeps:.3f} for itself"
-            )
+            own = "" if keeps is None else f"; keeps {keeps:.3f} for itself"
+            note = f"largest: {weights.max():.3f}{own}"
             marks.append(plots.picture(self._seen, weights, title=title, note=note, **style))
         return marks

@@ -45,9 +45,7 @@ for (const el of document.querySelectorAll(`[data-widget="${{id}}"]`)) widget.re
 """
 
 
-def page(
-    title: str, body: str, states: Mapping[str, dict[str, Any]], head: str = "", shared: str = ""
-) -> str:
+def page(title: str, body: str, states: Mapping[str, dict], head: str = "", shared: str = "") -> str:
     """A page of HTML that asks nobody for anything, in which saved widgets live.
 
     Args:
@@ -162,6 +160,11 @@ class Rehearsal:
             pass
         return self.packed
 
+    @property
+    def left(self) -> int:
+        """How many clicks had no room; some of the others may be played more than once."""
+        return max(0, self.planned - self.played)
+
     def knows(self, name: str, value: Any) -> bool:
         """Whether a trait may have this value in what was played; for traits that nothing asks for, too."""
         return name not in self._names or hash(_encoded(value)) in self._seen[name]
@@ -259,35 +262,25 @@ class Rehearsal:
         for record in self._records:
             for name, found in places.items():
                 found |= {record.asked[name], record.after.get(name, record.asked[name])}
-        note = f"Only {self.played:,} of {self.planned:,} clicks are saved."
         parts = {
             "places": {name: sorted(found) for name, found in places.items()},
             "changes": changes,
             "answers": {name: tables for name, tables in answers.items() if tables},
-            "note": note if self.played < self.planned else "",
+            "note": f"Only {self.played:,} of {self.planned:,} clicks are saved." if self.left else "",
         }
         self.packed = (self._values if self._shared is None else Values()).pack(**parts)
-        self._seen = {
-            name: {hash(values[record.after[name]]) for record in self._records} for name in self._names
-        }
+        self._seen = {name: {hash(values[one.after[name]]) for one in self._records} for name in self._names}
         del self._records, self._values, self._place  # which are large
         yield
 
     def _answers_of(self, name: str, inputs: Sequence[str]) -> list[dict]:
         """Tables of a trait by the inputs, one for each group of clicks, or none if they do not settle it."""
         rows = [(record.after, record.after[name]) for record in self._records]
-        tables = []
-        for group in range(len(self._groups)):
-            own = [row for row, record in zip(rows, self._records, strict=True) if record.group == group]
-            table = _table(rows, own, inputs)
-            if table is None:
-                return []
-            same = next((one for one in tables if one["of"] == table["of"]), None)
-            if same:
-                same["at"] |= table["at"]
-            else:
-                tables.append(table)
-        return tables
+        of_groups: list[Rows] = [[] for _ in self._groups]
+        for row, record in zip(rows, self._records, strict=True):
+            of_groups[record.group].append(row)
+        tables = [_table(rows, own, inputs) for own in of_groups]
+        return [] if None in tables else tables
 
 
 def _encoded(value: Any) -> bytes | str:
@@ -372,9 +365,7 @@ class Background:
         Returns the `values` that they share, as base64, and their `stills` by model."""
         values, played = Values(), {}
         for _ in range(2):
-            todo = [
-                one for one in self.shown if one not in played or played[one].played < played[one].planned
-            ]
+            todo = [one for one in self.shown if one not in played or played[one].left]
             for number, widget in enumerate(todo):
                 spare = max(0, WHOLE_PAGE - values.size - sum(one.lines for one in played.values()))
                 before = played[widget].lines if widget in played else 0

@@ -27,7 +27,7 @@ BEST = 6  # of many classes, and of the tokens that add most
 LARGEST = 10  # products that are written out
 VECTORS = 8  # most that are drawn of those that a head reads
 
-NOTHING_READ = {"empty": "Nothing is masked, so the head reads nothing: click a word."}
+NOTHING_READ = "Nothing is masked, so the head reads nothing: click a word."
 
 Drawer = tuple[dict, list[Tensor]]
 
@@ -77,14 +77,10 @@ class StripWidget(WorkbenchWidget):
 
     stage = traitlets.Unicode(help="The open stage: embeddings, layer, read, head or softmax; empty: none.")
     token = traitlets.Int(-1, help="The token that embeddings and layer tell of; -1: one that is read.")
-    layer = traitlets.Int(
-        -1, help="After which layer the stage “layer” is (0: the embeddings; -1: the last)."
-    )
+    layer = traitlets.Int(-1, help="After which layer the stage “layer” is (0: embeddings; -1: the last).")
     row = traitlets.Int(-1, help="Number of the class whose products the stage “head” shows; -1: the best.")
 
-    line = traitlets.List(
-        help="The strip: [stage, name, numbers of now]; what cannot be opened has no stage."
-    )
+    line = traitlets.List(help="The strip: [stage, name, numbers]; what cannot be opened has no stage.")
     drawer = traitlets.Dict(help="What the open stage tells; `shapes` are those of `numbers`.")
     numbers = traitlets.Bytes(help="float16, tables of the open stage, one after the other.")
 
@@ -117,12 +113,9 @@ class StripWidget(WorkbenchWidget):
         self._settle(**values)
         self._refresh()
 
-    def rehearse(self) -> list[dict]:
-        """Every stage; each token and each layer (in short texts, each with each); the classes on screen."""
-        return self._rehearse_stages()
-
     def _rehearse_stages(self, **axes: Sequence) -> list[dict]:
-        """Clicks on the strip; `axes` are values of other traits that the drawers depend on, and messages."""
+        """Every stage; each token and each layer (in short texts, each with each); the classes on screen.
+        `axes` are values of other traits that the drawers depend on, and messages."""
         stages = [stage for stage, *_ in self.line if stage]
         tokens = {"token": [self.token, *range(len(self._way.tokens))]}
         layers = {"layer": [self.layer, *range(self.layers + 1)]}
@@ -173,9 +166,13 @@ class StripWidget(WorkbenchWidget):
                 there_are = f"there are: {', '.join(stages)}" if stages else "none can be opened"
                 raise ValueError(f"There is no stage {self.stage!r} here; {there_are}.")
             self._settle(stage="")  # another head answers now
-        drawer, tables = getattr(self, f"_{self.stage}_drawer")() if self.stage else ({}, [])
+        drawer, tables = {}, []
         if self.stage:
-            drawer = drawer | {"stage": self.stage, "shapes": [list(table.shape) for table in tables]}
+            if self.stage in ("read", "head", "softmax") and self._at is None:
+                drawer = {"empty": NOTHING_READ}
+            else:
+                drawer, tables = getattr(self, f"_{self.stage}_drawer")()
+            drawer |= {"stage": self.stage, "shapes": [list(table.shape) for table in tables]}
         self.line, self.drawer, self.numbers = line, drawer, b"".join(map(to_bytes, tables))
 
     def _before_head(self, count: int | None = None) -> list[list[str]]:
@@ -293,8 +290,6 @@ class StripWidget(WorkbenchWidget):
 
     def _read_drawer(self) -> Drawer:
         way = self._way
-        if self._at is None:
-            return NOTHING_READ, []
         some = [*way.reads][:VECTORS]
         if self._at not in some:
             some[-1:] = [self._at]
@@ -314,8 +309,6 @@ class StripWidget(WorkbenchWidget):
 
     def _head_drawer(self) -> Drawer:
         """Rows of the matrix, and the products of one of them with the vector."""
-        if self._at is None:
-            return NOTHING_READ, []
         steps, answers = self._scores()
         vector, logits = steps["vector"], steps["logits"]
         row = there(self.row, len(logits), int(logits.argmax()))
@@ -342,8 +335,6 @@ class StripWidget(WorkbenchWidget):
     def _softmax_drawer(self) -> Drawer:
         """Scores and what they become: [name, score, e to (score - the best one), answer]."""
         way = self._way
-        if self._at is None:
-            return NOTHING_READ, []
         steps, answers = self._scores()
         scores, name = steps["logits"], self._class_name
         row = there(self.row, len(scores), 0)
