@@ -276,11 +276,14 @@ class Rehearsal:
     def _answers_of(self, name: str, inputs: Sequence[str]) -> list[dict]:
         """Tables of a trait by the inputs, one for each group of clicks, or none if they do not settle it."""
         rows = [(record.after, record.after[name]) for record in self._records]
-        of_groups: list[Rows] = [[] for _ in self._groups]
-        for row, record in zip(rows, self._records, strict=True):
-            of_groups[record.group].append(row)
-        tables = [_table(rows, own, inputs) for own in of_groups]
-        return [] if None in tables else tables
+        tables: dict[tuple, dict] = {}  # those that ask for the same are one, which JavaScript finds first
+        for group in range(len(self._groups)):
+            own = [row for row, record in zip(rows, self._records, strict=True) if record.group == group]
+            table = _table(rows, own, inputs)
+            if table is None:
+                return []
+            tables.setdefault(tuple(table["of"]), table)["at"].update(table["at"])
+        return list(tables.values())
 
 
 def _encoded(value: Any) -> bytes | str:
