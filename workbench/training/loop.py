@@ -317,16 +317,16 @@ def train(
     if state:
         progress = load_state(accelerator, state)
 
-    def write_log() -> None:
+    def write_log(lines: list[Figures], mode: str) -> None:
         if main and folder:
             with writes(folder / "log.jsonl"):
                 folder.mkdir(parents=True, exist_ok=True)
-                lines = (json.dumps(line) + "\n" for line in progress.log)
-                (folder / "log.jsonl").write_text("".join(lines))
+                with (folder / "log.jsonl").open(mode) as file:
+                    file.writelines(json.dumps(line) + "\n" for line in lines)
 
     def note(figures: Figures) -> None:
         progress.log.append({"step": progress.step} | figures)
-        write_log()
+        write_log(progress.log[-1:], "a")
         if main and watch is not None:
             watch(progress.log[-1])
 
@@ -361,7 +361,7 @@ def train(
         if folder:
             state = save_state(accelerator, progress, folder)
 
-    write_log()  # now, so that one hears of a folder that cannot be written before the first step
+    write_log(progress.log, "w")
     sums, since = 0, time.monotonic()  # of the losses, since the last line of the log
     started = since - progress.seconds
     bar = tqdm(

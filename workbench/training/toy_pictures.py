@@ -27,6 +27,7 @@ COLORS = np.array(
     [[225, 60, 55], [250, 160, 40], [245, 225, 70], [60, 170, 80], [60, 190, 210], [50, 90, 210]]
     + [[150, 70, 190], [225, 225, 225]]
 )
+SIDE, PATCH = 24, 4  # of a picture and of a patch, in pixels
 HIDDEN = 0.5  # share of the patches that are to be guessed (ViT, appendix B.1.2)
 CODES = 512  # mean colours with 3 bits for each of red, green and blue
 
@@ -34,7 +35,7 @@ CODES = 512  # mean colours with 3 bits for each of red, green and blue
 # --- pictures ----------------------------------------------------------------------------------
 
 
-def draw_pictures(count: int, seed: int | tuple[int, ...] = 0, size: int = 24) -> tuple[Tensor, Tensor]:
+def draw_pictures(count: int, seed: int | tuple[int, ...] = 0, size: int = SIDE) -> tuple[Tensor, Tensor]:
     """Shapes of any place, size, turn and colours.
 
     Returns:
@@ -83,19 +84,19 @@ def code_colors(codes: Tensor) -> Tensor:
     return torch.stack([codes // 64, codes // 8 % 8, codes % 8], dim=-1) * 32.0 + 16
 
 
-def color_loss(count: int = 1000, patch: int = 4, seed: int = 0) -> float:
+def color_loss(count: int = 1000) -> float:
     """The loss of who only knows how often each colour occurs (the entropy of the codes, in nats)."""
-    codes = color_codes(mean_colors(draw_pictures(count, seed)[0], patch))
+    codes = color_codes(mean_colors(draw_pictures(count)[0], PATCH))
     return float(Categorical(codes.flatten().bincount() / codes.numel()).entropy())
 
 
 # --- what is learned ---------------------------------------------------------------------------
 
 
-def toy_vit(hidden_size: int = 64, layers: int = 3, size: int = 24, patch: int = 4, seed: int = 0) -> ViT:
+def toy_vit(hidden_size: int = 64, layers: int = 3, seed: int = 0) -> ViT:
     """A new ViT for the drawn pictures."""
     torch.manual_seed(seed)
-    vit = new_vit(LABELS, size, patch, layers, hidden_size)
+    vit = new_vit(LABELS, SIDE, PATCH, layers, hidden_size)
     vit.name = "toy ViT"
     return vit
 
@@ -230,10 +231,11 @@ def toy_training(
     def batch_at(step: int, process: int = 0, processes: int = 1) -> loop.Batch:
         return {name: part[process::processes] for name, part in draw(batch, (seed, step)).items()}
 
+    maps = {} if maps is None else maps
+    maps["new pictures"] = pixels[:8].permute(0, 2, 3, 1).numpy()
+
     def look() -> None:
-        if maps is not None:
-            step = min(steps, looks * (len(maps) - 1))
-            maps[f"step {step}"] = looked_at(vit, pixels[:8])
+        maps[f"step {min(steps, looks * (len(maps) - 1))}"] = looked_at(vit, pixels[:8])
 
     def evaluate() -> dict[str, float]:
         look()
@@ -249,7 +251,5 @@ def toy_training(
         log_every=10,
         seed=seed,
     )
-    if maps is not None:
-        maps["new pictures"] = pixels[:8].permute(0, 2, 3, 1).numpy()
     look()
     return loop.train(learner, batch_at, settings, folder, evaluate=evaluate)
