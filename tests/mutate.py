@@ -285,7 +285,7 @@ FAULTS = [
         "the_explorers_small_maps[1x]",
     ),
     in_text_views(  # sharp screens: all is drawn at half its size
-        "widgets/parts.js",
+        "widgets/drawing.js",
         "pen.scale(scale, scale);",
         "pen.scale(1, 1);",
         "the_explorers_matrix[2x]",
@@ -328,7 +328,7 @@ FAULTS = [
     ),
     in_text_views(  # always the first mask's attention
         "widgets/masked_filling.js",
-        'readFloat16(get("weights"), get("words").length)[row] ?? [];',
+        'readFloat16(get("weights"), get("words").length)[card] ?? [];',
         'readFloat16(get("weights"), get("words").length)[0] ?? [];',
         "masked_filling[1x]",
     ),
@@ -370,7 +370,7 @@ FAULTS = [
     ),
     # --- drawn: pictures
     in_picture_views(  # a click on a patch is off by one column
-        "widgets/parts.js",
+        "widgets/drawing.js",
         "const column = Math.floor(((offsetX - left) / width) * columns);",
         "const column = Math.ceil(((offsetX - left) / width) * columns);",
         "patch_attention[1x]",

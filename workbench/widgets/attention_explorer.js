@@ -1,20 +1,10 @@
 // AttentionExplorer: all heads of all layers as small maps, one of them large, the answer, and how one
 // weight comes about. See attention_explorer.py for the traits.
 
-import {
-  bar,
-  button,
-  cellUnder,
-  note,
-  outline,
-  penOf,
-  pixels,
-  rgbOf,
-  straightLine,
-  viewOf,
-} from "./parts.js";
+import { cellUnder, outline, penOf, pixels, rgbOf, straightLine, writeAxes } from "./drawing.js";
+import { button, columns, note, told, viewOf } from "./parts.js";
 import { mapBoards, massSlider, pictureInput } from "./picture.js";
-import { answerWriter, element, fixed, isolated, percent, range, readFloat16, within } from "./shared.js";
+import { element, fixed, isolated, percent, range, readFloat16, within } from "./shared.js";
 import { stripOf } from "./strip.js";
 
 const LINE = 17; // pixels of a token's line
@@ -72,19 +62,19 @@ function headsOf(view, large) {
     },
   });
   const ways = { show: "show it", mean: "add it to the mean", off: "switch it off" };
-  const told = element("p.note.told", { "aria-live": "polite" });
   const all = button("Try each head off", () => message({ do: "all heads" }));
   const allOn = button("All heads on", () => send({ off: [] }));
   const most = get("grid").length ? 64 : 40;
   const key = () => [get("thumbnails"), get("maps"), ink("--accent"), get("view")];
   const picture = (place) => (large.over() ? large.over().small(place) : thumbnailOf(place).picture());
-  const grid = view.headGrid({ most, key, picture, under, over, isChosen, hover, choose });
+  const hover = preview;
+  const grid = view.headGrid({ most, key, picture, under, over, isChosen, describe, hover, choose });
   const node = element(
     "section.heads",
     { "aria-label": "All heads of all layers" },
     mode.choice("clicks", "A click on a head:", ways),
     grid.canvas,
-    told,
+    grid.told,
     element("p.group", all, allOn),
   );
 
@@ -102,13 +92,7 @@ function headsOf(view, large) {
     const far = apart[layer] ? `; ${percent(apart[layer][head])} of its weight lies elsewhere beside it` : "";
     const name = `layer ${layer + 1}, head ${head + 1}${off}${far}`;
     if (effect === undefined) return name;
-    const much = answerWriter(get("problem_type"))(Math.abs(effect));
-    return `${name}; without it the answer ${effect >= 0 ? "loses" : "gains"} ${much}`;
-  }
-
-  function hover(place) {
-    told.textContent = place ? describe(place) : "";
-    preview(place);
+    return `${name}; without it the answer ${effect >= 0 ? "loses" : "gains"} ${view.write(Math.abs(effect))}`;
   }
 
   function preview(place) {
@@ -158,7 +142,7 @@ function headsOf(view, large) {
   });
   const heard = (content) => {
     const done = content["layers done"];
-    if (done) told.textContent = `${done} of ${layers} layers tried`;
+    if (done) grid.told.textContent = `${done} of ${layers} layers tried`;
   };
   return { node, heard, grid };
 }
@@ -185,31 +169,23 @@ function controlsOf(view, maps, grid) {
     hide.hidden = maps && get("view") !== "matrix";
     compare.hidden = hide.hidden || get("other") !== "";
   });
-  const controls = [
-    view.looks.choice("view", "Drawn as", views),
-    mean,
-    hide,
-    pair,
-    massSlider(view),
-    compare,
-  ];
-  return [title, element("div.group", ...controls)];
+  const drawnAs = view.looks.choice("view", "Drawn as", views);
+  return [title, element("div.group", drawnAs, mean, hide, pair, massSlider(view), compare)];
 }
 
 // --- the large map
 
 function largeOf(view, maps) {
   const { get, send, ink, drawn } = view;
-  const canvas = element("canvas.large", { tabindex: -1 });
+  const [canvas, other] = [element("canvas.large", { tabindex: -1 }), element("canvas.large")];
   const [ownTitle, otherTitle] = [element("figcaption.note"), element("figcaption.note")];
   const place = element("figure.scroll", canvas, ownTitle);
-  const other = element("canvas.large");
   const otherPlace = element("figure.scroll", other, otherTitle);
-  const tip = element("p.note.told", { "aria-live": "polite" });
+  const tip = told();
   const over = () => (get("view") === "matrix" ? null : maps); // the picture is what is drawn
   const tokens = () => [[-1, "nothing"], ...get("tokens").map(([text], at) => [at, `${at}: ${text}`])];
   const pinned = [view.select("query", "looks", tokens), view.select("key", "at", tokens)];
-  const all = element("div", element("div.maps", place, otherPlace), tip);
+  const all = element("div", element("div.maps.bar-row", place, otherPlace), tip);
   const changes = view.live("p.note", { "aria-live": "polite" }, () => {
     if (!get("other")) return null;
     const listed = get("differences").slice(0, 3);
@@ -226,7 +202,6 @@ function largeOf(view, maps) {
   let previewed = null; // that of a thumbnail, instead of it
   let looking = -1; // the token under the mouse
 
-  const changeColor = (here, beside) => changeInk(ink, here, beside);
   const roomOf = (box) => Math.max(200, box.clientWidth - 4);
   const margin = () => (get("tokens").length <= 30 && !maps ? 84 : 0); // for tokens beside the matrix
 
@@ -254,25 +229,12 @@ function largeOf(view, maps) {
     const start = (token) => margin() + (token * size) / map.tokens.length;
     const step = size / map.tokens.length;
     for (const [from, to, here, beside] of get("differences"))
-      outline(pen, [start(to), start(from), step, step], changeColor(here, beside));
-    if (margin()) for (const [at, [text]] of map.tokens.entries()) writeToken(pen, text, start(at + 0.5));
+      outline(pen, [start(to), start(from), step, step], changeInk(ink, here, beside));
+    const texts = map.tokens.map(([text]) => text);
+    if (margin()) writeAxes(pen, texts, margin(), step, ink("--muted"));
     if (get("query") < 0) return;
     outline(pen, [margin(), start(get("query")), size, step], ink("--ink"), 1);
     if (get("key") >= 0) outline(pen, [start(get("key")), margin(), step, size], ink("--ink"), 1);
-  }
-
-  function writeToken(pen, text, middle) {
-    const [end, room] = [margin() - 5, margin() - 6];
-    pen.font = "12px system-ui, sans-serif";
-    pen.fillStyle = ink("--muted");
-    pen.textAlign = "right";
-    pen.fillText(text, end, middle + 4, room);
-    pen.save();
-    pen.translate(middle + 4, end);
-    pen.rotate(-Math.PI / 2);
-    pen.textAlign = "left";
-    pen.fillText(text, 0, 0, room);
-    pen.restore();
   }
 
   function matrixAt(event) {
@@ -294,9 +256,9 @@ function largeOf(view, maps) {
     for (const start of rows) {
       for (const end of range(count)) drawLine(pen, width, start, end, map.weight(start, end), usual);
     }
-    for (const [start, end, here, beside] of get("differences"))
+    for (const [start, end, ...both] of get("differences"))
       if (rows.includes(start))
-        drawLine(pen, width, start, end, map.weight(start, end), changeColor(here, beside), true);
+        drawLine(pen, width, start, end, map.weight(start, end), changeInk(ink, ...both), true);
     const [query, key] = [get("query"), get("key")];
     if (rows.includes(query) && key >= 0)
       drawLine(pen, width, query, key, map.weight(query, key), ink("--random"), true);
@@ -344,8 +306,7 @@ function largeOf(view, maps) {
     const { said, looks = looking } = under(event);
     if (looks !== looking || previewed) {
       looking = looks;
-      previewed = null;
-      drawMaps();
+      preview(null);
     }
     if (said) tip.textContent = said;
   };
@@ -372,17 +333,17 @@ function largeOf(view, maps) {
     else drawMatrix(other, whole(tokens, "compared_"), roomOf(otherPlace));
   }
 
+  function preview(map) {
+    previewed = map;
+    drawMaps();
+  }
   drawn(() => {
     exact = whole(get("tokens"));
     beside = get("other") ? whole(get("tokens"), "compared_") : null;
     looking = -1;
     drawMaps();
   });
-  const preview = (map) => {
-    previewed = map;
-    drawMaps();
-  };
-  return { nodes, drawMaps, preview, over };
+  return { nodes, preview, over };
 }
 
 // --- the answer
@@ -390,17 +351,13 @@ function largeOf(view, maps) {
 function answerOf(view) {
   const { get, drawn } = view;
   const bars = view.live("div.answers", () => {
-    const off = get("off").length;
-    const problemType = get("problem_type");
-    const told = get("ticks");
-    const barOf = ([name, now, before]) =>
-      bar(name, now, { before: told ? before : null, told: `${told}:`, problemType });
+    const [off, told] = [get("off").length, get("ticks")];
     const count = off > 0 && `${off} of ${get("layers") * get("heads")} heads are off. `;
-    const tick = told && problemType !== "regression" && `The tick is the answer ${told}.`;
-    return [...get("answers").map(barOf), note(count, tick)];
+    const tick = told && get("problem_type") !== "regression" && `The tick is the answer ${told}.`;
+    return [...view.bars(get("answers"), told && `${told}:`), note(count, tick)];
   });
   const task = view.select("task", "Answer of", () => get("tasks"));
-  const node = element("section.answer", { "aria-label": "The model's answer" }, task, bars);
+  const node = element("section.part.answer", { "aria-label": "The model's answer" }, task, bars);
   drawn(() => {
     node.hidden = !get("tasks").length;
   });
@@ -420,7 +377,7 @@ function stepsOf(view) {
     if (!query) return null;
     const most = Math.max(...[query, key, product].flat().map(Math.abs), 1e-9);
     const strip = (name, values) =>
-      element("div.strip", element("span.note", name), ...values.map((value) => cell(value, most)));
+      element("div.strip", element("span.note.word", name), ...values.map((value) => cell(value, most)));
     const [from, to] = [get("query"), get("key")].map((token) => isolated(get("tokens")[token][0]));
     const off = has(get("off"), [get("layer"), get("head")]);
     const comes = off ? "would come" : "comes";
@@ -444,45 +401,27 @@ function stepsOf(view) {
 
 function render({ model, el }) {
   const view = viewOf(model, el, "attention-explorer");
-  const patches = view.get("grid").length > 0;
-  const second = "Second text (optional)";
-  const texts = patches ? [] : [view.textField("text", "Text"), view.textField("second", second)];
-  const maps = patches
-    ? mapBoards(view, {
-        choose: (query) => view.send(pinOf(view, "query", query)),
-        marks: () =>
-          view
-            .get("differences")
-            .map(([, to, ...both]) => [to - view.get("prefix"), changeInk(view.ink, ...both)]),
-      })
-    : null;
+  const { get, send } = view;
+  const patches = get("grid").length > 0;
+  const pick = (query) => pinOf(view, "query", query);
+  const marked = ([, to, ...both]) => [to - get("prefix"), changeInk(view.ink, ...both)];
+  const marks = () => get("differences").map(marked);
+  const maps = patches ? mapBoards(view, { choose: (query) => send(pick(query)), marks }) : null;
   const large = largeOf(view, maps);
   const heads = headsOf(view, large);
-  const pick = (query) => pinOf(view, "query", query);
+  const texts = { text: "Text", second: "Second text (optional)" };
+  const fields = () => Object.entries(texts).map(([trait, label]) => view.textField(trait, label).node);
+  const one = [...controlsOf(view, maps, heads.grid), ...large.nodes];
   view.content.append(
     ...stripOf(view, { layersFrom: 1, pick }),
     note(patches ? HELP_ON_PATCHES : HELP),
-    ...(patches ? [pictureInput(view)] : []),
-    element("div.columns", { hidden: patches }, ...texts.map((text) => text.node)),
-    element(
-      "div.columns",
-      heads.node,
-      element(
-        "section.one",
-        { "aria-label": "One map, large" },
-        ...controlsOf(view, maps, heads.grid),
-        ...large.nodes,
-      ),
-    ),
+    patches ? pictureInput(view) : columns("1fr 1fr", fields()),
+    columns("5fr 6fr", heads.node, element("section.one", { "aria-label": "One map, large" }, one)),
     answerOf(view),
     stepsOf(view),
   );
-  const resized = () => {
-    heads.grid.draw();
-    large.drawMaps();
-  };
   const traits = ["view", "opacity", "smooth"];
-  return view.show({ traits, resized, heard: heads.heard, end: maps?.picture.stop });
+  return view.show({ traits, heard: heads.heard, end: maps?.picture.stop });
 }
 
 export default { render };

@@ -1,16 +1,17 @@
 // FineTuning: two trainings beside each other with their curves and confusion tables, and the examples that
 // they learn from, to look at and to change. See fine_tuning.py for the traits.
 
+import { penOf, plot } from "./drawing.js";
 import {
   button,
   classColor,
   classSwatch,
+  columns,
   note,
   part,
-  penOf,
-  plot,
   progressBar,
   refill,
+  row,
   tableHead,
   tableRow,
   typedText,
@@ -53,14 +54,8 @@ function curve(title, steps, points, [seen, heldOut], most, show) {
     label: `${title}: ${last ? `${values}, after ${last[0]} steps` : "nothing yet"}`,
     most,
     show,
-    below: [
-      [0, "step 0", "start"],
-      [1, steps, "end"],
-    ],
-    lines: [
-      { kind: "base", points: places(seen) },
-      { kind: "main", points: places(heldOut) },
-    ],
+    below: { 0: "step 0", 1: steps },
+    lines: { base: places(seen), main: places(heldOut) },
     dots: places(heldOut).map(([share, value]) => [share, value, "fresh", 2.4]),
   });
   return element("figure", element("figcaption", title), svg);
@@ -74,9 +69,8 @@ function confusion({ get, message }, run, { labels, counts }) {
   const cellOf = (count, truth, said) => {
     const cell = [run, labels[truth], labels[said]];
     const options = {
-      type: "button",
       disabled: !count,
-      "aria-pressed": `${String(cell) === String(get("cell"))}`,
+      "aria-pressed": String(cell) === String(get("cell")),
       "aria-label": `${count} of ${cell[1]} taken for ${cell[2]}`,
       style: `--shade: ${Math.round((40 * count) / most)}%`,
       onclick: () => message({ do: "look", cell }),
@@ -84,36 +78,30 @@ function confusion({ get, message }, run, { labels, counts }) {
     const kind = truth === said ? "right" : count ? "wrong" : "none";
     return element(`button.count.${kind}`, options, count || "·");
   };
-  const row = (ofTruth, truth) => {
+  const rowOf = (ofTruth, truth) => {
     const cells = ofTruth.map((count, said) => cellOf(count, truth, said));
     return tableRow(element("th", { scope: "row" }, labels[truth]), ...cells);
   };
   const small = labels.length > 6 ? ".small" : "";
-  const heads = tableHead("true \\ said", ...labels.map((label) => element("span", label)));
-  return [
-    note(told),
-    element(`table.confusion${small}`, { "aria-label": told }, heads, element("tbody", counts.map(row))),
+  const parts = [
+    tableHead("true \\ said", ...labels.map((label) => element("span", label))),
+    element("tbody", counts.map(rowOf)),
   ];
+  return [note(told), element(`table.confusion${small}`, { "aria-label": told }, parts)];
 }
 
 // Held-out questions, the answer that was found, and where it is wrong the right one.
 function answered({ answers }) {
-  const row = ([question, right, said]) => {
+  const rowOf = ([question, right, said]) => {
     const node = tableRow(question, said, said === right ? "right" : `not right: ${right}`);
     node.classList.toggle("missed", said !== right);
     return node;
   };
-  const label = "Held-out questions and the answers that were found";
-  const heads = tableHead("Question", "Answer found", "");
-  const table = element(
-    "table.lined.answered",
-    { "aria-label": label },
-    heads,
-    element("tbody", answers.map(row)),
-  );
+  const label = { "aria-label": "Held-out questions and the answers that were found" };
+  const parts = [tableHead("Question", "Answer found", ""), element("tbody", answers.map(rowOf))];
   return [
     note("Held-out questions, to passages that were never read before."),
-    element("div.long", { tabindex: "0" }, table),
+    element("div.scroll", { tabindex: "0" }, element("table.lined.answered", label, parts)),
   ];
 }
 
@@ -126,9 +114,8 @@ function scatter(view, run, curves) {
   const at = (moment) => Math.round(moment * Math.max(0, looks().length - 1));
   const stepOf = (moment) => `step ${curves[run][at(moment)]?.[0] ?? 0}`;
   const count = () => get("labels").length;
-  const legend = view.live("p.note.legend", () =>
-    get("labels").map((label, number) => element("span.field", classSwatch(number, count()), label)),
-  );
+  const entry = (label, number) => element("span.field", classSwatch(number, count()), label);
+  const legend = view.live("p.legend.bar-row.note", () => get("labels").map(entry));
   const draw = () => {
     const all = looks();
     const places = all[at(get("moment"))] ?? [];
@@ -148,24 +135,18 @@ function scatter(view, run, curves) {
     }
   };
   const told = `What the new layer reads of held-out ${WHAT[get("kind")]}, in two dimensions`;
-  const node = element(
-    "figure",
-    element("figcaption", told),
-    canvas,
-    legend,
-    view.looks.slider("moment", "from first to last", [0, 1, 0.01], { show: stepOf }),
-  );
+  const moment = view.looks.slider("moment", "from first to last", [0, 1, 0.01], { show: stepOf });
+  const node = element("figure", element("figcaption", told), canvas, legend, moment);
   drawn(() => {
     node.hidden = !looks().length;
     canvas.setAttribute("aria-label", `${told}, ${stepOf(get("moment"))}`);
     if (!node.hidden) draw();
   });
-  return { node, draw: () => node.hidden || draw() };
+  return node;
 }
 
 function training(view, run, curves) {
   const { get, drawn } = view;
-  const plane = scatter(view, run, curves);
   const points = () => curves[run];
   const drawCurves = () => {
     const losses = Object.values(curves).flatMap((rows) => rows.flatMap((point) => [point[1], point[3]]));
@@ -190,13 +171,13 @@ function training(view, run, curves) {
   const node = part(
     RUNS[run],
     note(LEARNS[run]),
-    view.live("div.curves", drawCurves),
+    view.live("div.tiles", drawCurves),
     view.live("p.note", drawBest),
-    plane.node,
-    view.live("div.table", drawTable),
+    scatter(view, run, curves),
+    view.live("div.table.scroll", drawTable),
   );
   drawn(() => node.classList.toggle("now", get("state") === "training" && get("now") === run));
-  return { node, draw: plane.draw };
+  return node;
 }
 
 // --- the examples
@@ -239,11 +220,8 @@ function exampleTable(view) {
       return element("input", { type: "text", dir: "auto", ...options });
     });
     const label = { "aria-label": `Remove example ${row + 1}` };
-    return tableRow(
-      element("span.note", row + 1),
-      ...fields,
-      button("×", () => message({ do: "remove", row }), label),
-    );
+    const remove = button("×", () => message({ do: "remove", row }), label);
+    return tableRow(element("span.note", row + 1), ...fields, remove);
   }
 
   const fieldsOf = (at) => [...body.children[at].querySelectorAll("input")];
@@ -278,22 +256,16 @@ function exampleTable(view) {
   const heads = tableHead("#", ...columns, element("span.unseen", "Remove"));
   const change = ": look at them, change them, or type your own";
   const several = " Several rows can be pasted at once, with tabs between the columns.";
+  const pictures = () => view.live("div.bar-row", () => get("rows").map(pictured));
+  const changes = { "Add a row": "add", "Empty the table": "clear", "Shipped examples": "restore" };
   return element(
     "details.part",
     { open: fixed },
     element("summary", "The examples", !fixed && change),
     note(ROWS[get("kind")], !fixed && several),
     counts,
-    fixed
-      ? view.live("div.pictures", () => get("rows").map(pictured))
-      : element(`table.rows${even}`, heads, body),
-    element(
-      "div.bar-row",
-      pages,
-      !fixed && asks("Add a row", "add"),
-      !fixed && asks("Empty the table", "clear"),
-      !fixed && asks("Shipped examples", "restore"),
-    ),
+    fixed ? pictures() : element(`table.rows${even}`, heads, body),
+    row(pages, !fixed && Object.entries(changes).map((one) => asks(...one))),
   );
 }
 
@@ -309,11 +281,8 @@ function render({ model, el }) {
   const said = element("span.note", { role: "status" });
 
   drawn(() => {
-    for (const [run, trait] of [
-      ["frozen", "frozen"],
-      ["fine-tuned", "tuned"],
-    ])
-      curves[run] = readFloat16(get(trait), 5);
+    curves.frozen = readFloat16(get("frozen"), 5);
+    curves["fine-tuned"] = readFloat16(get("tuned"), 5);
     const [state, now, count] = ["state", "now", "steps"].map(get);
     const stepOf = (points) => points?.at(-1)?.[0] ?? 0;
     const done = stepOf(curves.frozen) + stepOf(curves["fine-tuned"]);
@@ -325,36 +294,23 @@ function render({ model, el }) {
     said.textContent = STATES[state] ?? `${RUNS[now]}, step ${stepOf(curves[now])} of ${count}`;
     root.dataset.state = state;
   });
-  const trainings = Object.keys(RUNS).map((run) => training(view, run, curves));
-
+  const steps = view.looks.numberField("steps", "Steps of each training", [1, 1000], "", "steps each");
+  const shown = view.live("div.shown.bar-row", { "aria-live": "polite" }, () => {
+    const [run, truth, instead] = get("cell");
+    if (!run) return [];
+    const pictures = get("kind") === "picture";
+    const all = get("shown").map((one) => (pictures ? pictured([one]) : element("li", one)));
+    const title = element("h4", `${RUNS[run]}: ${truth}, taken for ${instead}`);
+    return [title, pictures ? all : element("ul", all)];
+  });
   view.content.append(
     ...stripOf(view),
-    element(
-      "div.bar-row",
-      element("span.group", train, halt),
-      element(
-        "label.field",
-        view.looks.numberField("steps", "Steps of each training", [1, 1000]),
-        "steps each",
-      ),
-      progress,
-      said,
-    ),
-    element("div.columns", ...trainings.map(({ node }) => node)),
-    view.live("div.shown", { "aria-live": "polite" }, () => {
-      const [run, truth, instead] = get("cell");
-      const title = run && `${RUNS[run]}: ${truth}, taken for ${instead}`;
-      if (get("kind") === "picture")
-        return [run && element("h4", title), ...get("shown").map((one) => pictured([one]))];
-      const texts = get("shown").map((text) => element("li", text));
-      return run ? [element("h4", title), element("ul", texts)] : [];
-    }),
+    row(train, halt, steps, progress, said),
+    columns("1fr 1fr", ...Object.keys(RUNS).map((run) => training(view, run, curves))),
+    shown,
     exampleTable(view),
   );
-  const resized = () => {
-    for (const { draw } of trainings) draw();
-  };
-  return view.show({ traits: ["moment"], resized });
+  return view.show({ traits: ["moment"] });
 }
 
 export default { render };

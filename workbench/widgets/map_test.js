@@ -1,9 +1,10 @@
 // Is a map true? Its top patches are hidden, and uncovered, step by step: what PatchAttention draws of its
 // trait `tests`, of which the latest comes last.
 
-import { button, penOf, plot, progressBar, tableHead, tableRow } from "./parts.js";
+import { penOf, plot } from "./drawing.js";
+import { button, columns, progressBar, tableHead, tableRow } from "./parts.js";
 import { patchArea } from "./picture.js";
-import { answerWriter, element, percent } from "./shared.js";
+import { element, percent } from "./shared.js";
 
 const COLUMNS = ["map", "class", "deletion area", "insertion area", "random area (lowest to highest)"];
 
@@ -17,9 +18,8 @@ function verdictOn({ hides, shows }) {
 // `picture` is what pictureOf gives. Gives { node, drawHidden, heard }: drawHidden() when the picture is
 // another, heard(message) for what Python tells meanwhile.
 export function mapTest(view, picture) {
-  const { get, message, ink, drawn } = view;
+  const { get, message, ink, drawn, write } = view;
   const last = () => get("tests").at(-1);
-  const write = (answer) => answerWriter(get("problem_type"))(answer);
   let at = 3; // how many steps of patches are hidden
 
   const run = button("Hide its top patches, step by step", () => message({ do: "test" }));
@@ -31,10 +31,14 @@ export function mapTest(view, picture) {
     step.children[0].max = (last()?.shares.length ?? 13) - 1;
   });
   const hidden = element("canvas", { role: "img" });
-  const own = view.with({ get: () => at, send: (chosen) => moveTo(chosen.step) });
+  const send = (chosen) => {
+    at = chosen.step;
+    view.redraw();
+  };
+  const own = view.with({ get: () => at, send });
   const show = (now) => percent(last()?.shares[now] ?? 0);
   const step = own.slider("step", "hidden", [0, 12, 1], { show });
-  const curves = view.live("div.map-curves", () => {
+  const curves = view.live("div.map-curves.tiles", () => {
     if (!last()) return null;
     const { shares, deletion, insertion, areas } = last();
     const left = shares.map((share) => 1 - share); // in sight when so many are hidden
@@ -55,20 +59,15 @@ export function mapTest(view, picture) {
       return tableRow(title, label, deleted, inserted, `${mean} (${lowest} to ${highest})`);
     }),
   );
-  const shown = element("div.map-shown", element("figure", hidden, step), curves);
+  const shown = columns("200px 1fr", element("figure.map-shown", hidden, step), curves);
   const table = element("table.lined.map-table", tableHead(...COLUMNS), rows);
-  const results = element("div", shown, verdict, table);
   const title = element("p.group", element("b", "Is this map true?"), run, progress);
-  const node = element("section.map-test", { "aria-label": "Is this map true?" }, title, results);
+  const label = { "aria-label": "Is this map true?" };
+  const node = element("section.part.map-test", label, title, shown, verdict, table);
   drawn(() => {
-    results.hidden = !last();
+    shown.hidden = table.hidden = !last();
     drawHidden();
   });
-
-  function moveTo(chosen) {
-    at = chosen;
-    view.redraw();
-  }
 
   // The curve of a test (in the map's order), and that of random orders beside it, at these places.
   function curve(name, what, values, places, area, dots) {
@@ -82,11 +81,8 @@ export function mapTest(view, picture) {
       width: 380,
       height: 190,
       show: (value) => (value ? write(value) : "0"),
-      below: [[0, `share of patches ${what} →`, "start"]],
-      lines: [
-        { kind: "base", points: points(random, places) },
-        { kind: "main", points: points(values, shares) },
-      ],
+      below: { 0: `share of patches ${what} →` },
+      lines: { base: points(random, places), main: points(values, shares) },
       dots,
     });
     const caption = `${name}: area ${area.toFixed(2)}, random (dashed) ${areas[4].toFixed(2)}`;

@@ -1,7 +1,8 @@
 // MaskedFilling: a sentence whose words a click masks, and the guesses for each mask.
 // See masked_filling.py for the traits.
 
-import { bar, button, chips, curvedLine, note, penOf, viewOf } from "./parts.js";
+import { curvedLine, penOf } from "./drawing.js";
+import { bar, button, chips, note, row, viewOf } from "./parts.js";
 import { element, percent, readFloat16 } from "./shared.js";
 import { stripOf } from "./strip.js";
 
@@ -15,8 +16,8 @@ function render({ model, el }) {
   // --- the sentence
   const walk = "The sentence. Enter masks a word or brings it back, arrow keys move.";
   const words = chips(walk, toggle, (index) => {
-    const row = get("guesses").cards.findIndex((guess) => guess.word === index);
-    shade(row < 0 ? pinned() : row);
+    const card = get("guesses").cards.findIndex((guess) => guess.word === index);
+    shade(card < 0 ? pinned() : card);
   });
   words.node.onscroll = () => shade(); // lines end where the words are now
   const links = element("canvas.overlay.links", { "aria-hidden": true });
@@ -68,7 +69,7 @@ function render({ model, el }) {
 
   // --- drawing the sentence
   const pinned = () => get("pinned") - get("guesses").first; // which of the cards
-  const weightsOf = (row) => readFloat16(get("weights"), get("words").length)[row] ?? [];
+  const weightsOf = (card) => readFloat16(get("weights"), get("words").length)[card] ?? [];
 
   function drawWords() {
     const card = get("guesses").cards[pinned()];
@@ -87,8 +88,8 @@ function render({ model, el }) {
   }
 
   // Attention of the pinned mask, or of the one under the mouse, as shading, and as lines if wanted.
-  function shade(row = pinned()) {
-    const weights = weightsOf(row);
+  function shade(card = pinned()) {
+    const weights = weightsOf(card);
     const strongest = Math.max(...weights, 1e-9);
     for (const [index, chip] of [...words.node.children].entries()) {
       const share = Math.round((42 * (weights[index] ?? 0)) / strongest);
@@ -97,7 +98,7 @@ function render({ model, el }) {
     }
     words.node.classList.toggle("with-lines", get("lines")); // room for them above the words
     const pen = penOf(links);
-    const from = get("guesses").cards[row]?.word;
+    const from = get("guesses").cards[card]?.word;
     if (get("lines") && from !== undefined && !editing) drawLines(pen, from, weights, strongest);
   }
 
@@ -119,8 +120,8 @@ function render({ model, el }) {
   }
 
   // --- the guesses
-  function cardOf({ word, original, rank, probability, candidates }, row) {
-    const index = get("guesses").first + row;
+  function cardOf({ word, original, rank, probability, candidates }, at) {
+    const index = get("guesses").first + at;
     const look = (name) => {
       preview = [word, name];
       drawWords();
@@ -141,17 +142,16 @@ function render({ model, el }) {
       ` was “${original}” `,
       element("span.note", `rank ${rank.toLocaleString("en")} · ${percent(probability)}`),
     ];
-    const title = "Show this mask's attention";
-    const pin = { type: "button", title, onclick: () => send({ pinned: index }) };
+    const pin = { title: "Show this mask's attention", onclick: () => send({ pinned: index }) };
     return element(
-      row === pinned() ? "section.card.pinned" : "section.card",
+      at === pinned() ? "section.card.now" : "section.card",
       { "aria-label": `Guesses for mask ${index + 1}` },
       element("button.title", pin, element("b", `Mask ${index + 1}`), known),
       ...candidates.map(guess),
     );
   }
 
-  const cards = view.live("div.cards", () => get("guesses").cards.map(cardOf));
+  const cards = view.live("div.tiles", () => get("guesses").cards.map(cardOf));
   const pages = view.live("p.group.note", () => {
     const { cards: guesses, count, first } = get("guesses");
     const last = first + guesses.length;
@@ -175,7 +175,6 @@ function render({ model, el }) {
   });
 
   // --- all of it
-  const top = view.numberField("top_k", "Candidates for each mask", [1, 20]);
   const sides = { nothing: "all words", left: "hide left", right: "hide right" };
   view.content.append(
     ...stripOf(view),
@@ -185,16 +184,14 @@ function render({ model, el }) {
     ),
     element("div.overlaid", words.node, links, text.node),
     view.remark(),
-    element(
-      "div.bar-row",
+    row(
       edit,
       button("Mask 15 % at random", () => message({ do: "mask at random" })),
       button("Unmask all", () => send({ masked: [] })),
-      element("label.field", "top", top, "guesses"),
+      view.numberField("top_k", "Candidates for each mask", [1, 20], "top", "guesses"),
       legend,
     ),
-    element(
-      "div.bar-row",
+    row(
       view.choice("hide", "Guess from", sides),
       view.attentionOf("Attention: layer"),
       view.looks.toggle("lines", "Lines"),
@@ -202,7 +199,7 @@ function render({ model, el }) {
     empty,
     panels,
   );
-  return view.show({ traits: ["lines"], resized: () => shade() });
+  return view.show({ traits: ["lines"] });
 }
 
 export default { render };

@@ -1,12 +1,18 @@
 // NextSentence: two texts, whether they follow each other, the tokens with the attention that [CLS] gives
 // them, and a game; who looks at whom is in the strip's layers. See next_sentence.py for the traits.
 
-import { bar, button, note, viewOf } from "./parts.js";
+import { bar, button, columns, note, row, viewOf } from "./parts.js";
 import { element, percent, readFloat16 } from "./shared.js";
 import { stripOf } from "./strip.js";
 
+const GAME =
+  "You judge first, then you see what BERT says. Half of the pairs are mixed from two different texts: " +
+  "about different things, or on the same topic.";
 const WHO = ["[CLS] looks at", "first looks at", "second looks at"];
 const WHOM = ["the first", "the second", "[CLS] and [SEP]"];
+const HELP =
+  "Each bar is all the attention of a group: blue goes to words of the first sentence, orange to the second, " +
+  "grey to [CLS] and [SEP].";
 const SIDES = ["first", "second", "special"];
 
 function render({ model, el }) {
@@ -31,7 +37,7 @@ function render({ model, el }) {
 
   // --- the tokens, and who looks at whom
   const reads = { role: "list", "aria-label": "What the model reads", tabindex: 0, dir: "auto" };
-  const strip = view.live("div.strip", reads, () => {
+  const strip = view.live("div.strip.group.scroll", reads, () => {
     const tokens = get("tokens");
     const [weights = []] = readFloat16(get("weights"), tokens.length);
     const strongest = Math.max(...weights, 1e-9);
@@ -63,10 +69,7 @@ function render({ model, el }) {
         ...WHO.map((_, who) => stack(layer, who, row.slice(3 * who, 3 * who + 3))),
       ]),
     ]),
-    note(
-      "Each bar is all the attention of a group: blue goes to words of the first sentence, ",
-      "orange to the second, grey to [CLS] and [SEP].",
-    ),
+    note(HELP),
   ];
 
   // --- the game
@@ -78,32 +81,19 @@ function render({ model, el }) {
     return element("p.score", "You ", element("b", you), " · BERT ", element("b", bert), ` of ${of}`);
   }
 
-  const games = () =>
-    buttons({
-      "Play: different things": { do: "play" },
-      "Play: same topic": { do: "play", same_topic: true },
-    });
+  const play = {
+    "Play: different things": { do: "play" },
+    "Play: same topic": { do: "play", same_topic: true },
+  };
 
-  const invitation = () => [
-    element("h4", "Game: ten pairs"),
-    element(
-      "p",
-      "You judge first, then you see what BERT says. Half of the pairs are mixed from two different texts: ",
-      "about different things, or on the same topic.",
-    ),
-    games(),
-  ];
+  const invitation = () => [element("h4", "Game: ten pairs"), element("p", GAME), buttons(play)];
 
   function ending(now) {
     const { you, bert } = now;
     const end = you > bert ? "You were better than BERT." : "BERT was better this time.";
-    return [
-      element("h4", "Game over"),
-      score(now),
-      element("p", you === bert ? "A draw." : end),
-      games(),
-      buttons({ Close: { do: "stop" } }),
-    ];
+    const draw = you === bert ? "A draw." : end;
+    const all = buttons({ ...play, Close: { do: "stop" } });
+    return [element("h4", "Game over"), score(now), element("p", draw), all];
   }
 
   const question = (now) => [
@@ -147,13 +137,12 @@ function render({ model, el }) {
   const ways = { follow: "follow the place", stay: "stay with the token" };
   view.content.append(
     ...stripOf(view, { layer: between }),
-    element(
-      "div.columns",
+    columns(
+      "1fr 1fr",
       view.textField("first", "First sentence · segment 0", "first").node,
       view.textField("second", "Second sentence · segment 1", "second").node,
     ),
-    element(
-      "div.bar-row",
+    row(
       view.exampleMenu("Pick a pair …"),
       button("Swap", () => message({ do: "swap" })),
       button("Random second sentence", () => message({ do: "random second" })),
@@ -166,8 +155,7 @@ function render({ model, el }) {
       [element("span.swatch"), "[CLS] and [SEP] · below each token: segment id · position id"],
       " · above it: attention from [CLS]",
     ),
-    element(
-      "div.bar-row",
+    row(
       view.choice("cls_at", "[CLS] stands", places),
       view.choice("positions", "Position ids", ways),
       view.attentionOf("Attention from [CLS]: layer", [[get("layers"), "all (rollout)"]]),

@@ -1,6 +1,7 @@
 // What several views are made of. A view is a list of these parts and what a click on them sends.
 
-import { answerWriter, element, frame, percent, range, rgbaOf, shown, within } from "./shared.js";
+import { cellCanvas, outline, penOf } from "./drawing.js";
+import { answerWriter, element, frame, percent, range, shown, within } from "./shared.js";
 
 // The frame of a widget, with the parts that stand for its traits: view.slider("mass", …) shows the trait at
 // each drawing, and sends what is chosen. view.with({ send }) is the same with another way of sending, and
@@ -18,8 +19,7 @@ export function viewOf(model, el, name) {
 
 // --- controls
 
-export const button = (text, onclick, options = {}) =>
-  element("button.plain", { type: "button", onclick, ...options }, text);
+export const button = (text, onclick, options = {}) => element("button.plain", { onclick, ...options }, text);
 
 // A button that is pressed while its trait is true.
 function toggle({ get, send, drawn }, trait, text) {
@@ -76,8 +76,8 @@ function slider({ get, send, drawn }, trait, label, [min, max, step], { show, wh
   return show ? element("label.field", label, control, written) : control;
 }
 
-// A whole number to type; what is none becomes what was there.
-function numberField({ get, send, drawn }, trait, label, [min, max]) {
+// A whole number to type, between two words; what is none becomes what was there.
+function numberField({ get, send, drawn }, trait, label, [min, max], before, after) {
   const field = element("input", { type: "number", min, max, "aria-label": label });
   const show = () => {
     field.value = get(trait);
@@ -87,7 +87,7 @@ function numberField({ get, send, drawn }, trait, label, [min, max]) {
     show();
   };
   drawn(show);
-  return field;
+  return element("label.field", before, field, after);
 }
 
 // Whose attention: a layer (and what else `more` offers), and a head or the mean of all.
@@ -170,6 +170,17 @@ export const classSwatch = (at, count) =>
 
 export const note = (...children) => element("p.note", ...children);
 
+// What is said of what mouse or cursor are on.
+export const told = () => element("p.note.told", { "aria-live": "polite" });
+
+export const row = (...children) => element("div.bar-row", ...children);
+
+// Beside each other, where there is room; `widths` are those of CSS.
+export const columns = (widths, ...children) =>
+  element("div.columns", { style: `--columns: ${widths}` }, ...children);
+
+export const section = (label, ...children) => element("section", { "aria-label": label }, ...children);
+
 // A framed section with a title.
 export const part = (title, ...children) =>
   element("section.part", { "aria-label": title }, element("h4", title), ...children);
@@ -178,8 +189,7 @@ export const part = (title, ...children) =>
 // what that means; `kind` is "best", or a class of the view. The number of a regression has no scale: instead
 // of the bar, `before` is written out. With click() it is a button.
 export function bar(name, share, options = {}) {
-  const { before = null, told = "it was", click, pressed, problemType, kind = "" } = options;
-  const write = answerWriter(problemType);
+  const { before = null, told = "it was", click, pressed, write = percent, kind = "" } = options;
   const was = before === null ? "" : `${told} ${write(before)}`;
   const tick = was && element("span.before", { style: `left: ${99 * before}%`, title: was });
   const track = element("span.track", element("span.fill", { style: `width: ${100 * share}%` }), tick);
@@ -187,7 +197,17 @@ export function bar(name, share, options = {}) {
   const cells = [element("span.word", { title: name }, name), middle, element("span.value", write(share))];
   const own = { class: `bar ${kind}` };
   if (!click) return element("div", own, cells);
-  return element("button", { ...own, type: "button", onclick: click, "aria-pressed": `${pressed}` }, cells);
+  return element("button", { ...own, onclick: click, "aria-pressed": pressed }, cells);
+}
+
+// An answer as it is written, and the bars of answers, [[name, now, before]]: with ticks if it is told what
+// was before; more(bar) gives more options of one.
+const write = ({ get }, answer) => answerWriter(get("problem_type"))(answer);
+
+function bars({ get }, listed, told, more = () => ({})) {
+  const write = answerWriter(get("problem_type"));
+  const before = (one) => (told ? { before: one[2], told } : {});
+  return listed.map((one) => bar(one[0], one[1], { ...before(one), write, ...more(one) }));
 }
 
 // --- tables
@@ -232,15 +252,6 @@ function become(now, next) {
 
 // --- what the keyboard walks through
 
-const MOVES = {
-  ArrowUp: ([row, column]) => [row - 1, column],
-  ArrowDown: ([row, column]) => [row + 1, column],
-  ArrowLeft: ([row, column]) => [row, column - 1],
-  ArrowRight: ([row, column]) => [row, column + 1],
-  Home: ([row]) => [row, 0],
-  End: ([row]) => [row, Infinity],
-};
-
 // Buttons in a group are one stop of the Tab key; arrow keys, Home and End move inside. Call what it returns
 // when there are other buttons.
 export function roving(group) {
@@ -276,9 +287,8 @@ export function chips(label, click, point = () => {}) {
   for (const kind of ["mouseover", "focusin"]) node.addEventListener(kind, (event) => point(at(event)));
   for (const kind of ["mouseleave", "focusout"]) node.addEventListener(kind, () => point(-1));
   const chip = ({ text, kind = "", pressed, title, style, below = [] }) => {
-    const own = kind === "special" ? {} : { type: "button", "aria-pressed": `${pressed}` };
     const dir = /special|mask/.test(kind) ? "ltr" : null; // so that the words decide how all run
-    const options = { class: `chip ${kind}`, title, style, dir, ...own };
+    const options = { class: `chip ${kind}`, title, style, dir, "aria-pressed": pressed };
     return element(kind === "special" ? "span" : "button", options, element("span.text", text), ...below);
   };
   const draw = (items) => {
@@ -288,127 +298,13 @@ export function chips(label, click, point = () => {}) {
   return { node, draw };
 }
 
-// The cell [row, column] under the mouse, if so many of them fill this box of the canvas; or null.
-export function cellUnder({ target, offsetX, offsetY }, [rows, columns], box) {
-  const [left, top, width, height] = box ?? [0, 0, target.clientWidth, target.clientHeight];
-  const row = Math.floor(((offsetY - top) / height) * rows);
-  const column = Math.floor(((offsetX - left) / width) * columns);
-  return row < 0 || column < 0 || row >= rows || column >= columns ? null : [row, column];
-}
+// --- all heads
 
-// A canvas of cells that mouse and keys walk over. shape(): [rows, columns]; box(): what they fill of it;
-// point(cell or null, byKey): another one is under mouse or cursor; click(cell, byKey); `cursor` is where the
-// keys begin.
-export function cellCanvas(kind, label, { shape, box = () => null, point, click, cursor = [0, 0] }) {
-  let now = null;
-  const canvas = element(`canvas.${kind}`, { tabindex: 0, role: "application", "aria-label": label });
-  const under = (event) => cellUnder(event, shape(), box());
-  const inside = (cell) => cell.map((at, axis) => within(at, 0, shape()[axis] - 1));
-  const preview = (cell, byKey = false) => {
-    if (String(cell) === String(now)) return;
-    now = cell;
-    point(cell, byKey);
-  };
-  canvas.addEventListener("pointermove", (event) => preview(under(event)));
-  canvas.addEventListener("click", (event) => {
-    cursor = under(event) ?? cursor;
-    if (under(event)) click(cursor, false);
-  });
-  for (const kind of ["pointerleave", "blur"]) canvas.addEventListener(kind, () => preview(null));
-  canvas.addEventListener("focus", () => canvas.matches(":focus-visible") && preview(inside(cursor)));
-  canvas.addEventListener("keydown", (event) => {
-    const move = MOVES[event.key];
-    if (move) {
-      cursor = inside(move(inside(cursor)));
-      preview(cursor, true);
-    } else if (event.key === "Enter" || event.key === " ") click(inside(cursor), true);
-    else return;
-    event.preventDefault();
-  });
-  const setCursor = (cell) => {
-    cursor = cell;
-  };
-  return { canvas, setCursor, cursor: () => inside(cursor) };
-}
-
-// --- canvases
-
-// A pen for a canvas, in CSS pixels, sharp on any screen. Without a size the canvas keeps that of its style.
-export function penOf(canvas, width = canvas.clientWidth, height = canvas.clientHeight) {
-  const scale = window.devicePixelRatio || 1;
-  if (width !== canvas.clientWidth) canvas.style.width = `${width}px`;
-  if (height !== canvas.clientHeight) canvas.style.height = `${height}px`;
-  canvas.width = Math.round(width * scale);
-  canvas.height = Math.round(height * scale);
-  const pen = canvas.getContext("2d");
-  pen.scale(scale, scale);
-  pen.font = "11px system-ui, sans-serif";
-  return pen;
-}
-
-export function straightLine(pen, start, end, color, width = 2) {
-  pen.strokeStyle = color;
-  pen.lineWidth = width;
-  pen.beginPath();
-  pen.moveTo(...start);
-  pen.lineTo(...end);
-  pen.stroke();
-}
-
-// A frame around [x, y, width, height].
-export function outline(pen, area, color, width = 2) {
-  pen.strokeStyle = color;
-  pen.lineWidth = width;
-  pen.strokeRect(...area);
-}
-
-// A colour of CSS as [red, green, blue].
-export const rgbOf = (color) => rgbaOf(color).slice(0, 3);
-
-// A canvas with one pixel for each cell; color(at) gives [red, green, blue, opacity], each up to 255.
-export function pixels(rows, columns, color, canvas = element("canvas")) {
-  canvas.width = columns;
-  canvas.height = rows;
-  const image = new ImageData(columns, rows);
-  const { data } = image;
-  for (let at = 0; at < 4 * rows * columns; at += 4) {
-    [data[at], data[at + 1], data[at + 2], data[at + 3]] = color(at / 4); // set() is ten times slower
-  }
-  canvas.getContext("2d").putImageData(image, 0, 0);
-  return canvas;
-}
-
-// Numbers as colours, one pixel each: --accent above zero, --random below, the strongest one opaque (or the
-// one of rank `clip`, so that a few outliers do not pale the rest).
-export function signedPixels(canvas, rows, ink, clip = 0) {
-  const [above, below] = ["--accent", "--random"].map((name) => rgbOf(ink(name)));
-  const values = rows.flat();
-  const strongest = Math.max(
-    1e-9,
-    Float32Array.from(values, Math.abs)
-      .sort()
-      .at(-1 - clip),
-  );
-  const opacity = (value) => Math.min(255, (255 * Math.abs(value)) / strongest);
-  const color = (at) => [...(values[at] < 0 ? below : above), opacity(values[at])];
-  return pixels(rows.length, rows[0].length, color, canvas);
-}
-
-// A line from one place to another by way of two, the wider and the less pale the larger its share.
-export function curvedLine(pen, share, start, ...places) {
-  pen.globalAlpha = 0.1 + 0.85 * share;
-  pen.lineWidth = 0.5 + 4 * share;
-  pen.beginPath();
-  pen.moveTo(...start);
-  pen.bezierCurveTo(...places.flat());
-  pen.stroke();
-}
-
-// All heads (across) of all layers (down), a small map each: picture(layer, head) makes one, which is kept
-// until key() gives other things; under() and over() paint more, hover([layer, head] or null) previews one,
-// choose([layer, head]) pins it.
+// All heads (across) of all layers (down), a small map each, and what is said of one under mouse or cursor:
+// picture([layer, head]) makes one, which is kept until key() gives other things; under() and over() paint
+// more, hover([layer, head] or null) previews one, describe() tells of it, choose() pins it.
 function headGrid({ get, ink }, options) {
-  const { most = 40, key, picture, under = () => {}, over = () => {}, isChosen, hover, choose } = options;
+  const { most = 40, key, picture, under = () => {}, over = () => {}, isChosen, ...does } = options;
   const edge = 18;
   const gap = 3;
   const [layers, heads] = ["layers", "heads"].map(get);
@@ -417,9 +313,11 @@ function headGrid({ get, ink }, options) {
   let pictures = {};
   const size = () =>
     within(Math.floor(((canvas.parentElement?.clientWidth ?? 0) - edge) / heads) - gap, 14, most);
+  const said = told();
   const point = (place) => {
     hovered = place;
-    hover(place);
+    said.textContent = place ? does.describe(place) : "";
+    does.hover(place);
     draw();
   };
   const { canvas, cursor } = cellCanvas("head-grid", "", {
@@ -427,7 +325,7 @@ function headGrid({ get, ink }, options) {
     box: () => [edge, edge, heads * (size() + gap), layers * (size() + gap)],
     cursor: [Math.max(0, get("layer")), Math.max(0, get("head"))],
     point,
-    click: choose,
+    click: does.choose,
   });
 
   function draw() {
@@ -456,32 +354,7 @@ function headGrid({ get, ink }, options) {
     const label = `${layers} layers of ${heads} heads. ${keys} Now: layer ${layer + 1}, head ${head + 1}.`;
     canvas.setAttribute("aria-label", label);
   }
-  return { canvas, draw, cursor };
-}
-
-// --- plots
-
-// A plot with lines at `least`, at `most` and half-way; show(value) writes them. Places along it are shares
-// of its width: below: [[share, text, anchor]], dots: [[share, value, kind, radius]],
-// lines: [{ kind: "main" or "base", points: [[share, value]] }].
-export function plot(what) {
-  const { label, width = 300, height = 160, least = 0, most, show, below = [], lines = [], dots = [] } = what;
-  const svg = element("svg.plot", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label });
-  const x = (share) => 52 + share * (width - 60);
-  const y = (value) => 10 + ((most - Math.min(value, most)) / (most - least)) * (height - 38);
-  for (const value of [least, (least + most) / 2, most]) {
-    svg.append(element("line", { x1: x(0), x2: x(1), y1: y(value), y2: y(value) }));
-    svg.append(element("text", { x: x(0) - 5, y: y(value) + 4, "text-anchor": "end" }, show(value)));
-  }
-  for (const [share, text, anchor] of below)
-    svg.append(element("text", { x: x(share), y: height - 6, "text-anchor": anchor }, text));
-  for (const { kind, points } of lines) {
-    const places = points.map(([share, value]) => `${x(share)},${y(value)}`);
-    svg.append(element(`polyline.${kind}`, { points: places.join(" ") }));
-  }
-  for (const [share, value, kind, r] of dots)
-    svg.append(element(`circle.${kind}`, { cx: x(share), cy: y(value), r }));
-  return svg;
+  return { canvas, told: said, draw, cursor };
 }
 
 const PARTS = {
@@ -491,6 +364,8 @@ const PARTS = {
   slider,
   numberField,
   live,
+  write,
+  bars,
   attentionOf,
   headMenu,
   textField,

@@ -1,10 +1,11 @@
 // PatchAttention: maps over a picture, all heads as small maps, how far they look, and the test of a map.
 // See patch_attention.py for the traits.
 
+import { plot } from "./drawing.js";
 import { mapTest } from "./map_test.js";
-import { note, numbered, plot, viewOf } from "./parts.js";
-import { mapBoards, massSlider, pictureInput } from "./picture.js";
-import { answerWriter, element, range, readFloat16 } from "./shared.js";
+import { columns, note, numbered, row, viewOf } from "./parts.js";
+import { inPercent, mapBoards, massSlider, pictureInput } from "./picture.js";
+import { element, readFloat16 } from "./shared.js";
 import { stripOf } from "./strip.js";
 
 const METHODS = {
@@ -14,12 +15,13 @@ const METHODS = {
   rollout: "rollout",
   relevance: "relevance",
 };
+const HELP =
+  "All layers (down) and heads (across), for the token that looks. Move over one to preview it, click to pin it.";
 const MEASURES = [
   ["attention", "attention received"],
   ["norm", "norm of the output"],
   ["nothing", "nothing"],
 ];
-const show = (share) => `${Math.round(100 * share)} %`;
 
 function render({ model, el }) {
   const view = viewOf(model, el, "patch-attention");
@@ -37,7 +39,7 @@ function render({ model, el }) {
   const labels = [...get("labels").entries()];
   const best = () => {
     const [answer] = get("classes");
-    const written = answer && `: ${labels[answer[0]][1]}, ${answerWriter(get("problem_type"))(answer[1])}`;
+    const written = answer && `: ${labels[answer[0]][1]}, ${view.write(answer[1])}`;
     return [[-1, `the best${written ?? ""}`], ...labels];
   };
   const also = { method: "head" };
@@ -45,7 +47,7 @@ function render({ model, el }) {
     layer: view.select("layer", "layer", numbered(layers), { value: layerNow }),
     head: view.select("head", "head", numbered(heads), { also }),
     fusion: view.select("fusion", "heads by", ["mean", "max", "min"]),
-    discard: view.slider("discard", "leave out the smallest", [0, 0.95, 0.05], { show }),
+    discard: view.slider("discard", "leave out the smallest", [0, 0.95, 0.05], { show: inPercent }),
     target: view.select("target", "class", best),
     second: view.select("second", "beside it", [[-1, "nothing"], ...labels]),
     times: view.slider("times", "times the median", [1.5, 10, 0.5], { show: String }),
@@ -94,34 +96,26 @@ function render({ model, el }) {
     picture: maps.small,
     under: maps.under,
     isChosen,
-    hover: preview,
+    describe([layer, head]) {
+      const far = distances()[layer][head].toFixed(0);
+      return `layer ${layer + 1}, head ${head + 1}: looks ${far} pixels far on average`;
+    },
+    hover(place) {
+      hovered = place;
+      maps.preview(place);
+      drawFar();
+    },
     choose: ([layer, head]) => send({ layer, head, method: "head" }),
   });
-  const told = element("p.note.told", { "aria-live": "polite" });
   const far = element("div");
   const distances = () => readFloat16(get("distances"), heads);
-
-  function preview(place) {
-    hovered = place;
-    told.textContent = "";
-    if (place) {
-      const pixelsFar = distances()[place[0]][place[1]].toFixed(0);
-      const name = `layer ${place[0] + 1}, head ${place[1] + 1}`;
-      told.textContent = `${name}: looks ${pixelsFar} pixels far on average`;
-    }
-    maps.preview(place);
-    drawFar();
-  }
 
   function drawFar() {
     const rows = distances();
     const x = (layer) => (layer + 0.5) / rows.length;
     const isMarked = (place) => (hovered ? String(hovered) === String(place) : isChosen(place));
-    const dot = (value, layer, head) => [
-      x(layer),
-      value,
-      ...(isMarked([layer, head]) ? ["base", 5] : ["main", 3]),
-    ];
+    const look = (place) => (isMarked(place) ? ["base", 5] : ["main", 3]);
+    const dot = (value, layer, head) => [x(layer), value, ...look([layer, head])];
     const ends = rows.map((row, layer) => {
       const [least, most] = [Math.min(...row), Math.max(...row)].map((value) => value.toFixed(0));
       return `layer ${layer + 1}: ${least} to ${most} pixels`;
@@ -132,7 +126,7 @@ function render({ model, el }) {
       height: 150,
       most: 1.08 * Math.max(...rows.flat(), 1),
       show: (value) => value.toFixed(0),
-      below: range(rows.length).map((layer) => [x(layer), layer + 1, "middle"]),
+      below: Object.fromEntries(rows.map((_, layer) => [x(layer), layer + 1])),
       dots: rows.flatMap((row, layer) => row.map((value, head) => dot(value, layer, head))),
     });
     far.replaceChildren(drawn);
@@ -143,39 +137,34 @@ function render({ model, el }) {
     ...stripOf(view, { layersFrom: 1, pick: (query) => ({ query }) }),
     input,
     note("Click a patch: it becomes the one that looks, and all maps change. Nothing is run again for that."),
-    element(
-      "div.columns",
+    columns(
+      "6fr 5fr",
       element(
         "section.attention-main",
         { "aria-label": "The map over the picture" },
         method,
-        element("p.bar-row", token, ...Object.values(ofMap), massSlider(view)),
+        row(token, ...Object.values(ofMap), massSlider(view)),
         maps.node,
-        element("p.bar-row", view.select("measure", "flag patches by", MEASURES), times, flagged),
+        row(view.select("measure", "flag patches by", MEASURES), times, flagged),
       ),
       element(
         "section.attention-side",
         { "aria-label": "All heads of all layers" },
-        note(
-          "All layers (down) and heads (across), for the token that looks. Move over one to preview it, ",
-          "click to pin it.",
-        ),
+        note(HELP),
         small.canvas,
-        told,
+        small.told,
         note("How far each head looks on average, in pixels, by layer:"),
         far,
       ),
     ),
     test.node,
   );
-  const resized = () => {
+  drawn(() => {
     maps.draw();
     small.draw();
     drawFar();
-  };
-  drawn(resized);
-  const traits = ["tests", "opacity", "smooth"];
-  return view.show({ traits, resized, heard: test.heard, end: maps.picture.stop });
+  });
+  return view.show({ traits: ["tests", "opacity", "smooth"], heard: test.heard, end: maps.picture.stop });
 }
 
 export default { render };

@@ -1,7 +1,8 @@
 // PatchHiding: a picture whose patches are hidden and shuffled, its classes, and pictures kept beside it.
 // See patch_hiding.py for the traits.
 
-import { bar, button, note, straightLine, viewOf } from "./parts.js";
+import { straightLine } from "./drawing.js";
+import { button, columns, note, row, section, viewOf } from "./parts.js";
 import { framePatches, patchArea, patchBoard, pictureInput, pictureOf } from "./picture.js";
 import { element, range } from "./shared.js";
 import { stripOf } from "./strip.js";
@@ -49,7 +50,7 @@ function render({ model, el }) {
   choose({ share });
   const own = view.with({ get: () => share, send: choose });
   const shares = own.slider("share", "Share that is hidden at random", [5, 95, 5]);
-  const reset = asks("Reset", "reset");
+  const [shuffle, reset] = [asks("Shuffle", "shuffle"), asks("Reset", "reset")];
 
   function brush(places, first) {
     if (!places.length) {
@@ -95,11 +96,8 @@ function render({ model, el }) {
     const { stage, depth } = get("drawer");
     return stage === "layer" ? `${name} read after layer ${depth}` : name;
   });
-  const barOf = ([label, now, before]) => {
-    const told = "with all patches in place:";
-    return bar(label, now, { before: changed() ? before : null, told, problemType: get("problem_type") });
-  };
-  const bars = view.live("div.bars", () => get("bars").map(barOf));
+  const was = () => changed() && "with all patches in place:";
+  const bars = view.live("div.bars", () => view.bars(get("bars"), was()));
   const tick = note("The tick is the probability with all patches in place.");
   drawn(() => {
     reset.disabled = !changed();
@@ -122,13 +120,10 @@ function render({ model, el }) {
   });
   const forget = asks("Forget all kept", "forget");
   const kept = view.live("div.kept", { role: "group", "aria-label": "Kept pictures" }, () => {
-    const figure = ({ name, picture, bars }) =>
-      element(
-        "figure",
-        element("img", { src: `data:image/png;base64,${picture}`, alt: name }),
-        element("figcaption", name),
-        ...bars.map(([label, now]) => bar(label, now, { problemType: get("problem_type") })),
-      );
+    const figure = ({ name, picture, bars }) => {
+      const image = element("img", { src: `data:image/png;base64,${picture}`, alt: name });
+      return element("figure", image, element("figcaption.word", name), view.bars(bars));
+    };
     return get("kept").length ? get("kept").map(figure) : null;
   });
 
@@ -136,32 +131,21 @@ function render({ model, el }) {
     ...stripOf(view),
     note("Click or brush over patches to hide them: nobody in the encoder can look at them then."),
     input,
-    element(
-      "div.columns",
-      element(
-        "section",
-        { "aria-label": "Picture" },
+    columns(
+      "1fr 1fr",
+      section(
+        "Picture",
         board.node,
         sum,
         element("p.group", random, shares, asks("Swap hidden and shown", "invert")),
-        element(
-          "p.group",
-          asks("Shuffle", "shuffle"),
-          view.select("positions", "Positions", POSITIONS),
-          reset,
-        ),
+        element("p.group", shuffle, view.select("positions", "Positions", POSITIONS), reset),
       ),
-      element(
-        "div",
-        element("section.part", { "aria-label": "Classes" }, title, bars, tick),
-        element("p", judge),
-        verdict,
-      ),
+      element("div", element("section.part", { "aria-label": "Classes" }, title, bars, tick), judge, verdict),
     ),
-    element("p.group", asks("Keep beside", "keep"), forget),
+    row(asks("Keep beside", "keep"), forget),
     kept,
   );
-  return view.show({ resized: board.draw, end: picture.stop });
+  return view.show({ end: picture.stop });
 }
 
 export default { render };

@@ -1,14 +1,14 @@
 // PatchSplitter: a picture as patches, one patch as numbers, times the matrix, and the sequence that results.
 // See patch_splitter.py for the traits.
 
-import { button, cellUnder, note, outline, part, penOf, pixels, signedPixels, viewOf } from "./parts.js";
+import { cellUnder, outline, penOf, pixels, signedPixels } from "./drawing.js";
+import { button, columns, note, part, row, section, viewOf } from "./parts.js";
 import { framePatches, patchArea, patchBoard, pictureInput, pictureOf } from "./picture.js";
 import { element, fixed, range, readFloat16, within } from "./shared.js";
 import { stripOf } from "./strip.js";
 
 const CLASS_TOKEN =
   "The class token * is no part of the picture: it is one learned vector, the same for every picture.";
-const figure = (canvas, caption) => element("figure", canvas, element("figcaption.note", caption));
 const picture = (kind, label) => element(`canvas.${kind}`, { role: "img", "aria-label": label });
 
 function render({ model, el }) {
@@ -92,13 +92,9 @@ function render({ model, el }) {
     const begin = within(get("patch") - 2, 0, count() - patches);
     const token = (child, place) =>
       element(place ? "span.token" : "span.token.first", child, element("small", place));
+    const size = { width: 34, height: 34, role: "img" };
     const thumbs = range(patches).map((index) => {
-      const canvas = element("canvas.thumb", {
-        width: 34,
-        height: 34,
-        role: "img",
-        "aria-label": `patch ${begin + index + 1}`,
-      });
+      const canvas = element("canvas.thumb", { ...size, "aria-label": `patch ${begin + index + 1}` });
       const pen = canvas.getContext("2d");
       pen.imageSmoothingEnabled = false;
       if (shown.ready()) shown.drawPatch(pen, begin + index, [0, 0, 34, 34]);
@@ -106,10 +102,10 @@ function render({ model, el }) {
     });
     return [
       element("b", "words"),
-      element("div.tokens", ...texts.map((text, at) => token(element("i", text), at))),
+      element("div.group", ...texts.map((text, at) => token(element("i", text), at))),
       note("each piece: a row of a table"),
       element("b", "patches"),
-      element("div.tokens", token(element("i", "*"), 0), ...thumbs, begin + patches < count() && "…"),
+      element("div.group", token(element("i", "*"), 0), ...thumbs, begin + patches < count() && "…"),
       note("each patch: its pixels times a matrix"),
     ];
   });
@@ -144,8 +140,8 @@ function render({ model, el }) {
     "section.part",
     { "aria-label": "One patch" },
     view.live("h4", titleOf),
-    element("div.bar-row", large, element("div.flat", flat, bands, told)),
-    view.live("p.numbers", numbers, () => {
+    row(large, element("div.flat", flat, bands, told)),
+    view.live("p.numbers.scroll", numbers, () => {
       const written = values().map((value) => value.toFixed(2));
       return `${written.length} numbers: ${written.join("  ")}`;
     }),
@@ -182,17 +178,11 @@ function render({ model, el }) {
       const size = `the matrix E of ${inputs} × ${all}, the same for every patch`;
       return `${inputs} numbers x in, ${all} out: ${size}. Blue is positive, brown negative.`;
     }),
-    element(
-      "div.bar-row",
-      figure(filter, "this column, as a patch"),
+    row(
+      element("figure", filter, element("figcaption.note", "this column, as a patch")),
       element("figure.product-of", map, vector, element("figcaption.note", "E, and below it x E + b")),
     ),
-    element(
-      "label.field",
-      "Number",
-      outputFrom1.numberField("output", "Number of the vector", [1, hiddenSize()]),
-      "of the vector",
-    ),
+    outputFrom1.numberField("output", "Number of the vector", [1, hiddenSize()], "Number", "of the vector"),
     view.live("p.product", () => {
       const [total, bias] = get("total");
       const signed = `${bias < 0 ? "−" : "+"} bias ${Math.abs(bias).toFixed(3)}`;
@@ -209,15 +199,13 @@ function render({ model, el }) {
           "another matrix, and another training."
       : CLASS_TOKEN;
   });
-  // Numbers as colours, over the whole canvas, and a frame around a share of it.
-  function paintSigned(canvas, rows, [left, top, wide, high] = []) {
+  // Numbers as colours, over the whole canvas, and a frame around the chosen one of so many columns.
+  function paintSigned(canvas, rows, all) {
     const pen = penOf(canvas);
     const [width, height] = [canvas.clientWidth, canvas.clientHeight];
     pen.imageSmoothingEnabled = false;
     pen.drawImage(signedPixels(element("canvas"), rows, ink), 0, 0, width, height);
-    if (left === undefined) return;
-    const frame = [left * width, top * height, Math.max(3, wide * width), Math.max(3, high * height)];
-    outline(pen, frame, ink("--ink"), 1.5);
+    outline(pen, [(get("output") / all) * width, 0, Math.max(3, width / all), height], ink("--ink"), 1.5);
   }
 
   function drawNumbers() {
@@ -225,13 +213,8 @@ function render({ model, el }) {
     const [rows, columns, inputs, all] = get("matrix_shape");
     const numberAt = (row, column) => get("matrix").getInt8(row * columns + column);
     const table = range(rows).map((row) => range(columns).map((column) => numberAt(row, column)));
-    paintSigned(vector, readFloat16(get("vector"), hiddenSize()), [
-      get("output") / hiddenSize(),
-      0,
-      1 / hiddenSize(),
-      1,
-    ]);
-    paintSigned(map, table, [get("output") / all, 0, 1 / all, 1]);
+    paintSigned(vector, readFloat16(get("vector"), hiddenSize()), hiddenSize());
+    paintSigned(map, table, all);
     if (!get("weights").byteLength) return;
     const [weights] = readFloat16(get("weights"), inputs);
     const size = get("own_patch_size");
@@ -249,22 +232,17 @@ function render({ model, el }) {
     ...stripOf(view, { pick }),
     note("A picture is cut into patches; each becomes a token. Click a patch, or walk with the arrow keys."),
     input,
-    element(
-      "div.bar-row",
+    row(
       view.slider("patch_size", "Patch size", [4, largest[0], 1], inPixels),
       view.slider("side", "Picture size", [32, largest[1], 1], inPixels),
       element("label.field", shape, "keep the picture's shape"),
       own,
     ),
-    element(
-      "div.columns",
-      element("section", { "aria-label": "Picture" }, board.node, sum),
-      element("div", one, projection, none),
-    ),
+    columns("5fr 8fr", section("Picture", board.node, sum), element("div", one, projection, none)),
     part("The sequence", note("In front stands *, the class token."), sequence.node),
     part("The same, with words", words),
   );
-  return view.show({ resized: view.redraw, end: shown.stop });
+  return view.show({ end: shown.stop });
 }
 
 export default { render };

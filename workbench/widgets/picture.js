@@ -1,6 +1,7 @@
 // What the views on pictures share: choosing one, showing it, walking over its patches, and maps over it.
 
-import { button, cellCanvas, outline, penOf, pixels } from "./parts.js";
+import { cellCanvas, outline, penOf, pixels } from "./drawing.js";
+import { button, row, told } from "./parts.js";
 import { element, percent, range, readFloat16 } from "./shared.js";
 
 // --- choosing a picture
@@ -105,7 +106,7 @@ export function pictureInput(view) {
   listenToDrops(root, take);
   const hint = element("span.note", "or drop or paste a picture anywhere here");
   const own = button("Your picture …", () => file.click());
-  return element("div.picture-input", element("div.bar-row", own, file, sample, hint), said);
+  return element("div.picture-input", row(own, file, sample, hint), said);
 }
 
 // --- showing it
@@ -232,7 +233,7 @@ export function patchBoard({ label, grid, paint, at = () => {}, click, brush, mo
 
 // --- maps over it
 
-const inPercent = (share) => `${Math.round(100 * share)} %`;
+export const inPercent = (share) => `${Math.round(100 * share)} %`;
 
 // Of each map only the strongest weights stay, which together make up so much.
 export const massSlider = (view) =>
@@ -240,6 +241,7 @@ export const massSlider = (view) =>
 
 // From yellow to red: seen on light and on dark pictures, the paler the less weight there is.
 const heat = (share, opacity = 1) => [255, 255 * (1 - share), 0, 255 * opacity * share];
+const cssColor = ([red, green, blue, opacity]) => `rgb(${red} ${green} ${blue} / ${opacity / 255})`;
 
 const keptText = (share) => {
   if (share === null) return "";
@@ -260,9 +262,8 @@ export function mapBoards(view, { choose, more = () => "", marks = () => [], loa
     loaded();
   });
   const grid = () => (get("grid").length ? get("grid") : [1, 1]);
-  const show = inPercent;
-  const opacity = looks.slider("opacity", "opacity", [0, 1, 0.05], { show });
-  const tip = element("p.note.told", { "aria-live": "polite" });
+  const opacity = looks.slider("opacity", "opacity", [0, 1, 0.05], { show: inPercent });
+  const tip = told();
 
   // What is shown: its size in cells; share(cell) of the largest weight, which is `top`; how weights are
   // written; the title; and what the token that looks keeps for itself.
@@ -305,7 +306,7 @@ export function mapBoards(view, { choose, more = () => "", marks = () => [], loa
       paint: (pen, width, height, now) => paint(which, pen, width, height, now),
     });
     const [title, most, keeps] = ["figcaption", "span", "p.note"].map((name) => element(name));
-    const bar = element("span.heat");
+    const bar = element("span.scale-bar");
     const scale = element("div.scale.note", "0", bar, most);
     const figure = element("figure.board", board.node, scale, title, keeps); // no title moves a picture
     return { draw: board.draw, figure, title, most, keeps, bar };
@@ -317,13 +318,8 @@ export function mapBoards(view, { choose, more = () => "", marks = () => [], loa
     const { size, share } = shown(which);
     if (picture.ready()) pen.drawImage(picture.image, 0, 0, width, height);
     pen.imageSmoothingEnabled = get("smooth");
-    pen.drawImage(
-      pixels(...size, (cell) => heat(share(cell), get("opacity"))),
-      0,
-      0,
-      width,
-      height,
-    );
+    const map = pixels(...size, (cell) => heat(share(cell), get("opacity")));
+    pen.drawImage(map, 0, 0, width, height);
     for (const [patch, color] of marks()) {
       outline(pen, area(patch), "#fff");
       pen.setLineDash([4, 3]);
@@ -349,10 +345,7 @@ export function mapBoards(view, { choose, more = () => "", marks = () => [], loa
       board.figure.hidden = which >= get("titles").length;
       if (board.figure.hidden) continue;
       const { top, write, keeps, title } = shown(which);
-      const stops = range(5).map((at) => heat(at / 4, get("opacity")));
-      const colors = stops.map(
-        ([red, green, blue, alpha]) => `rgb(${red} ${green} ${blue} / ${alpha / 255})`,
-      );
+      const colors = range(5).map((at) => cssColor(heat(at / 4, get("opacity"))));
       board.bar.style.background = `linear-gradient(to right, ${colors})`;
       board.most.textContent = `largest: ${write(top)}`;
       board.title.textContent = title;
@@ -365,7 +358,7 @@ export function mapBoards(view, { choose, more = () => "", marks = () => [], loa
     previewed = place;
     draw();
   };
-  const look = element("p.bar-row", opacity, looks.toggle("smooth", "interpolated"));
-  const node = element("div", element("div.maps", ...boards.map(({ figure }) => figure)), tip, look);
+  const look = row(opacity, looks.toggle("smooth", "interpolated"));
+  const node = element("div", element("div.maps.bar-row", ...boards.map(({ figure }) => figure)), tip, look);
   return { node, draw, preview, small, under, picture };
 }

@@ -1,8 +1,8 @@
 // SentenceClassifier: a text, the bars of its classes, and twice its words with what each did for the chosen
 // class. See sentence_classifier.py for the traits.
 
-import { bar, button, chips, note, part, viewOf } from "./parts.js";
-import { answerWriter, element, fixed, percent, readFloat16 } from "./shared.js";
+import { button, chips, columns, note, part, row, viewOf } from "./parts.js";
+import { element, fixed, percent, readFloat16 } from "./shared.js";
 import { stripOf } from "./strip.js";
 
 const RELEVANCE =
@@ -22,16 +22,12 @@ function render({ model, el }) {
 
   // --- the answer
   const label = "Answers, the largest first. Enter asks for the reasons of one.";
+  const does = ([name]) => ({
+    pressed: name === get("chosen"),
+    click: () => send({ target: name === get("target") ? "" : name }),
+  });
   const bars = view.live("div", { role: "group", "aria-label": label }, () =>
-    get("bars").map(([name, now, before]) =>
-      bar(name, now, {
-        before: compared() ? before : null,
-        told: "with all words:",
-        problemType: get("problem_type"),
-        pressed: name === get("chosen"),
-        click: () => send({ target: name === get("target") ? "" : name }),
-      }),
-    ),
+    view.bars(get("bars"), compared() && "with all words:", does),
   );
   const told = "The tick is the probability with all words in sight.";
   const tick = view.live("p.note", () => compared() && probable() && told);
@@ -56,7 +52,7 @@ function render({ model, el }) {
     }
   }
 
-  function drawWords(row, values, write, known) {
+  function drawWords(words, values, write, known) {
     const strongest = Math.max(...values.map(Math.abs), 1e-6);
     const item = (word, index) => {
       if (word.special) return { text: word.text, kind: "special" };
@@ -72,14 +68,14 @@ function render({ model, el }) {
         style: `--shade: ${shade}%`,
       };
     };
-    row.draw(get("words").map(item));
+    words.draw(get("words").map(item));
   }
 
   drawn(() => {
     const words = get("words");
     const [relevance = []] = readFloat16(get("relevance"), words.length);
     const [lost = []] = readFloat16(get("left_out"), words.length);
-    const write = probable() ? points : (value) => signed(answerWriter("regression")(value), value);
+    const write = probable() ? points : (value) => signed(view.write(value), value);
     const tried = new Set(get("tried"));
     const ready = !get("waiting") || tried.size > 0 || relevance.some((value) => value > 0);
     const free = words.filter((word) => !word.special && !word.hidden).length;
@@ -94,29 +90,21 @@ function render({ model, el }) {
     if (get("waiting") && !saved()) asked = setTimeout(() => message({ do: "explain" }), ready ? 0 : 250);
   });
 
+  const chosen = () => element("b", `“${get("chosen")}”`);
+  const hint = "? Click a word to hide it from the model.";
+  const asks = view.live("p", () => ["Which words spoke for ", chosen(), hint]);
+  const reasons = columns(
+    "1fr 1fr",
+    part("Gradient relevance", note(RELEVANCE), relevant.node),
+    part("Leave one out", view.live("p.note", falls), leftOut.node, said),
+  );
   view.content.append(
     ...stripOf(view),
     note("Type a sentence. Click an answer to see the words behind it."),
     view.textField("text", "The sentence").node,
     view.remark(),
-    element("div.bar-row", view.headMenu(), all),
-    element(
-      "div.columns",
-      part("Answer", bars, tick),
-      element(
-        "div",
-        view.live("p", () => [
-          "Which words spoke for ",
-          element("b", `“${get("chosen")}”`),
-          "? Click a word to hide it from the model.",
-        ]),
-        element(
-          "div.columns.reasons",
-          part("Gradient relevance", note(RELEVANCE), relevant.node),
-          part("Leave one out", view.live("p.note", falls), leftOut.node, said),
-        ),
-      ),
-    ),
+    row(view.headMenu(), all),
+    columns("minmax(210px, 270px) 1fr", part("Answer", bars, tick), element("div.reasons", asks, reasons)),
   );
   return view.show({ end: () => clearTimeout(asked) });
 }

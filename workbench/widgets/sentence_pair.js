@@ -1,7 +1,8 @@
 // SentencePair: two texts, the bars of their classes, and lines between words that look at each other. See
 // sentence_pair.py for the traits.
 
-import { bar, button, chips, curvedLine, note, penOf, viewOf } from "./parts.js";
+import { curvedLine, penOf } from "./drawing.js";
+import { button, chips, columns, note, row, viewOf } from "./parts.js";
 import { element, isolated, percent, readFloat16 } from "./shared.js";
 import { stripOf } from "./strip.js";
 
@@ -31,47 +32,40 @@ function render({ model, el }) {
     const single = problemType.startsWith("single");
     const best = (column) => classes.reduce((a, b) => (b[column] > a[column] ? b : a))[0];
     const differs = ([, now, before]) => Math.abs(now - before) > 0.0005;
-    const barOf = (one) => {
-      const [name, now, before] = one;
-      const kind = single && name === best(1) ? "best" : "";
-      return bar(name, now, { before: differs(one) ? before : null, kind, problemType });
-    };
+    const more = (one) => ({
+      before: differs(one) ? one[2] : null,
+      kind: single && one[0] === best(1) ? "best" : "",
+    });
     const flipped = single && best(1) !== best(2) ? `It flipped: from ${best(2)} to ${best(1)}. ` : "";
     const ticks = problemType !== "regression" && classes.some(differs);
-    return [...classes.map(barOf), note(ticks && `${flipped}The ticks show the bars before the edit.`)];
+    const ended = note(ticks && `${flipped}The ticks show the bars before the edit.`);
+    return [...view.bars(classes, "it was", more), ended];
   });
 
   // --- the words and their lines
   const rows = SIDES.map((name, side) => {
-    const row = chips(
-      `Words of the ${name}: Enter pins the lines of a word, arrow keys move`,
+    const label = `Words of the ${name}: Enter pins the lines of a word, arrow keys move`;
+    const words = chips(
+      label,
       (at) => pin(wordsOf(side)[at].index),
       (at) => point(wordsOf(side)[at]),
     );
-    row.node.onscroll = drawLines;
-    return row;
+    words.node.onscroll = drawLines;
+    return words;
   });
   const lines = element("canvas.overlay", { "aria-hidden": "true" });
   const says = element("p.note", { role: "status" });
   const edit = button("Edit this word", editWord);
+  const swap = button("Swap", () => message({ do: "swap" }));
   const ways = { hypothesis: "hypothesis looks at premise", premise: "premise looks at hypothesis" };
   view.content.append(
     ...stripOf(view),
-    element("div.columns", ...fields.map((field) => field.node)),
-    element(
-      "div.bar-row",
-      view.exampleMenu("Pick a pair …"),
-      button("Swap", () => message({ do: "swap" })),
-    ),
+    columns("1fr 1fr", ...fields.map((field) => field.node)),
+    row(view.exampleMenu("Pick a pair …"), swap),
     view.remark(),
     answer,
-    element(
-      "div.bar-row",
-      view.choice("direction", "Whose attention", ways),
-      view.attentionOf("Attention: layer"),
-      edit,
-    ),
-    element("div.overlaid.linked", ...rows.map((row) => row.node), lines),
+    row(view.choice("direction", "Whose attention", ways), view.attentionOf("Attention: layer"), edit),
+    element("div.overlaid.linked", ...rows.map((words) => words.node), lines),
     says,
   );
 
@@ -148,17 +142,17 @@ function render({ model, el }) {
 
   drawn(() => {
     edit.disabled = get("pinned") < 0;
-    for (const [side, row] of rows.entries()) {
+    for (const [side, words] of rows.entries()) {
       const item = ({ text, index }) => {
         const pressed = index === get("pinned");
         return { text, kind: `${["first", "second"][side]} ${pressed ? "pinned" : ""}`, pressed };
       };
-      row.draw(wordsOf(side).map(item));
+      words.draw(wordsOf(side).map(item));
     }
     if (hovered >= get("words").length) hovered = -1;
     drawLines();
   });
-  return view.show({ traits: ["pinned"], resized: drawLines });
+  return view.show({ traits: ["pinned"] });
 }
 
 export default { render };

@@ -8,14 +8,14 @@ const KEYED = ["button", "canvas", "input", "select", "summary", "textarea"];
 // as HTML; null and false are no child.
 export function element(name, ...children) {
   const [tag, ...classes] = name.split(".");
-  const drawn = DRAWINGS.includes(tag);
-  const node = drawn
-    ? document.createElementNS("http://www.w3.org/2000/svg", tag)
-    : document.createElement(tag);
+  const space = DRAWINGS.includes(tag) ? "http://www.w3.org/2000/svg" : "http://www.w3.org/1999/xhtml";
+  const node = document.createElementNS(space, tag);
   const options = children[0]?.constructor === Object ? children.shift() : {};
   if (classes.length) node.setAttribute("class", classes.join(" "));
+  if (tag === "button") node.type = tag;
   for (const [option, value] of Object.entries(options)) {
     if (option.startsWith("on")) node[option] = value;
+    else if (option.startsWith("aria-") && value != null) node.setAttribute(option, value);
     else if (value === true) node.setAttribute(option, "");
     else if (value !== false && value != null) node.setAttribute(option, value);
   }
@@ -71,8 +71,7 @@ export function readFloat16(view, columns) {
     const exponent = (bits >> 10) & 31;
     const fraction = bits & 1023;
     const size = exponent ? 2 ** (exponent - 15) * (1 + fraction / 1024) : 2 ** -14 * (fraction / 1024);
-    const index = at / 2;
-    if (index % columns === 0) rows.push([]);
+    if (at % (2 * columns) === 0) rows.push([]);
     rows[rows.length - 1].push(bits >> 15 ? -size : size);
   }
   return rows;
@@ -140,7 +139,6 @@ export function answerer(model) {
 //   set({ trait: value }): what only changes the look; send({ trait: value }): what Python answers;
 //   message({ do: "…" }): asks Python for something else; ask(): Python was asked by another way;
 //   drawn(draw): what a part does at each drawing; redraw(): does all of it, in the order of `drawn`;
-//   sized(draw): what it does when the width has changed, and once the view is on the page;
 //   ink(name): a colour of the theme as it is now, as in ink("--accent"); show(options): see there.
 export function frame(model, el, name) {
   const content = element("div.content");
@@ -173,16 +171,14 @@ export function frame(model, el, name) {
   };
   const ask = () => {
     clearTimeout(waiting);
-    if (saved()) {
-      error.textContent = SAVED;
-      return;
-    }
-    waiting = setTimeout(() => {
-      root.classList.add("waiting");
+    if (saved()) error.textContent = SAVED;
+    else
       waiting = setTimeout(() => {
-        error.textContent = "The kernel does not answer: if it was restarted, run this cell again.";
-      }, 8000);
-    }, 300);
+        root.classList.add("waiting");
+        waiting = setTimeout(() => {
+          error.textContent = "The kernel does not answer: if it was restarted, run this cell again.";
+        }, 8000);
+      }, 300);
   };
   const set = (values) => {
     for (const [trait, value] of Object.entries(values)) model.set(trait, value);
@@ -212,41 +208,37 @@ export function frame(model, el, name) {
 
   const draws = [];
   const drawn = (draw) => draws.push(draw);
-  const sizes = [];
-  const sized = (draw) => sizes.push(draw);
   const redraw = () => {
     for (const draw of draws) draw();
     root.dataset.revision = get("revision"); // tests wait for it
   };
 
-  // Draws now, after each answer and after a change of these traits; resized() is called when the width has
-  // changed, heard(message) when Python tells something meanwhile. Returns what undoes all that, and calls
-  // end().
-  const show = ({ traits = [], resized = () => {}, heard = () => {}, end = () => {} } = {}) => {
+  // Draws now, once the view is on the page, when its width or the theme has changed, after each answer and
+  // after a change of these traits; heard(message) is called when Python tells something meanwhile. Returns
+  // what undoes all that, and calls end().
+  const show = ({ traits = [], heard = () => {}, end = () => {} } = {}) => {
     let width = 0;
+    const drawAnew = () => {
+      dress(); // only on the page it is known what is behind it
+      redraw(); // canvases keep the old colours
+    };
     const watch = new ResizeObserver(() => {
       if (root.clientWidth === width) return;
       width = root.clientWidth;
-      dress(); // only on the page it is known what is behind it
-      for (const draw of sizes) draw();
-      resized();
+      drawAnew();
     });
-    const undress = onTheme(() => {
-      dress();
-      redraw(); // canvases keep the old colours
-    });
+    const undress = onTheme(drawAnew);
     const forget = listen(model, ["revision", ...traits], redraw);
     model.on("msg:custom", heard);
     watch.observe(root);
-    dress();
-    redraw();
+    drawAnew();
     return () => {
       for (const undo of [stop, forget, undress, end]) undo();
       model.off("msg:custom", heard);
       watch.disconnect();
     };
   };
-  return { root, content, get, set, send, message, ask, saved, ink, drawn, sized, redraw, show };
+  return { root, content, get, set, send, message, ask, saved, ink, drawn, redraw, show };
 }
 
 // A colour of CSS, however it is written (oklch, color(srgb …)), as [red, green, blue, opacity] up to 255.
@@ -314,13 +306,5 @@ export function savedModel(state) {
     state[name] = value;
     for (const call of calls[`change:${name}`] ?? []) call();
   };
-  return {
-    saved: true,
-    get: (name) => state[name],
-    set,
-    on,
-    off: nothing,
-    send: nothing,
-    save_changes: nothing,
-  };
+  return { saved: true, get: (name) => state[name], set, on, off: nothing, save_changes: nothing };
 }

@@ -1,7 +1,8 @@
 // SpanExtraction: a passage with its start and end bars, the best answers or none, the map of starts and
 // ends. See span_extraction.py for the traits.
 
-import { bar, button, cellCanvas, note, outline, part, penOf, progressBar, roving, viewOf } from "./parts.js";
+import { cellCanvas, outline, penOf, writeAxes } from "./drawing.js";
+import { bar, button, columns, note, part, progressBar, roving, row, viewOf } from "./parts.js";
 import { element, fixed, isolated, percent, range, readFloat16, within } from "./shared.js";
 import { stripOf } from "./strip.js";
 
@@ -27,13 +28,10 @@ function passageOf(view) {
     for (const [at, [gap, text]] of tokens.entries()) {
       const inside = answered && at >= answer[0] && at <= answer[1];
       const shares = `start ${percent(starts[at])}, end ${percent(ends[at])}`;
+      const title = `${isolated(textOf(tokens, at, at))}: ${shares}`;
       const piece = element(
         `button.piece${inside ? ".answer" : ""}${at === chosen ? ".chosen" : ""}`,
-        {
-          type: "button",
-          title: `${isolated(textOf(tokens, at, at))}: ${shares}`,
-          onclick: () => send({ chosen: at }),
-        },
+        { title, onclick: () => send({ chosen: at }) },
         element("span", text),
         element("i.start", height(starts[at])),
         element("i.end", height(ends[at])),
@@ -45,7 +43,7 @@ function passageOf(view) {
   });
   const label = "The passage. Enter chooses a word for the strip, arrow keys move.";
   const node = element(
-    "div.passage",
+    "div.passage.scroll",
     { role: "group", "aria-label": label, dir: "auto" },
     view.live("span.outside", () => get("view").before),
     pieces,
@@ -88,21 +86,19 @@ function answersOf(view) {
       return element("li", bar(text, probability, options));
     }),
   );
-  const count = view.numberField("top_k", "How many answers", [1, 20]);
-  return part("Best answers", list, element("label.field.note", "show", count, "answers"));
+  return part(
+    "Best answers",
+    list,
+    view.numberField("top_k", "How many answers", [1, 20], "show", "answers"),
+  );
 }
 
 function noAnswerOf(view) {
   const { get } = view;
   const scores = view.live("p", () => {
     const { best, no_answer, no_answer_probability } = get("view");
-    return [
-      "Score of the best answer ",
-      strong(fixed(best, 2)),
-      ", of no answer ",
-      strong(fixed(no_answer, 2)),
-      ` (${percent(no_answer_probability)}).`,
-    ];
+    const scores = ["Score of the best answer ", strong(fixed(best, 2)), ", of no answer "];
+    return [scores, strong(fixed(no_answer, 2)), ` (${percent(no_answer_probability)}).`];
   });
   const verdict = view.live("p", () => {
     const { answered, best, no_answer } = get("view");
@@ -151,14 +147,7 @@ function mapOf({ get, send, ink, drawn }) {
     pen.textAlign = "right";
     pen.fillText("start →", EDGE - 6, EDGE - 20);
     pen.fillText("end ↓", EDGE - 6, EDGE - 6);
-    pen.fillStyle = ink("--ink");
-    for (const end of range(count()))
-      pen.fillText(word(end), EDGE - 4, EDGE + (end + 0.5) * size + 4, EDGE - 8);
-    pen.rotate(-Math.PI / 2);
-    pen.textAlign = "left";
-    for (const start of range(count()))
-      pen.fillText(word(start), 4 - EDGE, EDGE + (start + 0.5) * size + 4, EDGE - 8);
-    pen.rotate(Math.PI / 2);
+    writeAxes(pen, range(count()).map(word), EDGE, size, ink("--ink"));
     pen.translate(EDGE, EDGE);
     const [back, accent, impossible] = ["--back", "--accent", "--special-soft"].map(ink);
     const side = size - 1;
@@ -206,15 +195,14 @@ function mapOf({ get, send, ink, drawn }) {
     says.textContent = said();
     const all = get("view").tokens.length;
     const mapped = percent(get("view").mapped);
+    const some = ` On the map are ${count()} of ${all} word pieces, and ${mapped} of what is probable.`;
     told.textContent =
       "Grey cells are impossible (the end comes before the start, or more than " +
       `${get("longest")} pieces). The stronger its colour, the more probable a cell (square root).` +
-      (count() < all
-        ? ` On the map are ${count()} of ${all} word pieces, and ${mapped} of what is probable.`
-        : "");
+      (count() < all ? some : "");
   }
   drawn(draw);
-  return { node, draw };
+  return node;
 }
 
 // --- the view
@@ -233,12 +221,10 @@ function render({ model, el }) {
   drawn(() => {
     progress.hidden = true;
   });
-  const map = mapOf(view);
-
   view.content.append(
     ...stripOf(view),
     view.textField("question", "Question", "first").node,
-    element("div.bar-row", view.exampleMenu("Pick a passage …"), edit, progress),
+    row(view.exampleMenu("Pick a passage …"), edit, progress),
     passage.node,
     view.remark(),
     view.live("p.verdict", { role: "status" }, () =>
@@ -255,7 +241,7 @@ function render({ model, el }) {
     ),
     passageOf(view),
     windowsOf(view),
-    element("div.columns", element("div", answersOf(view), noAnswerOf(view)), map.node),
+    columns("1fr 1fr", element("div", answersOf(view), noAnswerOf(view)), mapOf(view)),
   );
 
   const heard = ({ window: done, windows: count }) => {
@@ -263,8 +249,7 @@ function render({ model, el }) {
     progress.max = count;
     progress.value = done;
   };
-  // The theme's colours are known when the view is on the page, and so has a width.
-  return view.show({ heard, resized: map.draw });
+  return view.show({ heard });
 }
 
 export default { render };

@@ -1,20 +1,9 @@
 // The strip on top of every view, which says where in the model we are, and the drawer of the stage that is
 // open. See strip.py for the traits.
 
-import {
-  bar,
-  button,
-  cellUnder,
-  chips,
-  note,
-  part,
-  refill,
-  roving,
-  signedPixels,
-  tableHead,
-  tableRow,
-} from "./parts.js";
-import { answerWriter, element, fixed, percent, readFloat16, shown } from "./shared.js";
+import { cellUnder, signedPixels } from "./drawing.js";
+import { bar, button, chips, columns, note, part, refill, roving, tableHead, tableRow } from "./parts.js";
+import { element, fixed, percent, readFloat16, shown } from "./shared.js";
 
 const READS = {
   mlm:
@@ -39,6 +28,8 @@ const BECOMES = {
   multi_label_classification: "The sigmoid of each logit is the probability of its class.",
   regression: "That is the answer.",
 };
+const HELP_ON_PRODUCTS =
+  "Each picture has its own scale. Click a class to see its dot product; point at a picture for the numbers.";
 const OVER_TOKENS = "Softmax over the logits of all tokens makes a probability of it.";
 const DRAWERS = {
   embeddings: embeddingsOf,
@@ -53,18 +44,17 @@ const DRAWERS = {
 // function of a view that draws only while the drawer is open; layersFrom is 1 if the trait `layer` counts
 // the layers from 0; pick(token) is what is sent for a token, if the view has a trait of its own for it.
 export function stripOf(view, more = {}) {
-  const { get, send, drawn, sized } = view;
+  const { get, send, drawn } = view;
   const stop = ([stage, name, now]) => {
     const told = [element("span", name), element("b", now)];
     if (!stage) return element("li", element("span.stop", told));
     const open = stage === get("drawer").stage;
-    const options = { type: "button", "aria-expanded": `${open}`, "data-stage": stage };
     const onclick = () => send({ stage: open ? "" : stage });
-    return element("li", element("button.stop", { ...options, onclick }, told));
+    const options = { "aria-expanded": open, "data-stage": stage, onclick };
+    return element("li", element("button.stop", options, told));
   };
-  const line = view.live("ol.stages", { "aria-label": "The way through the model" }, () =>
-    get("line").map(stop),
-  );
+  const label = "The way through the model";
+  const line = view.live("ol.stages.group", { "aria-label": label }, () => get("line").map(stop));
   const drawer = element("section.part.drawer", { "aria-label": "The open stage" });
   const made = {}; // drawers that have been open once
   let open = "";
@@ -83,7 +73,6 @@ export function stripOf(view, more = {}) {
     for (const one of made[part]?.draws ?? []) one();
   }
   drawn(draw);
-  sized(draw); // the colours are only known once the view is on the page
   return [line, drawer];
 }
 
@@ -122,7 +111,7 @@ function rowsOf({ ink }, label, tell, { kind = "", click, exact } = {}) {
 }
 
 const rowName = (name) => element("th", { scope: "row" }, name);
-const named = (name) => element("span.name", { title: name }, name);
+const named = (name) => element("span.name.word", { title: name }, name);
 const nameFrom = ([name]) => named(name);
 const lengthOf = ([, length]) => element("span.note", `length ${fixed(length, 2)}`);
 
@@ -154,15 +143,14 @@ function embeddingsOf(view, more) {
   const { get, drawn } = view;
   const told = said();
   let vectors = [];
-  const block = rowsOf(view, "The vectors that are added, and their sum, on one scale", (_, column) =>
-    tell(column),
-  );
+  const label = "The vectors that are added, and their sum, on one scale";
+  const block = rowsOf(view, label, (_, column) => tell(column));
 
   // Of one number of all vectors, at first the largest.
   function tell(column) {
     const sum = vectors.at(-1);
-    const at =
-      column ?? sum.map(Math.abs).reduce((best, size, now, all) => (size > all[best] ? now : best), 0);
+    const sizes = sum.map(Math.abs);
+    const at = column ?? sizes.indexOf(Math.max(...sizes));
     const parts = vectors.map((row, index) => `${index && row[at] >= 0 ? "+ " : ""}${fixed(row[at], 3)}`);
     const added = parts.slice(0, -1).join(" ").replaceAll(" −", " − ");
     told.textContent = `Number ${at + 1} of ${sum.length}: ${added} = ${fixed(sum[at], 3)}.`;
@@ -187,7 +175,7 @@ function embeddingsOf(view, more) {
   ];
 }
 
-const scale = () => [element("span.signed-scale"), "below zero · zero · above zero. "];
+const scale = () => [element("span.scale-bar.signed"), "below zero · zero · above zero. "];
 
 // --- layer: what a token looks at, what it fetches, and the answer after every layer
 
@@ -199,19 +187,16 @@ function layerOf(view, more) {
   const headName = (head) => (head === heads.length - 1 ? "mean" : `head ${head + 1}`);
   let vectors = [];
   const depth = () => get("drawer").depth;
-  const weights = rowsOf(view, "The weights that the token gives to all tokens", tellWeight, {
-    kind: ".small",
-    exact: true,
-  });
+  const own = { kind: ".small", exact: true };
+  const weights = rowsOf(view, "The weights that the token gives to all tokens", tellWeight, own);
   const added = rowsOf(view, "What each token adds, and the sum, on one scale", tellNumber);
 
   function tellWeight(head, token) {
-    const { tokens } = get("drawer");
-    const most = heads.flat().reduce((a, b) => Math.max(a, b), 0);
+    const most = Math.max(...heads.flat());
     looked.textContent =
       token === undefined
         ? `A row for each head, a column for each token; the strongest colour is ${percent(most)}.`
-        : `${headName(head)} gives ${quoted(tokens[token])} ${percent(heads[head][token])}`;
+        : `${headName(head)} gives ${quoted(get("drawer").tokens[token])} ${percent(heads[head][token])}`;
   }
 
   function tellNumber(row, column) {
@@ -237,22 +222,17 @@ function layerOf(view, more) {
     parts.hidden = !depth();
     if (parts.hidden) return;
     [heads, vectors] = tablesOf(view);
-    weights.draw(
-      heads,
-      heads.map((_, head) => named(headName(head))),
-    );
-    added.draw(
-      vectors,
-      rows.map(nameFrom),
-      rows.map((row, at) => (shares[at] === undefined ? lengthOf(row) : bar(fixed(row[1], 2), shares[at]))),
-    );
+    const names = heads.map((_, head) => named(headName(head)));
+    const behind = (row, at) => (at in shares ? bar(fixed(row[1], 2), shares[at]) : lengthOf(row));
+    weights.draw(heads, names);
+    added.draw(vectors, rows.map(nameFrom), rows.map(behind));
     tellWeight();
     tellNumber();
   });
   const shade = (at) => (depth() ? heads.at(-1)[at] / Math.max(...heads.at(-1), 1e-9) : 0);
   const list = layersOf(view, layersFrom);
   const told = note("Behind a row: the vector's length, and the mean of the heads' weights, 0 to 100 %.");
-  return [tokensOf(view, more, shade), element("div.columns.of-layer", element("div", parts, told), list)];
+  return [tokensOf(view, more, shade), columns("1fr 240px", element("div", parts, told), list)];
 }
 
 // The best answer after every layer, and a slider to choose one of them.
@@ -260,29 +240,17 @@ function layersOf(view, first) {
   const { get, send } = view;
   const depth = () => get("drawer").depth;
   const choosing = view.with({ get: depth, send: ({ layer }) => send({ layer: layer - first }) });
-  const list = view.live("ol", () => {
-    const write = answerWriter(get("problem_type"));
-    const line = ([name, answer], layer) =>
-      element(
-        layer === depth() ? "li.now" : "li",
-        element("span.note", layer),
-        element("span.word", name),
-        write(answer),
-      );
-    return get("drawer").by_layer.map(line);
-  });
+  const line = ([name, answer], layer) => {
+    const parts = [element("span.note", layer), element("span.word", name), view.write(answer)];
+    return element(layer === depth() ? "li.now" : "li", parts);
+  };
+  const list = view.live("ol.by-layer", () => get("drawer").by_layer.map(line));
   const told = view.live("p.note", () => [
     get("drawer").by_layer.length > 0 && "The best answer, if the head read that layer. ",
     first === 0 && "0 is the embeddings, before any attention.",
   ]);
-  const node = part(
-    "After every layer",
-    list,
-    choosing.slider("layer", "Layer", [first, get("layers"), 1]),
-    told,
-  );
-  node.classList.add("by-layer");
-  return node;
+  const slider = choosing.slider("layer", "Layer", [first, get("layers"), 1]);
+  return part("After every layer", list, slider, told);
 }
 
 // --- read: which vectors the head is given
@@ -294,16 +262,12 @@ function readOf(view) {
     const { rows } = get("drawer");
     block.draw(tablesOf(view)[0], rows.map(nameFrom), rows.map(lengthOf));
   });
-  const all = view.live(
-    "div.chips",
-    { role: "list", "aria-label": "Tokens; those that are read are marked" },
-    () => {
-      const { tokens, reads } = get("drawer");
-      const chip = (text, at) =>
-        element(reads.includes(at) ? "span.chip.read" : "span.chip.unread", { role: "listitem" }, text);
-      return tokens.map(chip);
-    },
-  );
+  const label = "Tokens; those that are read are marked";
+  const all = view.live("div.chips", { role: "list", "aria-label": label }, () => {
+    const { tokens, reads } = get("drawer");
+    const kind = (at) => (reads.includes(at) ? "read" : "special");
+    return tokens.map((text, at) => element(`span.chip.${kind(at)}`, { role: "listitem" }, text));
+  });
   const title = view.live("h4", () => {
     const { tokens, reads } = get("drawer");
     return `${tokens.length} vectors leave the last layer; the head reads ${reads.length}`;
@@ -346,10 +310,9 @@ function headOf(view) {
   }
 
   const name = ([row, label, logit]) => {
-    const pressed = row === get("drawer").row;
-    const options = { type: "button", "aria-pressed": `${pressed}`, title: label };
-    const told = { "aria-label": `${label}, logit ${fixed(logit, 2)}` };
-    return element("button.name", { ...options, ...told, onclick: () => send({ row }) }, label);
+    const told = { title: label, "aria-label": `${label}, logit ${fixed(logit, 2)}` };
+    const does = { "aria-pressed": row === get("drawer").row, onclick: () => send({ row }) };
+    return element("button.name.word", { ...told, ...does }, label);
   };
   const largest = view.live("table.largest", () => {
     const found = get("drawer").largest;
@@ -361,38 +324,23 @@ function headOf(view) {
       element("tbody", ["T", "× weight", "= product"].map(lineOf)),
     ];
   });
+  const scrolls = { tabindex: 0, role: "group", "aria-label": "The largest products" };
   const parts = [
-    vector.node,
-    matrix.node,
-    product.node,
-    told,
+    ...[vector.node, matrix.node, product.node, told],
     note("The largest products, and the sum of all:"),
-    element("div.largest-of", { tabindex: 0, role: "group", "aria-label": "The largest products" }, largest),
-    note(
-      scale(),
-      "Each picture has its own scale. Click a class to see its dot product; ",
-      "point at a picture for the numbers.",
-    ),
+    element("div.scroll", scrolls, largest),
+    note(scale(), HELP_ON_PRODUCTS),
   ];
   drawn(() => {
     const { rows } = get("drawer");
     [[T], W, [products]] = tablesOf(view);
     const best = rows.reduce((a, b) => (b[2] > a[2] ? b : a))[0];
     vector.draw([T], [named("T")], [element("span.note", GIVEN[get("drawer").kind])]);
-    matrix.draw(
-      W,
-      rows.map(name),
-      rows.map(([row, , logit, answer]) => {
-        const options = { kind: row === best ? "best" : "", problemType: get("problem_type") };
-        return bar(fixed(logit, 1), answer, options);
-      }),
-    );
-    const logit = fixed(get("drawer").sum[2], 2);
-    product.draw(
-      [products],
-      [named(`${rowAt(chosen())[1]} × T`)],
-      [element("output.sum", `sum + bias = ${logit}`)],
-    );
+    const answers = rows.map(([row, , logit, answer]) => [fixed(logit, 1), answer, row]);
+    const kindOf = ([, , row]) => ({ kind: row === best ? "best" : "" });
+    matrix.draw(W, rows.map(name), view.bars(answers, "", kindOf));
+    const sum = element("output.sum", `sum + bias = ${fixed(get("drawer").sum[2], 2)}`);
+    product.draw([products], [named(`${rowAt(chosen())[1]} × T`)], [sum]);
     settle();
     tell();
   });
@@ -441,9 +389,8 @@ function softmaxOf(view) {
   const which = view.live("div.group", () => {
     const { kind, row: now } = get("drawer");
     if (kind !== "span") return null;
-    const choose = (row) =>
-      button(row ? "E: the end" : "S: the start", () => send({ row }), { "aria-pressed": `${row === now}` });
-    return [0, 1].map(choose);
+    const choose = (name, row) => button(name, () => send({ row }), { "aria-pressed": row === now });
+    return ["S: the start", "E: the end"].map(choose);
   });
   return [title, which, table, told];
 }

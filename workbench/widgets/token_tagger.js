@@ -1,13 +1,12 @@
 // TokenTagger: a text and the class of every word. See token_tagger.py for the traits.
 
-import { chips, classColor, classSwatch, note, viewOf } from "./parts.js";
-import { answerWriter, element } from "./shared.js";
+import { chips, classColor, classSwatch, note, told, viewOf } from "./parts.js";
+import { element } from "./shared.js";
 import { stripOf } from "./strip.js";
 
 function render({ model, el }) {
   const view = viewOf(model, el, "token-tagger");
-  const { get, send, drawn } = view;
-  const write = (answer) => answerWriter(get("problem_type"))(answer);
+  const { get, send, drawn, write } = view;
 
   // --- the sentence
   const swatch = (label) => classSwatch(label, get("labels").length);
@@ -31,7 +30,7 @@ function render({ model, el }) {
     words.draw(get("words").map(item));
   });
   const listed = { role: "list", "aria-label": "Classes in this sentence" };
-  const legend = view.live("div.legend.note", listed, () => {
+  const legend = view.live("div.legend.bar-row.note", listed, () => {
     const present = [...new Set(get("words").map((word) => word.label))].sort((a, b) => a - b);
     const entry = (label) => [swatch(label), element("b", get("labels")[label]), get("meanings")[label]];
     return present.map((label) => element("span.field", { role: "listitem" }, entry(label)));
@@ -47,7 +46,7 @@ function render({ model, el }) {
       return `“${get("words")[get("pinned")].text}” ${told.length === 1 ? one : more}`;
     });
 
-  const said = element("p.note.told", { "aria-live": "polite" });
+  const said = told();
   function tellWord(index) {
     const word = get("words")[index];
     said.textContent = word
