@@ -425,8 +425,8 @@ FAULTS = [
     ),
     in_picture_views(  # the weakest patches are hidden
         "widgets/map_test.js",
-        "for (const patch of order.slice(0, Math.round(shares[at] * order.length)))",
-        "for (const patch of order.slice(-Math.round(shares[at] * order.length)))",
+        "for (const patch of order.slice(0, Math.round(share * order.length)))",
+        "for (const patch of order.slice(-Math.round(share * order.length)))",
         "patch_attention_for_two_classes[1x]",
     ),
 ]

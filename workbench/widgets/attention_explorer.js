@@ -49,18 +49,11 @@ function mapOf(ink, tokens, side, bytes, scales, most = 1) {
 function headsOf(view, large) {
   const { get, send, message, ink, drawn } = view;
   const [layers, heads] = [get("layers"), get("heads")];
-  let clicks = "show"; // what a click on a head does
+  const own = { clicks: "show" }; // what a click on a head does
   let effects = []; // what the answer loses without each head, by layer, once that was tried
   let strongest = 1; // of them
   let apart = []; // how differently the other checkpoint's heads look
 
-  const mode = view.with({
-    get: () => clicks,
-    send: (chosen) => {
-      ({ clicks } = chosen);
-      view.redraw();
-    },
-  });
   const ways = { show: "show it", mean: "add it to the mean", off: "switch it off" };
   const all = button("Try each head off", () => message({ do: "all heads" }));
   const allOn = button("All heads on", () => send({ off: [] }));
@@ -72,7 +65,7 @@ function headsOf(view, large) {
   const node = element(
     "section.heads",
     { "aria-label": "All heads of all layers" },
-    mode.choice("clicks", "A click on a head:", ways),
+    view.local(own).choice("clicks", "A click on a head:", ways),
     grid.canvas,
     grid.told,
     element("p.group", all, allOn),
@@ -102,9 +95,9 @@ function headsOf(view, large) {
 
   function choose([layer, head]) {
     preview(null);
-    if (clicks === "show") send({ layer, head });
-    if (clicks === "off") send({ off: toggled(get("off"), [layer, head]) });
-    if (clicks !== "mean") return;
+    if (own.clicks === "show") send({ layer, head });
+    if (own.clicks === "off") send({ off: toggled(get("off"), [layer, head]) });
+    if (own.clicks !== "mean") return;
     const before = get("layer") === layer ? get("chosen") : [];
     send({ layer, head: -1, chosen: toggled(before, head).sort((a, b) => a - b) });
   }
@@ -421,7 +414,7 @@ function render({ model, el }) {
     stepsOf(view),
   );
   const traits = ["view", "opacity", "smooth"];
-  return view.show({ traits, heard: heads.heard, end: maps?.picture.stop });
+  return view.show({ traits, heard: heads.heard });
 }
 
 export default { render };

@@ -101,7 +101,7 @@ function answered({ answers }) {
   const parts = [tableHead("Question", "Answer found", ""), element("tbody", answers.map(rowOf))];
   return [
     note("Held-out questions, to passages that were never read before."),
-    element("div.scroll", { tabindex: "0" }, element("table.lined.answered", label, parts)),
+    element("div.scroll", { tabindex: "0" }, element("table.lined", label, parts)),
   ];
 }
 
@@ -174,7 +174,7 @@ function training(view, run, curves) {
     view.live("div.tiles", drawCurves),
     view.live("p.note", drawBest),
     scatter(view, run, curves),
-    view.live("div.table.scroll", drawTable),
+    view.live("div.scroll", drawTable),
   );
   drawn(() => node.classList.toggle("now", get("state") === "training" && get("now") === run));
   return node;

@@ -15,34 +15,29 @@ function verdictOn({ hides, shows }) {
   return `Only ${one} speaks for this map; in the other test some random order does as well.`;
 }
 
-// `picture` is what pictureOf gives. Gives { node, drawHidden, heard }: drawHidden() when the picture is
-// another, heard(message) for what Python tells meanwhile.
+// `picture` is what pictureOf gives. Gives { node, heard }: heard(message) for what Python tells meanwhile.
 export function mapTest(view, picture) {
   const { get, message, ink, drawn, write } = view;
   const last = () => get("tests").at(-1);
-  let at = 3; // how many steps of patches are hidden
+  const own = { step: 3 }; // how many steps of patches are hidden
 
   const run = button("Hide its top patches, step by step", () => message({ do: "test" }));
   const progress = progressBar("Progress of the test");
   drawn(() => {
     run.disabled = !get("classes").length;
     progress.hidden = true;
-    at = Math.min(at, (last()?.shares.length ?? 13) - 1);
-    step.children[0].max = (last()?.shares.length ?? 13) - 1;
+    const most = (last()?.shares.length ?? 13) - 1;
+    own.step = Math.min(own.step, most);
+    step.children[0].max = most;
   });
   const hidden = element("canvas", { role: "img" });
-  const send = (chosen) => {
-    at = chosen.step;
-    view.redraw();
-  };
-  const own = view.with({ get: () => at, send });
   const show = (now) => percent(last()?.shares[now] ?? 0);
-  const step = own.slider("step", "hidden", [0, 12, 1], { show });
+  const step = view.local(own).slider("step", "hidden", [0, 12, 1], { show });
   const curves = view.live("div.map-curves.tiles", () => {
     if (!last()) return null;
     const { shares, deletion, insertion, areas } = last();
     const left = shares.map((share) => 1 - share); // in sight when so many are hidden
-    const dot = [shares[at], deletion[at], "main", 6];
+    const dot = [shares[own.step], deletion[own.step], "main", 6];
     return [
       curve("deletion", "hidden", deletion, shares, areas[0], [dot]),
       curve("insertion", "shown", insertion, left, areas[1], []),
@@ -59,7 +54,7 @@ export function mapTest(view, picture) {
       return tableRow(title, label, deleted, inserted, `${mean} (${lowest} to ${highest})`);
     }),
   );
-  const shown = columns("200px 1fr", element("figure.map-shown", hidden, step), curves);
+  const shown = columns("230px 1fr", element("figure.map-shown", hidden, step), curves);
   const table = element("table.lined.map-table", tableHead(...COLUMNS), rows);
   const title = element("p.group", element("b", "Is this map true?"), run, progress);
   const label = { "aria-label": "Is this map true?" };
@@ -92,15 +87,16 @@ export function mapTest(view, picture) {
   function drawHidden() {
     if (!last() || !picture.ready()) return;
     const { order, shares, deletion, label } = last();
+    const share = shares[own.step];
     const grid = get("grid");
     const [width, height] = [200, (200 * grid[0]) / grid[1]];
     const pen = penOf(hidden, width, height);
     pen.drawImage(picture.image, 0, 0, width, height);
     pen.fillStyle = ink("--soft");
-    for (const patch of order.slice(0, Math.round(shares[at] * order.length)))
+    for (const patch of order.slice(0, Math.round(share * order.length)))
       pen.fillRect(...patchArea(patch, grid, width, height));
-    const told = `The picture without its top ${percent(shares[at])} of patches`;
-    hidden.setAttribute("aria-label", `${told}: “${label}” ${write(deletion[at])}`);
+    const told = `The picture without its top ${percent(share)} of patches`;
+    hidden.setAttribute("aria-label", `${told}: “${label}” ${write(deletion[own.step])}`);
   }
 
   const heard = ({ tested }) => {
@@ -108,5 +104,5 @@ export function mapTest(view, picture) {
     progress.hidden = tested >= 1;
     progress.value = tested;
   };
-  return { node, drawHidden, heard };
+  return { node, heard };
 }

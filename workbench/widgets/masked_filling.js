@@ -154,6 +154,7 @@ function render({ model, el }) {
   const cards = view.live("div.tiles", () => get("guesses").cards.map(cardOf));
   const pages = view.live("p.group.note", () => {
     const { cards: guesses, count, first } = get("guesses");
+    if (!count) return null;
     const last = first + guesses.length;
     const turn = (to, name) => button(name, () => send({ pinned: to }));
     return [
@@ -165,14 +166,11 @@ function render({ model, el }) {
   });
   const after = view.live("p.remark", () => {
     const { stage, depth } = get("drawer");
-    return stage === "layer" && depth < get("layers") ? `These are guesses after layer ${depth}.` : null;
+    const early = get("guesses").count && stage === "layer" && depth < get("layers");
+    return early ? `These are guesses after layer ${depth}.` : null;
   });
-  const panels = element("div", after, cards, pages);
   const nothing = "Nothing is masked. Click a word, and BERT guesses it from the others.";
-  const empty = view.live("p.empty", () => {
-    panels.hidden = !get("guesses").count;
-    return panels.hidden ? nothing : null;
-  });
+  const empty = view.live("p.empty", () => (get("guesses").count ? null : nothing));
 
   // --- all of it
   const sides = { nothing: "all words", left: "hide left", right: "hide right" };
@@ -197,7 +195,9 @@ function render({ model, el }) {
       view.looks.toggle("lines", "Lines"),
     ),
     empty,
-    panels,
+    after,
+    cards,
+    pages,
   );
   return view.show({ traits: ["lines"] });
 }

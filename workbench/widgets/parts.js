@@ -288,8 +288,11 @@ export function chips(label, click, point = () => {}) {
   for (const kind of ["mouseleave", "focusout"]) node.addEventListener(kind, () => point(-1));
   const chip = ({ text, kind = "", pressed, title, style, below = [] }) => {
     const dir = /special|mask/.test(kind) ? "ltr" : null; // so that the words decide how all run
-    const options = { class: `chip ${kind}`, title, style, dir, "aria-pressed": pressed };
-    return element(kind === "special" ? "span" : "button", options, element("span.text", text), ...below);
+    const options = { class: `chip ${kind}`, title, style, dir };
+    const parts = [element("span.text", text), ...below];
+    return kind === "special"
+      ? element("span", options, parts)
+      : element("button", { ...options, "aria-pressed": pressed }, parts);
   };
   const draw = (items) => {
     refill(node, items.map(chip));
@@ -357,7 +360,18 @@ function headGrid({ get, ink }, options) {
   return { canvas, told: said, draw, cursor };
 }
 
+// The same view, with values that only the browser knows: { trait: value }.
+const local = (view, values) =>
+  view.with({
+    get: (trait) => values[trait],
+    send: (chosen) => {
+      Object.assign(values, chosen);
+      view.redraw();
+    },
+  });
+
 const PARTS = {
+  local,
   toggle,
   choice,
   select,

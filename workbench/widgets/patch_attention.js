@@ -81,7 +81,6 @@ function render({ model, el }) {
       return `; attention received ${received} × the median, norm of its output ${norm} ×`;
     },
     marks: () => get("outliers").map((patch) => [patch, "#00b7ff"]),
-    loaded: () => test.drawHidden(),
   });
   const test = mapTest(view, maps.picture);
 
@@ -164,7 +163,7 @@ function render({ model, el }) {
     small.draw();
     drawFar();
   });
-  return view.show({ traits: ["tests", "opacity", "smooth"], heard: test.heard, end: maps.picture.stop });
+  return view.show({ traits: ["tests", "opacity", "smooth"], heard: test.heard });
 }
 
 export default { render };

@@ -23,10 +23,10 @@ function render({ model, el }) {
   const changed = () => get("hidden").length > 0 || shuffled() || get("positions") !== "own";
   let brushed = null; // what is hidden while the brush is down
   let covers = true; // whether the brush hides or shows
-  let share = 50; // percent that are hidden at random
+  const own = { share: 50 }; // percent that are hidden at random
 
   // --- the picture
-  const picture = pictureOf(view, () => board.draw());
+  const picture = pictureOf(view);
   const input = pictureInput(view);
   const board = patchBoard({
     label:
@@ -42,14 +42,8 @@ function render({ model, el }) {
     const seen = count() - get("hidden").length;
     return `${seen} of ${count()} patches in sight${shuffled() ? ", shuffled" : ""}`;
   });
-  const random = button("", () => message({ do: "hide", share: share / 100 }));
-  const choose = (chosen) => {
-    ({ share } = chosen);
-    random.textContent = `Hide ${share} % at random`;
-  };
-  choose({ share });
-  const own = view.with({ get: () => share, send: choose });
-  const shares = own.slider("share", "Share that is hidden at random", [5, 95, 5]);
+  const random = button("", () => message({ do: "hide", share: own.share / 100 }));
+  const shares = view.local(own).slider("share", "Share that is hidden at random", [5, 95, 5]);
   const [shuffle, reset] = [asks("Shuffle", "shuffle"), asks("Reset", "reset")];
 
   function brush(places, first) {
@@ -100,6 +94,7 @@ function render({ model, el }) {
   const bars = view.live("div.bars", () => view.bars(get("bars"), was()));
   const tick = note("The tick is the probability with all patches in place.");
   drawn(() => {
+    random.textContent = `Hide ${own.share} % at random`;
     reset.disabled = !changed();
     tick.classList.toggle("away", !changed() || regression());
     judge.hidden = !get("judges");
@@ -145,7 +140,7 @@ function render({ model, el }) {
     row(asks("Keep beside", "keep"), forget),
     kept,
   );
-  return view.show({ end: picture.stop });
+  return view.show();
 }
 
 export default { render };

@@ -18,7 +18,7 @@ function render({ model, el }) {
   const hiddenSize = () => get("matrix_shape")[3];
   const fits = () => get("vector").byteLength > 0; // the patch into the matrix
   const inside = () => get("patch") >= 0; // it is a patch, and not the class token
-  const shown = pictureOf(view, view.redraw);
+  const shown = pictureOf(view);
   const input = pictureInput(view);
 
   // --- sizes
@@ -242,7 +242,7 @@ function render({ model, el }) {
     part("The sequence", note("In front stands *, the class token."), sequence.node),
     part("The same, with words", words),
   );
-  return view.show({ end: shown.stop });
+  return view.show();
 }
 
 export default { render };

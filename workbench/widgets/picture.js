@@ -111,27 +111,26 @@ export function pictureInput(view) {
 
 // --- showing it
 
-// The PNG bytes of the trait `picture` as an image to draw with; calls draw() when it is there.
-export function pictureOf({ get, drawn }, draw) {
+// The PNG bytes of the trait `picture` as an image to draw with; all is drawn anew when it is there.
+export function pictureOf({ get, drawn, redraw }) {
   const image = new Image();
   let bytes = null;
-  let address = "";
-  const stop = () => URL.revokeObjectURL(address);
   drawn(() => {
     const now = get("picture");
     if (now === bytes || !now?.byteLength) return;
     bytes = now;
-    stop();
-    address = URL.createObjectURL(new Blob([now], { type: "image/png" }));
-    image.src = address;
+    image.src = URL.createObjectURL(new Blob([now], { type: "image/png" }));
   });
-  image.onload = draw;
+  image.onload = () => {
+    URL.revokeObjectURL(image.src);
+    redraw();
+  };
   // One patch of it, drawn anywhere.
   const drawPatch = (pen, patch, area) => {
     const from = patchArea(patch, get("grid"), image.naturalWidth, image.naturalHeight);
     pen.drawImage(image, ...from, ...area);
   };
-  return { image, ready: () => image.complete && image.naturalWidth > 0, drawPatch, stop };
+  return { image, ready: () => image.complete && image.naturalWidth > 0, drawPatch };
 }
 
 // Where a patch lies in a picture of this size: x, y, width, height.
@@ -254,13 +253,10 @@ const keptText = (share) => {
 //   node, draw(); preview([layer, head] or null): another head in place of the first map;
 //   small([layer, head]): a head's map as a canvas of few pixels; under: its paper, both for headGrid;
 //   picture: what pictureOf gives.
-export function mapBoards(view, { choose, more = () => "", marks = () => [], loaded = () => {} }) {
+export function mapBoards(view, { choose, more = () => "", marks = () => [] }) {
   const { get, ink, looks } = view;
   let previewed = null;
-  const picture = pictureOf(view, () => {
-    draw();
-    loaded();
-  });
+  const picture = pictureOf(view);
   const grid = () => (get("grid").length ? get("grid") : [1, 1]);
   const opacity = looks.slider("opacity", "opacity", [0, 1, 0.05], { show: inPercent });
   const tip = told();
