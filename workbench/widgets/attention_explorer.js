@@ -85,7 +85,8 @@ function headsOf(view, large) {
     const far = apart[layer] ? `; ${percent(apart[layer][head])} of its weight lies elsewhere beside it` : "";
     const name = `layer ${layer + 1}, head ${head + 1}${off}${far}`;
     if (effect === undefined) return name;
-    return `${name}; without it the answer ${effect >= 0 ? "loses" : "gains"} ${view.write(Math.abs(effect))}`;
+    const much = view.write(Math.abs(effect));
+    return `${name}; without it the answer ${effect >= 0 ? "loses" : "gains"} ${much}`;
   }
 
   function preview(place) {

@@ -11,8 +11,8 @@ const GAME =
 const WHO = ["[CLS] looks at", "first looks at", "second looks at"];
 const WHOM = ["the first", "the second", "[CLS] and [SEP]"];
 const HELP =
-  "Each bar is all the attention of a group: blue goes to words of the first sentence, orange to the second, " +
-  "grey to [CLS] and [SEP].";
+  "Each bar is all the attention of a group: blue goes to words of the first sentence, orange to the " +
+  "second, grey to [CLS] and [SEP].";
 const SIDES = ["first", "second", "special"];
 
 function render({ model, el }) {

@@ -16,7 +16,8 @@ const METHODS = {
   relevance: "relevance",
 };
 const HELP =
-  "All layers (down) and heads (across), for the token that looks. Move over one to preview it, click to pin it.";
+  "All layers (down) and heads (across), for the token that looks. Move over one to preview it, " +
+  "click to pin it.";
 const MEASURES = [
   ["attention", "attention received"],
   ["norm", "norm of the output"],
