@@ -376,8 +376,9 @@ def test_what_is_saved_lands_in_the_copy_and_the_checkout_stays_clean(server, ch
 
 
 def test_the_first_lesson_is_what_opens(server):
-    status, body = fetch(f"{server['url']}?token={TOKEN}")  # which leads to the first lesson
-    assert status == 200
+    with urllib.request.urlopen(f"{server['url']}?token={TOKEN}", timeout=30) as response:  # leads there
+        address, body = response.geturl(), response.read().decode()
+    assert f"/doc/tree/{cli.FIRST_LESSON}" in address
     page_config = json.loads(re.search(r'id="jupyter-config-data"[^>]*>(.*?)</script>', body, re.DOTALL)[1])
     assert page_config["treePath"] == cli.FIRST_LESSON
     assert page_config["news"] == {"disabled": True}
