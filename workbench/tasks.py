@@ -349,7 +349,7 @@ def answer_question(
     found = best_spans(windows, passage, top_k, longest)
     best = windows[found[0][1]]
     start, end = best.probabilities[best.inside.start : best.inside.stop].unbind(-1)
-    answers = tuple(answer for answer, _ in found[:top_k])
+    answers = tuple(answer for answer, _ in found)
     return SpanAnswers(answers, surest_window(windows).no_answer, best.tokens, start, end)
 
 
@@ -401,21 +401,19 @@ def surest_window(windows: Sequence[SpanWindow]) -> SpanWindow:
 def best_spans(
     windows: Sequence[SpanWindow], passage: str, top_k: int = 5, longest: int = 30
 ) -> list[tuple[Answer, int]]:
-    """The most probable spans of all windows, best first, at least one, each with the number of its window.
-
-    A span that two windows hold counts once, where it is more probable.
-    """
+    """The most probable spans of all windows, best first, each with the number of its window. A span that two
+    windows hold counts once, where it is more probable."""
     found: dict[tuple[int, int], tuple[Answer, int]] = {}
     for number, window in enumerate(windows):
         joint, tokens = window.joint(longest), window.tokens
-        values, places = joint.flatten().topk(min(max(1, top_k), joint.numel()))
+        values, places = joint.flatten().topk(min(top_k, joint.numel()))
         for value, place in zip(values.tolist(), places.tolist(), strict=True):
             first, last = divmod(place, len(tokens))
             start, end = tokens[first].start, tokens[last].end
             known = found.get((start, end))
             if first <= last < first + longest and (known is None or known[0].probability < value):
                 found[start, end] = Answer(passage[start:end], start, end, value), number
-    return sorted(found.values(), key=lambda pair: -pair[0].probability)[: max(1, top_k)]
+    return sorted(found.values(), key=lambda pair: -pair[0].probability)[:top_k]
 
 
 @torch.inference_mode()

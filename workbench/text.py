@@ -204,9 +204,9 @@ class Tokenizer:
         ids, words, free = rows.unbind(-1)  # each (1, tokens)
         generator = torch.Generator().manual_seed(seed)
         random_ids = self.random_ids()
-        masking = mask_randomly(ids, free.bool(), self.mask_id, random_ids, generator, words=words)
+        _, actions = mask_randomly(ids, free.bool(), self.mask_id, random_ids, generator, words=words)
         spans: dict[int, tuple] = {}
-        for token, action in zip(tokens, masking.action[0].tolist(), strict=True):
+        for token, action in zip(tokens, actions[0].tolist(), strict=True):
             if action:
                 start = spans.get(token.word, (token.start,))[0]
                 spans[token.word] = (start, token.end, (None, "mask", "random", "keep")[action])
@@ -327,15 +327,6 @@ def place_cls(
     return moved, torch.tensor([order if positions == "stay" else list(range(count))]), index
 
 
-@dataclass(frozen=True)
-class Masking:
-    """What `mask_randomly` did; all (batch, tokens)."""
-
-    input_ids: Tensor  # after masking
-    chosen: Tensor  # True where the model must guess
-    action: Tensor  # 0 untouched, 1 [MASK], 2 a random word piece, 3 chosen but left as it is
-
-
 def mask_randomly(
     input_ids: Tensor,
     maskable: Tensor,
@@ -344,7 +335,7 @@ def mask_randomly(
     generator: torch.Generator,
     share: float = 0.15,
     words: Tensor | None = None,
-) -> Masking:
+) -> tuple[Tensor, Tensor]:
     """BERT's masking rule: `share` of the tokens are chosen, at least one in each row; of these 80 %
     become [MASK], 10 % a random word piece, and 10 % stay (BERT, section 3.1 and appendix A.1).
 
@@ -354,6 +345,9 @@ def mask_randomly(
         random_ids: what a random word piece is drawn from, (choices,).
         share: of tokens, or of words.
         words: (batch, tokens) number of the word of each token: whole words are chosen together.
+
+    Returns the ids after masking, and what was done, both (batch, tokens): 0 nothing, 1 [MASK], 2 a random
+    word piece, 3 chosen, but left as it is.
     """
 
     def uniform() -> Tensor:  # numbers (batch, tokens), the same for all pieces of a word
@@ -368,5 +362,4 @@ def mask_randomly(
     dice = uniform()
     action = torch.where(dice < 0.8, 1, torch.where(dice < 0.9, 2, 3)) * chosen
     random = random_ids[torch.randint(len(random_ids), input_ids.shape, generator=generator)]
-    masked_ids = torch.where(action == 1, mask_id, torch.where(action == 2, random, input_ids))
-    return Masking(masked_ids, chosen, action)
+    return torch.where(action == 1, mask_id, torch.where(action == 2, random, input_ids)), action

@@ -18,6 +18,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Error, Locator, Page, sync_playwright
 
+from .every import every_widget
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [
     "--no-sandbox",
@@ -64,7 +66,7 @@ OTHER = """async (path) => {
 SHORTER = """() => {
     for (const cell of window.jupyterapp.shell.currentWidget.content.model.cells) {
         const { sharedModel } = cell;
-        const short = sharedModel.getSource().replace(/steps=\\d+/g, "steps=2");
+        const short = sharedModel.getSource().replace(/steps=\\d+/g, "steps=1");
         const little = short.replace(/(read_labelled[(]"\\w+"[)]|draw_shapes[(]\\d+[)])/g, "$1[::3]");
         if (cell.type === "code") sharedModel.setSource(little);
     }
@@ -97,6 +99,10 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
+# For what is drawn on no canvas, and so the same on a sharp screen.
+USUAL_SCREEN = pytest.mark.parametrize("page", [1], ids=["1x"], indirect=True)
+
+
 @pytest.fixture(scope="module", params=[1, 2], ids=["1x", "2x"])
 def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
     """A page so long that any widget is in sight, on a usual screen and on a sharp one; see `drawn.View`."""
@@ -107,6 +113,12 @@ def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
     yield page
     page.close()
     assert not faults, faults
+
+
+@pytest.fixture(scope="session")
+def pages() -> dict[str, str]:
+    """A saved page of each widget; see `every_widget`."""
+    return {name: widget._page() for name, widget in every_widget().items()}
 
 
 @pytest.fixture(scope="session")
@@ -195,19 +207,24 @@ class Lesson:
         )
 
     def run_all(self, short: bool = False) -> None:
-        """Runs all cells, if wanted with trainings of two steps; no output may be an error."""
+        """Runs all cells, if wanted with trainings of one step; no output may be an error."""
         if short:
             self.page.evaluate(SHORTER)
         self.command("notebook:run-all-cells")
         self._after_cells(1)
-        # Nobody saves this notebook: no time for answers that are given beforehand.
-        self.python("from workbench.widgets.rehearsal import BACKGROUND; BACKGROUND.shown.clear()")
+        self._save_nothing()
 
-    def run_to(self, index: int = 0) -> "Widget":
-        """Runs cells until the widget of that number is on the page, and returns it."""
+    def run_to(self, index: int = 0, saves: bool = False) -> "Widget":
+        """Runs cells until the widget of that number is on the page, and returns it. Only who `saves` the
+        notebook has answers given beforehand."""
         self.page.evaluate(RUN_TO, index + 1)
         self._after_cells(index + 1)
+        if not saves:
+            self._save_nothing()
         return self.widget(index)
+
+    def _save_nothing(self) -> None:
+        self.python("from workbench.widgets.rehearsal import BACKGROUND; BACKGROUND.shown.clear()")
 
     def _after_cells(self, widgets: int) -> None:
         self.wait_for_kernel()

@@ -4,21 +4,15 @@ import re
 from functools import partial
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 from .conftest import WRITE_SCREENSHOTS, Lesson
+from .test_masked_filling import accessibility_faults
 
 pytestmark = pytest.mark.browser
-AXE = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}
 OVERFLOW = """root => [...root.querySelectorAll("*")].filter((part) =>
     part.clientWidth > 0 && part.scrollWidth > part.clientWidth + 2
     && getComputedStyle(part).overflowX === "visible").map((part) => part.className)"""
-
-
-def accessibility_faults(lesson: Lesson) -> list[str]:
-    results = Axe().run(lesson.page, context=".workbench", options=AXE)
-    return [f"{fault['id']}: {fault['nodes'][0]['html']}" for fault in results.response["violations"]]
 
 
 LOOKS = pytest.mark.parametrize(

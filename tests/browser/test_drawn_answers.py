@@ -18,9 +18,10 @@ from workbench.widgets import (
     TokenTagger,
 )
 
+from .conftest import USUAL_SCREEN
 from .drawn import View, near, shares
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, USUAL_SCREEN]
 _, MULTI, REGRESSION = PROBLEM_TYPES
 FIRST, SECOND = "the cat sat.", "a red dog ran, catxy!"
 PICTURE = np.random.default_rng(0).integers(0, 255, (32, 48, 3), "uint8")

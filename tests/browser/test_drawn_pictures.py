@@ -14,6 +14,7 @@ from workbench.attention import attention_distance, attention_relevance
 from workbench.vit import split_patches
 from workbench.widgets import AttentionExplorer, PatchAttention, PatchHiding, PatchSplitter
 
+from .conftest import USUAL_SCREEN
 from .drawn import View, cells, near, shares
 from .test_pictures import GIVE
 
@@ -340,6 +341,7 @@ NAMES = "sent.splice(0).filter((one) => one.upload_name).map((one) => one.upload
 
 
 @pytest.mark.parametrize("name", PICTURE_WIDGETS)
+@USUAL_SCREEN
 def test_a_newer_picture_wins_over_one_that_takes_longer(page, name):
     view = View(page, PICTURE_WIDGETS[name](patch_vit()))
     view.page.evaluate(SLOW)
@@ -361,6 +363,7 @@ def test_a_newer_picture_wins_over_one_that_takes_longer(page, name):
 
 
 @pytest.mark.parametrize("name", PICTURE_WIDGETS)
+@USUAL_SCREEN
 def test_pictures_are_dropped_and_pasted_on_every_widget(page, name):
     view = View(page, PICTURE_WIDGETS[name](patch_vit()))
     for kind in ("drop", "paste"):
@@ -369,6 +372,7 @@ def test_pictures_are_dropped_and_pasted_on_every_widget(page, name):
         assert view.page.evaluate(NAMES) == [f"<b>{kind}</b>.png"]
 
 
+@USUAL_SCREEN
 def test_files_that_the_browser_cannot_shrink(page):
     """A large HEIC file is told to Python by its first bytes; of what else is too large, the view says so."""
     view = View(page, PatchHiding(patch_vit(), WHITE))

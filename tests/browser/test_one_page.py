@@ -7,7 +7,7 @@ from playwright.sync_api import Page
 
 from workbench.widgets import base
 
-from .every import every_widget, one_page
+from .every import one_page
 
 pytestmark = pytest.mark.browser
 # Of every element: what it is, where it lies in its widget, how large its text is, and what it says.
@@ -25,12 +25,6 @@ LOOK = """root => {
         ].join(" ; ");
     });
 }"""
-
-
-@pytest.fixture(scope="module")
-def pages() -> dict[str, str]:
-    """A saved page of each widget."""
-    return {name: widget._page() for name, widget in every_widget().items()}
 
 
 def looks(page: Page, names: Sequence[str], pages: dict[str, str]) -> dict[str, list[str]]:

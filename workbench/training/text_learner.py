@@ -206,8 +206,8 @@ def mask_batch(
     """Masks by BERT's rule; all (batch, tokens). Returns `input_ids` after it and the targets `mlm`."""
     maskable = (words > 0) & (input_ids != tokenizer.unk_id)
     generator = torch.Generator().manual_seed(seed)
-    masking = mask_randomly(input_ids, maskable, tokenizer.mask_id, random_ids, generator)
-    return {"input_ids": masking.input_ids, "mlm": input_ids.masked_fill(~masking.chosen, IGNORED)}
+    masked, action = mask_randomly(input_ids, maskable, tokenizer.mask_id, random_ids, generator)
+    return {"input_ids": masked, "mlm": input_ids.masked_fill(action == 0, IGNORED)}
 
 
 def head_batch(
