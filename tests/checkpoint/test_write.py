@@ -276,3 +276,11 @@ def test_nothing_is_left_of_the_tokenizer_that_was_there(tmp_path: Path) -> None
     again = wb.load_bert(tmp_path, device="cpu").tokenizer
     text = "[E1] <ent> Covid, the cat"
     assert again.pieces(text) == bert.tokenizer.pieces(text) != older.tokenizer.pieces(text)
+
+
+def test_nothing_is_left_of_the_preprocessing_that_was_there(tmp_path: Path) -> None:
+    vit = our_vit()
+    wb.save_checkpoint(vit, tmp_path)
+    vit.preprocessing = None
+    wb.save_checkpoint(vit, tmp_path)
+    assert not (tmp_path / "preprocessor_config.json").exists()

@@ -20,15 +20,24 @@ from workbench.checks import check_model
 from workbench.encoder import EncoderConfig
 from workbench.vit import ViT
 
-TOKENIZER_FILES = {"vocab.txt", "tokenizer.json", "added_tokens.json", "special_tokens_map.json"}
+# What makes inputs of texts and pictures.
+READERS = {
+    "vocab.txt",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "added_tokens.json",
+    "special_tokens_map.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+}
 
 
 def save_checkpoint(model: Bert | ViT, folder: str | Path, dtype: torch.dtype = torch.float32) -> None:
     """Writes a model in the Hugging Face layout; `transformers` opens it.
 
     Args:
-        folder: made if missing; a checkpoint that is already there, its tokenizer with it, is replaced only
-            once all is written.
+        folder: made if missing; a checkpoint that is already there, and what read its inputs, is replaced
+            only once all is written.
         dtype: of the stored weights; float16 halves the file.
 
     Raises:
@@ -67,11 +76,8 @@ def save_checkpoint(model: Bert | ViT, folder: str | Path, dtype: torch.dtype = 
             for name in written:
                 (new / name).chmod(0o644)  # safetensors writes for the owner alone
                 os.replace(new / name, folder / name)
-            if "preprocessor_config.json" in written:
-                (folder / "processor_config.json").unlink(missing_ok=True)
-            if "tokenizer_config.json" in written:
-                for name in TOKENIZER_FILES - written:  # of the checkpoint that was there
-                    (folder / name).unlink(missing_ok=True)
+            for name in READERS - written:  # of the checkpoint that was there
+                (folder / name).unlink(missing_ok=True)
     except (OSError, safetensors.SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
         raise CheckpointError(
