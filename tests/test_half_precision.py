@@ -142,6 +142,14 @@ def test_numbers_are_near_those_of_float32(what: str, dtype: torch.dtype, device
         assert float((found - wanted).abs().max()) < TOLERANCE[dtype] * scale
 
 
+@pytest.mark.parametrize("what", ["gradient_relevance", "relevance", "weight_steps", "head_effects"])
+def test_doubles_give_the_same(what: str) -> None:
+    call = (TEXTS | PICTURES | BOTH)[what]
+    kind = VIT if what in PICTURES else BERT
+    found, wanted = (numbers(call(model_of(kind, d, "cpu"))) for d in (torch.float64, torch.float32))
+    torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
+
+
 @each_device
 @each_dtype
 def test_rows_sum_to_one(dtype: torch.dtype, device: str) -> None:

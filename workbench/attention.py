@@ -305,8 +305,11 @@ def attention_relevance(model: Bert | ViT, score: Callable[[], Tensor]) -> Tenso
         try:  # only maps need a gradient; so the input may even come from inference mode
             for parameter in learning:
                 parameter.requires_grad_(False)
-            total = score().sum()
+            total = score()
             maps = _stack(attention)
+            if not getattr(total, "requires_grad", False):
+                raise ValueError("score returns what the model computed: a tensor that keeps its gradient.")
+            total = total.sum()
             gradients = torch.autograd.grad(total, maps, allow_unused=True)
         finally:
             for parameter in learning:
@@ -314,7 +317,7 @@ def attention_relevance(model: Bert | ViT, score: Callable[[], Tensor]) -> Tenso
     relevance = torch.eye(maps[0].shape[-1], device=total.device).expand(len(maps[0]), -1, -1)
     for layer, gradient in zip(maps, gradients, strict=True):  # same order for both: first layer first
         if gradient is not None:  # None: the score does not depend on this map
-            change = (layer.detach() * gradient).relu().mean(1)
+            change = (layer.detach() * gradient).relu().mean(1).float()
             relevance = relevance + change @ relevance
     return relevance
 
@@ -440,6 +443,7 @@ def attention_between(maps: Tensor, encoding: Encoding) -> Tensor:
     Gives (heads, 3, 3): [CLS], the words of the first and those of the second text (on average) look at the
     words of the first, those of the second, and at [CLS] and [SEP]; rows sum to one.
     """
+    check_maps(maps, "heads, query, key")
     special = torch.tensor([token.word is None for token in encoding.tokens])
     segment = torch.tensor([token.segment for token in encoding.tokens])
     cls = torch.tensor([token.text == "[CLS]" for token in encoding.tokens]) & special

@@ -25,7 +25,7 @@ def check_model(model: Any, *kinds: type) -> None:
 def whole(name: str, value: Any) -> int:
     """A whole number of any kind as an int; raises `TypeError` for anything else."""
     try:
-        return operator.index(value)
+        return operator.index(None if isinstance(value, bool) else value)
     except TypeError:
         raise TypeError(f"{name} is a whole number, not {value!r}.") from None
 

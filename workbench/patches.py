@@ -98,6 +98,8 @@ def linear_steps(model: Bert | ViT, hidden_states: Tensor, head: str = "") -> di
     """
     check_model(model, Bert, ViT)
     is_vit = isinstance(model, ViT)
+    if not is_vit and head not in model.heads:
+        model.logits(head, hidden_states)  # says which there are
     maps = list(model.heads) if is_vit else [model.heads[head]]
     maps = [getattr(module, "decoder", module) for module in maps]
     with record_modules(*maps) as found:

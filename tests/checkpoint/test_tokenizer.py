@@ -199,6 +199,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"tokenizer_config": {"added_tokens_decoder": {"99": 3}}},
         "cannot be read",
     ),
+    "no yes or no": ({"tokenizer_config": {"do_lower_case": None}}, "do_lower_case cannot be None"),
+    "a word for no": ({"tokenizer_config": {"strip_accents": "false"}}, "strip_accents cannot be 'false'"),
     "added tokens without ids": ({"added_tokens": ["[E1]"]}, "cannot be read"),
 }
 

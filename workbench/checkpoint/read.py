@@ -36,7 +36,6 @@ FETCHED = """config.json model*.safetensors model.safetensors.index.json preproc
     adapter_config.json"""
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 RUNS_CODE = "which can run code when opened; weights are read from safetensors only"
-FLOATING = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
 
@@ -241,7 +240,7 @@ class Weights:
             state[ours], self.used[ours] = tensor, theirs
         used = {name: self.tensors[name] for theirs in self.used.values() for name in theirs}
         for name, values in used.items():
-            if values.dtype not in FLOATING:
+            if values.dtype not in rules.FLOATING:
                 kind = str(values.dtype).removeprefix("torch.")
                 raise CheckpointError(f"{self.title}: {name!r} is of type {kind}, not floating point.")
             if not values.numel() or not all(map(math.isfinite, values.aminmax())):  # NaN is the least, too
@@ -584,9 +583,7 @@ def make_ready(
     """Moves a model to where it is to run, with memory laid out for it, in evaluation mode."""
     model.name = Path(name).name if Path(name).exists() else str(name)
     device = pick_device(device)
-    if dtype not in (None, *FLOATING):
-        raise ValueError(f"dtype is one of {', '.join(map(str, FLOATING))}, not {dtype!r}.")
-    model.to(device, dtype or torch.float32)
+    model.to(device, rules.check_dtype(dtype or torch.float32))
     if device.type == "cpu":
         model.encoder.apply(lay_out_for_cpu)
     if isinstance(model, Bert) and "mlm" in model.heads and model.config.tie_word_embeddings:
@@ -599,7 +596,7 @@ def pick_device(device: Device | str | torch.device = "auto") -> torch.device:
     here = [name for name in ("cuda", "mps") if getattr(torch, name).is_available()] + ["cpu"]
     try:
         device = torch.device(here[0] if device == "auto" else device)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         raise ValueError(f"{device!r} is no device; use auto, cpu, cuda or mps.") from error
     if device.type not in here:
         raise ValueError(f"This machine has no {device.type} device; use device='cpu' or 'auto'.")

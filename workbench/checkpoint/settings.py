@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
+FLOATING = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 Settings = dict[str, Any]
 
 
@@ -35,6 +38,13 @@ def or_say(sentence: str, *kinds: type[Exception]) -> Iterator[None]:
         raise
     except kinds as error:
         raise CheckpointError(f"{sentence} ({str(error).rstrip('.')}).") from error
+
+
+def check_dtype(dtype: Any) -> torch.dtype:
+    """One of the types that weights may be of; raises `ValueError` for any other."""
+    if dtype not in FLOATING:
+        raise ValueError(f"dtype is one of {', '.join(map(str, FLOATING))}, not {dtype!r}.")
+    return dtype
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,9 @@ def read_tokenizer(folder: Path, tokenizer_class: str | None = None) -> Tokenize
             vocabulary = (folder / "vocab.txt").read_text(encoding="utf-8").removesuffix("\n").split("\n")
         if kind in BERT_CLASSES:
             options = {ours: config.get(theirs, usual) for ours, (theirs, _, usual) in OPTIONS.items()}
+            for ours, (theirs, _, usual) in OPTIONS.items():
+                if not isinstance(options[ours], bool | type(usual)):
+                    raise ValueError(f"{theirs} cannot be {options[ours]!r}")
             tokenizer = Tokenizer.from_words(vocabulary, **options)
             if is_whole and not _is_plain(whole):
                 raise ValueError(

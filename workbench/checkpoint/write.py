@@ -45,6 +45,7 @@ def save_checkpoint(model: Bert | ViT, folder: str | Path, dtype: torch.dtype = 
             that are not finite (in `dtype`).
     """
     check_model(model, Bert, ViT)
+    rules.check_dtype(dtype)
     folder = Path(folder).expanduser()
     settings, table = _hf_bert(model) if isinstance(model, Bert) else _hf_vit(model)
     prefix = f"{settings['model_type']}." if isinstance(model, Bert) or model.heads else ""
