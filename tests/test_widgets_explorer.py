@@ -241,6 +241,9 @@ def test_two_checkpoints_read_the_same_and_their_differences_are_marked() -> Non
     said = {one.label: one.probability for one in wb.classify_sentence(theirs, "the cat sat")}
     assert widget.ticks == "of after"
     assert {label: other for label, _, other in widget.answers} == pytest.approx(said, abs=1e-4)
+    theirs.heads["sentiment"].problem_type = "regression"  # no scale holds both
+    alone = AttentionExplorer(ours, "the cat sat", beside=theirs)
+    assert alone.ticks == "" and all(now == before for _, now, before in alone.answers)
     widget.off = [[0, 0], [1, 2]]  # in both
     assert not large(widget).any() and not large(widget, "compared_").any() and widget.differences == []
     widget.off, widget.text = [], "a"  # of three tokens

@@ -88,6 +88,8 @@ def test_it_opens_on_the_head_that_shows_most(vit: ViT, maps: torch.Tensor) -> N
 
 
 def test_a_click_needs_no_forward_pass(vit: ViT, monkeypatch: pytest.MonkeyPatch) -> None:
+    widget = PatchAttention(vit, ASTRONAUT, layer=99, head=99, query=999)  # which are not there
+    assert (widget.layer, widget.head, widget.query) == (2, 0, 0)
     widget = PatchAttention(vit, ASTRONAUT, layer=-1)
     shown = widget.maps
     monkeypatch.setattr(vit, "forward", None)

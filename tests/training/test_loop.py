@@ -156,6 +156,7 @@ DAMAGE = {
     "cut weights": lambda state: cut(state / "model.safetensors"),
     "no weights": lambda state: (state / "model.safetensors").unlink(),
     "cut optimizer": lambda state: cut(state / "optimizer.bin"),
+    "empty optimizer": lambda state: (state / "optimizer.bin").write_bytes(b""),
     "no optimizer": lambda state: (state / "optimizer.bin").unlink(),
     "empty progress": lambda state: (state / "progress.json").write_text(""),
     "bare progress": lambda state: (state / "progress.json").write_text("{}"),
@@ -169,7 +170,7 @@ def test_a_damaged_state_is_named(bert: Bert, tmp_path: Path, damage: str) -> No
     run(bert, source, tmp_path, steps=2)
     DAMAGE[damage](tmp_path / "state-2")
     again = lambda: run(bert, source, tmp_path, steps=4, resume=True)  # noqa: E731
-    refuses(again, "state-2 is damaged.* delete this folder", ValueError)
+    refuses(again, r"state-2 is damaged.* model \([^)].* delete this folder", ValueError)
     assert (tmp_path / "state-2").exists()
 
 
@@ -266,6 +267,8 @@ def test_nothing_is_written_without_a_folder(
 @pytest.mark.parametrize("rate", [0, -1e-3, 2.0, float("nan")])
 def test_a_learning_rate_has_bounds(rate: float) -> None:
     refuses(lambda: Settings(steps=1, learning_rate=rate), "learning rate", ValueError)
+    refuses(lambda: Settings(hours=float("nan")), "how long to train", ValueError)
+    refuses(lambda: Settings(steps=1, save_every=0), "saved and logged every so many steps", ValueError)
 
 
 def test_the_log_says_how_it_goes(bert: Bert, tmp_path: Path) -> None:

@@ -80,10 +80,12 @@ class Settings:
 
     def __post_init__(self) -> None:
         limits = [limit for limit in (self.steps, self.hours) if limit is not None]
-        if not limits or min(limits) <= 0:
+        if not limits or not min(limits) > 0:
             raise ValueError("Say how long to train: a number of steps, hours, or both, more than 0.")
         if not 0 < self.learning_rate <= 1:
             raise ValueError(f"A learning rate is above 0 and at most 1, not {self.learning_rate}.")
+        if min(self.save_every, self.log_every) < 1:
+            raise ValueError("A training is saved and logged every so many steps, 1 or more.")
 
     def left(self, step: int, seconds: float) -> float:
         """Share of the training that is still to come, 1 to 0."""
@@ -183,7 +185,7 @@ def load_state(accelerator: Accelerator, state: Path) -> Progress:
         accelerator.load_state(str(state))
         return Progress(int(progress["step"]), float(progress["seconds"]), list(progress["log"]))
     except Exception as error:  # damaged files show themselves in many kinds of errors
-        reason = textwrap.shorten(str(error), 100, placeholder=" ...")
+        reason = textwrap.shorten(str(error) or "a file is empty", 100, placeholder=" ...")
         raise ValueError(
             f"{state} is damaged, or of another model ({reason}): delete this folder to begin anew."
         ) from error

@@ -214,12 +214,12 @@ class AttentionExplorer(MapWidget):
     def _same_classes(self) -> bool:
         """Whether the other checkpoint answers with the same classes, too."""
         if isinstance(self.model, ViT):
-            return self.model.labels == self._models[1].labels
+            return len({(model.labels, model.problem_type) for model in self._models}) == 1
         if self.task == "mlm":
             ours, theirs = (model.tokenizer.backend.get_vocab() for model in self._models)
             return ours == theirs and "mlm" in self._models[1].heads
         heads = [model.heads[self.task] for model in self._models if self.task in model.heads]
-        return len(heads) == 2 and heads[0].kind == heads[1].kind and heads[0].labels == heads[1].labels
+        return len(heads) == 2 and len({(head.kind, head.labels, head.problem_type) for head in heads}) == 1
 
     def _way_now(self) -> Way:
         if isinstance(self.model, ViT):

@@ -132,7 +132,8 @@ class PatchAttention(MapWidget):
     def _look(self) -> None:
         """Reads maps for another token, or others, from the last pass."""
         large = self._large_maps()  # first, because it may be refused
-        self._settle(layer=there(self.layer, self.layers, self.layers - 1))
+        layer, head = there(self.layer, self.layers, self.layers - 1), there(self.head, self.heads, 0)
+        self._settle(layer=layer, head=head, query=self._query)
         self._lay(self._attention, self._query, large)
         if self.method in ("max", "relevance"):  # which are no shares
             self.keeps = [None] * len(large)
