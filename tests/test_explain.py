@@ -7,7 +7,7 @@ from tiny import patch_vit, sentence_bert
 import workbench as wb
 from workbench.attention import attention_relevance
 from workbench.explain import (
-    area,
+    Faithfulness,
     delete_and_insert,
     gradient_relevance,
     head_answers,
@@ -102,7 +102,9 @@ def test_hidden_patches_are_seen_by_nobody(vit: ViT) -> None:
 def test_areas_and_steps_by_hand() -> None:
     shares = torch.tensor([0, 0.5, 1])
     curves = torch.tensor([[1.0, 0.5, 0.0], [1.0, 0.0, 0.0], [0.5, 0.5, 0.5]])
-    assert area(shares, curves).tolist() == pytest.approx([0.5, 0.25, 0.5])
+    found = Faithfulness(shares, *curves[:2], curves)
+    assert [found.deletion_area, found.insertion_area] == pytest.approx([0.5, 0.25])
+    assert found.random_areas.tolist() == pytest.approx([0.5, 0.25, 0.5])
     assert hiding_steps(torch.tensor([2, 0, 3, 1]), 2).int().tolist() == [
         [0, 0, 0, 0],
         [1, 0, 1, 0],

@@ -87,7 +87,8 @@ class Faithfulness:
 
     `shares` (steps + 1) of the patches are hidden, or shown; `deletion` and `insertion` are its answers
     at each. `random` is (orders, steps + 1): the same hidden in random orders; at `1 - shares` it is random
-    insertion, because an order read backwards is as random as forwards. All on the CPU.
+    insertion, because an order read backwards is as random as forwards. All on the CPU. The areas lie under
+    the curves, by trapezoids.
     """
 
     shares: Tensor
@@ -98,22 +99,17 @@ class Faithfulness:
     @property
     def deletion_area(self) -> float:
         """Small for a true map: the class is soon lost."""
-        return float(area(self.shares, self.deletion))
+        return float(torch.trapezoid(self.deletion, self.shares))
 
     @property
     def insertion_area(self) -> float:
         """Large for a true map: the class is soon found."""
-        return float(area(self.shares, self.insertion))
+        return float(torch.trapezoid(self.insertion, self.shares))
 
     @property
     def random_areas(self) -> Tensor:
         """Of each random order; insertion and deletion have the same."""
-        return area(self.shares, self.random)
-
-
-def area(shares: Tensor, probabilities: Tensor) -> Tensor:
-    """Under a curve, by trapezoids: (steps + 1) and (..., steps + 1) -> (...)."""
-    return torch.trapezoid(probabilities, shares, dim=-1)
+        return torch.trapezoid(self.random, self.shares)
 
 
 def hide_patches(vit: ViT, pixels: Tensor, hidden: Tensor) -> Tensor:
