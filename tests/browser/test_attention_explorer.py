@@ -55,7 +55,7 @@ def test_a_pinned_pair_is_explained_and_views_filter(explorer):
     explorer.after(lambda: explorer.root.locator(".one select").last.select_option("6"))
     steps = explorer.root.locator(".steps")
     assert "How “bank” comes to look at “river”" in steps.text_content()
-    assert steps.locator(".strip").count() == 3
+    assert steps.locator(".name").count() == 3
     explorer.button("switch it off").click()
     explorer.after(lambda: explorer.root.locator("canvas.head-grid").click(position=place(explorer, 1, 1)))
     assert "were this head not switched off" in steps.text_content()

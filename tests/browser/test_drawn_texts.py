@@ -161,13 +161,15 @@ def test_the_explorers_numbers(page):
     with torch.no_grad(), wb.ablate(bert, [(0, 1), (4, 0)]):
         states = bert(**bert.tokenizer.encode(TEXT).tensors())[2]
         steps = weight_steps(bert, states, 2, 3, 2, 6)
-    shown = view.page.evaluate(
-        "[...document.querySelectorAll('.steps .strip')].map((strip) => [...strip.querySelectorAll('i')]"
-        ".map((cell) => [+cell.title, cell.classList.contains('negative')]))"
-    )
-    for strip, name in zip(shown, ("query", "key", "product"), strict=True):
-        near([value for value, _ in strip], steps[name], 0.001)
-        assert [below for _, below in strip] == (steps[name] < 0).tolist()
+    names = ["query", "key", "product"]
+    values = np.stack([steps[name].numpy() for name in names])
+    canvas = view.at(".steps canvas")
+    near(view.signed(canvas, *values.shape), values / np.abs(values).max(), 0.02)
+    told = view.told(canvas, cells(*values.shape, view.box(canvas)), ".steps .told")
+    for (row, column), said in zip(np.ndindex(values.shape), told, strict=True):
+        name, number = said.replace("−", "-").split(": ")
+        assert name == f"{names[row]}, number {column + 1}"
+        near(float(number), values[row, column], 0.001)
     said = view.texts(".steps h4")[0]
     assert said.startswith("How “cat” comes to look at “mat” with ")
     near(shares(said), [steps["probability"]])

@@ -5,7 +5,7 @@ import { cellUnder, outline, penOf, pixels, rgbOf, straightLine, writeAxes } fro
 import { button, columns, note, told, viewOf } from "./parts.js";
 import { mapBoards, massSlider, pictureInput } from "./picture.js";
 import { element, fixed, isolated, percent, range, readFloat16, within } from "./shared.js";
-import { stripOf } from "./strip.js";
+import { named, rowsOf, stripOf } from "./strip.js";
 
 const LINE = 17; // pixels of a token's line
 const HELP =
@@ -361,34 +361,34 @@ function answerOf(view) {
 // --- the pinned pair, step by step
 
 function stepsOf(view) {
-  const { get } = view;
-  const cell = (value, most) => {
-    const style = `--size: ${Math.round((100 * Math.abs(value)) / most)}%`;
-    return element(value < 0 ? "i.negative" : "i", { title: value, style });
-  };
-  return view.live("section.part.steps", { "aria-label": "How this weight comes about" }, () => {
-    const { query, key, product, score, scaled, exponential, total, probability } = get("steps");
-    if (!query) return null;
-    const most = Math.max(...[query, key, product].flat().map(Math.abs), 1e-9);
-    const strip = (name, values) =>
-      element("div.strip", element("span.note.word", name), ...values.map((value) => cell(value, most)));
+  const { get, drawn } = view;
+  const parts = ["query", "key", "product"];
+  const vectors = () => parts.map((name) => get("steps")[name]);
+  const said = told();
+  const block = rowsOf(view, "The query, the key and their products, on one scale", (row, column) => {
+    const number = row === undefined ? "" : fixed(vectors()[row][column], 3);
+    said.textContent = number && `${parts[row]}, number ${column + 1}: ${number}`;
+  });
+  const title = element("h4");
+  const sum = note();
+  const label = { "aria-label": "How this weight comes about" };
+  const node = element("section.part.steps", label, title, block.node, said, sum);
+  drawn(() => {
+    const { query, score, scaled, exponential, total, probability } = get("steps");
+    node.hidden = !query;
+    if (!query) return;
     const [from, to] = [get("query"), get("key")].map((token) => isolated(get("tokens")[token][0]));
     const off = has(get("off"), [get("layer"), get("head")]);
-    const comes = off ? "would come" : "comes";
-    const title = `How “${from}” ${comes} to look at “${to}” with ${percent(probability)}`;
-    return [
-      element("h4", off ? `${title}, were this head not switched off` : title),
-      strip(`query of “${from}”`, query),
-      strip(`key of “${to}”`, key),
-      strip("product", product),
-      note(
-        `Sum of the products ${fixed(score, 2)}, divided by √${query.length}: ${fixed(scaled, 2)}. `,
-        `Softmax: e to that, ${exponential.toPrecision(3)}, over the sum for all ${get("tokens").length} `,
-        `tokens, ${total.toPrecision(3)}: ${percent(probability)}. `,
-        "Blue is positive, brown negative; the mouse shows the numbers.",
-      ),
-    ];
+    const comes = `${off ? "would come" : "comes"} to look at “${to}” with ${percent(probability)}`;
+    title.textContent = `How “${from}” ${comes}${off ? ", were this head not switched off" : ""}`;
+    block.draw(vectors(), [`query of “${from}”`, `key of “${to}”`, "product"].map(named));
+    sum.textContent =
+      `Sum of the products ${fixed(score, 2)}, divided by √${query.length}: ${fixed(scaled, 2)}. ` +
+      `Softmax: e to that, ${exponential.toPrecision(3)}, over the sum for all ${get("tokens").length} ` +
+      `tokens, ${total.toPrecision(3)}: ${percent(probability)}. ` +
+      "Blue is positive, brown negative; the mouse shows the numbers.";
   });
+  return node;
 }
 
 // --- the view

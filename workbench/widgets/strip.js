@@ -94,7 +94,7 @@ const said = () => element("p.said", { "aria-live": "polite" });
 // Rows of numbers as colours, all on one scale: names before them, what they come to behind them.
 // tell(row, column) for the number under the mouse, tell() when it is gone; click(row). A few numbers may be
 // stronger than the strongest colour, but not if it is `exact`.
-function rowsOf({ ink }, label, tell, { kind = "", click, exact } = {}) {
+export function rowsOf({ ink }, label, tell, { kind = "", click, exact } = {}) {
   const canvas = element(`canvas.vectors${kind}`, { role: "img", "aria-label": label });
   const [names, ends] = [element("div.rows"), element("div.rows")];
   const under = (event) => cellUnder(event, [canvas.height, canvas.width]);
@@ -111,7 +111,7 @@ function rowsOf({ ink }, label, tell, { kind = "", click, exact } = {}) {
 }
 
 const rowName = (name) => element("th", { scope: "row" }, name);
-const named = (name) => element("span.name.word", { title: name }, name);
+export const named = (name) => element("span.name.word", { title: name }, name);
 const nameFrom = ([name]) => named(name);
 const lengthOf = ([, length]) => element("span.note", `length ${fixed(length, 2)}`);
 
