@@ -12,7 +12,14 @@ from types import SimpleNamespace
 import pytest
 from tiny import our_bert, our_vit
 
-from workbench.widgets import MaskedFilling, PatchAttention, SpanExtraction, base as widgets_base, rehearsal
+from workbench.widgets import (
+    MaskedFilling,
+    PatchAttention,
+    PatchHiding,
+    SpanExtraction,
+    base as widgets_base,
+    rehearsal,
+)
 from workbench.widgets.rehearsal import Background, Rehearsal
 
 
@@ -165,3 +172,18 @@ def test_widgets_of_a_page_share_values_and_room(widget: MaskedFilling, monkeypa
 def test_a_model_that_can_still_learn_is_played(widget: MaskedFilling) -> None:
     bert = our_bert("span").requires_grad_(True)
     assert unpacked(Rehearsal(SpanExtraction(bert, "who", "the cat sat"), 10**6).run())["answers"]
+
+
+def test_what_clicks_decide_together_is_asked_together() -> None:
+    """Classes after a layer are shown while its stage is open; a pinned answer leaves the chosen window."""
+    hiding = PatchHiding(our_vit(), hidden=[0, 1])
+    found = unpacked(Rehearsal(hiding, 10**6).run())
+    tables = [table for table in found["answers"]["bars"] if "layer" in table["of"]]
+    assert any("stage" in table["of"] for table in tables)
+    for table in (table for table in tables if "stage" not in table["of"]):
+        layers = {int(key.split(",")[table["of"].index("layer")]) for key in table["at"]}
+        assert {found["values"][place] for place in layers} <= {-1, hiding.layers}, "where no stage matters"
+    span = SpanExtraction(our_bert("span"), "who", "the cat sat")
+    found = unpacked(Rehearsal(span, 10**6).run())
+    clicks = [found["values"][int(place)] for place in found["changes"]["window"][0]["at"]]
+    assert ["pinned"] in clicks, found["changes"]["window"]

@@ -146,10 +146,9 @@ class MapWidget(PictureWidget):
 
     def _rehearse_stages(self, **axes: Sequence) -> list[dict]:
         """Every stage with every layer; the embeddings of every token."""
-        stages = {"stage": ["", *(stage for stage, *_ in self.line if stage)]}
         layers = {"layer": dict.fromkeys([self.layer, *range(self.layers)])}
         tokens = {"query": dict.fromkeys([self.query, *range(len(self._way.tokens))])}
-        return [axes | layers | stages, {"stage": ["embeddings"]} | tokens]
+        return [axes | layers | {"stage": self._stages}, {"stage": ["embeddings"]} | tokens]
 
     @property
     def _depth(self) -> int:

@@ -71,7 +71,8 @@ class SpanExtraction(TextWidget):
             {"pinned": answers, "chosen": tokens},
             *self._rehearse_stages(chosen=tokens),
             {"threshold": [step / 2 for step in range(-24, 25)]},
-            {"window": range(len(self._windows))},
+            {"chosen": tokens[:1], "window": range(len(self._windows)), "pinned": answers},
+            {"pinned": answers, "stage": self._stages, "token": [self.token, 0]},
         ]
 
     def _on_look(self, change: dict) -> None:

@@ -113,16 +113,20 @@ class StripWidget(WorkbenchWidget):
         self._settle(**values)
         self._refresh()
 
+    @property
+    def _stages(self) -> list[str]:
+        """The values that `stage` may have."""
+        return ["", *(stage for stage, *_ in self.line if stage)]
+
     def _rehearse_stages(self, **axes: Sequence) -> list[dict]:
-        """Every stage; each token and each layer (in short texts, each with each); the classes on screen.
+        """Every stage, with each layer; each token (in short texts, with each layer); the classes on screen.
         `axes` are values of other traits that the drawers depend on, and messages."""
-        stages = [stage for stage, *_ in self.line if stage]
+        stages = {"stage": self._stages}
         tokens = {"token": [self.token, *range(len(self._way.tokens))]}
         layers = {"layer": [self.layer, *range(self.layers + 1)]}
-        groups = [axes | {"stage": ["", *stages]}, {"stage": ["embeddings"]} | tokens]
-        together = [layers | tokens] if len(self._way.tokens) <= 12 else [layers, tokens]
-        groups += [{"stage": ["layer"]} | each for each in together]
-        if "head" in stages and self._at is not None:
+        groups = [axes | stages, {"stage": ["embeddings"]} | tokens, layers | stages]
+        groups.append({"stage": ["layer"]} | tokens | (layers if len(self._way.tokens) <= 12 else {}))
+        if "head" in self._stages and self._at is not None:
             rows = [self.row, *(row for row, *_ in self._head_drawer()[0]["rows"])]
             reading = ["head", "softmax"] if self._way.kind == "span" else ["head"]
             groups += [{"stage": [stage], "row": rows} for stage in reading]
