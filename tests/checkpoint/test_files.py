@@ -177,6 +177,19 @@ def test_weights_under_another_name(broken: tuple[Path, Callable]) -> None:
     other = (folder / "model.safetensors").rename(folder / "pytorch_model.safetensors")
     refuses(lambda: load(folder), "no model.safetensors but pytorch_model.safetensors: load that file")
     same_model(plain, load(other, device="cpu"))
+    (folder / "deep" / "er").mkdir(parents=True)
+    other.rename(folder / "deep" / "er" / "model.safetensors")
+    refuses(lambda: load(folder), "no model.safetensors but deep.er.model.safetensors: load that file")
+    (folder / "deep" / "er" / "model.safetensors").rename(folder / "tf_model.h5")
+    refuses(lambda: load(folder), r"model.safetensors, which weights are read from; it holds .*tf_model\.h5")
+    refuses(lambda: load(folder / "tf_model.h5"), r"tf_model\.h5 is of no kind that is read here: .safetens")
+
+
+def test_names_behind_an_unknown_wrapper_are_told(broken: tuple[Path, Callable]) -> None:
+    folder, load = broken
+    file = folder / "model.safetensors"
+    save_file({f"net.{name}": tensor for name, tensor in load_file(file).items()}, file)
+    refuses(lambda: load(folder), r"lacks the tensor .*; it holds net\.")
 
 
 @pytest.mark.parametrize("load", [wb.load_bert, wb.load_vit, wb.inspect_checkpoint])

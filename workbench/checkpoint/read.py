@@ -96,10 +96,12 @@ def _read_json(path: Path) -> Settings:
 
 def _read_config(path: Path) -> Settings:
     """config.json of a folder, or beside a file of weights."""
-    if path.suffix == ".npz":
+    if path.suffix.lower() == ".npz":
         return {"model_type": "google"}
     if path.is_file() and path.suffix in PICKLES:
         raise CheckpointError(f"{path.name} is a pickle, {RUNS_CODE}.")
+    if path.is_file() and path.suffix.lower() != ".safetensors":
+        raise CheckpointError(f"{path.name} is of no kind that is read here: .safetensors, or Google's .npz.")
     if (path / "adapter_config.json").exists():  # peft's; transformers adds it to the weights
         raise CheckpointError(
             f"{title_of(path)} holds an adapter (adapter_config.json), which changes the weights and is not "
@@ -130,9 +132,11 @@ def _weight_files(path: Path) -> list[Path]:
         if not isinstance(shards, dict) or not shards:
             raise CheckpointError(f"{title}: {index.name} names no files.")
         return sorted({path / Path(str(file)).name for file in shards.values()})
-    others = [*path.glob("*.safetensors"), *path.glob("*/*.safetensors")]
-    pickles = [file.name for file in path.iterdir() if file.suffix in PICKLES]
-    but = f" but a pickle ({pickles[0]}), {RUNS_CODE}" if pickles else ""
+    others, there = sorted(path.rglob("*.safetensors")), sorted(file.name for file in path.iterdir())
+    pickles = [name for name in there if name.endswith(PICKLES)]
+    but = f", which weights are read from; it holds {', '.join(there[:9])}"
+    if pickles:
+        but = f" but a pickle ({pickles[0]}), {RUNS_CODE}"
     if others:
         but = f" but {others[0].relative_to(path)}: load that file, with its config.json beside it"
     raise CheckpointError(f"{title} has no {whole.name}{but}.")
@@ -144,7 +148,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     for file in _weight_files(path):
         if not file.exists():
             raise CheckpointError(f"{title_of(path)} lacks the file {file.name}.")
-        is_npz, called = file.suffix == ".npz", f"{file.name} of {title_of(file.parent)}"
+        is_npz, called = file.suffix.lower() == ".npz", f"{file.name} of {title_of(file.parent)}"
         form = ".npz file of plain arrays" if is_npz else "safetensors file"
         with or_say(f"{called} is damaged or no {form}", Exception), file.open("rb") as content:
             if content.read(23) == b"version https://git-lfs":
@@ -187,6 +191,11 @@ class Weights:
             return found[:1] + [name for name in found[1:] if name in self.tensors]
         return found
 
+    @property
+    def examples(self) -> str:
+        """A few of their names, as messages tell them."""
+        return ", ".join(sorted(self.tensors)[:3]) or "nothing"
+
     def __contains__(self, ours: str) -> bool:
         theirs = self.theirs(ours)
         return bool(theirs) and all(name in self.tensors for name in theirs)
@@ -195,7 +204,7 @@ class Weights:
         """Their tensors joined to one of ours; raises `CheckpointError` if they are missing or do not fit."""
         theirs = self.theirs(ours)
         if lacking := [name for name in theirs if name not in self.tensors]:
-            raise CheckpointError(f"{self.title} lacks the tensor {lacking[0]!r}.")
+            raise CheckpointError(f"{self.title} lacks the tensor {lacking[0]!r}; it holds {self.examples}.")
         parts = [names.in_torch_order(name, self.tensors[name]) for name in theirs]
         if len(parts) == 1:
             return parts[0]
@@ -377,10 +386,9 @@ def _sizes(weights: Weights) -> Settings:
     """What the tensors show of a ViT; timm and Google write most of it nowhere else."""
     projection = "embeddings.projection.weight"
     if projection not in weights:
-        found = ", ".join(sorted(weights.tensors)[:3])
         raise CheckpointError(
             f"{weights.title} is no ViT as {weights.source} writes it: it lacks the tensor "
-            f"{weights.theirs(projection)[0]!r}; it holds {found}."
+            f"{weights.theirs(projection)[0]!r}; it holds {weights.examples}."
         )
     if "embeddings.prefix_tokens" not in weights:
         raise CheckpointError(f"{weights.title} is a ViT without a class token, which is not read here.")
