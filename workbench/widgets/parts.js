@@ -186,8 +186,8 @@ export const part = (title, ...children) =>
   element("section.part", { "aria-label": title }, element("h4", title), ...children);
 
 // A name, a bar on a scale from 0 to 100 %, and the percentage; `before` is a tick where the bar was, `told`
-// what that means; `kind` is "best", or a class of the view. The number of a regression has no scale: instead
-// of the bar, `before` is written out. With click() it is a button.
+// what that means; `kind` is "best", or a class of the view. What is not written as percent, the number of a
+// regression, has no scale: instead of the bar, `before` is written out. With click() it is a button.
 export function bar(name, share, options = {}) {
   const { before = null, told = "it was", click, pressed, write = percent, kind = "" } = options;
   const was = before === null ? "" : `${told} ${write(before)}`;
