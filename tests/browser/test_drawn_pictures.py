@@ -209,6 +209,7 @@ def test_patch_splitter(page):
     view = View(page, PatchSplitter(vit, COLOURED, patch=10, output=5))  # row 2, column 5
     page.evaluate("document.querySelector('.workbench').style.width = '640px'")  # tokens in two rows
     page.evaluate("settle()")
+    assert view.texts(".sum")[0] == "48 × 32 pixels: 4 × 6 patches + 2 = 26 tokens"
     board, sequence = view.at("canvas.patch-board"), view.at("canvas.patch-board", 1)
     width, height = view.box(board)[2:]
     view.framed(board, "#1f6feb", [4 * width / 6, height / 4, width / 6, height / 4])

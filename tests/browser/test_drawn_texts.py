@@ -173,6 +173,10 @@ def test_the_explorers_numbers(page):
     said = view.texts(".steps h4")[0]
     assert said.startswith("How “cat” comes to look at “mat” with ")
     near(shares(said), [steps["probability"]])
+    said = view.texts(".steps")[0].replace("−", "-")
+    numbers = re.search(r"products (.+), divided by √9: (.+)\. Soft.+ that, (.+), over .+, (.+): ", said)
+    names = ["score", "scaled", "exponential", "total"]
+    near([float(number) for number in numbers.groups()], [float(steps[name]) for name in names], 0.02)
 
 
 # --- NextSentence and SentencePair
@@ -426,7 +430,8 @@ def test_masked_filling_with_words_hidden(page):
 def test_token_tagger(page):
     bert = sentence_bert()
     text = "The unplayful cat sat"
-    view = View(page, TokenTagger(bert, text, pinned=1))
+    widget = TokenTagger(bert, text, pinned=1, stage="head")
+    view = View(page, widget)
     chips = view.read(
         ".chip", "(chip) => [chip.title, ...[...chip.children].map((part) => part.textContent)]"
     )
@@ -434,6 +439,13 @@ def test_token_tagger(page):
         assert chip[1:3] == [tag.word, tag.label] and chip[0].startswith(f"{tag.label} ")
         near(shares(chip[0]), [tag.probability])
     assert chips[1][3] == "un ##play ##ful"
+    encoding = bert.tokenizer.encode(text)
+    answers = bert.answers("pos", bert(**encoding.tensors())[-1])[0, 2:5].detach()  # of the three pieces
+    said = view.texts(".workbench")[0].split("The first one speaks for the word: ")[1]
+    for piece, row, told in zip(("un", "##play", "##ful"), answers, said.split(", "), strict=False):
+        how = "is" if piece == "un" else "would be"
+        assert told.startswith(f"{piece} {how} {bert.heads['pos'].labels[int(row.argmax())]} (")
+        near(shares(told)[:1], [float(row.max())])
     for word in (0, 3, 2):
         assert view.click(view.at(".chip", word), [5, 5]) == [{"pinned": word}]
 
