@@ -187,3 +187,14 @@ def test_what_clicks_decide_together_is_asked_together() -> None:
     found = unpacked(Rehearsal(span, 10**6).run())
     clicks = [found["values"][int(place)] for place in found["changes"]["window"][0]["at"]]
     assert ["pinned"] in clicks, found["changes"]["window"]
+
+
+def test_what_clicks_of_different_groups_decide_is_asked_for() -> None:
+    """What a token fetches in a layer is not known from the layer alone, though no group plays both."""
+    span = SpanExtraction(our_bert("span"), "who sat", "the cat sat on the mat")
+    found = unpacked(Rehearsal(span, 10**6).run())
+    for table in found["answers"]["drawer"]:
+        names = table["of"]
+        stages = {found["values"][int(key.split(",")[names.index("stage")])] for key in table["at"]}
+        if "layer" in stages:
+            assert {"layer", "token", "chosen"} <= set(names)

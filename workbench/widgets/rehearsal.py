@@ -10,6 +10,7 @@ import gzip
 import html
 import json
 import math
+import random
 import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,6 +28,8 @@ NOT_SAVED = ("_esm", "_css", "layout", "tabbable", "tooltip")
 NO_ANSWERS = ("status", "revision", "rehearsal", *NOT_SAVED)
 # Bytes of answers of all widgets; as text, a third more. In a notebook each widget has its code besides.
 NOTEBOOK, WHOLE_PAGE = 1_900_000, 1_350_000
+WALKS = 60  # of clicks at random, see `_walk`
+WALKED = -1  # their group
 QUIET = 3.0  # seconds without a click and without a cell that runs, before answers are given beforehand
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -182,10 +185,30 @@ class Rehearsal:
             else:
                 took[group] += self._values.length - before + 50  # of the record
                 yield
+        yield from self._walk()
+
+    def _walk(self) -> Iterator[None]:
+        """Clicks of all groups at random, one after the other: they are not kept, and tell what an answer
+        depends on besides what was clicked in its own group."""
+        places, others = self._values.places, {}
+
+        def place(value: Any) -> int:
+            value = _encoded(value)
+            return places[value] if value in places else others.setdefault(value, ~len(others))
+
+        self._place = place
+        axes: dict[str, list] = {}
+        for name, values in chain(*(group for group, _ in self._groups)):
+            axes.setdefault(name, []).extend(values)
+        start, choose = self._start(), random.Random(0)
+        for _ in range(WALKS):
+            state = start
+            for name in choose.sample(list(axes), choose.randint(0, len(axes))):
+                state = self._click(WALKED, state, {name: choose.choice(axes[name])}) or state
+                yield
 
     def _play_group(self, number: int, axes: Sequence[tuple[str, list]], group: dict) -> Iterator[None]:
-        inside = self.widget._inside()
-        start = State(inside, self._values_of(inside))
+        start = self._start()
         nothing = {"click": self._place([])}
         self._records.append(Record(number, start.values | nothing, start.values))
         if "after" in group:
@@ -201,6 +224,10 @@ class Rehearsal:
                     states.append(found)
                 yield
 
+    def _start(self) -> State:
+        inside = self.widget._inside()
+        return State(inside, self._values_of(inside))
+
     def _combine(self, group: int, state: State, axes: Sequence[tuple[str, list]]) -> Iterator[None]:
         """Every combination of these values, one click after the other."""
         if not axes:
@@ -215,9 +242,10 @@ class Rehearsal:
 
     def _click(self, group: int, before: State, click: dict) -> State | None:
         """What a click leads to; nothing if it cannot be answered, or if there is no room for it."""
-        self.lines = 12 * len(self._records)  # about the bytes of what it has to say besides
-        if self._values.size - self._before + self.lines > self.limit:
-            return None
+        if group != WALKED:
+            self.lines = 12 * len(self._records)  # about the bytes of what it has to say besides
+            if self._values.size - self._before + self.lines > self.limit:
+                return None
         message = "do" in click
         asked = before.values | {"click": self._place(click if message else list(click))}
         asked |= {} if message else {name: self._place(value) for name, value in click.items()}
@@ -244,7 +272,8 @@ class Rehearsal:
     def pack(self) -> Iterator[None]:
         """Sets `packed`."""
         values = list(self._values.places)
-        varying = [name for name in self._names if len({one.after[name] for one in self._records}) > 1]
+        kept = [record for record in self._records if record.group != WALKED]
+        varying = [name for name in self._names if len({one.after[name] for one in kept}) > 1]
         inputs = [name for name in varying if name in self.widget._answering]
         answers, changes = {}, {}  # what follows from the inputs; what only a click tells
         for name in (name for name in varying if name not in inputs):
@@ -254,12 +283,12 @@ class Rehearsal:
         known = [name for name in told if isinstance(values[self._records[0].after[name]], str)]
         for name in [*inputs, *told]:
             rows = [(record.asked, record.after[name]) for record in self._records]
-            changed = [(asked, after) for asked, after in rows if asked[name] != after]
+            changed = [(r.asked, r.after[name]) for r in kept if r.asked[name] != r.after[name]]
             if changed and (table := _table(rows, changed, [*known, *inputs, "click"])):
                 changes[name] = [table]
             yield
         places = {name: set() for name in [*inputs, *known, "click"]}
-        for record in self._records:
+        for record in kept:
             for name, found in places.items():
                 found |= {record.asked[name], record.after.get(name, record.asked[name])}
         parts = {
@@ -269,7 +298,7 @@ class Rehearsal:
             "note": f"Only {self.played:,} of {self.planned:,} clicks are saved." if self.left else "",
         }
         self.packed = (self._values if self._shared is None else Values()).pack(**parts)
-        self._seen = {name: {hash(values[one.after[name]]) for one in self._records} for name in self._names}
+        self._seen = {name: {hash(values[one.after[name]]) for one in kept} for name in self._names}
         del self._records, self._values, self._place  # which are large
         yield
 
