@@ -369,6 +369,24 @@ FAULTS = [
         "browser/test_drawn_strip.py::test_embeddings[1x]",
     ),
     # --- drawn: pictures
+    in_text_views(
+        "widgets/attention_explorer.js",
+        "${fixed(scaled, 2)}",
+        "${fixed(score, 2)}",
+        "the_explorers_numbers[1x]",
+    ),
+    in_text_views(  # the class of the first piece at all of them
+        "widgets/token_tagger.js",
+        '${index ? "would be" : "is"} ${label}',
+        '${index ? "would be" : "is"} ${get("pieces")[0][1]}',
+        "token_tagger[1x]",
+    ),
+    in_picture_views(
+        "widgets/patch_splitter.js",
+        "`${columns * size} × ${rows * size} pixels: `",
+        "`${rows * size} × ${columns * size} pixels: `",
+        "patch_splitter[1x]",
+    ),
     in_picture_views(  # a click on a patch is off by one column
         "widgets/drawing.js",
         "const column = Math.floor(((offsetX - left) / width) * columns);",
