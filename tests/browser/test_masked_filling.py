@@ -189,7 +189,10 @@ def test_light_and_dark_wide_and_narrow(lesson, theme, width):
         && getComputedStyle(part).overflowX === "visible").map((part) => part.className)"""
     assert widget.root.evaluate("e => e.scrollWidth <= e.clientWidth"), "nothing is cut off"
     assert widget.root.evaluate(overflow) == []
-    blocks, layers = (widget.root.locator(part).bounding_box() for part in (".of-layer > div", ".by-layer"))
+    blocks, layers = (
+        widget.root.locator(part).bounding_box()
+        for part in (".drawer .columns > div", ".drawer .columns > section")
+    )
     apart = blocks["x"] + blocks["width"] <= layers["x"] or blocks["y"] + blocks["height"] <= layers["y"]
     assert apart, "panels do not lie on each other"
     assert accessibility_faults(opened) == []
