@@ -28,8 +28,7 @@ NOT_SAVED = ("_esm", "_css", "layout", "tabbable", "tooltip")
 NO_ANSWERS = ("status", "revision", "rehearsal", *NOT_SAVED)
 # Bytes of answers of all widgets; as text, a third more. In a notebook each widget has its code besides.
 NOTEBOOK, WHOLE_PAGE = 1_900_000, 1_350_000
-WALKS = 60  # of clicks at random, see `_walk`
-WALKED = -1  # their group
+PASSING, AROUND = -1, 12  # number of a group that is not kept, and how many clicks; see `_look_around`
 QUIET = 3.0  # seconds without a click and without a cell that runs, before answers are given beforehand
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -151,6 +150,8 @@ class Rehearsal:
         self.played = self.lines = 0
         self.planned = sum(math.prod(len(values) for _, values in axes) for axes, _ in self._groups)
         self._names = [name for name in widget.keys if not name.startswith("_") and name not in NO_ANSWERS]
+        self._found: list[list[State]] = [[] for _ in self._groups]  # some of each
+        self._random = random.Random(0)
         self._records: list[Record] = []
 
     def run(self) -> bytes:
@@ -185,11 +186,11 @@ class Rehearsal:
             else:
                 took[group] += self._values.length - before + 50  # of the record
                 yield
-        yield from self._walk()
+        yield from self._look_around()
 
-    def _walk(self) -> Iterator[None]:
-        """Clicks of all groups at random, one after the other: they are not kept, and tell what an answer
-        depends on besides what was clicked in its own group."""
+    def _look_around(self) -> Iterator[None]:
+        """From some of what each group found, clicks of the other groups, drawn at random: they are not kept,
+        and tell what the group's answers depend on besides what was clicked in it."""
         places, others = self._values.places, {}
 
         def place(value: Any) -> int:
@@ -200,12 +201,11 @@ class Rehearsal:
         axes: dict[str, list] = {}
         for name, values in chain(*(group for group, _ in self._groups)):
             axes.setdefault(name, []).extend(values)
-        start, choose = self._start(), random.Random(0)
-        for _ in range(WALKS):
-            state = start
-            for name in choose.sample(list(axes), choose.randint(0, len(axes))):
-                state = self._click(WALKED, state, {name: choose.choice(axes[name])}) or state
-                yield
+        for (group, _), found in zip(self._groups, self._found, strict=True):
+            for name in (name for name in axes if name not in dict(group)):
+                for state in found:
+                    self._click(PASSING, state, {name: self._random.choice(axes[name])})
+                    yield
 
     def _play_group(self, number: int, axes: Sequence[tuple[str, list]], group: dict) -> Iterator[None]:
         start = self._start()
@@ -215,7 +215,11 @@ class Rehearsal:
             start = self._click(number, start, group["after"])
         states = [start] if start else []
         for state in states:  # which grow, as messages find others
-            for _ in self._combine(number, state, axes):
+            for count, found in enumerate(self._combine(number, state, axes)):
+                if len(self._found[number]) < AROUND:
+                    self._found[number].append(found)
+                elif (place := self._random.randint(0, count)) < AROUND:  # all are as likely to stay
+                    self._found[number][place] = found
                 self.played += 1
                 yield
             for message in group.get("do", []):
@@ -228,10 +232,10 @@ class Rehearsal:
         inside = self.widget._inside()
         return State(inside, self._values_of(inside))
 
-    def _combine(self, group: int, state: State, axes: Sequence[tuple[str, list]]) -> Iterator[None]:
-        """Every combination of these values, one click after the other."""
+    def _combine(self, group: int, state: State, axes: Sequence[tuple[str, list]]) -> Iterator[State]:
+        """What every combination of these values leads to, one click after the other."""
         if not axes:
-            yield
+            yield state
             return
         (name, values), *rest = axes
         for value in values:
@@ -242,7 +246,7 @@ class Rehearsal:
 
     def _click(self, group: int, before: State, click: dict) -> State | None:
         """What a click leads to; nothing if it cannot be answered, or if there is no room for it."""
-        if group != WALKED:
+        if group != PASSING:
             self.lines = 12 * len(self._records)  # about the bytes of what it has to say besides
             if self._values.size - self._before + self.lines > self.limit:
                 return None
@@ -272,7 +276,7 @@ class Rehearsal:
     def pack(self) -> Iterator[None]:
         """Sets `packed`."""
         values = list(self._values.places)
-        kept = [record for record in self._records if record.group != WALKED]
+        kept = [record for record in self._records if record.group != PASSING]
         varying = [name for name in self._names if len({one.after[name] for one in kept}) > 1]
         inputs = [name for name in varying if name in self.widget._answering]
         answers, changes = {}, {}  # what follows from the inputs; what only a click tells
@@ -299,7 +303,7 @@ class Rehearsal:
         }
         self.packed = (self._values if self._shared is None else Values()).pack(**parts)
         self._seen = {name: {hash(values[one.after[name]]) for one in kept} for name in self._names}
-        del self._records, self._values, self._place  # which are large
+        del self._records, self._found, self._values, self._place  # which are large
         yield
 
     def _answers_of(self, name: str, inputs: Sequence[str]) -> list[dict]:
