@@ -153,15 +153,18 @@ class Bert(nn.Module):
         """Adds a new, untrained head.
 
         Args:
-            name: any name, but "mlm" for the kind "mlm" and no other; a head of that name is replaced.
+            name: no dots in it, "mlm" for the kind "mlm" and no other; a head of that name is replaced.
             kind: "mlm", "sentence", "word" or "span".
             labels: the classes, in the order of the logits; not for "mlm" and "span".
             problem_type: see `find_problem_type`.
 
-        Raises `ValueError` for an unknown kind, no labels, and without the pooler that a sentence needs.
+        Raises `ValueError` for an unknown kind, a name with dots, no labels, and without the pooler that a
+        sentence needs.
         """
         if (kind == "mlm") != (name == "mlm"):
             raise ValueError("The name and the kind 'mlm' go together.")
+        if not isinstance(name, str) or not name or "." in name:
+            raise ValueError(f"A head has a name, without dots, not {name!r}.")
         if kind == "mlm":
             head = MaskedWordHead(self.config, self.embeddings.word_embeddings)
             initialize(head.dense)

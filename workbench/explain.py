@@ -114,11 +114,15 @@ class Faithfulness:
 
 def hide_patches(vit: ViT, pixels: Tensor, hidden: Tensor) -> Tensor:
     """The last hidden state, (batch, tokens, hidden), of one picture (1, 3, height, width), where no token
-    can look at the patches `hidden` (batch, patches)."""
-    seen = F.pad(~hidden, (vit.config.num_prefix_tokens, 0), value=True).to(vit.device)
+    can look at the patches `hidden` (batch, patches); `ValueError` unless that is True or False for each."""
+    prefix = vit.config.num_prefix_tokens
     with MODEL_LOCK:
-        embeddings = vit.embeddings(pixels).expand(len(seen), -1, -1)
-        return vit.encoder(embeddings, seen)[-1]
+        embeddings = vit.embeddings(pixels)
+        count = embeddings.shape[1] - prefix
+        if hidden.dtype != torch.bool or hidden.shape != (len(hidden), count):
+            raise ValueError(f"hidden is (batch, {count}), True or False for each patch.")
+        seen = F.pad(~hidden, (prefix, 0), value=True).to(vit.device)
+        return vit.encoder(embeddings.expand(len(seen), -1, -1), seen)[-1]
 
 
 def hiding_steps(order: Tensor, steps: int) -> Tensor:

@@ -347,7 +347,7 @@ def train(
                 raise ValueError(
                     f"The loss of step {progress.step + 1} is no finite number: nothing of that step was "
                     "learned. Try a lower learning rate, or look for what is odd in the data; "
-                    + (f"the last good state is {state}." if state else "no state had been saved yet.")
+                    + (f"the last state saved is {state}." if state else "no state had been saved yet.")
                 )
             for group in optimizer.param_groups:
                 group["lr"] = rate
