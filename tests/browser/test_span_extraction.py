@@ -150,6 +150,7 @@ def test_light_and_dark_wide_and_narrow(lesson, theme, width):
     widget.after(widget.root.locator("[data-stage=head]").click)
     colours = widget.root.locator("canvas.vectors").first
     opened.wait(lambda: colours.evaluate(COLOURED), "coloured numbers")
+    assert widget.root.locator(".largest tr").first.text_content().endswith("all 384")
     widget.picture("span_extraction")
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 NOT_SAVED = ("_esm", "_css", "layout", "tabbable", "tooltip")
 NO_ANSWERS = ("status", "revision", "rehearsal", *NOT_SAVED)
 # Bytes of answers of all widgets; as text, a third more. In a notebook each widget has its code besides.
-NOTEBOOK, WHOLE_PAGE = 1_900_000, 1_350_000
+NOTEBOOK, WHOLE_PAGE = 1_800_000, 1_350_000
 PASSING, AROUND = -1, 12  # number of a group that is not kept, and how many clicks; see `_look_around`
 QUIET = 3.0  # seconds without a click and without a cell that runs, before answers are given beforehand
 PAGE = """<!doctype html>

@@ -281,6 +281,9 @@ function headOf(view) {
   const { get, send, drawn } = view;
   const told = said();
   let [T, W, products] = [[], [], []];
+  drawn(() => {
+    [[T], W, [products]] = tablesOf(view);
+  });
   const chosen = () => get("drawer").rows.findIndex(([row]) => row === get("drawer").row);
   const rowAt = (at) => get("drawer").rows[at];
   const tellChosen = (_, column) => tell(chosen(), column);
@@ -333,7 +336,6 @@ function headOf(view) {
   ];
   drawn(() => {
     const { rows } = get("drawer");
-    [[T], W, [products]] = tablesOf(view);
     const best = rows.reduce((a, b) => (b[2] > a[2] ? b : a))[0];
     vector.draw([T], [named("T")], [element("span.note", GIVEN[get("drawer").kind])]);
     const answers = rows.map(([row, , logit, answer]) => [fixed(logit, 1), answer, row]);
