@@ -28,7 +28,8 @@ NOT_SAVED = ("_esm", "_css", "layout", "tabbable", "tooltip")
 NO_ANSWERS = ("status", "revision", "rehearsal", *NOT_SAVED)
 # Bytes of answers of all widgets; as text, a third more. In a notebook each widget has its code besides.
 NOTEBOOK, WHOLE_PAGE = 1_800_000, 1_350_000
-PASSING, AROUND = -1, 12  # number of a group that is not kept, and how many clicks; see `_look_around`
+PASSING = -1  # the group of clicks that are not kept, see `_look_around`
+AROUND = 12  # so many of them for each group and each trait that others click
 QUIET = 3.0  # seconds without a click and without a cell that runs, before answers are given beforehand
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
