@@ -77,6 +77,15 @@ class Pooler(nn.Module):
         return self.activation(self.dense(hidden_states[:, 0]))
 
 
+class TallLinear(nn.Linear):
+    """The same map; with far more outputs than vectors a CPU is up to ten times faster this way round."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(..., in_features) -> (..., out_features)."""
+        vectors = input.reshape(-1, self.in_features)
+        return ((self.weight @ vectors.mT).mT + self.bias).reshape(*input.shape[:-1], self.out_features)
+
+
 class MaskedWordHead(nn.Module):
     """Scores every word of the vocabulary: (..., hidden) -> (..., vocab_size); section 3.1, task 1.
 
@@ -92,7 +101,7 @@ class MaskedWordHead(nn.Module):
         self.dense = nn.Linear(config.hidden_size, config.hidden_size)
         self.activation = ACTIVATIONS[config.hidden_act]
         self.norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
-        self.decoder = nn.Linear(config.hidden_size, config.vocab_size)
+        self.decoder = TallLinear(config.hidden_size, config.vocab_size)
         if config.tie_word_embeddings:
             self.decoder.weight = word_embeddings.weight
 

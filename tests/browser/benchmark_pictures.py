@@ -12,13 +12,18 @@ from .test_pictures import give, patch_at, picture, show
 
 # Notes the milliseconds from each event of the user to the painted answer.
 WATCH = """root => {
-    let start = null;
+    let start = null, waiting = () => {};
     window.times = [];
+    window.more = (count) => new Promise((done) => {
+        waiting = () => window.times.length > count && done();
+        waiting();
+    });
     const begin = () => (start = performance.now());
     for (const kind of ["pointerdown", "input", "change"]) root.addEventListener(kind, begin, true);
     new MutationObserver(() => requestAnimationFrame(() => setTimeout(() => {
         if (start !== null) window.times.push(performance.now() - start);
         start = null;
+        waiting();
     }))).observe(root, { attributes: true, attributeFilter: ["data-revision"] });
 }"""
 BASE = """
@@ -37,10 +42,12 @@ print(len(w.maps), 1000 * (time.perf_counter() - start) - forward, forward)
 
 
 def times(widget: Widget, actions: Iterable[Callable], warm: int = 10) -> list[float]:
-    """Milliseconds of each action; the first ones warm up."""
+    """Milliseconds of each action; the first ones warm up. Nobody asks the page anything meanwhile."""
     widget.root.evaluate(WATCH)
     for action in actions:
-        widget.after(action)
+        count = widget.page.evaluate("window.times.length")
+        action()
+        widget.page.evaluate("count => window.more(count)", count)
         widget.page.wait_for_timeout(100)  # as a person would, not as fast as possible
     return widget.page.evaluate("window.times")[warm:]
 

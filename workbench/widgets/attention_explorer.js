@@ -26,20 +26,19 @@ const pinOf = ({ get }, trait, token) => ({ [trait]: get(trait) === token ? -1 :
 // The colour of a weight that is larger, or smaller, than beside it.
 const changeInk = (ink, here, beside) => ink(here > beside ? "--keep" : "--random");
 
-// --- maps: { tokens, weight(from, to), picture() }, a picture has one pixel for each weight
+// --- maps: { tokens, weight(from, to), picture(canvas) }, a picture has one pixel for each weight
 
 // A map as Python sends it: rows and columns, which may stand for several tokens each, of 8-bit weights.
-// `scales` are those of each row, for special tokens and for the others. The picture is the accent colour,
-// more or less opaque: wholly for `most`.
-function mapOf(ink, tokens, side, bytes, scales, most = 1) {
+// `scales` are those of each row, for special tokens and for the others. The picture is one colour, [red,
+// green, blue], more or less opaque: wholly for `most`.
+function mapOf(color, tokens, side, bytes, scales, most = 1) {
   const cell = (token) => Math.floor((token * side) / tokens.length);
   const scaleOf = (row, column) => scales?.[tokens[column][2] === "special" ? 0 : 1][row] ?? 1;
   const weightAt = (row, column) => (bytes.getUint8(row * side + column) / 255) * scaleOf(row, column);
-  const picture = () => {
-    const color = rgbOf(ink("--accent"));
+  const picture = (canvas) => {
     const shades = range(256).map((level) => [...color, Math.sqrt(255 * level)]);
     const share = (at) => weightAt(Math.floor(at / side), at % side) / most;
-    return pixels(side, side, (at) => shades[Math.round(255 * share(at))]);
+    return pixels(side, side, (at) => shades[Math.round(255 * share(at))], canvas);
   };
   return { tokens, weight: (from, to) => weightAt(cell(from), cell(to)), picture };
 }
@@ -53,13 +52,15 @@ function headsOf(view, large) {
   let effects = []; // what the answer loses without each head, by layer, once that was tried
   let strongest = 1; // of them
   let apart = []; // how differently the other checkpoint's heads look
+  let accent = [];
 
   const ways = { show: "show it", mean: "add it to the mean", off: "switch it off" };
   const all = button("Try each head off", () => message({ do: "all heads" }));
   const allOn = button("All heads on", () => send({ off: [] }));
   const most = get("grid").length ? 64 : 40;
   const key = () => [get("thumbnails"), get("maps"), ink("--accent"), get("view")];
-  const picture = (place) => (large.over() ? large.over().small(place) : thumbnailOf(place).picture());
+  const picture = (place, canvas) =>
+    large.over() ? large.over().small(place, canvas) : thumbnailOf(place).picture(canvas);
   const hover = preview;
   const grid = view.headGrid({ most, key, picture, under, over, isChosen, describe, hover, choose });
   const node = element(
@@ -75,7 +76,7 @@ function headsOf(view, large) {
   function thumbnailOf([layer, head]) {
     const [{ buffer, byteOffset }, side] = ["thumbnails", "side"].map(get);
     const own = new DataView(buffer, byteOffset + (layer * heads + head) * side * side);
-    return mapOf(ink, get("tokens"), side, own);
+    return mapOf(accent, get("tokens"), side, own);
   }
 
   // --- what a head says and does
@@ -131,6 +132,7 @@ function headsOf(view, large) {
     effects = readFloat16(get("effects"), heads);
     apart = readFloat16(get("apart"), heads);
     strongest = Math.max(...effects.flat().map(Math.abs), 1e-9);
+    accent = rgbOf(ink("--accent"));
     all.disabled = !get("tasks").length;
     grid.draw();
   });
@@ -204,7 +206,7 @@ function largeOf(view, maps) {
     const [own, other] = ["", "compared_"].map((one) => readFloat16(get(`${one}scales`), tokens.length));
     const scales = kind ? other : own;
     const most = Math.max(...(get("other") ? [own, other] : scales).flat(2), 1e-9);
-    return mapOf(ink, tokens, tokens.length, get(`${kind}matrix`), scales, most);
+    return mapOf(rgbOf(ink("--accent")), tokens, tokens.length, get(`${kind}matrix`), scales, most);
   }
 
   // --- the matrix: rows look, columns are looked at

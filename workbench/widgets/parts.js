@@ -304,8 +304,9 @@ export function chips(label, click, point = () => {}) {
 // --- all heads
 
 // All heads (across) of all layers (down), a small map each, and what is said of one under mouse or cursor:
-// picture([layer, head]) makes one, which is kept until key() gives other things; under() and over() paint
-// more, hover([layer, head] or null) previews one, describe() tells of it, choose() pins it.
+// picture([layer, head], canvas) paints one, on its canvas of before, and is kept until key() gives other
+// things; under() and over() paint more, hover([layer, head] or null) previews one, describe() tells of it,
+// choose() pins it.
 function headGrid({ get, ink }, options) {
   const { most = 40, key, picture, under = () => {}, over = () => {}, isChosen, ...does } = options;
   const edge = 18;
@@ -313,7 +314,7 @@ function headGrid({ get, ink }, options) {
   const [layers, heads] = ["layers", "heads"].map(get);
   let hovered = null; // previewed
   let known = []; // the key of the pictures
-  let pictures = {};
+  const pictures = {};
   const size = () =>
     within(Math.floor(((canvas.parentElement?.clientWidth ?? 0) - edge) / heads) - gap, 14, most);
   const said = told();
@@ -336,7 +337,7 @@ function headGrid({ get, ink }, options) {
     const start = (at) => edge + at * (side + gap);
     const pen = penOf(canvas, start(heads), start(layers));
     const now = key();
-    if (now.some((one, at) => one !== known[at])) pictures = {};
+    const others = now.some((one, at) => one !== known[at]);
     known = now;
     pen.fillStyle = ink("--muted");
     pen.textAlign = "center";
@@ -345,7 +346,7 @@ function headGrid({ get, ink }, options) {
     for (const layer of range(layers)) pen.fillText(layer + 1, 7, start(layer) + side / 2 + 4);
     for (const place of range(layers).flatMap((layer) => range(heads).map((head) => [layer, head]))) {
       const area = [start(place[1]), start(place[0]), side, side];
-      pictures[place] ??= picture(place);
+      if (others) pictures[place] = picture(place, pictures[place]);
       under(pen, place, area);
       pen.drawImage(pictures[place], ...area);
       if (isChosen(place)) outline(pen, area, ink("--ink"), 3);

@@ -251,7 +251,7 @@ const keptText = (share) => {
 // patch the one that looks; more(patch) is said of one beside its weight; marks() gives [patch, colour] of
 // those with a dashed frame.
 //   node, draw(); preview([layer, head] or null): another head in place of the first map;
-//   small([layer, head]): a head's map as a canvas of few pixels; under: its paper, both for headGrid;
+//   small([layer, head], canvas): a head's map as a canvas of few pixels; under: its paper, both for headGrid;
 //   picture: what pictureOf gives.
 export function mapBoards(view, { choose, more = () => "", marks = () => [] }) {
   const { get, ink, looks } = view;
@@ -281,9 +281,9 @@ export function mapBoards(view, { choose, more = () => "", marks = () => [] }) {
     return { size, share, top, write: percent, keeps, title };
   }
 
-  const small = (place) => {
+  const small = (place, canvas) => {
     const { size, share } = ofHead(place);
-    return pixels(...size, (cell) => heat(share(cell)));
+    return pixels(...size, (cell) => heat(share(cell)), canvas);
   };
 
   const under = (pen, _, area) => {
