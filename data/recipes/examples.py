@@ -6,31 +6,28 @@ Which head a set is for is told by its columns.
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import datasets
 import numpy as np
+from common import load_set
 
 from workbench.text import Tokenizer
-from workbench.training.text_learner import IGNORED, Pieces, encode_texts, is_held_out, pack_rows
+from workbench.training.text_learner import IGNORED, Pieces, encode_texts, pack_rows, split_documents
 
 NLI_LABELS = ("entailment", "neutral", "contradiction")
 SENTIMENT_LABELS = ("negative", "positive")
-# fmt: off
-UPOS_LABELS = (
-    "ADJ", "ADP", "ADV", "AUX", "CCONJ", "DET", "INTJ", "NOUN", "NUM",
-    "PART", "PRON", "PROPN", "PUNCT", "SCONJ", "SYM", "VERB", "X",
-)
-# fmt: on
+UPOS = "ADJ ADP ADV AUX CCONJ DET INTJ NOUN NUM PART PRON PROPN PUNCT SCONJ SYM VERB X"
+UPOS_LABELS = tuple(UPOS.split())
 COLUMNS = {  # columns that a set of a kind has; the first that fits
-    "span": ("question", "context", "answers"),
-    "nli": ("premise", "hypothesis", "label"),
-    "pos": ("tokens", "upos"),
-    "sentiment": ("text", "label"),
-    "documents": ("text",),
-    "twins": ("answerable", "edits"),
+    "span": {"question", "context", "answers"},
+    "nli": {"premise", "hypothesis", "label"},
+    "pos": {"tokens", "upos"},
+    "sentiment": {"text", "label"},
+    "documents": {"text"},
+    "twins": {"answerable", "edits"},
 }
-LONGEST = 256  # word pieces of a question with its passage, in training
 
 Example = dict  # with the columns above
 
@@ -45,13 +42,7 @@ class TextSet:
 
     name: str
     kind: str
-    splits: dict[str, datasets.Dataset]
-
-    def rows(self, split: str) -> list:
-        """The documents or the examples of a split; none if it is not there."""
-        if split not in self.splits:
-            return []
-        return list(self.splits[split]["text"]) if self.kind == "documents" else self.splits[split].to_list()
+    splits: dict[str, list]
 
 
 def read_sets(sources: Sequence[str]) -> list[TextSet]:
@@ -64,38 +55,25 @@ def read_sets(sources: Sequence[str]) -> list[TextSet]:
     Raises:
         ValueError: a source that is none of these.
     """
-    found = [text_set for source in sources for text_set in _read_source(source)]
-    return [text_set for text_set in found if text_set is not None]
-
-
-def _read_source(source: str) -> Iterator[TextSet | None]:
-    folder = Path(source)
-    if not folder.is_dir():
-        try:
-            yield _text_set(source.split("/")[-1], datasets.load_dataset(source))
-        except Exception as error:  # offline shows itself in many kinds of errors
-            raise ValueError(
-                f"{source} is neither a folder nor a set on the Hub that can be reached."
-            ) from error
-        return
-    folders = sorted({file.parent for pattern in ("*.jsonl", "*/*.jsonl") for file in folder.glob(pattern)})
-    if not folders:
-        raise ValueError(f"{source} holds no set: there is no file such as train.jsonl.")
-    for place in folders:
-        files = {file.stem: str(file) for file in sorted(place.glob("*.jsonl"))}
-        yield _text_set(place.name, datasets.load_dataset("json", data_files=files))
-
-
-def _text_set(name: str, splits: datasets.DatasetDict) -> TextSet | None:
-    columns = set(next(iter(splits.values())).column_names)
-    kind = next((kind for kind, wanted in COLUMNS.items() if set(wanted) <= columns), None)
-    if kind is None:
-        return None
-    if kind == "documents" and set(splits) == {"train"}:
-        held_out = np.array([is_held_out(text) for text in splits["train"]["text"]])
-        parts = {"train": ~held_out, "validation": held_out}
-        splits = {part: splits["train"].select(np.flatnonzero(chosen)) for part, chosen in parts.items()}
-    return TextSet(name, kind, dict(splits))
+    sets = []
+    for folder in map(Path, sources):
+        files: dict[str, dict[str, str]] = defaultdict(dict)  # by the name of the set, and the split
+        for file in sorted([*folder.glob("*.jsonl"), *folder.glob("*/*.jsonl")]):
+            files[file.parent.name][file.stem] = str(file)
+        if folder.is_dir() and not files:
+            raise ValueError(f"{folder} holds no set: there is no file such as train.jsonl.")
+        loaded = {name: datasets.load_dataset("json", data_files=each) for name, each in files.items()}
+        for name, tables in (loaded or {folder.name: load_set(str(folder))}).items():
+            columns = set(next(iter(tables.values())).column_names)
+            kind = next((kind for kind, wanted in COLUMNS.items() if wanted <= columns), None)
+            if kind == "documents":
+                splits = {split: list(table["text"]) for split, table in tables.items()}
+                if set(splits) == {"train"}:
+                    splits["train"], splits["validation"] = split_documents(splits["train"])
+                sets.append(TextSet(name, kind, splits))
+            elif kind:
+                sets.append(TextSet(name, kind, {split: table.to_list() for split, table in tables.items()}))
+    return sets
 
 
 # --- documents as rows -------------------------------------------------------------------------
@@ -152,9 +130,8 @@ def class_rows(
     return pack_rows(tokenizer, rows())
 
 
-def sentence_rows(examples: Sequence[Example], tokenizer: Tokenizer) -> datasets.Dataset:
-    """Sentences with a class, for "sentiment"."""
-    return class_rows(examples, tokenizer, ("text",), SENTIMENT_LABELS)
+# Sentences with a class, for "sentiment".
+sentence_rows = partial(class_rows, columns=("text",), labels=SENTIMENT_LABELS)
 
 
 def pair_rows(
@@ -173,8 +150,7 @@ def pair_rows(
         other = examples[int(random.integers(len(examples)))]
         is_other = other["premise"] != row["premise"] and other["hypothesis"] != row["hypothesis"]
         if random.random() < unrelated and is_other:
-            pair = {"premise": other["premise"], "hypothesis": row["hypothesis"], "label": "neutral"}
-            more.append(pair)
+            more.append(row | {"premise": other["premise"], "label": "neutral"})
     return class_rows([*examples, *more], tokenizer, ("premise", "hypothesis"), NLI_LABELS)
 
 
@@ -202,19 +178,14 @@ def word_rows(
 
     def rows() -> Iterator[tuple]:
         parts = encode_texts([text for text, _ in texts], tokenizer)
-        for part, (text, spans), example in zip(parts, texts, examples, strict=True):
+        for part, (_, spans), example in zip(parts, texts, examples, strict=True):
             if not part.ids or len(part.ids) > 254:
                 continue
-            owner = np.full(len(text) + 1, -1)  # of each character
-            for number, (start, end) in enumerate(spans):
-                owner[start:end] = number
-            target, done = np.full(len(part.ids), IGNORED), set()
-            for index, (start, _) in enumerate(part.offsets):
-                word = owner[start]
-                first = index == 0 or part.word_ids[index] != part.word_ids[index - 1]
-                if first and word >= 0 and (every_word or word not in done):
-                    target[index] = _label(example["upos"][word], UPOS_LABELS)
-                    done.add(word)
+            target, words = np.full(len(part.ids), IGNORED), [None, *part.word_ids]
+            firsts = [i for i in range(len(part.ids)) if words[i] != words[i + 1]]  # pieces of BERT's words
+            for (start, end), tag in zip(spans, example["upos"], strict=True):
+                inside = [i for i in firsts if start <= part.offsets[i][0] < end]
+                target[inside if every_word else inside[:1]] = _label(tag, UPOS_LABELS)
             yield (part.ids, part.word_ids), None, target
 
     return pack_rows(tokenizer, rows())
@@ -271,7 +242,7 @@ def span_rows(
     tokenizer: Tokenizer,
     *,
     unanswerable: float = 0.0,
-    longest: int = LONGEST,
+    longest: int = 256,
     seed: int = 0,
 ) -> datasets.Dataset:
     """Questions with passages; the target is the first and the last piece of the answer, or twice [CLS].
@@ -279,17 +250,15 @@ def span_rows(
     Args:
         unanswerable: so many questions more, as a share, are put to another passage of the same article
             that does not hold the answer (BERT, section 4.3).
-        longest: most word pieces; of a longer passage a stretch around the answer is used.
+        longest: most word pieces of a row; of a longer passage a stretch around the answer is used.
         seed: of the choices.
     """
     random = np.random.default_rng(seed)
-    contexts = list(dict.fromkeys(row["context"] for row in examples))
-    passages = dict(zip(contexts, encode_texts(contexts, tokenizer), strict=True))
+    titles = {row["context"]: row.get("title", "") for row in examples}
+    passages = dict(zip(titles, encode_texts(list(titles), tokenizer), strict=True))
     by_title: dict[str, list[str]] = defaultdict(list)
-    for row in examples:
-        known = by_title[row.get("title", "")]
-        if not known or known[-1] != row["context"]:
-            known.append(row["context"])
+    for context, title in titles.items():
+        by_title[title].append(context)
 
     def packed(asked: tuple, passage: object, first: int, last: int) -> tuple:
         room = longest - 3 - len(asked[0])
@@ -317,7 +286,7 @@ def span_rows(
             if not inside:
                 continue
             yield packed(asked, passage, inside[0], inside[-1])
-            others = by_title[row.get("title", "")]
+            others = by_title[titles[row["context"]]]
             other = others[int(random.integers(len(others)))]
             if random.random() < unanswerable and not any(
                 answer.lower() in other.lower() for answer in answers["text"]

@@ -6,15 +6,16 @@ data/recipes/train_text.py train ...` in two processes of a CPU.
 
 import shutil
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-import command_line
+import common
 import numpy as np
 import torch
+import torch.nn.functional as F
 from datasets import Dataset, load_from_disk
 from examples import (
     NLI_LABELS,
@@ -30,7 +31,7 @@ from examples import (
     span_rows,
     word_rows,
 )
-from torch import nn
+from torch import Tensor, nn
 from torchmetrics.text import SQuAD
 from tqdm.auto import tqdm
 
@@ -41,12 +42,11 @@ from workbench.tasks import answer_question
 from workbench.text import Tokenizer
 from workbench.training import loop
 from workbench.training.text_learner import (
-    INPUTS,
     TextBatches,
     TextLearner,
+    head_batches,
     head_figures,
     next_sentence_rows,
-    padded_batch,
     row_lengths,
 )
 
@@ -68,7 +68,7 @@ SAME_DOCUMENT = 0.3  # of the false pairs of sentences
 KEPT = 1 / 3  # of the weights that a training began with
 SHORT_FROM = 400_000  # characters of each set of documents, which short pairs are made of
 EXCHANGED = 0.4  # so many questions more, as a share, have a word exchanged
-HEADS = {  # kind and classes of what can be trained
+HEADS = {  # kind and classes
     "mlm": ("mlm", ()),
     "nsp": ("sentence", NSP_LABELS),
     "span": ("span", ()),
@@ -78,7 +78,6 @@ HEADS = {  # kind and classes of what can be trained
 }
 MAKERS = {"span": span_rows, "nli": pair_rows, "sentiment": sentence_rows, "pos": word_rows}
 
-Head = Literal["mlm", "nsp", "span", "nli", "sentiment", "pos"]
 Tables = dict[str, Dataset]  # rows by HEAD/train, and by HEAD/SET_SPLIT what is scored
 
 
@@ -92,8 +91,6 @@ class Options(loop.Settings):
     """folder for log, states and checkpoint"""
     initial: str = START
     """checkpoint to begin with"""
-    heads: tuple[Head, ...] = tuple(HEADS)
-    """what to train"""
     rounds: int = 1
     """how often texts are cut into pairs and questions are put, each time with other choices: a long training
     learns them by heart else"""
@@ -108,18 +105,16 @@ class Options(loop.Settings):
 # --- what is trained and scored ----------------------------------------------------------------
 
 
-def start_model(start: str, heads: Sequence[str] = ("mlm",), dropout: float = 0.1) -> Bert:
+def start_model(start: str, heads: Iterable[str] = HEADS, dropout: float = 0.1) -> Bert:
     """A BERT to begin with, and the heads that it lacks; a new masked-word head starts as identity.
 
     Args:
         start: a checkpoint.
-        heads: names in `HEADS`. A pooler that none of them reads is left out.
+        heads: names in `HEADS`.
         dropout: of the hidden states; the attention has none, which is quicker.
     """
     bert = load_bert(start, device="cpu")
-    if not any(HEADS[name][0] == "sentence" for name in heads):
-        bert.pooler = bert.pooler if any(head.kind == "sentence" for head in bert.heads.values()) else None
-    elif bert.pooler is None:
+    if bert.pooler is None:
         bert.pooler = Pooler(bert.config)
         bert.pooler.apply(initialize)
     for name in heads:
@@ -142,74 +137,65 @@ def take(rows: list, times: float, seed: int) -> list:
     return rows * int(times) + [row for row, chosen in zip(rows, drawn, strict=True) if chosen]
 
 
-def training_tables(sets: Iterable[TextSet], options: Options, bert: Bert) -> Tables:
-    """What is learned from, by HEAD/train."""
-    of_kind: dict[str, list] = {}
+def training_tables(sets: Iterable[TextSet], options: Options, tokenizer: Tokenizer) -> Tables:
+    """What is learned from, by HEAD/train. How much is made besides what the sets hold was found by trial."""
+    seed, rounds, of_kind = options.seed, options.rounds, defaultdict(list)
     for each in sets:
-        rows = take(each.rows("train"), TIMES.get(each.name, 1), options.seed)
-        of_kind.setdefault(each.kind, []).extend(rows)
-    documents = of_kind.pop("documents", [])
-    twins, questions = of_kind.pop("twins", []), of_kind.pop("span", []) * options.rounds
-    of_kind["span"] = questions + exchange_words(questions, twins, EXCHANGED, options.seed)
-    made = {  # how much is made besides what the sets hold: found by trial
-        "span": {"unanswerable": 0.25, "seed": options.seed},
-        "nli": {"unrelated": 0.5, "seed": options.seed},
-        "pos": {"every_word": True},
+        of_kind[each.kind] += take(each.splits.get("train", []), TIMES.get(each.name, 1), seed)
+    documents, questions = of_kind["documents"], of_kind["span"] * rounds
+    questions += exchange_words(questions, of_kind["twins"], EXCHANGED, seed)
+    tables = {
+        "mlm/train": masked_word_rows(documents, tokenizer),
+        "nsp/train": next_sentence_rows(
+            documents, tokenizer, same_document=SAME_DOCUMENT, rounds=rounds, seed=seed
+        ),
+        "span/train": span_rows(questions, tokenizer, unanswerable=0.25, seed=seed),
+        "nli/train": pair_rows(of_kind["nli"], tokenizer, unrelated=0.5, seed=seed),
+        "sentiment/train": sentence_rows(of_kind["sentiment"], tokenizer),
+        "pos/train": word_rows(of_kind["pos"], tokenizer, every_word=True),
     }
-    tables: Tables = {}
-    if documents and "nsp" in options.heads:
-        pairs = next_sentence_rows(
-            documents, bert.tokenizer, same_document=SAME_DOCUMENT, rounds=options.rounds, seed=options.seed
-        )
-        tables["nsp/train"] = pairs
-    if documents and "mlm" in options.heads:
-        tables["mlm/train"] = masked_word_rows(documents, bert.tokenizer)
-    for head, examples in of_kind.items():
-        if head in options.heads:
-            tables[f"{head}/train"] = MAKERS[head](examples, bert.tokenizer, **made.get(head, {}))
     return {name: table for name, table in tables.items() if len(table)}
 
 
-def scored_tables(sets: Iterable[TextSet], heads: Collection[str], tokenizer: Tokenizer) -> Tables:
+def scored_splits(sets: Iterable[TextSet]) -> Iterator[tuple[str, str, list]]:
+    """Each split that is not trained on: the kind and the name of its set, with its own, and its rows."""
+    for each in sets:
+        for split, rows in each.splits.items():
+            if split != "train":
+                yield each.kind, f"{each.name}_{split}", rows
+
+
+def scored_tables(sets: Iterable[TextSet], tokenizer: Tokenizer) -> Tables:
     """What is scored, by HEAD/SET_SPLIT; it depends on no seed."""
     tables: Tables = {}
-    for each, split, rows in scored_splits(sets):
-        name = f"{each.name}_{split}"
-        if each.kind in heads:
-            tables[f"{each.kind}/{name}"] = MAKERS[each.kind](rows, tokenizer)
-        if each.kind == "documents" and "mlm" in heads:
+    for kind, name, rows in scored_splits(sets):
+        if kind == "documents":
             tables[f"mlm/{name}"] = masked_word_rows(rows, tokenizer)
-        if each.kind == "documents" and "nsp" in heads:
-            for share, kind in ((0.0, "random"), (1.0, "same_document")):
-                tables[f"nsp/{name}_{kind}"] = next_sentence_rows(rows, tokenizer, same_document=share)
+            tables[f"nsp/{name}_random"] = next_sentence_rows(rows, tokenizer, same_document=0.0)
+            tables[f"nsp/{name}_same_document"] = next_sentence_rows(rows, tokenizer, same_document=1.0)
+        elif kind in MAKERS:
+            tables[f"{kind}/{name}"] = MAKERS[kind](rows, tokenizer)
     return {name: table for name, table in tables.items() if len(table)}
 
 
-def scored_splits(sets: Iterable[TextSet]) -> Iterator[tuple[TextSet, str, list]]:
-    """Each split that is not trained on: its set, its name, its rows."""
-    for each in sets:
-        for split in sorted(set(each.splits) - {"train"}):
-            yield each, split, each.rows(split)
-
-
-def prepare_tables(options: Options, bert: Bert) -> Tables:
+def prepare_tables(options: Options, tokenizer: Tokenizer) -> Tables:
     """All tables, kept in OUT/rows for the other processes and for a resumed training."""
     kept = options.out / "rows"
     team = loop.processes()
     if team.is_main_process and not (options.resume and (kept / "complete").exists()):
         shutil.rmtree(kept, ignore_errors=True)
         sets = read_sets(options.data)
-        tables = training_tables(sets, options, bert)
+        tables = training_tables(sets, options, tokenizer)
         if not tables:
             raise ValueError(f"{', '.join(options.data)} holds too little text to train on.")
         documents = [each for each in sets if each.kind == "documents"]
         first = [each for each in documents if each.name.startswith("wiki")] or documents
         scored = [each for each in sets if each.kind != "documents"] + first[:1]  # one will do on the way
-        for name, table in (tables | scored_tables(scored, options.heads, bert.tokenizer)).items():
+        for name, table in (tables | scored_tables(scored, tokenizer)).items():
             table.save_to_disk(kept / name)
         (kept / "complete").touch()
     team.wait_for_everyone()
-    folders = sorted(file.parent for head in options.heads for file in (kept / head).glob("*/state.json"))
+    folders = sorted(file.parent for file in kept.glob("*/*/state.json"))
     return {f"{folder.parent.name}/{folder.name}": load_from_disk(folder) for folder in folders}
 
 
@@ -239,8 +225,8 @@ class MadeAhead:
 def train(options: Options) -> None:
     """Trains all heads in each step (unlike MT-DNN), and writes OUT/checkpoint in float16."""
     torch.manual_seed(options.seed)  # new heads are the same in all processes
-    bert = start_model(options.initial, options.heads, options.dropout)
-    tables = prepare_tables(options, bert)
+    bert = start_model(options.initial, dropout=options.dropout)
+    tables = prepare_tables(options, bert.tokenizer)
     names = [name for name in SHARES if f"{name}/train" in tables]
     sources = [
         TextBatches(
@@ -295,34 +281,29 @@ def finish(bert: Bert, initial: Bert, sets: Iterable[TextSet], seed: int = 0) ->
     }
     bert.load_state_dict(mean)
     random, documents = np.random.default_rng(seed), []
-    for rows in (each.rows("train") for each in sets if each.kind == "documents"):
-        left = SHORT_FROM
-        for index in random.permutation(len(rows)):
-            if left > 0:
-                documents.append(rows[index][:6000])
-                left -= len(documents[-1])
-    if not documents or "nsp" not in bert.heads:
+    for each in sets:
+        if each.kind == "documents":
+            rows = each.splits.get("train", [])
+            drawn = [rows[index][:6000] for index in random.permutation(len(rows))]
+            documents += drawn[: 1 + np.searchsorted(np.cumsum([len(text) for text in drawn]), SHORT_FROM)]
+    if not documents:
         return
     pairs = next_sentence_rows(documents, bert.tokenizer, same_document=0.1, length=40, seed=seed)
-    order, read, targets = np.argsort(row_lengths(pairs)), [], []
+    batches = head_batches(pairs, np.argsort(row_lengths(pairs)), bert.tokenizer, "nsp")
+    read, targets = [], []
     with torch.no_grad():
-        for start in tqdm(range(0, len(pairs), 128), desc="short pairs", leave=False):
-            batch = padded_batch(pairs, order[start : start + 128], bert.tokenizer.pad_id)
+        for batch in tqdm(batches, desc="short pairs", leave=False):
             batch = {name: tensor.to(bert.device) for name, tensor in batch.items()}
-            read.append(bert.pooler(bert(*(batch[name] for name in INPUTS))[-1]))  # (pairs, hidden_size)
-            targets.append(batch["targets"])
+            targets.append(batch.pop("nsp"))
+            read.append(bert.pooler(bert(**batch)[-1]))  # (pairs, hidden_size)
     read, targets, layer = torch.cat(read), torch.cat(targets), bert.heads["nsp"]
     first = layer.weight.detach().clone()
-    optimizer = torch.optim.LBFGS(layer.parameters(), max_iter=100, line_search_fn="strong_wolfe")
 
-    def loss() -> torch.Tensor:
-        optimizer.zero_grad()
+    def loss() -> Tensor:
         moved = (layer.weight - first).square().sum()
-        total = nn.functional.cross_entropy(layer(read), targets) + 0.01 * moved
-        total.backward()
-        return total
+        return F.cross_entropy(layer(read), targets) + 0.01 * moved
 
-    optimizer.step(loss)
+    common.fit(layer, loss)
 
 
 # --- evaluate ------------------------------------------------------------------------------------
@@ -356,10 +337,8 @@ def span_figures(bert: Bert, examples: Sequence[Example], most: int, seed: int =
         figures["exact"] = float(scores["exact_match"]) / 100, answered
         figures["F1"] = float(scores["f1"]) / 100, answered
     if all(told.values()):
-        figures["answer or none"] = (
-            np.mean([np.mean(part) for part in told.values()]),
-            sum(map(len, told.values())),
-        )
+        both, count = np.mean([np.mean(part) for part in told.values()]), sum(map(len, told.values()))
+        figures["answer or none"] = float(both), count
     return figures
 
 
@@ -372,28 +351,26 @@ def evaluate(data: tuple[str, ...], checkpoint: str | None = None, most: int = 5
         most: most examples for each figure.
         seed: of their choice and of the masks.
     """
-    bert = load_bert(checkpoint)
-    started = time.monotonic()
-    sets = read_sets(data)
-    figures: list[tuple] = []
-    for name, rows in scored_tables(sets, bert.heads.keys() - {"span"}, bert.tokenizer).items():
-        right, _, count = head_figures(bert, rows, name.split("/")[0], most, seed).values()
-        figures.append((name, "accuracy", right, count))
-    for each, split, rows in scored_splits(sets):
-        if each.kind == "span" and "span" in bert.heads:
+    started, bert, sets = time.monotonic(), load_bert(checkpoint), read_sets(data)
+    figures: list[common.Figure] = []
+    for name, rows in scored_tables(sets, bert.tokenizer).items():
+        head = name.split("/")[0]
+        if head in bert.heads and head != "span":
+            right, _, count = head_figures(bert, rows, head, most, seed).values()
+            figures.append((name, "accuracy", right, count))
+    for kind, name, rows in scored_splits(sets):
+        if kind == "span" and "span" in bert.heads:
             found = span_figures(bert, rows, most, seed).items()
-            figures += [(f"span/{each.name}_{split}", measure, *figure) for measure, figure in found]
+            figures += [(f"span/{name}", measure, *figure) for measure, figure in found]
     if not figures:
         raise ValueError(f"{', '.join(data)} has nothing held out that a head could be scored with.")
-    print(f"\n{'head and data':<48}{'measure':<16}{'value':>8}{'number':>8}")
-    for name, measure, value, count in figures:
-        print(f"{name:<48}{measure:<16}{value:>8.1%}{count:>8,.0f}")
+    common.print_figures(figures)
     print(f"{bert.name}, seed {seed}, {bert.device.type}, {time.monotonic() - started:.0f} seconds")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """What the script runs; without `arguments` it reads those of the process."""
-    command_line.run({"train": train, "evaluate": evaluate}, __doc__, arguments)
+    common.run({"train": train, "evaluate": evaluate}, __doc__, arguments)
 
 
 if __name__ == "__main__":

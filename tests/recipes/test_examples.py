@@ -57,7 +57,7 @@ def train_examples(sets: Path) -> dict[str, list]:
     found = examples.read_sets(
         [str(sets / name) for name in ("qa", "cad_nli", "mr_sentence_polarity", "ewt")]
     )
-    return {each.kind: each.rows("train") for each in found}
+    return {each.kind: each.splits["train"] for each in found}
 
 
 def test_spans_are_the_answers(sets: Path, tokenizer: Tokenizer) -> None:
@@ -158,13 +158,14 @@ def test_hub_sets_are_told_by_their_columns(monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr("datasets.load_dataset", lambda name, loaded=loaded: loaded)
         (found,) = examples.read_sets(["some/set"])
         assert (found.name, found.kind) == ("set", kind)
-        assert set(found.splits) == {"train", "validation"} and len(found.rows("validation")) == 1
+        assert set(found.splits) == {"train", "validation"} and len(found.splits["validation"]) == 1
     texts = [f"# {number}\nsome words here" for number in range(100)]
     alone = datasets.DatasetDict({"train": datasets.Dataset.from_dict({"text": texts})})
     monkeypatch.setattr("datasets.load_dataset", lambda name: alone)
     (found,) = examples.read_sets(["wikipedia"])  # one in fifty is held out if nothing is yet
-    assert sorted(found.rows("train") + found.rows("validation")) == sorted(texts)
-    assert len(found.rows("train")) > 80 and found.rows("validation") and not found.rows("test")
+    assert set(found.splits) == {"train", "validation"}
+    assert sorted(found.splits["train"] + found.splits["validation"]) == sorted(texts)
+    assert len(found.splits["train"]) > 80 and found.splits["validation"]
     other = datasets.DatasetDict({"train": datasets.Dataset.from_dict({"image": [1]})})
     monkeypatch.setattr("datasets.load_dataset", lambda name: other)
     assert examples.read_sets(["pictures"]) == []

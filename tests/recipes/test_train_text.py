@@ -104,7 +104,7 @@ def test_what_is_scored_is_never_trained_on_and_stories_are_read_three_times(
     bert: Bert, sets: Path, tmp_path: Path
 ) -> None:
     options = train_text.Options(data=(str(sets),), out=tmp_path / "out", steps=1)
-    tables = train_text.prepare_tables(options, bert)
+    tables = train_text.prepare_tables(options, bert.tokenizer)
     kept, held_out = split_documents(documents()[:200])
     stories, _ = split_documents(documents()[200:])
     share = train_text.SAME_DOCUMENT
@@ -115,7 +115,7 @@ def test_what_is_scored_is_never_trained_on_and_stories_are_read_three_times(
     ):
         assert list(tables[name]["input_ids"]) == list(rows["input_ids"]), name
         assert list(load_from_disk(tmp_path / "out" / "rows" / name)["words"]) == list(rows["words"])
-    made = next(each for each in read_sets([str(sets)]) if each.name == "made_unanswerable").rows("train")
+    (made,) = [each.splits["train"] for each in read_sets([str(sets)]) if each.name == "made_unanswerable"]
     some = train_text.take(made, train_text.TIMES["made_unanswerable"], 0)
     assert 0 < len(some) < len(made) and some[::2] == [row for row in made[::2] if row in some]
     assert all(made[made.index(row) + 1] in some for row in some[::2])  # beside what it was made from
@@ -140,7 +140,8 @@ def test_every_head_learns_in_each_step_and_no_batch_is_left_out(
     monkeypatch.setattr(loop, "train", train)
     arguments = command(sets, start, tmp_path / "out")
     train_text.main([*arguments, "--hours", "10", "--learning-rate", "0.2"])
-    train_text.main([*arguments, "--resume", "--steps", "7", "--heads", "mlm", "nsp"])
+    texts = command(sets / "wiki", start, tmp_path / "texts")  # nothing for the other heads
+    train_text.main([*texts, "--resume", "--steps", "7"])
     long = [(each.hours, each.steps) for each, *_ in given]
     assert long == [(10, None), (None, 7)]
     assert given[0][0].learning_rate == 0.2
@@ -150,7 +151,7 @@ def test_every_head_learns_in_each_step_and_no_batch_is_left_out(
 
 def test_it_goes_on_where_it_stopped(sets: Path, start: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    arguments = [*command(sets, start, out, "--heads", "mlm", "--learning-rate", "0.01"), "--steps"]
+    arguments = [*command(sets, start, out, "--learning-rate", "0.01"), "--steps"]
     train_text.main([*arguments, "2"])
     first = load_bert(out / "checkpoint", device="cpu").state_dict()
     train_text.main([*arguments, "4", "--resume"])
@@ -160,8 +161,7 @@ def test_it_goes_on_where_it_stopped(sets: Path, start: Path, tmp_path: Path) ->
 
 
 def test_a_third_is_what_it_began_with_and_next_sentence_is_fitted_last(sets: Path, start: Path) -> None:
-    first = train_text.start_model(str(start), tuple(train_text.HEADS))
-    trained = train_text.start_model(str(start), tuple(train_text.HEADS))
+    first, trained = (train_text.start_model(str(start)) for _ in range(2))
     with torch.no_grad():
         for parameter in trained.parameters():
             parameter += torch.randn_like(parameter) / 10
@@ -177,12 +177,6 @@ def test_a_third_is_what_it_began_with_and_next_sentence_is_fitted_last(sets: Pa
         name for name, tensor in trained.state_dict().items() if not torch.allclose(tensor, mean[name])
     }
     assert changed == {"heads.nsp.weight", "heads.nsp.bias"}
-
-
-def test_masked_words_alone_can_be_trained(sets: Path, start: Path, tmp_path: Path) -> None:
-    train_text.main(command(sets, start, tmp_path / "out", "--heads", "mlm", "--steps", "1"))
-    trained = load_bert(tmp_path / "out" / "checkpoint", device="cpu")
-    assert list(trained.heads) == ["mlm"] and trained.pooler is None
 
 
 def test_a_new_head_starts_as_identity(start: Path) -> None:
@@ -207,12 +201,12 @@ def test_bad_inputs_get_one_sentence(
         (command(sets, start, out, "--steps", "0"), "Say how long to train"),
         (command(sets, start, out, "--hours", "-1"), "Say how long to train"),
         (command(sets, start, out, *steps, "--learning-rate", "nan"), "learning rate"),
-        (command(tmp_path / "nowhere", start, out, *steps), "neither a folder nor a set on the Hub"),
+        (command(tmp_path / "nowhere", start, out, *steps), "neither a folder with a set nor one on the Hub"),
         (command(empty, start, out, *steps), "holds no set"),
         (command(tiny, start, out, *steps), "too little text"),
         (command(blank, start, out, *steps), "too little text"),
         (command(sets, tmp_path / "nothing", out, *steps), "no file or folder"),
-        ([*score, str(tmp_path / "nowhere")], "neither a folder nor a set on the Hub"),
+        ([*score, str(tmp_path / "nowhere")], "neither a folder with a set nor one on the Hub"),
         ([*score, str(tiny)], "nothing held out"),
     ):
         with pytest.raises(SystemExit) as stop:
@@ -237,7 +231,7 @@ def test_a_loss_that_is_not_finite_leaves_no_checkpoint(
         torch.nn.functional, "cross_entropy", lambda scores, *_, **__: scores.sum() * torch.nan
     )
     with pytest.raises(SystemExit) as stop:
-        train_text.main(command(sets, start, tmp_path / "out", "--heads", "mlm", "--steps", "3"))
+        train_text.main(command(sets, start, tmp_path / "out", "--steps", "3"))
     assert stop.value.code == 2
     assert "The loss of step 1 is no finite number" in capsys.readouterr().err
     assert not list((tmp_path / "out").rglob("checkpoint"))
