@@ -251,8 +251,8 @@ const keptText = (share) => {
 // patch the one that looks; more(patch) is said of one beside its weight; marks() gives [patch, colour] of
 // those with a dashed frame.
 //   node, draw(); preview([layer, head] or null): another head in place of the first map;
-//   small([layer, head], canvas): a head's map as a canvas of few pixels; under: its paper, both for headGrid;
-//   picture: what pictureOf gives.
+//   small([layer, head], canvas): a head's map as a canvas of few pixels; under: its paper, both for
+//   headGrid; picture: what pictureOf gives.
 export function mapBoards(view, { choose, more = () => "", marks = () => [] }) {
   const { get, ink, looks } = view;
   let previewed = null;
