@@ -1,6 +1,7 @@
 """What the lessons show is what the shipped text checkpoint says, with a margin: so that the next checkpoint
 cannot silently break a lesson. Where it is wrong on purpose, the lesson says so."""
 
+import ast
 import json
 import math
 
@@ -11,8 +12,9 @@ import workbench as wb
 from workbench.attention import attention_entropy, record_attention
 from workbench.bert import Bert
 from workbench.cli import notebooks_folder
-from workbench.widgets import MaskedFilling, NextSentence, SentenceClassifier
-from workbench.widgets.samples import NEXT_SENTENCES, PASSAGES, SAME_TOPIC, SENTENCE_PAIRS
+from workbench.training.lessons import fine_tune
+from workbench.widgets import FineTuning, MaskedFilling, NextSentence, PatchHiding, SentenceClassifier
+from workbench.widgets.samples import NEXT_SENTENCES, PASSAGES, SAME_TOPIC, SENTENCE_PAIRS, sample_image
 
 MASKED = (  # lesson, sentence with a word of it marked, first guess, how much likelier it is than the second
     ("00_start_here", "I drink a cup of [MASK] every morning.", "tea", 0.2),
@@ -81,6 +83,30 @@ def test_masked_words(bert: Bert, lesson: str, text: str, guess: str, margin: fl
     assert text.replace("*", "") in source(lesson)
 
 
+def test_a_cat_of_few_patches() -> None:
+    vit = wb.load_vit(device="cpu")
+    widget, stays = PatchHiding(vit, sample="cat"), {}
+    for share in (0.5, 0.9):
+        cats = 0
+        for seed in range(20):
+            widget.hide_at_random(share, seed=seed)
+            cats += widget.bars[0][0] == "cat"
+        stays[share] = cats / 20
+    assert stays[0.5] > 0.6 and stays[0.9] < 0.25
+    assert "nine tenths hidden" in source("00_start_here")
+    assert wb.classify_image(vit, sample_image("motorcycle"))[0].label == "something else"
+    assert len(vit.labels) == 39
+
+
+def test_how_much_of_each_model_is_the_encoder(bert: Bert) -> None:
+    shares = []
+    for model in (bert, wb.load_vit(device="cpu")):
+        counts = [sum(one.numel() for one in part.parameters()) for part in (model.encoder, model)]
+        shares.append(counts[0] / counts[1])
+    assert 0.45 < shares[0] < 0.5 and shares[1] > 0.95
+    assert "nearly half of BERT, and nearly all of ViT" in source("00_start_here")
+
+
 def test_the_second_game_is_won_by_the_topic(bert: Bert) -> None:
     first = [first for first, _ in NEXT_SENTENCES]
     others = [second for _, second in NEXT_SENTENCES[7:] + NEXT_SENTENCES[:7]]
@@ -122,10 +148,26 @@ def test_what_a_guess_rests_on(bert: Bert) -> None:
     assert [bert.tokenizer.word_piece(index) for index in best][3:] == ["story", "story", "book", "book"]
     widget = MaskedFilling(bert, "Rome is the capital of Italy.", masked="capital")
     names = [word["text"] for word in widget.words]
-    for layer, head, word in ((1, 3, "the"), (2, 10, "the"), (2, 9, "of"), (2, 2, "[CLS]"), (2, 5, "Italy")):
+    for layer, head, word in (
+        (1, 3, "the"),
+        (2, 10, "the"),
+        (2, 9, "of"),
+        (2, 2, "[CLS]"),
+        (2, 5, "Italy"),
+        (5, 7, "Italy"),
+    ):
         weights = widget._attention[layer - 1, head - 1, 0]
         assert names[int(weights.argmax())] == word and float(weights.max()) > 0.5
         assert f"layer {layer}, head {head}" in source("01_masked_filling")
+    rests = [names[int(head.argmax())] == "[CLS]" for layer in widget._attention[1:, :, 0] for head in layer]
+    assert 0.4 < sum(rests) / len(rests) < 0.65  # "about half"
+    for other, share in ((None, 0.38), ("Italy", 0.21), ("is", 0.06)):
+        widget = MaskedFilling(
+            bert, "Rome is the capital of Italy.", masked=["capital", *filter(None, [other])]
+        )
+        found = next(card for card in widget.guesses["cards"] if card["original"] == "capital")
+        assert found["probability"] == pytest.approx(share, abs=0.006)
+        assert f"{share:.0%}".replace("%", " %") in source("01_masked_filling")
 
 
 def test_next_sentences(bert: Bert) -> None:
@@ -168,6 +210,20 @@ def test_leaving_out_and_relevance_disagree(bert: Bert) -> None:
     widget.explain()
     for values in (widget._relevance, widget._falls):
         assert widget.words[int(values.argmax())]["text"] == "slow"
+
+
+def test_moods_of_eight_examples(bert: Bert) -> None:
+    """One new sentence is right, one wrong, as lesson 03 tells: and it is as sure of either."""
+    told = source("03_sentence_classification")
+    code = told[told.index("mine = [") :]
+    mine = ast.literal_eval(code[len("mine = ") : code.index("]") + 1])
+    moods = FineTuning(bert, mine, fine_tune, steps=20).finish().model
+    for text, label in (
+        ("We danced and sang all night.", "happy"),
+        ("My best friend is coming to visit us.", "sad"),
+    ):
+        best = wb.classify_sentence(moods, text)[0]
+        assert best.label == label and best.probability > 0.9 and text in told
 
 
 def test_words(bert: Bert) -> None:

@@ -157,14 +157,14 @@ class SpanWindow:
 
 
 def describe(model: Bert | ViT) -> str:
-    """One line about a model: name, kind, size, and the device it is on."""
+    """Two lines about a model: its name, kind and size; the device it is on."""
     check_model(model, Bert, ViT)
     kind = "BERT" if isinstance(model, Bert) else "ViT"
     config = model.config
     millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
     return (
         f"{model.name}: {kind}, {config.num_hidden_layers} layers x {config.num_attention_heads} heads, "
-        f"{config.hidden_size} wide, {millions:.1f} M parameters, on {device_name(model.device)}"
+        f"{config.hidden_size} wide, {millions:.1f} M parameters\n    on {device_name(model.device)}"
     )
 
 

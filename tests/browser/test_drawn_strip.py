@@ -109,7 +109,7 @@ def test_layer(page):
     rows = torch.stack([*added[best], added[rest].sum(0), found["bias"], added.sum(0) + found["bias"]])
     heads = [f"head {head}" for head in (1, 2, 3, 4)]
     rows_are(view, 0, [*heads, "mean"], torch.cat([weights, weights.mean(0)[None]]))
-    names = [*(NAMES[at] for at in best), "3 others together", "bias of the matrix", "= what is added"]
+    names = [*(NAMES[at] for at in best), "3 others", "bias", "= sum"]
     rows_are(view, 1, names, rows)
     mean = weights.mean(0)
     ends = view.page.locator(".drawer .numbered").nth(1).locator(".rows").last

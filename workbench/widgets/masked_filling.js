@@ -138,15 +138,18 @@ function render({ model, el }) {
       node.onmouseleave = node.onblur = () => look(null);
       return node;
     };
-    const known = original !== null && [
-      ` was “${original}” `,
-      element("span.note", `rank ${rank.toLocaleString("en")} · ${percent(probability)}`),
-    ];
+    const known = original !== null;
+    const place = () => element("span.note", `rank ${rank.toLocaleString("en")} · ${percent(probability)}`);
     const pin = { title: "Show this mask's attention", onclick: () => send({ pinned: index }) };
     return element(
       at === pinned() ? "section.card.now" : "section.card",
       { "aria-label": `Guesses for mask ${index + 1}` },
-      element("button.title", pin, element("b", `Mask ${index + 1}`), known),
+      element(
+        "button.title",
+        pin,
+        element("span", element("b", `Mask ${index + 1}`), known && ` was “${original}” `),
+        known && place(),
+      ),
       ...candidates.map(guess),
     );
   }
@@ -158,7 +161,7 @@ function render({ model, el }) {
     const last = first + guesses.length;
     const turn = (to, name) => button(name, () => send({ pinned: to }));
     return [
-      get("hide") !== "nothing" && "The tick on a bar is the probability with all words visible. ",
+      get("hide") !== "nothing" && "The tick on a bar is the probability with all words in sight. ",
       count > guesses.length && `Masks ${first + 1} to ${last} of ${count} `,
       first > 0 && turn(first - 1, "previous"),
       last < count && turn(last, "next"),

@@ -61,7 +61,7 @@ function render({ model, el }) {
       const shade = word.hidden ? 0 : Math.round((46 * Math.abs(value)) / strongest);
       return {
         text: word.text,
-        kind: word.hidden ? "off" : value < 0 ? "against" : "",
+        kind: word.hidden ? "off" : number.startsWith("−") ? "against" : "",
         pressed: word.hidden,
         title: word.pieces.length > 1 ? `word pieces: ${word.pieces.join(" ")}` : "",
         below: [element("small", number)],

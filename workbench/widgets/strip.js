@@ -216,6 +216,7 @@ function layerOf(view, more) {
     view.live("h4", () => `… and what it fetches there: weights × value vectors`),
     added.node,
     fetched,
+    note("Behind a row: the vector's length, and the mean of the heads' weights, 0 to 100 %."),
   );
   drawn(() => {
     const { rows, shares } = get("drawer");
@@ -231,8 +232,7 @@ function layerOf(view, more) {
   });
   const shade = (at) => (depth() ? heads.at(-1)[at] / Math.max(...heads.at(-1), 1e-9) : 0);
   const list = layersOf(view, layersFrom);
-  const told = note("Behind a row: the vector's length, and the mean of the heads' weights, 0 to 100 %.");
-  return [tokensOf(view, more, shade), columns("1fr 240px", element("div", parts, told), list)];
+  return [tokensOf(view, more, shade), columns("1fr 240px", parts, list)];
 }
 
 // The best answer after every layer, and a slider to choose one of them.

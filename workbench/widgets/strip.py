@@ -267,10 +267,10 @@ class StripWidget(WorkbenchWidget):
         best = added.norm(dim=-1).topk(min(BEST, len(added))).indices
         names, rows, shares = [way.tokens[at] for at in best.tolist()], [*added[best]], weights[best].tolist()
         if rest := len(added) - len(best):
-            names.append(f"{rest} others together")
+            names.append(f"{rest} others")
             rows.append(added.sum(0) - added[best].sum(0))
             shares.append(1 - sum(shares))
-        names += ["bias of the matrix", "= what is added"]
+        names += ["bias", "= sum"]
         rows += [found["bias"], added.sum(0) + found["bias"]]
         drawer, tables = self._of_vectors(names, torch.stack(rows), **told)
         weights = torch.cat([found["weights"], weights[None]])
