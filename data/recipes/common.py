@@ -9,21 +9,25 @@ import torch
 import tyro
 from torch import Tensor, nn
 
-Figure = tuple[str, str, float | str, int]  # what, its measure, a share or what to print, of how many
+# What, its measure, a share or what to print, and of how many.
+Figure = tuple[str, str, float | Tensor | str, int]
 
 
-def run(commands: dict[str, Callable[..., None]], description: str, arguments: Sequence[str] | None) -> None:
-    """Runs one of the `commands`; its options are its parameters, or the fields of a dataclass parameter.
+def run(
+    commands: Callable | dict[str, Callable], description: str, arguments: Sequence[str] | None = None
+) -> None:
+    """Runs a function; its options are its parameters, or the fields of a dataclass parameter.
 
     Args:
-        commands: functions by the name of their command.
+        commands: the function, or several by the name of their command.
         description: what `--help` says.
         arguments: None for those of the process.
 
     A bad input is one sentence on stderr and exit code 2.
     """
+    cli = tyro.extras.subcommand_cli_from_dict if isinstance(commands, dict) else tyro.cli
     try:
-        tyro.extras.subcommand_cli_from_dict(
+        cli(
             commands,
             description=description,
             args=arguments,

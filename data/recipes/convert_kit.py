@@ -2,11 +2,10 @@
 
 A set of texts is a folder, a split a file in it: OUT/texts/SET/train.jsonl, and others that are only scored.
 Pictures are OUT/pictures/SPLIT/CLASS/FILE, as imagefolder has it; OUT/masks has some with a mask each.
-What a row is split by, and so never in both: documents by their title, questions by article or passage, pairs
-by the group of sentences that were made from each other, sentences by their text.
+What a row is split by, and so never in both: questions by article or passage, pairs by the group of sentences
+that were made from each other, sentences by their text. Documents are split where they are read, by title.
 """
 
-import argparse
 import csv
 import hashlib
 import io
@@ -15,16 +14,15 @@ import lzma
 import random
 import zipfile
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import common
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-
-from workbench.training.text_learner import split_documents
 
 QUESTIONS_EACH = 8  # most questions of a context in training: some sets have very many for one sentence
 SCORED_ONLY = ("litl", "sanli")  # they state no licence to train on
@@ -33,12 +31,14 @@ Row = dict
 Splits = dict[str, list[Row]]
 
 
+def read_text(file: Path) -> str:
+    """A text that is packed with xz."""
+    return lzma.decompress(file.read_bytes()).decode()
+
+
 def read_lines(file: Path) -> list[Row]:
-    """A file of one JSON object a line, packed with xz; no rows if the kit has none of this name."""
-    if not file.exists():
-        return []
-    with lzma.open(file, "rt", encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
+    """A file of one JSON object a line, packed with xz."""
+    return [json.loads(line) for line in read_text(file).rstrip("\n").split("\n")]
 
 
 def one_in(count: int, text: str) -> bool:
@@ -47,27 +47,19 @@ def one_in(count: int, text: str) -> bool:
     return int(hashlib.sha256(letters.encode()).hexdigest(), 16) % count == 0
 
 
-def split_by(rows: Iterable[Row], column: str, count: int = 10) -> Splits:
-    """One in `count` for validation, by the text in a column."""
+def split(rows: Iterable[Row], is_scored: Callable[[Row], bool]) -> Splits:
+    """Rows to train on, and rows for validation."""
     splits: Splits = {"train": [], "validation": []}
     for row in rows:
-        splits["validation" if one_in(count, row[column]) else "train"].append(row)
+        splits["validation" if is_scored(row) else "train"].append(row)
     return splits
-
-
-# --- documents -----------------------------------------------------------------------------------
 
 
 def document_sets(kit: Path) -> Iterator[tuple[str, Splits]]:
     """Texts: a blank line between documents, the title first."""
     for file in sorted((kit / "text").glob("*.txt.xz")):
-        with lzma.open(file, "rt", encoding="utf-8") as text:
-            documents = [document.replace('""', "") for document in text.read().strip("\n").split("\n\n")]
-        splits = zip(("train", "validation"), split_documents(documents), strict=True)
-        yield file.name.split(".")[0], {name: [{"text": each} for each in part] for name, part in splits}
-
-
-# --- questions -----------------------------------------------------------------------------------
+        documents = read_text(file).strip("\n").split("\n\n")
+        yield file.name.split(".")[0], {"train": [{"text": each.replace('""', "")} for each in documents]}
 
 
 def questions(row: Row) -> Iterator[Row]:
@@ -84,96 +76,92 @@ def questions(row: Row) -> Iterator[Row]:
 
 
 def question_sets(kit: Path) -> Iterator[tuple[str, Splits]]:
-    """Questions with and without an answer."""
-    folder = kit / "qa"
-    qa, made = (read_lines(folder / f"{name}.jsonl.xz") for name in ("qa", "made_unanswerable"))
+    """Questions with and without an answer; those that a program made unanswerable each after the one that it
+    was made from."""
+    qa, made, squad2, qed, twins = (
+        read_lines(kit / "qa" / f"{name}.jsonl.xz")
+        for name in ("qa", "made_unanswerable", "squad2_train_sample", "qed_nq", "question_twins")
+    )
     scored = {row["context"] for row in made if one_in(20, row["context"])}  # nobody trains on these
-    train = [row for row in qa if row["split"] == "train" and row["context"] not in scored]
-    for row in train:  # an answer that occurs twice: which one is meant?
-        row["qas"] = [question for question in row["qas"][:QUESTIONS_EACH] if not question.get("amb")]
-    validation = [row for row in qa if row["split"] == "val"]
-    parts = {"train": train, "validation": validation}
-    yield "qa", {part: [each for row in rows for each in questions(row)] for part, rows in parts.items()}
-    yield "made_unanswerable", split_made(made, qa, scored)
-    for name, column in (("squad2_train_sample", "context"), ("qed_nq", "title")):
-        rows = read_lines(folder / f"{name}.jsonl.xz")
-        yield name, split_by((each for row in rows for each in questions(row)), column)
-    yield "question_twins", {"train": read_lines(folder / "question_twins.jsonl.xz")}
-
-
-def split_made(made: list[Row], qa: list[Row], scored: set[str]) -> Splits:
-    """Questions that a program made unanswerable, each after the one that it was made from."""
+    kept = [row for row in qa if row["split"] == "val" or row["context"] not in scored]
+    for row in kept:
+        if row["split"] == "train":  # an answer that occurs twice: which one is meant?
+            row["qas"] = [each for each in row["qas"][:QUESTIONS_EACH] if not each.get("amb")]
     originals = {(row["context"], each["q"]): each for row in qa for each in row["qas"]}
-    splits: Splits = {"train": [], "validation": []}
     for row in made:
         pairs = [(originals.get((row["context"], each["from"])), each) for each in row["qas"]]
         row["qas"] = [each for pair in pairs if pair[0] for each in pair]
-        splits["validation" if row["context"] in scored else "train"] += questions(row)
-    return splits
-
-
-# --- pairs, sentences, words ---------------------------------------------------------------------
+    sets = {
+        "qa": split(kept, lambda row: row["split"] == "val"),
+        "made_unanswerable": split(made, lambda row: row["context"] in scored),
+        "squad2_train_sample": split(squad2, lambda row: one_in(10, row["context"])),
+        "qed_nq": split(qed, lambda row: one_in(10, row["title"])),
+    }
+    for name, splits in sets.items():
+        yield name, {part: [each for row in rows for each in questions(row)] for part, rows in splits.items()}
+    yield "question_twins", {"train": twins}
 
 
 def pair_sets(kit: Path) -> Iterator[tuple[str, Splits]]:
     """Premises and hypotheses."""
-
-    def rows(name: str) -> list[Row]:
-        return read_lines(kit / "pairs" / f"{name}.jsonl.xz")
-
-    def only(rows: list[Row]) -> list[Row]:
-        return [{"premise": row["a"], "hypothesis": row["b"], "label": row["label"]} for row in rows]
-
-    edited = rows("cad_nli")
-    scored = [row for row in edited if row["split"] != "train"]
-    seen = {text for row in scored for text in (row["a"], row["b"])}
-    train = [row for row in edited if row["split"] == "train" and not {row["a"], row["b"]} & seen]
-    yield "cad_nli", {"train": only(train), "validation": only(scored)}
-    yield "sick", {"test": only([row for row in rows("sick") if row["split"] == "test"])}
-    more = rows("nli_more")
-    for source in sorted({row["source"] for row in more}):
-        of_source = [row for row in more if row["source"] == source]
-        train = [row for row in of_source if row["split"] == "train" and source not in SCORED_ONLY]
-        scored = [row for row in of_source if row["split"] != "train"]
-        yield source, {"train": only(train), "validation": only(scored)}
-    yield "breaking_nli", {"train": only(rows("breaking_nli"))}
+    edited, sick, more, breaking = (
+        read_lines(kit / "pairs" / f"{name}.jsonl.xz")
+        for name in ("cad_nli", "sick", "nli_more", "breaking_nli")
+    )
+    scored = {text for row in edited if row["split"] != "train" for text in (row["a"], row["b"])}
+    sets: dict[str, list[Row]] = defaultdict(list)
+    sets["cad_nli"] = [row for row in edited if row["split"] != "train" or not {row["a"], row["b"]} & scored]
+    sets["breaking_nli"] = breaking
+    for row in more:
+        if row["split"] != "train" or row["source"] not in SCORED_ONLY:
+            sets[row["source"]].append(row)
+    found = {name: split(rows, lambda row: row["split"] != "train") for name, rows in sets.items()}
+    found["sick"] = {"test": [row for row in sick if row["split"] == "test"]}
+    for name, splits in found.items():
+        yield (
+            name,
+            {
+                part: [{"premise": row["a"], "hypothesis": row["b"], "label": row["label"]} for row in rows]
+                for part, rows in splits.items()
+            },
+        )
 
 
 def word_sets(kit: Path) -> Iterator[tuple[str, Splits]]:
     """Tagged sentences of tables FORM, UPOS, ...; a blank line between sentences, "#" before comments."""
-    tagged: dict[str, Splits] = {}
+    tagged: dict[str, Splits] = defaultdict(dict)
     for file in sorted((kit / "pos").glob("*.tsv.xz")):
-        name, _, split = file.name.split(".")[0].rpartition("_")
-        with lzma.open(file, "rt", encoding="utf-8") as text:
-            blocks = [block.split("\n") for block in text.read().strip().split("\n\n")]
+        name, _, part = file.name.split(".")[0].rpartition("_")
+        blocks = [block.split("\n") for block in read_text(file).strip().split("\n\n")]
         words = [[line.split("\t") for line in block if "\t" in line] for block in blocks]
-        rows = [{"tokens": [word[0] for word in each], "upos": [word[1] for word in each]} for each in words]
-        tagged.setdefault(name, {})[split] = rows
+        tagged[name][part] = [
+            {"tokens": [word[0] for word in each], "upos": [word[1] for word in each]} for each in words
+        ]
 
     def said(row: Row) -> str:
         return " ".join(row["tokens"]).lower()
 
-    seen = {said(row) for splits in tagged.values() for row in splits.get("test", [])}
+    seen = {said(row) for splits in tagged.values() for row in splits["test"]}
     for name, splits in tagged.items():
-        train = [row for row in splits.get("train", []) if said(row) not in seen]
-        yield name, {"train": train, "test": splits.get("test", [])}
+        train = [row for row in splits["train"] if said(row) not in seen]
+        yield name, {"train": train, "test": splits["test"]}
 
 
 def convert_texts(kit: Path, out: Path) -> None:
     """Writes all sets of texts of a kit to `out`/SET/SPLIT.jsonl."""
     reviews = read_lines(kit / "sentences" / "mr_sentence_polarity.jsonl.xz")
-    sets = [
-        *document_sets(kit),
-        *question_sets(kit),
-        *pair_sets(kit),
-        ("mr_sentence_polarity", split_by(reviews, "text")),
-        *word_sets(kit),
-    ]
-    for name, splits in sets:
-        for split, rows in splits.items():
+    sets = {
+        **dict(document_sets(kit)),
+        **dict(question_sets(kit)),
+        **dict(pair_sets(kit)),
+        **dict(word_sets(kit)),
+        "mr_sentence_polarity": split(reviews, lambda row: one_in(10, row["text"])),
+    }
+    for name, splits in sets.items():
+        for part, rows in splits.items():
             if rows:
-                write_lines(out / name / f"{split}.jsonl", rows)
-                print(f"{name} {split}: {len(rows):,} rows")
+                write_lines(out / name / f"{part}.jsonl", rows)
+                print(f"{name} {part}: {len(rows):,} rows")
 
 
 # --- pictures ------------------------------------------------------------------------------------
@@ -234,12 +222,10 @@ HELD_OUT_KINDS = ["caltech101_gramophone", *WORN, *THINGS]
 # Of these classes, and the sources that may be passed on, a few pictures come with the project: lesson 08
 # judges on them.
 SHARED = {
-    "flower": "flower_photos",
-    **dict.fromkeys(["cat", "dog"], "oxford"),
-    **dict.fromkeys(["fruit", "vegetable"], "grocery"),
-    **dict.fromkeys(
-        ["bird", "clock or watch", "hoofed animal", "musical instrument", "sea animal"], "caltech101"
-    ),
+    "caltech101": ["bird", "clock or watch", "hoofed animal", "musical instrument", "sea animal"],
+    "flower_photos": ["flower"],
+    "grocery": ["fruit", "vegetable"],
+    "oxford": ["cat", "dog"],
 }
 SHARED_EACH = 5
 ZIPS = ("everyday", "imagenette", "pets", "tiny_imagenet", "tiny_other", "flower_photos")
@@ -291,11 +277,13 @@ def convert_pictures(kit: Path, out: Path) -> None:
 
 def write_shared(pictures: list[Picture], file: Path) -> None:
     """Writes CLASS/FILE of some pictures for validation, chosen by chance, to a zip."""
-    held_out = [picture for picture in pictures if picture.part == VALIDATION]
+    fit = defaultdict(list)
+    for picture in pictures:
+        if picture.part == VALIDATION and picture.label in SHARED.get(picture.source, ()):
+            fit[picture.label].append((picture.name, picture.data))
     with zipfile.ZipFile(file, "w") as archive:
-        for label, source in sorted(SHARED.items()):
-            fit = sorted((p.name, p.data) for p in held_out if (p.label, p.source) == (label, source))
-            for name, data in random.Random(0).sample(fit, min(SHARED_EACH, len(fit))):
+        for label, each in sorted(fit.items()):
+            for name, data in random.Random(0).sample(sorted(each), min(SHARED_EACH, len(each))):
                 # A fixed date, so that the same pictures make the same file.
                 archive.writestr(zipfile.ZipInfo(f"{label}/{name}"), data)
 
@@ -333,12 +321,11 @@ def read_masks(images: Path) -> Iterator[tuple[Picture, bytes]]:
 def read_boxes(images: Path) -> dict[str, list[float]]:
     """The box of a thing (left, top, right, bottom; 0 to 1) by a picture's name without its ending."""
     lines = (images / "caltech101_boxes.csv").read_text().splitlines()
-    return {
-        f"caltech101_{row['class']}_{Path(row['path']).stem}": [
-            float(row[side]) for side in ("x1", "y1", "x2", "y2")
-        ]
-        for row in csv.DictReader(lines)
-    }
+    boxes = {}
+    for row in csv.DictReader(lines):
+        name = f"caltech101_{row['class']}_{Path(row['path']).stem}"
+        boxes[name] = [float(row[side]) for side in ("x1", "y1", "x2", "y2")]
+    return boxes
 
 
 def miniature_of(data: bytes) -> Tensor:
@@ -370,10 +357,16 @@ def write_lines(file: Path, rows: list[dict]) -> None:
     write(file, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
 
 
+def convert(kit: Path, out: Path, /) -> None:
+    """Converts a data kit.
+
+    Args:
+        kit: its folder.
+        out: gets the folders texts, pictures and masks.
+    """
+    convert_texts(kit, out / "texts")
+    convert_pictures(kit, out)
+
+
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("kit", type=Path, help="the folder of the data kit")
-    parser.add_argument("out", type=Path, help="gets the folders texts, pictures and masks")
-    options = parser.parse_args()
-    convert_texts(options.kit, options.out / "texts")
-    convert_pictures(options.kit, options.out)
+    common.run(convert, __doc__)

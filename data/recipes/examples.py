@@ -294,3 +294,7 @@ def span_rows(
                 yield packed(asked, passages[other], len(passages[other].ids), -1)
 
     return pack_rows(tokenizer, rows())
+
+
+# What makes the rows for a head out of the examples of its kind.
+MAKERS = {"span": span_rows, "nli": pair_rows, "sentiment": sentence_rows, "pos": word_rows}

@@ -14,25 +14,23 @@ import copy
 import math
 import os
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import command_line
+import common
 import datasets
 import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from common import Figure
 from datasets import Dataset, DatasetDict
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torchmetrics.functional.classification import (
-    multiclass_accuracy,
-    multiclass_calibration_error,
-    multiclass_confusion_matrix,
-)
+from torchmetrics.functional import classification as metrics
 from torchmetrics.utilities.plot import plot_confusion_matrix
 
 from workbench.attention import attention_relevance, attention_rollout, record_attention
@@ -40,14 +38,7 @@ from workbench.checkpoint import load_vit, save_checkpoint
 from workbench.explain import delete_and_insert
 from workbench.image import RESAMPLE, Preprocessing, load_image, normalize
 from workbench.training import loop
-from workbench.training.picture_learner import (
-    DRAWS,
-    augment,
-    in_box,
-    new_vit,
-    picture_logits,
-    points,
-)
+from workbench.training.picture_learner import DRAWS, augment, in_box, new_vit, picture_logits, points
 from workbench.vit import ViT
 
 ELSE = "something else"
@@ -105,7 +96,7 @@ def read_pictures(source: str, side: int = SIDE) -> DatasetDict:
         ValueError: nothing to read there, or no classes.
         OSError: a damaged picture.
     """
-    tables = load_set(source)
+    tables = common.load_set(source)
     columns = tables["train"].features.items()
     images = [name for name, kind in columns if isinstance(kind, datasets.Image)]
     classes = [name for name, kind in columns if isinstance(kind, datasets.ClassLabel) or name == "label"]
@@ -122,20 +113,11 @@ def read_pictures(source: str, side: int = SIDE) -> DatasetDict:
         remove_columns=images[0],
         num_proc=os.cpu_count(),
     )
-    if "validation" not in squares and "test" in squares:
-        squares["validation"] = squares.pop("test")
     if "validation" not in squares:
-        squares = squares["train"].train_test_split(0.1, seed=0)
+        if "test" not in squares:
+            squares = squares["train"].train_test_split(0.1, seed=0)
         squares["validation"] = squares.pop("test")
     return squares
-
-
-def load_set(source: str) -> DatasetDict:
-    """A folder or a Hub set; a ValueError if there is none."""
-    try:
-        return datasets.load_dataset(source)
-    except Exception as error:  # offline, or no pictures: it shows itself in many kinds of errors
-        raise ValueError(f"{source} is neither a folder of pictures nor a Hub set.") from error
 
 
 def squeezed(image: Image.Image, side: int) -> np.ndarray:
@@ -210,17 +192,12 @@ def fit_last_layer(teacher: Teacher, batches: "PictureBatches", count: int = 20_
     teacher.eval().to(device)
     vectors = torch.cat([teacher.vectors(batches.pixels[part]) for part in rows.split(64)])
     chances = torch.tensor(batches.chances, dtype=torch.float32, device=device)[rows]
-    optimizer = torch.optim.LBFGS(teacher.ours.parameters(), max_iter=200, line_search_fn="strong_wolfe")
 
-    @torch.enable_grad()
     def loss() -> Tensor:
-        optimizer.zero_grad()
         losses = F.cross_entropy(teacher.ours(vectors), batches.targets[rows], reduction="none")
-        total = losses @ chances / chances.sum() + 1e-3 * teacher.ours.weight.square().sum()
-        total.backward()
-        return total
+        return losses @ chances / chances.sum() + 1e-3 * teacher.ours.weight.square().sum()
 
-    optimizer.step(loss)
+    common.fit(teacher.ours, loss)
 
 
 def teach(options: Options) -> None:
@@ -236,9 +213,7 @@ def teach(options: Options) -> None:
     learner = DistillingLearner(teacher, options.mix, before, weight=0.0)
     with torch.backends.cudnn.flags(benchmark=True):
         loop.train(learner, batches, options, options.out / "teacher")
-    state = teacher.state_dict().items()
-    state = {name: part.half() if part.is_floating_point() else part for name, part in state}
-    save_file(state, options.out / "teacher.safetensors")
+    save_file(copy.deepcopy(teacher).half().state_dict(), options.out / "teacher.safetensors")
     answers, (pixels, targets) = answering(teacher), tensors_of(parts["validation"].shuffle(seed=0))
     right = [answers(part.to(batches.pixels.device))[0].cpu() for part in pixels[:2000].split(64)]
     print(f"The teacher's top-1: {top(torch.cat(right), targets[:2000]):.1%}")
@@ -441,45 +416,40 @@ def calibrate(vit: ViT, logits: Tensor, targets: Tensor) -> float:
 def top(logits: Tensor, targets: Tensor, k: int = 1) -> float:
     """How often the class is among the best k; mean over the classes that there are."""
     classes = logits.shape[1]
-    each = multiclass_accuracy(logits, targets, classes, average="none", top_k=min(k, classes))
+    each = metrics.multiclass_accuracy(logits, targets, classes, average="none", top_k=min(k, classes))
     return float(each[targets.unique()].mean())
 
 
-def line(what: str, measure: str, value: float | Tensor, count: int, form: str = ".1%") -> str:
-    """A figure as it is printed, and of how many pictures it is."""
-    return f"{what:<40} {measure:<24}{float(value):>8{form}}{count:>8,}"
-
-
-def class_figures(labels: Sequence[str], logits: Tensor, targets: Tensor, which: str) -> Iterator[str]:
+def class_figures(labels: Sequence[str], logits: Tensor, targets: Tensor, which: str) -> Iterator[Figure]:
     """How often the class is right, over all and for each, and what becomes of things of no class."""
     certainty, guesses = logits.softmax(-1).max(-1)
     right, unknown = guesses == targets, targets == (labels.index(ELSE) if ELSE in labels else -1)
-    wrong = ~right & (certainty > 0.9)
+    wrong = (~right & (certainty > 0.9)).float()
     if (known := ~unknown).any():
         for k in (1, 5):
             value = top(logits[known], targets[known], k)
-            yield line(f"{which}, mean over classes", f"top-{k}", value, int(known.sum()))
+            yield f"{which}, mean over classes", f"top-{k}", value, int(known.sum())
     for index in targets.unique().tolist():
         found = right[targets == index].float()
-        yield line(f"  {labels[index]}", "top-1", found.mean(), len(found))
-    yield line(f"{which}, all", "wrong, over 90 % sure", wrong.float().mean(), len(targets))
+        yield f"  {labels[index]}", "top-1", found.mean(), len(found)
+    yield f"{which}, all", "wrong, over 90 % sure", wrong.mean(), len(targets)
     if count := int(unknown.sum()):
-        left = (right | (certainty < 0.5))[unknown]
-        yield line(f"{ELSE}: called so", "or under 50 % sure", left.float().mean(), count)
-        yield line("", "wrong, over 90 % sure", wrong[unknown].float().mean(), count)
+        left = (right | (certainty < 0.5)).float()
+        yield f"{ELSE}: called so", "or under 50 % sure", left[unknown].mean(), count
+        yield ELSE, "wrong, over 90 % sure", wrong[unknown].mean(), count
 
 
-def calibration_error(logits: Tensor, targets: Tensor) -> str:
+def calibration_error(logits: Tensor, targets: Tensor) -> Figure:
     """The error on those that no temperature was fitted on (arXiv:1706.04599, equation 3)."""
     rest = logits[1::2].softmax(-1)
-    error = multiclass_calibration_error(rest, targets[1::2], rest.shape[1], n_bins=15)
-    return line("calibration error", "15 bins", error, len(rest))
+    error = metrics.multiclass_calibration_error(rest, targets[1::2], rest.shape[1], n_bins=15)
+    return "calibration error", "15 bins", error, len(rest)
 
 
 def patch_maps(vit: ViT, pixels: Tensor) -> dict[str, Tensor]:
     """What the class token takes from each patch, by name: each head of the second half of the layers,
     rollout, and relevance for the best class. (pictures, 3, height, width) -> (pictures, patches) each."""
-    parts: dict[str, list[Tensor]] = {}
+    parts = defaultdict(list)
     for part in pixels.split(64):
         values = normalize(part.to(vit.device), vit.preprocessing)
         with torch.no_grad(), record_attention(vit) as attention:
@@ -494,7 +464,7 @@ def patch_maps(vit: ViT, pixels: Tensor) -> dict[str, Tensor]:
             vit, lambda values=values, best=best: vit.logits(vit(values)[-1]).gather(1, best)
         )
         for name, tokens in maps.items():
-            parts.setdefault(name, []).append(tokens[:, 0, vit.config.num_prefix_tokens :].float().cpu())
+            parts[name].append(tokens[:, 0, vit.config.num_prefix_tokens :].float().cpu())
     return {name: torch.cat(each) for name, each in parts.items()}
 
 
@@ -518,11 +488,11 @@ def pointing(maps: Tensor, inside: Tensor) -> float:
     return float((inside.gather(1, maps.argmax(-1, keepdim=True)) >= 0.5).float().mean())
 
 
-def pointing_figures(vit: ViT, folder: str) -> tuple[str, list[str]]:
+def pointing_figures(vit: ViT, folder: str) -> tuple[str, list[Figure]]:
     """The pointing game on pictures with masks: which head is best on the training part, and how it, rollout
     and relevance do on the validation part."""
     grid, inside, maps = vit.config.grid, {}, {}
-    for split, rows in load_set(folder).items():
+    for split, rows in common.load_set(folder).items():
         pixels = np.stack([squeezed(image, vit.config.image_size[0]) for image in rows["image"]])
         maps[split] = patch_maps(vit, torch.from_numpy(pixels))
         inside[split] = on_grid([np.asarray(mask.convert("L")) > 0 for mask in rows["mask"]], grid)
@@ -533,32 +503,30 @@ def pointing_figures(vit: ViT, folder: str) -> tuple[str, list[str]]:
     on_thing = (covered >= 0.5).float().unflatten(1, grid)
     rows, columns = (slice((count - 1) // 2, count // 2 + 1) for count in grid)
     values |= {"a random patch": on_thing.mean(), "the picture's centre": on_thing[:, rows, columns].mean()}
-    return head, [line("pointing game", name, value, len(covered)) for name, value in values.items()]
+    return head, [("pointing game", name, value, len(covered)) for name, value in values.items()]
 
 
-def box_figures(vit: ViT, pixels: Tensor, boxes: Sequence, names: Sequence[str]) -> Iterator[str]:
+def box_figures(vit: ViT, pixels: Tensor, boxes: Sequence, names: Sequence[str]) -> Iterator[Figure]:
     """How much of a map is in the box of the thing, by the box's share of the picture."""
     inside = on_grid([box_mask(box, pixels.shape[-1]) for box in boxes], vit.config.grid)
     maps = patch_maps(vit, pixels)
     for name in names:
         share = (maps[name] * inside).sum(1) / maps[name].sum(1) / inside.mean(1)
-        yield line("attention in the box / its area", name, share.mean(), len(boxes), ".2f")
+        yield "attention in the box / its area", name, f"{share.mean():.2f}", len(boxes)
 
 
-def hiding_figures(vit: ViT, pixels: Tensor, names: Sequence[str]) -> Iterator[str]:
+def hiding_figures(vit: ViT, pixels: Tensor, names: Sequence[str]) -> Iterator[Figure]:
     """What hiding patches in the order of a map, or uncovering them, does to the class's probability."""
     maps, best = patch_maps(vit, pixels), picture_logits(vit, pixels).argmax(-1).tolist()
     values = normalize(pixels.to(vit.device), vit.preprocessing)[:, None]
     for name in names:
-        curves = [
-            delete_and_insert(vit, *each, random_orders=1)
-            for each in zip(values, maps[name], best, strict=True)
-        ]
+        each = zip(values, maps[name], best, strict=True)
+        curves = [delete_and_insert(vit, *given, random_orders=1) for given in each]
         for what in ("deletion", "insertion"):
             area = np.mean([getattr(curve, f"{what}_area") for curve in curves])
-            yield line(f"{what}: area under the probability", name, area, len(curves))
+            yield f"{what}: area under the probability", name, area, len(curves)
     area = torch.cat([curve.random_areas for curve in curves]).mean()  # the same for each map
-    yield line("both", "random orders", area, len(curves))
+    yield "both", "random orders", area, len(curves)
 
 
 def evaluate(
@@ -582,35 +550,33 @@ def evaluate(
         raise ValueError(f"{vit.name} has other classes than the pictures.")
     pixels, targets = tensors_of(held_out)
     logits = picture_logits(vit, pixels)
-    lines = [f"{'what':<40} {'measure':<24}{'value':>8}{'number':>8}"]
-    lines += class_figures(labels, logits, targets, "held-out pictures")
-    lines.append(calibration_error(logits, targets))
+    figures = [*class_figures(labels, logits, targets, "held-out pictures")]
+    figures.append(calibration_error(logits, targets))
     if test := parts.get("test"):
         others, classes = tensors_of(test)
-        lines += class_figures(labels, picture_logits(vit, others), classes, "of other sources or kinds")
+        figures += class_figures(labels, picture_logits(vit, others), classes, "of other sources or kinds")
     names = ["rollout", "relevance"]
     if masks:
         head, found = pointing_figures(vit, masks)
         names.insert(0, head)
-        lines += found
+        figures += found
     boxes = held_out["box"][:] if "box" in held_out.column_names else []
     boxed = [row for row, box in enumerate(boxes) if box != [0, 0, 1, 1]]  # of the whole: none is known
     if boxed:
-        lines += box_figures(vit, pixels[boxed], [boxes[row] for row in boxed], names)
-    lines += hiding_figures(vit, pixels[:HIDDEN], names)
+        figures += box_figures(vit, pixels[boxed], [boxes[row] for row in boxed], names)
+    figures += hiding_figures(vit, pixels[:HIDDEN], names)
     if confusion:
-        counts = multiclass_confusion_matrix(logits.argmax(-1), targets, len(labels), normalize="true")
-        figure, _ = plot_confusion_matrix((100 * counts).round().int(), labels=labels, cmap="Blues")
+        shares = metrics.multiclass_confusion_matrix(logits, targets, len(labels), normalize="true")
+        figure, _ = plot_confusion_matrix((100 * shares).round().int(), labels=labels, cmap="Blues")
         figure.set_size_inches([3 + 0.3 * len(labels)] * 2)
         figure.savefig(confusion, dpi=150)
-    print("", *lines, sep="\n")
+    common.print_figures(figures)
     print(f"{vit.name}, {vit.device.type}, {time.monotonic() - started:.0f} seconds")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """What the script runs; without `arguments` it reads those of the process."""
-    commands = {"teach": teach, "train": train, "evaluate": evaluate}
-    command_line.run(commands, __doc__, arguments)
+    common.run({"teach": teach, "train": train, "evaluate": evaluate}, __doc__, arguments)
 
 
 if __name__ == "__main__":

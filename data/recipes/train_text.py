@@ -13,24 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import common
+import examples
 import numpy as np
 import torch
 import torch.nn.functional as F
 from datasets import Dataset, load_from_disk
-from examples import (
-    NLI_LABELS,
-    SENTIMENT_LABELS,
-    UPOS_LABELS,
-    Example,
-    TextSet,
-    exchange_words,
-    masked_word_rows,
-    pair_rows,
-    read_sets,
-    sentence_rows,
-    span_rows,
-    word_rows,
-)
 from torch import Tensor, nn
 from torchmetrics.text import SQuAD
 from tqdm.auto import tqdm
@@ -40,15 +27,7 @@ from workbench.checkpoint import NSP_LABELS, load_bert, save_checkpoint
 from workbench.encoder import SelfAttention, initialize
 from workbench.tasks import answer_question
 from workbench.text import Tokenizer
-from workbench.training import loop
-from workbench.training.text_learner import (
-    TextBatches,
-    TextLearner,
-    head_batches,
-    head_figures,
-    next_sentence_rows,
-    row_lengths,
-)
+from workbench.training import loop, text_learner
 
 START = "sentence-transformers/all-MiniLM-L6-v2"  # Apache-2.0; BERT's own vocabulary
 # What the tasks share of the tokens of a step, and how much their mean losses weigh: found by trial.
@@ -72,11 +51,10 @@ HEADS = {  # kind and classes
     "mlm": ("mlm", ()),
     "nsp": ("sentence", NSP_LABELS),
     "span": ("span", ()),
-    "nli": ("sentence", NLI_LABELS),
-    "sentiment": ("sentence", SENTIMENT_LABELS),
-    "pos": ("word", UPOS_LABELS),
+    "nli": ("sentence", examples.NLI_LABELS),
+    "sentiment": ("sentence", examples.SENTIMENT_LABELS),
+    "pos": ("word", examples.UPOS_LABELS),
 }
-MAKERS = {"span": span_rows, "nli": pair_rows, "sentiment": sentence_rows, "pos": word_rows}
 
 Tables = dict[str, Dataset]  # rows by HEAD/train, and by HEAD/SET_SPLIT what is scored
 
@@ -137,27 +115,27 @@ def take(rows: list, times: float, seed: int) -> list:
     return rows * int(times) + [row for row, chosen in zip(rows, drawn, strict=True) if chosen]
 
 
-def training_tables(sets: Iterable[TextSet], options: Options, tokenizer: Tokenizer) -> Tables:
+def training_tables(sets: Iterable[examples.TextSet], options: Options, tokenizer: Tokenizer) -> Tables:
     """What is learned from, by HEAD/train. How much is made besides what the sets hold was found by trial."""
     seed, rounds, of_kind = options.seed, options.rounds, defaultdict(list)
     for each in sets:
         of_kind[each.kind] += take(each.splits.get("train", []), TIMES.get(each.name, 1), seed)
     documents, questions = of_kind["documents"], of_kind["span"] * rounds
-    questions += exchange_words(questions, of_kind["twins"], EXCHANGED, seed)
+    questions += examples.exchange_words(questions, of_kind["twins"], EXCHANGED, seed)
     tables = {
-        "mlm/train": masked_word_rows(documents, tokenizer),
-        "nsp/train": next_sentence_rows(
+        "mlm/train": examples.masked_word_rows(documents, tokenizer),
+        "nsp/train": text_learner.next_sentence_rows(
             documents, tokenizer, same_document=SAME_DOCUMENT, rounds=rounds, seed=seed
         ),
-        "span/train": span_rows(questions, tokenizer, unanswerable=0.25, seed=seed),
-        "nli/train": pair_rows(of_kind["nli"], tokenizer, unrelated=0.5, seed=seed),
-        "sentiment/train": sentence_rows(of_kind["sentiment"], tokenizer),
-        "pos/train": word_rows(of_kind["pos"], tokenizer, every_word=True),
+        "span/train": examples.span_rows(questions, tokenizer, unanswerable=0.25, seed=seed),
+        "nli/train": examples.pair_rows(of_kind["nli"], tokenizer, unrelated=0.5, seed=seed),
+        "sentiment/train": examples.sentence_rows(of_kind["sentiment"], tokenizer),
+        "pos/train": examples.word_rows(of_kind["pos"], tokenizer, every_word=True),
     }
     return {name: table for name, table in tables.items() if len(table)}
 
 
-def scored_splits(sets: Iterable[TextSet]) -> Iterator[tuple[str, str, list]]:
+def scored_splits(sets: Iterable[examples.TextSet]) -> Iterator[tuple[str, str, list]]:
     """Each split that is not trained on: the kind and the name of its set, with its own, and its rows."""
     for each in sets:
         for split, rows in each.splits.items():
@@ -165,16 +143,17 @@ def scored_splits(sets: Iterable[TextSet]) -> Iterator[tuple[str, str, list]]:
                 yield each.kind, f"{each.name}_{split}", rows
 
 
-def scored_tables(sets: Iterable[TextSet], tokenizer: Tokenizer) -> Tables:
+def scored_tables(sets: Iterable[examples.TextSet], tokenizer: Tokenizer) -> Tables:
     """What is scored, by HEAD/SET_SPLIT; it depends on no seed."""
     tables: Tables = {}
     for kind, name, rows in scored_splits(sets):
         if kind == "documents":
-            tables[f"mlm/{name}"] = masked_word_rows(rows, tokenizer)
-            tables[f"nsp/{name}_random"] = next_sentence_rows(rows, tokenizer, same_document=0.0)
-            tables[f"nsp/{name}_same_document"] = next_sentence_rows(rows, tokenizer, same_document=1.0)
-        elif kind in MAKERS:
-            tables[f"{kind}/{name}"] = MAKERS[kind](rows, tokenizer)
+            tables[f"mlm/{name}"] = examples.masked_word_rows(rows, tokenizer)
+            for false, share in (("random", 0.0), ("same_document", 1.0)):
+                pairs = text_learner.next_sentence_rows(rows, tokenizer, same_document=share)
+                tables[f"nsp/{name}_{false}"] = pairs
+        elif kind in examples.MAKERS:
+            tables[f"{kind}/{name}"] = examples.MAKERS[kind](rows, tokenizer)
     return {name: table for name, table in tables.items() if len(table)}
 
 
@@ -184,7 +163,7 @@ def prepare_tables(options: Options, tokenizer: Tokenizer) -> Tables:
     team = loop.processes()
     if team.is_main_process and not (options.resume and (kept / "complete").exists()):
         shutil.rmtree(kept, ignore_errors=True)
-        sets = read_sets(options.data)
+        sets = examples.read_sets(options.data)
         tables = training_tables(sets, options, tokenizer)
         if not tables:
             raise ValueError(f"{', '.join(options.data)} holds too little text to train on.")
@@ -206,7 +185,7 @@ class MadeAhead:
     """The batches of the next steps, made in threads: a GPU would wait for them else. On a CPU the threads
     would take away from the training."""
 
-    def __init__(self, sources: Sequence[TextBatches]) -> None:
+    def __init__(self, sources: Sequence[text_learner.TextBatches]) -> None:
         self.sources = sources
         self.made: dict[int, Future] = {}
         self.ahead = 8 if loop.processes().device.type == "cuda" else 1
@@ -229,7 +208,7 @@ def train(options: Options) -> None:
     tables = prepare_tables(options, bert.tokenizer)
     names = [name for name in SHARES if f"{name}/train" in tables]
     sources = [
-        TextBatches(
+        text_learner.TextBatches(
             tables[f"{name}/train"],
             bert.tokenizer,
             name,
@@ -246,11 +225,11 @@ def train(options: Options) -> None:
         for name, table in tables.items():
             head, part = name.split("/")
             if part != "train":
-                figures[name] = head_figures(bert, table, head, 256)[f"{head}_accuracy"]
+                figures[name] = text_learner.head_figures(bert, table, head, 256)[f"{head}_accuracy"]
         return figures
 
     progress = loop.train(
-        TextLearner(bert, WEIGHTS),
+        text_learner.TextLearner(bert, WEIGHTS),
         MadeAhead(sources),
         options,
         options.out,
@@ -258,12 +237,12 @@ def train(options: Options) -> None:
         evaluate=evaluate,
     )
     if loop.processes().is_main_process:
-        finish(bert, load_bert(options.initial, device="cpu"), read_sets(options.data), options.seed)
+        finish(bert, load_bert(options.initial, device="cpu"), examples.read_sets(options.data), options.seed)
         save_checkpoint(bert, options.out / "checkpoint", torch.float16)
         print(f"{progress.step} steps; the checkpoint is in {options.out / 'checkpoint'}.")
 
 
-def finish(bert: Bert, initial: Bert, sets: Iterable[TextSet], seed: int = 0) -> None:
+def finish(bert: Bert, initial: Bert, sets: Iterable[examples.TextSet], seed: int = 0) -> None:
     """Takes a third of the weights from the checkpoint that the training began with, which keeps what it knew
     (arXiv:2109.01903), and then fits the last layer of next sentence to short pairs, as many of each set of
     documents: of long ones from an encyclopedia are most, and after those too little follows.
@@ -288,8 +267,10 @@ def finish(bert: Bert, initial: Bert, sets: Iterable[TextSet], seed: int = 0) ->
             documents += drawn[: 1 + np.searchsorted(np.cumsum([len(text) for text in drawn]), SHORT_FROM)]
     if not documents:
         return
-    pairs = next_sentence_rows(documents, bert.tokenizer, same_document=0.1, length=40, seed=seed)
-    batches = head_batches(pairs, np.argsort(row_lengths(pairs)), bert.tokenizer, "nsp")
+    tokenizer = bert.tokenizer
+    pairs = text_learner.next_sentence_rows(documents, tokenizer, same_document=0.1, length=40, seed=seed)
+    order = np.argsort(text_learner.row_lengths(pairs))
+    batches = text_learner.head_batches(pairs, order, tokenizer, "nsp")
     read, targets = [], []
     with torch.no_grad():
         for batch in tqdm(batches, desc="short pairs", leave=False):
@@ -309,8 +290,8 @@ def finish(bert: Bert, initial: Bert, sets: Iterable[TextSet], seed: int = 0) ->
 # --- evaluate ------------------------------------------------------------------------------------
 
 
-def span_figures(bert: Bert, examples: Sequence[Example], most: int, seed: int = 0) -> dict[str, tuple]:
-    """How well questions are answered, by `answer_question`, in at most `most` examples drawn by `seed`.
+def span_figures(bert: Bert, questions: Sequence[dict], most: int, seed: int = 0) -> dict[str, tuple]:
+    """How well questions are answered, by `answer_question`, in at most `most` of them drawn by `seed`.
 
     Returns:
         By measure, a value and how many it is of: "exact" and "F1" of answerable questions, the best answer
@@ -318,7 +299,7 @@ def span_figures(bert: Bert, examples: Sequence[Example], most: int, seed: int =
         none", whether "no answer" is less likely than the best answer exactly where there is one, mean of
         the questions with and without an answer (of sources that have both).
     """
-    drawn = [examples[i] for i in np.random.default_rng(seed).permutation(len(examples))[:most]]
+    drawn = [questions[i] for i in np.random.default_rng(seed).permutation(len(questions))[:most]]
     mixed = {row.get("source") for row in drawn if not row["answers"]["text"]}
     squad, answered, told = SQuAD(), 0, {True: [], False: []}
     for row in tqdm(drawn, desc="questions", unit="question", leave=False):
@@ -351,12 +332,12 @@ def evaluate(data: tuple[str, ...], checkpoint: str | None = None, most: int = 5
         most: most examples for each figure.
         seed: of their choice and of the masks.
     """
-    started, bert, sets = time.monotonic(), load_bert(checkpoint), read_sets(data)
+    started, bert, sets = time.monotonic(), load_bert(checkpoint), examples.read_sets(data)
     figures: list[common.Figure] = []
     for name, rows in scored_tables(sets, bert.tokenizer).items():
         head = name.split("/")[0]
         if head in bert.heads and head != "span":
-            right, _, count = head_figures(bert, rows, head, most, seed).values()
+            right, _, count = text_learner.head_figures(bert, rows, head, most, seed).values()
             figures.append((name, "accuracy", right, count))
     for kind, name, rows in scored_splits(sets):
         if kind == "span" and "span" in bert.heads:

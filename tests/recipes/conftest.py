@@ -72,12 +72,14 @@ def kit(shared: Path) -> Path:
         "qa/qa": questions,
         "qa/made_unanswerable": made,
         "qa/squad2_train_sample": adversarial,
+        "qa/qed_nq": [row | {"title": f"title {number}"} for number, row in enumerate(adversarial)],
         "qa/question_twins": [
             {"answerable": "a cat ?", "unanswerable": "a dog ?", "edits": [["cat", "dog"]]}
         ],
         "pairs/cad_nli": pairs,
         "pairs/nli_more": more,
         "pairs/sick": pairs,
+        "pairs/breaking_nli": more[:1],
         "sentences/mr_sentence_polarity": reviews,
     }
     for name, rows in files.items():

@@ -4,6 +4,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import common
+import convert_kit
 import datasets
 import pytest
 from tiny_texts import documents
@@ -17,13 +19,15 @@ def test_every_set_can_be_read_by_its_folder(sets: Path) -> None:
     found = {folder.name: {file.stem for file in folder.glob("*.jsonl")} for folder in sets.iterdir()}
     both = {"train", "validation"}
     assert found == {
-        "wiki": both,
-        "stories": both,
+        "wiki": {"train"},  # split by title where they are read
+        "stories": {"train"},
         "qa": both,
+        "qed_nq": both,
         "made_unanswerable": both,
         "squad2_train_sample": both,
         "question_twins": {"train"},
         "cad_nli": both,
+        "breaking_nli": {"train"},
         "snli": both,
         "litl": {"validation"},  # it states no licence to train on
         "sick": {"test"},
@@ -38,8 +42,8 @@ def test_every_set_can_be_read_by_its_folder(sets: Path) -> None:
 @pytest.mark.parametrize(
     "name, held_out, key",
     [
-        ("wiki", "validation", lambda row: row["text"]),
         ("qa", "validation", lambda row: row["title"]),
+        ("qed_nq", "validation", lambda row: row["title"]),
         ("made_unanswerable", "validation", lambda row: row["context"]),
         ("squad2_train_sample", "validation", lambda row: row["context"]),
         ("cad_nli", "validation", lambda row: row["premise"]),
@@ -54,8 +58,7 @@ def test_no_head_trains_on_what_it_is_scored_on(sets: Path, name: str, held_out:
 
 def test_documents_are_all_there(sets: Path) -> None:
     for name, texts in (("wiki", documents()[:200]), ("stories", documents()[200:])):
-        read = [row["text"] for split in ("train", "validation") for row in rows(sets, name, split)]
-        assert sorted(read) == sorted(texts)
+        assert [row["text"] for row in rows(sets, name, "train")] == texts
 
 
 def test_questions_have_squad_s_form(sets: Path) -> None:
@@ -82,3 +85,10 @@ def test_words_have_tags_and_pairs_classes(sets: Path) -> None:
     assert ["the", "cat", "7-8"] not in [row["tokens"] for row in rows(sets, "ewt", "train")]
     assert len(rows(sets, "cad_nli", "train")) == 10
     assert set(rows(sets, "snli", "validation")[0]) == {"premise", "hypothesis", "label"}
+
+
+def test_without_a_kit_there_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        common.run(convert_kit.convert, "", [str(tmp_path / "nothing"), str(tmp_path / "out")])
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and "No such file" in error and "Traceback" not in error

@@ -358,23 +358,23 @@ def test_figures_are_what_they_say() -> None:
     labels = ["cat", recipe.ELSE]
     sure = torch.tensor([[0.0, 100.0]] * 4)
     for logits, targets, error, wrong in (
-        (sure, [1, 1, 1, 0], "25.0%", "25.0%"),
-        (torch.zeros(4, 2), [0, 0, 0, 1], "25.0%", "0.0%"),
-        (torch.zeros(4, 2), [0, 0, 1, 1], "0.0%", "0.0%"),
+        (sure, [1, 1, 1, 0], 0.25, 0.25),
+        (torch.zeros(4, 2), [0, 0, 0, 1], 0.25, 0),
+        (torch.zeros(4, 2), [0, 0, 1, 1], 0, 0),
     ):
         logits, targets = (torch.as_tensor(each).repeat_interleave(2, 0) for each in (logits, targets))
-        assert error in recipe.calibration_error(logits, targets)
-        lines = recipe.class_figures(labels, logits, targets, "drawn")
-        assert wrong in next(line for line in lines if "drawn, all" in line)
+        assert recipe.calibration_error(logits, targets)[2:] == (error, 4)
+        figures = {figure[0]: figure[2:] for figure in recipe.class_figures(labels, logits, targets, "drawn")}
+        assert figures["drawn, all"] == (wrong, 8)
 
 
 def test_what_is_unknown_is_called_so_or_left_open() -> None:
     labels = ["cat", recipe.ELSE, "dog"]
     logits = torch.tensor([[0.0, 9, 0], [0.1, 0, 0], [9, 0, 0], [9, 0, 0]])
-    lines = recipe.class_figures(labels, logits, torch.tensor([1, 1, 1, 0]), "drawn")
-    values = [line.split()[-2:] for line in lines]
-    known, unknown = [["100.0%", "1"]] * 2, [["66.7%", "3"], ["33.3%", "3"]]
-    assert values == [*known, ["100.0%", "1"], ["33.3%", "3"], ["25.0%", "4"], *unknown]
+    figures = recipe.class_figures(labels, logits, torch.tensor([1, 1, 1, 0]), "drawn")
+    values = [(round(float(value), 3), count) for *_, value, count in figures]
+    known, unknown = [(1.0, 1)] * 2, [(0.667, 3), (0.333, 3)]
+    assert values == [*known, (1.0, 1), (0.333, 3), (0.25, 4), *unknown]
 
 
 def test_the_temperature_is_folded_into_the_head() -> None:
@@ -476,8 +476,8 @@ def test_bad_inputs_get_one_sentence(
 
     score = ["evaluate", "--data", str(folder), "--checkpoint"]
     for arguments, message in (
-        (train("nobody/nothing"), "neither a folder of pictures nor a Hub set"),
-        (train(empty), "neither a folder of pictures nor a Hub set"),
+        (train("nobody/nothing"), "neither a folder with a set nor one on the Hub"),
+        (train(empty), "neither a folder with a set nor one on the Hub"),
         (train(one), "at least two classes"),
         (train(torn), "7.png"),
         ([*train(folder), "--batch", "7"], "multiple of 2"),
