@@ -16,6 +16,7 @@ import zipfile
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import common
@@ -168,6 +169,7 @@ def convert_texts(kit: Path, out: Path) -> None:
 
 ELSE = "something else"
 TRAIN, VALIDATION, TEST = "train", "validation", "test"  # TEST: of sources, or kinds, that are not in TRAIN
+PARTS = {"val": VALIDATION}  # as the kit calls it
 WHOLE = [0.0, 0.0, 1.0, 1.0]  # the box of a thing where none is known
 NEAR_COPY = 0.9  # the correlation of two miniatures from which on two pictures are near copies
 
@@ -231,16 +233,23 @@ SHARED_EACH = 5
 ZIPS = ("everyday", "imagenette", "pets", "tiny_imagenet", "tiny_other", "flower_photos")
 
 
-@dataclass
+@dataclass(frozen=True)
 class Picture:
-    """A picture of the kit: its part, class, source, file name, bytes, and its 16 x 16 miniature."""
+    """A picture of the kit: its part, class, source, file name and bytes."""
 
     part: str
     label: str
     source: str
     name: str
     data: bytes
-    miniature: Tensor
+
+    @cached_property
+    def miniature(self) -> Tensor:
+        """(16, 16, 3) of mean 0 and length 1, half precision; a picture of one colour is all zeros."""
+        small = Image.open(io.BytesIO(self.data)).convert("RGB").resize((16, 16), Image.Resampling.BOX)
+        values = torch.from_numpy(np.array(small, np.float32))
+        values -= values.mean()
+        return (values / values.norm().clamp(min=1)).half()
 
 
 def convert_pictures(kit: Path, out: Path) -> None:
@@ -254,16 +263,14 @@ def convert_pictures(kit: Path, out: Path) -> None:
     boxes, masks = read_boxes(kit / "images"), list(read_masks(kit / "images"))
     pictures = [picture for name in ZIPS for picture in read_zip(kit / "images" / f"{name}.zip")]
     masked = [picture for picture, _ in masks if picture.part == VALIDATION]
-    train = [picture for picture in pictures if picture.part == TRAIN]
-    train = without_near_copies(train, masked)
-    kept = train + without_near_copies([p for p in pictures if p.part != TRAIN], train)
+    train = without_near_copies([picture for picture in pictures if picture.part == TRAIN], masked)
+    kept = train + without_near_copies([picture for picture in pictures if picture.part != TRAIN], train)
     rows = defaultdict(list)  # of metadata.jsonl, by folder
     for picture in kept:
         folder, name = out / "pictures" / picture.part, f"{picture.label}/{picture.source}-{picture.name}"
         write(folder / name, picture.data)
-        box = boxes.get(Path(picture.name).stem, WHOLE)
-        row = {"file_name": name, "label": picture.label, "source": picture.source, "box": box}
-        rows[folder].append(row)
+        row = {"file_name": name, "label": picture.label, "source": picture.source}
+        rows[folder].append(row | {"box": boxes.get(Path(picture.name).stem, WHOLE)})
     for picture, mask in masks:
         folder, name = out / "masks" / picture.part, f"mask-{Path(picture.name).stem}.png"
         write(folder / picture.name, picture.data)
@@ -303,8 +310,7 @@ def read_zip(file: Path) -> Iterator[Picture]:
             source = name.split("_")[0] if file.stem == "everyday" else file.stem
             if label in HELD_OUT_SOURCES.get(source, ()) or kind in HELD_OUT_KINDS:
                 part = TEST
-            data = archive.read(member)
-            yield Picture({"val": VALIDATION}.get(part, part), label, source, name, data, miniature_of(data))
+            yield Picture(PARTS.get(part, part), label, source, name, archive.read(member))
 
 
 def read_masks(images: Path) -> Iterator[tuple[Picture, bytes]]:
@@ -313,9 +319,9 @@ def read_masks(images: Path) -> Iterator[tuple[Picture, bytes]]:
         for line in archive.read("masks_pets300/meta.jsonl").splitlines():
             row = json.loads(line)
             data = archive.read(f"masks_pets300/images/{row['file']}")
-            part = {"val": VALIDATION}.get(row["everyday_clean_split"], TRAIN)
+            part = PARTS.get(row["everyday_clean_split"], TRAIN)
             mask = archive.read(f"masks_pets300/masks/{row['mask']}")
-            yield Picture(part, row["label"], "oxford", row["file"], data, miniature_of(data)), mask
+            yield Picture(part, row["label"], "oxford", row["file"], data), mask
 
 
 def read_boxes(images: Path) -> dict[str, list[float]]:
@@ -326,14 +332,6 @@ def read_boxes(images: Path) -> dict[str, list[float]]:
         name = f"caltech101_{row['class']}_{Path(row['path']).stem}"
         boxes[name] = [float(row[side]) for side in ("x1", "y1", "x2", "y2")]
     return boxes
-
-
-def miniature_of(data: bytes) -> Tensor:
-    """(16, 16, 3) of mean 0 and length 1, half precision; a picture of one colour is all zeros."""
-    small = Image.open(io.BytesIO(data)).convert("RGB").resize((16, 16), Image.Resampling.BOX)
-    values = torch.from_numpy(np.array(small, np.float32))
-    values -= values.mean()
-    return (values / values.norm().clamp(min=1)).half()
 
 
 def without_near_copies(pictures: list[Picture], others: list[Picture]) -> list[Picture]:

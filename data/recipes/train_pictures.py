@@ -17,6 +17,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import common
@@ -574,10 +575,8 @@ def evaluate(
     print(f"{vit.name}, {vit.device.type}, {time.monotonic() - started:.0f} seconds")
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """What the script runs; without `arguments` it reads those of the process."""
-    common.run({"teach": teach, "train": train, "evaluate": evaluate}, __doc__, arguments)
-
+# What the script runs; without arguments it reads those of the process.
+main = partial(common.run, {"teach": teach, "train": train, "evaluate": evaluate}, __doc__)
 
 if __name__ == "__main__":
     main()

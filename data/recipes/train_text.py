@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import common
@@ -349,10 +350,8 @@ def evaluate(data: tuple[str, ...], checkpoint: str | None = None, most: int = 5
     print(f"{bert.name}, seed {seed}, {bert.device.type}, {time.monotonic() - started:.0f} seconds")
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """What the script runs; without `arguments` it reads those of the process."""
-    common.run({"train": train, "evaluate": evaluate}, __doc__, arguments)
-
+# What the script runs; without arguments it reads those of the process.
+main = partial(common.run, {"train": train, "evaluate": evaluate}, __doc__)
 
 if __name__ == "__main__":
     main()

@@ -151,8 +151,7 @@ def test_near_copies_are_left_out(kit: Path, tmp_path: Path, capsys: pytest.Capt
 
 def test_what_is_a_near_copy() -> None:
     def of(image: Image.Image, kind: str = "png") -> convert_kit.Picture:
-        data = encoded(image, kind)
-        return convert_kit.Picture("train", "", "", "", data, convert_kit.miniature_of(data))
+        return convert_kit.Picture("train", "", "", "", encoded(image, kind))
 
     original = picture(0).resize((160, 120))
     half = original.resize((80, 60), Image.Resampling.LANCZOS)
