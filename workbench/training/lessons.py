@@ -3,8 +3,9 @@
 import copy
 import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from threading import Event
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -20,14 +21,16 @@ from workbench.bert import Bert, Pooler
 from workbench.checkpoint import data_folder
 from workbench.checks import check_characters
 from workbench.encoder import MODEL_LOCK, SelfAttention
-from workbench.image import as_seen, load_image, prepare_image
+from workbench.image import as_seen, load_image, normalize, prepare_image
 from workbench.training import loop
 from workbench.training.picture_learner import DRAWS, PictureLearner, new_head, points
 from workbench.training.text_learner import (
     IGNORED,
+    INPUTS,
     Pieces,
     TextBatches,
     TextLearner,
+    head_batch,
     head_batches,
     pack_rows,
 )
@@ -294,12 +297,24 @@ def text_exercise(bert: Bert, examples: Sequence[Example], kind: str, frozen: bo
         places = offsets[start - first : end - first + 1] if first <= start <= end else []
         return passage[places[0][0] : places[-1][1]] if places else "(no place in the passage)"
 
+    def with_states(batch: loop.Batch) -> loop.Batch:
+        """What a frozen encoder makes of a batch, too: it is always the same."""
+        if frozen:
+            batch["states"] = fresh(*(batch[name].to(fresh.device) for name in INPUTS))[-1]
+        return batch
+
+    batches = TextBatches(rows, bert.tokenizer, head, TOKENS, seed)
+
+    @cache
+    def batch_of(*numbers: int) -> loop.Batch:  # the same ones in every epoch
+        return with_states(head_batch(rows, np.array(numbers), bert.tokenizer, head))
+
     return Exercise(
         FineTuned(fresh, labels),
         TextLearner(fresh),
-        TextBatches(rows, bert.tokenizer, head, TOKENS, seed),
-        list(head_batches(rows, drawn, bert.tokenizer, head)),
-        list(head_batches(held_out_rows, np.arange(len(held_out_rows)), bert.tokenizer, head)),
+        lambda step, *_: batch_of(*batches.rows_at(step)),
+        [*map(with_states, head_batches(rows, drawn, bert.tokenizer, head))],
+        [*map(with_states, head_batches(held_out_rows, range(len(held_out_rows)), bert.tokenizer, head))],
         asked,
         read,
     )
@@ -335,12 +350,20 @@ def picture_exercise(vit: ViT, pictures: Sequence[Example], frozen: bool, seed: 
         draws = torch.from_numpy(drawn.random((PICTURES, DRAWS), dtype=np.float32))
         return batch | {"draws": draws, "points": points(*vit.preprocessing.size)}
 
+    def batches(numbers: list[int]) -> Iterator[loop.Batch]:
+        """With what a frozen encoder makes of them: it is always the same."""
+        for rows in torch.tensor(numbers).split(PICTURES):
+            batch = batch_of(rows)
+            if frozen:
+                batch["states"] = fresh(normalize(batch["pixels"].to(fresh.device), vit.preprocessing))[-1]
+            yield batch
+
     return Exercise(
         FineTuned(fresh, labels),
         PictureLearner(fresh),
         batch_at,
-        [batch_of(rows) for rows in torch.tensor(train[: 2 * PICTURES]).split(PICTURES)],
-        [batch_of(rows) for rows in torch.tensor(held_out).split(PICTURES)],
+        [*batches(train[: 2 * PICTURES])],
+        [*batches(held_out)],
         [images[number] for number in held_out],
         lambda _, answer: labels[answer],
     )

@@ -301,19 +301,26 @@ class TextLearner(Learner):
         self.weights = [(weights or {}).get(name, 1.0) for name in self.names]
 
     def answers(
-        self, input_ids: Tensor, token_type_ids: Tensor, attention_mask: Tensor, **targets: Tensor
+        self,
+        input_ids: Tensor,
+        token_type_ids: Tensor,
+        attention_mask: Tensor,
+        states: Tensor | None = None,
+        **targets: Tensor,
     ) -> dict[str, tuple[Tensor, Tensor]]:
-        """The first three (batch, tokens). A target goes by the name of its head: (batch,) for sentences,
-        (batch, tokens) for words; what is `IGNORED` is left out. Of spans, (batch, 2), whose classes are the
-        tokens, both ends are an answer of a row."""
-        last = self.bert(input_ids, token_type_ids, attention_mask)[-1]
+        """The first three (batch, tokens); `states`, (batch, tokens, hidden), if the last layer's are known
+        already. A target goes by the name of its head: (batch,) for sentences, (batch, tokens) for words;
+        what is `IGNORED` is left out. Of spans, (batch, 2), whose classes are the tokens, both ends are an
+        answer of a row."""
+        if states is None:
+            states = self.bert(input_ids, token_type_ids, attention_mask)[-1]
         given = {}
         for name, target in targets.items():
             where, kind = target != IGNORED, self.bert.heads[name].kind
             if kind in ("mlm", "word"):  # the vocabulary is large
-                logits = self.bert.logits(name, last[where]).float()
+                logits = self.bert.logits(name, states[where]).float()
             else:
-                logits = self.bert.logits(name, last).float()
+                logits = self.bert.logits(name, states).float()
                 if kind == "span":
                     logits = logits.masked_fill(~attention_mask[..., None].bool(), -1e9).mT
                 logits = logits[where]
