@@ -5,6 +5,7 @@ import ast
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,6 +13,7 @@ import workbench as wb
 from workbench.attention import attention_entropy, record_attention
 from workbench.bert import Bert
 from workbench.cli import notebooks_folder
+from workbench.patches import embedding_steps
 from workbench.training.lessons import fine_tune
 from workbench.widgets import FineTuning, MaskedFilling, NextSentence, PatchHiding, SentenceClassifier
 from workbench.widgets.samples import NEXT_SENTENCES, PASSAGES, SAME_TOPIC, SENTENCE_PAIRS, sample_image
@@ -132,6 +134,29 @@ def test_position_0_is_a_second_cls(bert: Bert) -> None:
         moved.positions = "stay"
         assert moved.is_next == pytest.approx(moved.at_front, abs=1e-5)
         assert abs(moved.of_first - moved.is_next) > 0.1
+
+
+def test_who_looks_at_whom(bert: Bert) -> None:
+    """Lesson 02: which of three vectors is the longest, and the table's shares."""
+    told = source("02_next_sentence")
+    encoding = bert.tokenizer.encode("It began to rain.", "We ran back inside.")
+    for token in range(len(encoding)):
+        steps = embedding_steps(bert, token, **encoding.tensors())
+        longest = max(("word", "segment", "position"), key=lambda name: float(steps[name].norm()))
+        assert longest == ("word" if token else "position")
+    pair = "Whales are mammals, not fish.", "They breathe air and feed their young with milk."
+    widget = NextSentence(bert, *pair, stage="layer")
+    shares = np.frombuffer(widget.between, np.float16).reshape(-1, 3, 3)  # layer, who, whom
+    of_first, of_second = shares[:, 1, 1], shares[:, 2, 0]
+    assert [of_first[0], *of_second[[0, 3]]] == pytest.approx([0.23, 0.22, 0.19], abs=0.005)
+    assert of_first[1:].max() < 0.085 and of_second[[1, 2, 4, 5]].max() < 0.1
+    assert "(23 % and 22 %)" in told and "in layer 4 (19 %)" in told
+    encoding = bert.tokenizer.encode(*pair)
+    words = [at for word in encoding.words if not word.special for at in word.tokens]
+    with torch.inference_mode(), record_attention(bert) as attention:
+        bert(**encoding.tensors())
+    on_cls = [float(maps[0].mean(0)[words, 0].mean()) for maps in attention.values()]
+    assert min(on_cls[1:]) > 0.4 and max(on_cls[1:4]) < 0.62 < min(on_cls[4:])
 
 
 def test_what_a_guess_rests_on(bert: Bert) -> None:

@@ -5,9 +5,7 @@ import { bar, button, columns, note, row, viewOf } from "./parts.js";
 import { element, percent, readFloat16 } from "./shared.js";
 import { stripOf } from "./strip.js";
 
-const GAME =
-  "You judge first, then you see what BERT says. Half of the pairs are mixed from two different texts: " +
-  "about different things, or on the same topic.";
+const GAME = "You judge first, then you see what BERT says. Half of the pairs are mixed from two texts.";
 const WHO = ["[CLS] looks at", "first looks at", "second looks at"];
 const WHOM = ["the first", "the second", "[CLS] and [SEP]"];
 const HELP =
@@ -86,7 +84,7 @@ function render({ model, el }) {
     "Play: same topic": { do: "play", same_topic: true },
   };
 
-  const invitation = () => [element("h4", "Game: ten pairs"), element("p", GAME), buttons(play)];
+  const invitation = () => [row(element("h4", "Game: ten pairs"), buttons(play))];
 
   function ending(now) {
     const { you, bert } = now;
@@ -97,6 +95,7 @@ function render({ model, el }) {
   }
 
   const question = (now) => [
+    now.round === 1 && note(GAME),
     element("p", "Does the second sentence follow the first?"),
     buttons({
       "It follows": { do: "guess", is_next: true },
