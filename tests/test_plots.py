@@ -8,10 +8,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from matplotlib.backend_bases import RendererBase
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 from tiny import our_bert, patch_vit
 
 from workbench import patches, plots, widgets
@@ -40,6 +42,26 @@ def vit() -> ViT:
 
 def texts(figure: Figure) -> list[str]:
     return [text.get_text() for text in figure.findobj(Text) if text.get_text()]
+
+
+def check_room(figure: Figure, dpi: int) -> None:
+    """Nothing that is written is cut off, and nothing is written over something else."""
+    drawn: dict[Text, Bbox] = {}
+    draw = Text.draw
+
+    def note(text: Text, renderer: RendererBase) -> None:
+        if text.get_visible() and text.get_text():
+            drawn[text] = text.get_window_extent(renderer).padded(-1)
+        draw(text, renderer)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Text, "draw", note)
+        figure.savefig(io.BytesIO(), dpi=dpi)
+    width, height = figure.get_size_inches() * dpi
+    for at, (text, box) in enumerate(drawn.items()):
+        assert box.x0 >= 0 and box.x1 <= width and box.y0 >= 0 and box.y1 <= height, f"{text} is cut off"
+        over = [other for other, one in [*drawn.items()][:at] if box.overlaps(one)]
+        assert not over, f"{text} is written over {over}"
 
 
 # --- stills of the widgets
@@ -116,6 +138,9 @@ def test_a_still_runs_no_model_warns_of_nothing_and_says_its_status(bert: Bert, 
     finally:
         hook.remove()
     assert passes == []
+    check_room(figure, plots.DOTS)
+    papers = [text.get_bbox_patch() for text in figure.findobj(Text) if text.get_bbox_patch()]
+    assert all(paper.get_facecolor()[3] < 0.5 for paper in papers), "words stay legible on a dark page"
     shown = texts(figure)
     assert any(widget.status in text for text in shown)
     if name.split(",")[0] in ("MaskedFilling", "SentencePair", "SpanExtraction", "TokenTagger"):
@@ -137,7 +162,7 @@ def test_stills_show_the_widgets_numbers(bert: Bert, vit: ViT) -> None:
     shown = np.frombuffer(explorer.matrix, np.uint8).reshape(5, 5) / 255.0
     of_special, of_words = np.frombuffer(explorer.scales, np.float16).reshape(2, 5, 1)
     shown = shown * np.where([True, False, False, False, True], of_special, of_words)
-    np.testing.assert_allclose(explorer.figure().axes[0].images[0].get_array(), 100 * shown, atol=0.3)
+    np.testing.assert_allclose(explorer.figure().axes[0].images[0].get_array(), shown, atol=3e-3)
     splitter = widgets.PatchSplitter(vit, PICTURE, stage="embeddings")
     vectors = np.frombuffer(splitter.numbers, np.float16).reshape(3, -1)
     drawn = [axes.images[0].get_array()[0] for axes in splitter.figure().axes[3:6]]
@@ -189,8 +214,8 @@ def test_bars_stand_on_a_scale_from_0_to_100_percent() -> None:
 
 
 def test_a_map_says_what_its_colours_stand_for() -> None:
-    figure = plots.stack(plots.heat([[0, 5], [2, 0]], "ab", "cd", number="{:.1f} %"))
-    assert "clear 0.0 %, blue 5.0 %" in texts(figure) and "2.0 %" in texts(figure)
+    figure = plots.stack(plots.heat([[0, 5], [2, 0]], "ab", "cd"))
+    assert "clear 0, blue 5" in texts(figure) and "2" in texts(figure)
     signed = plots.stack(plots.heat([[-4.0, 1.0]])).axes[0]
     assert signed.images[0].get_clim() == (-4, 4) and signed.get_xlabel() == "orange -4, blue 4"
     tiled = plots.tiled(np.ones((2, 3, 4, 4)))
@@ -198,6 +223,15 @@ def test_a_map_says_what_its_colours_stand_for() -> None:
     assert plots.tiled(np.zeros((1, 2, 4, 4, 3))).shape == (5, 10, 3)
     many = plots.stack(plots.heat(np.ones((61, 61)), ["name"] * 61, ["name"] * 61))
     assert "name" not in texts(many) and "20" in texts(many), "too many to be named are numbered"
+
+
+@pytest.mark.parametrize("dpi", [plots.DOTS, 200])
+def test_long_names_and_many_have_room(dpi: int) -> None:
+    names = [f"a long name, that of class {number}" for number in range(6)]
+    many = [f"class {number}" for number in range(20)]
+    maps = [(plots.heat(np.eye(len(some)), some, some, title="map"),) * 2 for some in (names, many)]
+    lines = plots.curves({"ours": [(0, 0), (9, 1)]}, {"guessing": 0.5, "more": 0.7})
+    check_room(plots.stack(*maps, plots.bars([[name, 0.5] for name in names]), lines, status="small"), dpi)
 
 
 def test_the_opacity_of_a_map_follows_the_weight() -> None:
@@ -269,7 +303,8 @@ def test_senses_are_drawn(bert: Bert) -> None:
         "1  the cat sat (animal)\n2  a cat ran (animal)\n3  cat (word)" in text for text in texts(figure)
     )
     one, two, other = figure.axes[1].collections[0].get_facecolors()
-    assert (one == two).all() and (one != other).any()
+    assert (one == two).all() and (one != other).any() and one[3] < 0.5, "numbers stay legible on a dark page"
+    check_room(figure, 100)
 
 
 def test_curves_and_tables_of_heads_are_drawn() -> None:
@@ -284,6 +319,8 @@ def test_curves_and_tables_of_heads_are_drawn() -> None:
     table[2, 1] = 1
     drawn = plots.by_head(dict.fromkeys("abcd", table))
     assert "most in layer 3, head 2" in drawn.axes[0].get_title(loc="left")
+    for one in (figure, drawn, plots.by_head(dict.fromkeys("abcde", np.ones((6, 12))))):
+        check_room(one, 100)
 
 
 def test_figures_of_the_front_door(vit: ViT) -> None:

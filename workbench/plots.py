@@ -20,17 +20,17 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
+from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.colors import LinearSegmentedColormap, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.gridspec import SubplotSpec
 from matplotlib.patches import FancyBboxPatch, Rectangle
-from matplotlib.transforms import ScaledTranslation, blended_transform_factory
 
 INK, MUTED, BLUE, AMBER, GREEN = "#1f2328", "#59636e", "#1f6feb", "#b35900", "#1a7f37"
 RED, PAPER = "#ff5f52", "#eef0f3"
-FIRST, SECOND, SPECIAL = "#cfe0fb", "#fbdcb8", "#e4e6ea"  # paper of the two segments; of [CLS] and [SEP]
+# Paper of the two segments; of [CLS] and [SEP]. All paper lets the page through, as it may be dark.
+FIRST, SECOND, SPECIAL = to_rgba(BLUE, 0.22), to_rgba(AMBER, 0.28), to_rgba(MUTED, 0.15)
 # What stands for our colours on a notebook's page, light or dark.
 ON_PAGE = {
     "#000000": "var(--jp-ui-font-color1, currentColor)",
@@ -42,11 +42,12 @@ ON_PAGE = {
 SIGNED = LinearSegmentedColormap.from_list("signed", [AMBER, to_rgba(AMBER, 0), to_rgba(BLUE, 0), BLUE])
 SHADES = LinearSegmentedColormap.from_list("shades", [to_rgba(BLUE, 0), BLUE])
 WIDTH = 9.0  # inches of a still picture
+DOTS = 80  # an inch of it, at least
 MOST_WORDS = 120  # of a long text, a still picture shows the beginning
 MOST_NAMES = 60  # rows or columns of a map that are named; more are numbered
 MOST_CELLS = 40  # counts that stand in their cells; more would not fit
 SMALL = {"fontsize": 7, "color": MUTED, "parse_math": False}
-_RENDERER = RendererAgg(1, 1, 72)  # for the sizes of words, in points
+_RENDERER = RendererAgg(1, 1, 72)  # for the widths of words, in points
 
 
 @contextmanager
@@ -87,11 +88,11 @@ class StillFigure(Figure):
 
 @dataclass(frozen=True)
 class Mark:
-    """Something to draw into axes; `height` in inches, `width` in shares of its row, and in words."""
+    """Something to draw into axes, `height` inches high; `says` is what is seen there, beside its title."""
 
     draw: Callable[[Axes], None]
     height: float
-    width: float = 1.0
+    title: str = ""
     says: str = ""
 
 
@@ -102,47 +103,43 @@ Part: TypeAlias = "Mark | list[Part] | tuple[Part, ...]"  # a list stands in a c
 def stack(*parts: Part, status: str = "", width: float = WIDTH) -> StillFigure:
     """Parts under each other, `width` inches wide, and `status` in small print below; the height follows."""
     column = [part for part in parts if part]
-    height = _size(column, "height") + 0.14 * len(status.splitlines()) + 0.1
-    figure = StillFigure(figsize=(width, height), facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
+    height = _height(column) + 0.14 * len(status.splitlines()) + 0.1
+    # Letters are widest where dots are fewest: what has room there has room everywhere.
+    figure = StillFigure(figsize=(width, height), dpi=DOTS, facecolor="white", layout="constrained")
     figure.get_layout_engine().set(w_pad=0.08, h_pad=0.06, wspace=0.0, hspace=0.0)
     figure.supxlabel(status, x=0.1 / width, ha="left", **SMALL)
     _place(figure, figure.add_gridspec()[0], column)
     figure.get_layout_engine().execute(figure)
     figure.set_layout_engine("none")  # laid out once, not with each drawing
-    said = (says.rstrip(" .?") for says in _said(column))
+    said = (f"{mark.title}: {mark.says}".strip(" :.?") for mark in _marks(column))
     figure.says = textwrap.shorten(". ".join(filter(None, said)), 400, placeholder=" …")
     return figure
 
 
-def _said(part: Part) -> list[str]:
-    return [part.says] if isinstance(part, Mark) else [says for one in part for says in _said(one)]
+def _marks(part: Part) -> list[Mark]:
+    return [part] if isinstance(part, Mark) else [mark for one in part for mark in _marks(one)]
 
 
-def _size(part: Part, side: str) -> float:
-    """How high or wide a part is: a row is as wide as its parts together and as high as the highest."""
+def _height(part: Part) -> float:
     if isinstance(part, Mark):
-        return getattr(part, side)
-    return (sum if isinstance(part, tuple) == (side == "width") else max)(_size(one, side) for one in part)
+        return part.height
+    return (max if isinstance(part, tuple) else sum)(map(_height, part))
 
 
 def _place(figure: Figure, room: SubplotSpec, part: Part) -> None:
     if isinstance(part, Mark):
-        part.draw(figure.add_subplot(room, facecolor="none"))
+        axes = figure.add_subplot(room, facecolor="none", anchor="NW")
+        axes.set_title(part.title, loc="left", **SMALL | {"fontsize": 9})
+        axes.spines[:].set_visible(False)
+        axes.tick_params(length=0, labelsize=8)
+        part.draw(axes)
         return
-    side, shape = ("width", (1, len(part))) if isinstance(part, tuple) else ("height", (len(part), 1))
-    grid = room.subgridspec(*shape, **{f"{side}_ratios": [_size(one, side) for one in part]})
+    if isinstance(part, tuple):
+        grid = room.subgridspec(1, len(part))
+    else:
+        grid = room.subgridspec(len(part), 1, height_ratios=[_height(one) for one in part])
     for number, one in enumerate(part):
         _place(figure, grid[number], one)
-
-
-def _plain(axes: Axes, title: str, note: str = "") -> None:
-    """Axes without frame and ticks, with a title above and small print below."""
-    axes.set_title(title, loc="left", **SMALL | {"fontsize": 9})
-    axes.set_xlabel(note, loc="left", **SMALL)
-    axes.spines[:].set_visible(False)
-    axes.tick_params(length=0, labelsize=8)
-    axes.set_anchor("NW")
 
 
 # --- the five marks
@@ -157,52 +154,54 @@ class Chip(NamedTuple):
     framed: bool = False
 
 
-def shade(color: str, share: float) -> tuple[float, ...]:
+def shade(color: Any, share: float) -> tuple[float, ...]:
     """A word's paper: nothing for 0, as dark as words stay legible on for 1."""
     return to_rgba(color, 0.45 * share)
 
 
-def class_color(at: int, count: int, light: float = 0.5) -> tuple[float, float, float]:
+def class_color(at: int, count: int) -> tuple[float, float, float]:
     """The colour of one class of so many, as in all views: neighbours are far apart."""
-    return hls_to_rgb(at * (7 if count > 8 else 1) % count / count, light, 0.75)
+    return hls_to_rgb(at * (7 if count > 8 else 1) % count / count, 0.5, 0.75)
 
 
 @functools.lru_cache(10_000)
-def _inches(text: str, size: float) -> float:
-    with _quiet():
-        return _RENDERER.get_text_width_height_descent(text, FontProperties(size=size), False)[0] / 72
+def _wide(text: str, size: float) -> float:
+    return _RENDERER.get_text_width_height_descent(text, FontProperties(size=size), False)[0]
 
 
+@_quiet()
 def words(*sentences: Sequence[Chip], title: str = "") -> Mark:
     """Word boxes in lines as wide as the picture, each sentence on a new one."""
-    boxes: list[tuple[Chip, float, float]] = []  # word, its middle and its line, in inches
-    pitch = 0.44 if any(word.note for sentence in sentences for word in sentence) else 0.32
-    top = 0.45 if title else 0.2
+    boxes: list[tuple[Chip, float, float]] = []  # a word, and its middle from the left and the top, in points
+    pitch = 32 if any(word.note for sentence in sentences for word in sentence) else 23
+    top = 32 if title else 14
     for sentence in sentences:
-        x = 0.1
+        left = 7
         for word in [*sentence[:MOST_WORDS], *[Chip("…")] * (len(sentence) > MOST_WORDS)]:
             word = word._replace(text=_cut(word.text, 60))
-            wide = max(_inches(word.text, 10) + 0.08, _inches(word.note, 6))
-            if x + wide > WIDTH - 0.2 and x > 0.1:
-                x, top = 0.1, top + pitch
-            boxes.append((word, x + wide / 2, top))
-            x += wide + 0.1
+            wide = max(_wide(word.text, 10) + 6, _wide(word.note, 6))
+            if left > 7 and left + wide > 72 * WIDTH - 14:
+                left, top = 7, top + pitch
+            boxes.append((word, left + wide / 2, top))
+            left += wide + 7
         top += pitch
 
     def draw(axes: Axes) -> None:
+        def write(text: str, x: float, y: float, size: float, color: str = MUTED, **style: Any) -> None:
+            corner = {"xycoords": ("figure fraction", "axes fraction"), "textcoords": "offset points"}
+            style |= corner | {"va": "center", "parse_math": False, "in_layout": False}
+            axes.annotate(text, (0, 1), (x, -y), fontsize=size, color=color, **style)
+
         axes.axis("off")
-        corner = blended_transform_factory(axes.figure.transFigure, axes.transAxes)
-        inches = axes.figure.dpi_scale_trans + ScaledTranslation(0, 1, corner)  # from the left and the top
-        place = {"transform": inches, "va": "center", "parse_math": False, "in_layout": False}
-        axes.text(0.1, -0.1, title, fontsize=9, color=MUTED, **place)
+        write(title, 7, 7, 9)
         for word, x, y in boxes:
             edge = BLUE if word.framed else "none"
             frame = {"boxstyle": "round,pad=0.2", "facecolor": word.paper, "edgecolor": edge}
-            axes.text(x, -y, word.text, fontsize=10, color=INK, ha="center", bbox=frame, **place)
-            axes.text(x, -y - 0.19, word.note, fontsize=6, color=MUTED, ha="center", **place)
+            write(word.text, x, y, 10, INK, ha="center", bbox=frame)
+            write(word.note, x, y + 14, 6, ha="center")
 
     said = " / ".join(" ".join(word.text for word in sentence) for sentence in sentences)
-    return Mark(draw, top - pitch / 2 + 0.15, says=f"{title}: {_cut(said, 120)}".removeprefix(": "))
+    return Mark(draw, (top - pitch / 2 + 11) / 72, says=f"{title}: {_cut(said, 120)}")
 
 
 def _cut(text: str, most: int) -> str:
@@ -216,7 +215,6 @@ def bars(rows: Sequence[Sequence[Any]], *, title: str = "", percent: bool = True
     written = (lambda value: f"{100 * value:.1f} %") if percent else "{:.1f}".format
 
     def draw(axes: Axes) -> None:
-        _plain(axes, title)
         places = range(len(rows))
         if percent:
             axes.barh(places, 1, color=PAPER, height=0.7)
@@ -234,7 +232,7 @@ def bars(rows: Sequence[Sequence[Any]], *, title: str = "", percent: bool = True
         axes.xaxis.set_visible(False)
 
     said = ", ".join(f"{names[place]} {written(values[place])}" for place in np.argsort(values)[:-4:-1])
-    return Mark(draw, 0.23 * len(rows) + (0.4 if title else 0.2), says=f"{title}: {said}".strip(": "))
+    return Mark(draw, 0.23 * len(rows) + (0.4 if title else 0.2), title, said)
 
 
 def heat(
@@ -244,17 +242,16 @@ def heat(
     *,
     title: str = "",
     low: float = 0.0,
-    number: str = "{:.3g}",
     height: float = 3.0,
 ) -> Mark:
     """A map, its rows and columns named, and below it what its colours stand for.
 
-    From clear to blue; where a number is below 0, to orange and blue on either side of clear.
+    From clear to blue; where a number is below 0, to orange and blue on either side of clear. Counts stand in
+    their cells, too, if few are other than 0.
 
     Args:
         table: (rows, columns); several cells may share a name, see `tiled`.
         low: what is clear, if nothing is below 0.
-        number: how numbers are written; counts stand in their cells, too, if few are other than 0.
     """
     counts = np.count_nonzero(table) <= MOST_CELLS and np.asarray(table).dtype == int
     table = np.asarray(table, float)
@@ -262,26 +259,31 @@ def heat(
     ends = {"orange": -most, "blue": most} if np.nanmin(table) < 0 else {"clear": low, "blue": most}
 
     def draw(axes: Axes) -> None:
-        _plain(axes, title, ", ".join(f"{color} {number.format(end)}" for color, end in ends.items()))
+        legend = ", ".join(f"{color} {end:.3g}" for color, end in ends.items())
+        axes.set_xlabel(legend, loc="left", **SMALL)
         least, colors = min(ends.values()), SIGNED if "orange" in ends else SHADES
-        shape = "equal" if len(table) > 1 else "auto"
+        shape = "equal" if len(columns) else "auto"
         axes.imshow(table, cmap=colors, vmin=least, vmax=most, aspect=shape, interpolation="nearest")
         for axis, names, count in zip((axes.yaxis, axes.xaxis), (rows, columns), table.shape, strict=True):
             if len(names) <= MOST_NAMES:
                 places = (np.arange(len(names)) + 0.5) * count / max(1, len(names)) - 0.5
-                axis.set_ticks(places, names, fontsize=min(8, 180 / (len(names) or 1)), parse_math=False)
-        if 6 < len(columns) <= MOST_NAMES and max(map(len, map(str, columns))) > 2:
+                names = [_cut(str(name), 24) for name in names]
+                axis.set_ticks(
+                    places, names, fontsize=min(8, 30 * height / (len(names) or 1)), parse_math=False
+                )
+        longest = max((len(str(name)) for name in columns), default=0)
+        if longest > 2 and 10 * height < longest * len(columns) and len(columns) <= MOST_NAMES:
             axes.tick_params("x", rotation=90)
         options = {"ha": "center", "va": "center", "in_layout": False, "fontsize": min(8, 85 / len(table))}
         for row, column in np.argwhere(table) if counts else ():
             ink = "white" if table[row, column] > 0.6 * most else INK
-            axes.text(column, row, number.format(table[row, column]), color=ink, **options)
+            axes.text(column, row, f"{table[row, column]:.0f}", color=ink, **options)
 
-    says = title
+    says = ""
     if table.shape == (len(rows), len(columns)):
         row, column = np.unravel_index(np.nanargmax(np.abs(table)), table.shape)
-        says += f": {rows[row]}, {columns[column]}: {number.format(table[row, column])} at most"
-    return Mark(draw, height, says=says.removeprefix(": "))
+        says = f"{rows[row]}, {columns[column]}: {table[row, column]:.3g} at most"
+    return Mark(draw, height, title, says)
 
 
 def curves(
@@ -301,15 +303,15 @@ def curves(
     """
 
     def draw(axes: Axes) -> None:
-        _plain(axes, title, label)
+        axes.set_xlabel(label, loc="left", **SMALL)
         axes.spines[["left", "bottom"]].set_visible(True)
         for group, style in ((lines, "-"), (compare or {}, "--")):
             axes.set_prop_cycle(color=[BLUE, AMBER, GREEN, MUTED])
             for name, points in group.items():
                 if np.ndim(points) == 0:
                     axes.axhline(points, linestyle=style, color=MUTED)
-                    place = {"transform": axes.get_yaxis_transform(), "ha": "right", "va": "bottom"}
-                    axes.text(1, points, name, **SMALL | place)
+                    above = {"xycoords": axes.get_yaxis_transform(), "textcoords": "offset points"}
+                    axes.annotate(name, (1, points), (0, 2), ha="right", **SMALL | above)
                 else:
                     axes.plot(*np.reshape(points, (-1, 2)).T, style, label=name)
         axes.locator_params(nbins=6)
@@ -318,32 +320,23 @@ def curves(
         if len(axes.get_legend_handles_labels()[1]) > 1:
             axes.legend(fontsize=7, frameon=False)
 
-    return Mark(draw, 2.4, says=title)
+    return Mark(draw, 2.4, title)
 
 
-def points(
-    places: np.ndarray,
-    colors: Any,
-    names: Sequence[Any] = (),
-    *,
-    title: str = "",
-    axis: str = "",
-    height: float = 2.4,
-) -> Mark:
-    """Places (points, 2) in a plane of two directions, `axis` 1 and 2; a point is a dot, or its name."""
+def points(places: np.ndarray, colors: Any, names: Sequence[Any] = (), *, title: str = "") -> Mark:
+    """Places (points, 2) in a plane of two directions; a point is a dot, or its name on one."""
 
     def draw(axes: Axes) -> None:
-        axes.set_title(title, loc="left", **SMALL | {"fontsize": 9})
-        axes.scatter(*places.T, s=160 if len(names) else 20, c=colors, edgecolors="none")
+        axes.spines[:].set_visible(True)
+        axes.scatter(*places.T, s=160 if names else 20, c=colors, edgecolors="none")
         for name, place in zip(names, places, strict=False):
             axes.text(*place, str(name), fontsize=8, ha="center", va="center")
-        axes.margins(0.25 if len(names) else 0.1)
+        axes.margins(0.2)
         axes.set(xticks=[], yticks=[])
-        if axis:
-            axes.set_xlabel(f"{axis} 1", **SMALL)
-            axes.set_ylabel(f"{axis} 2", **SMALL)
+        axes.set_xlabel("direction 1", **SMALL)
+        axes.set_ylabel("direction 2", **SMALL)
 
-    return Mark(draw, height)
+    return Mark(draw, 2.0, title)
 
 
 def by_step(log: Sequence[Mapping[str, float]], name: str) -> list[tuple[float, float]]:
@@ -362,7 +355,6 @@ def picture(
     opacity: float = 0.7,
     smooth: bool = False,
     height: float = 3.0,
-    width: float = 1.0,
 ) -> Mark:
     """A picture, with a map over it whose opacity follows the weight.
 
@@ -375,7 +367,7 @@ def picture(
     """
 
     def draw(axes: Axes) -> None:
-        _plain(axes, title, note)
+        axes.set_xlabel(note, loc="left", **SMALL)
         tall, wide = pixels.shape[:2]
         rows, columns = grid or np.shape(weights) or (1, 1)
         clear = np.isnan(pixels).any(-1, keepdims=True)  # of the gaps in `tiled`
@@ -391,12 +383,11 @@ def picture(
             axes.hlines(np.arange(1, rows) * tall / rows, 0, wide, color="white", linewidth=0.7)
             axes.vlines(np.arange(1, columns) * wide / columns, 0, tall, color="white", linewidth=0.7)
         for row, column in (divmod(patch, columns) for patch in framed):
-            w, h = wide / columns, tall / rows
-            frame = {"fill": False, "edgecolor": RED, "linewidth": 2.5, "zorder": 3}
-            axes.add_patch(Rectangle((column * w, row * h), w, h, **frame))
+            corner, size = (column * wide / columns, row * tall / rows), (wide / columns, tall / rows)
+            axes.add_patch(Rectangle(corner, *size, fill=False, edgecolor=RED, linewidth=2.5, zorder=3))
         axes.set(xticks=[], yticks=[])
 
-    return Mark(draw, height, width, says=title or "picture")
+    return Mark(draw, height, title, "" if title else "picture")
 
 
 def tiled(maps: Any) -> np.ndarray:
@@ -474,7 +465,7 @@ def by_head(values: Mapping[str, np.ndarray]) -> StillFigure:
         layer, head = np.unravel_index(table.argmax(), table.shape)
         title += f": most in layer {layer + 1}, head {head + 1}"
         names = (range(1, count + 1) for count in table.shape)
-        panels.append(heat(table, *names, title=title, height=2.3))
+        panels.append(heat(table, *names, title=title, height=2.5))
     rows = [tuple(panels[first : first + 3]) for first in range(0, len(panels), 3)]
     return stack(*rows, width=4 * len(rows[0]))
 
@@ -492,11 +483,10 @@ def word_senses(
     """
     names, columns = range(1, len(sentences) + 1), []
     kinds = list(dict.fromkeys(groups))
-    colors = [class_color(kinds.index(group), len(kinds), 0.75) for group in groups]
+    colors = [shade(class_color(kinds.index(group), len(kinds)), 1) for group in groups]
     for layer, (table, plane) in enumerate(zip(similar, places, strict=True)):
         title = f"layer {layer}" if layer else "embeddings"
-        numbered = points(plane, colors, names, axis="direction", height=1.6)
-        columns.append([heat(table, names, names, title=title, height=1.8), numbered])
+        columns.append([heat(table, names, names, title=title, height=1.8), points(plane, colors, names)])
     lines = zip(names, sentences, groups, strict=True)
     text = "\n".join(f"{name}  {sentence} ({group})" for name, sentence, group in lines)
     text = f"Above: cosine between sentences (down and across); below: their first two directions.\n{text}"
@@ -528,10 +518,12 @@ def position_maps(similar: Any, most: int = 14) -> StillFigure:
     return stack(heat(maps, *names, title="cosine similarity", low=np.nanmin(maps), height=6.3), width=6.3)
 
 
-def picture_rows(pictures: Mapping[str, np.ndarray]) -> StillFigure:
+def picture_rows(pictures: Mapping[str, np.ndarray], status: str = "") -> StillFigure:
     """Pictures in rows, such as the same ones whole, with patches hidden, and with what was guessed there.
 
     `pictures` are, by title of the row, (pictures, height, width, 3) of bytes.
     """
-    rows = ((title, len(row), tiled(row[None] / 255)) for title, row in pictures.items())
-    return stack(*(picture(row, title=title, height=WIDTH / count + 0.3) for title, count, row in rows))
+    marks = []
+    for title, row in pictures.items():
+        marks.append(picture(tiled(row[None] / 255), title=title, height=WIDTH / len(row) + 0.3))
+    return stack(*marks, status=status)

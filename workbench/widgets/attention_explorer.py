@@ -138,7 +138,7 @@ class AttentionExplorer(MapWidget):
             self.tokens = [[name, 0, "patch" if at >= self.prefix else "special"] for at, name in names]
         else:
             encodings = [self._encoded(model) for model in self._models]
-            tokens, *others = [[*map(_shown, encoding.tokens)] for encoding in encodings]
+            tokens, *others = [[*map(_described, encoding.tokens)] for encoding in encodings]
             if others not in ([], [tokens]):
                 raise ValueError(f"{self.model.name} and {self.other} cut this text into other tokens: {FIT}")
             self.tokens, self._encoding = tokens, encodings[0]
@@ -339,12 +339,11 @@ class AttentionExplorer(MapWidget):
         if self.grid and self.view == "lines":
             return plots.stack(*self._still_maps(), status=self.status)
         tokens, title = [text for text, *_ in self.tokens], f"{self._title}: rows look at columns"
-        percent = 100 * self._shown.cpu()
-        matrix = plots.heat(percent, tokens, tokens, title=title, number="{:.1f} %", height=6.0)
+        matrix = plots.heat(self._shown, tokens, tokens, title=title, height=6.0)
         return plots.stack(matrix, status=self.status, width=6.0)
 
 
-def _shown(token: Token) -> list:
+def _described(token: Token) -> list:
     return [token.text, token.segment, "special" if token.word is None else "word"]
 
 

@@ -21,7 +21,7 @@ from workbench.attention import record_attention
 from workbench.bert import Bert
 from workbench.checks import check_model
 from workbench.encoder import PROBLEM_TYPES
-from workbench.plots import StillFigure
+from workbench.plots import DOTS, StillFigure
 from workbench.tasks import device_name
 from workbench.vit import ViT
 from workbench.widgets.rehearsal import BACKGROUND, Rehearsal, page, picture
@@ -389,7 +389,7 @@ class WorkbenchWidget(anywidget.AnyWidget):
     def still(self) -> tuple[str, str]:
         """The still picture, a PNG as base64, and what is seen on it."""
         figure = self.figure()
-        return base64.b64encode(figure.drawn("png", 80)).decode(), f"{type(self).__name__}: {figure.says}"
+        return base64.b64encode(figure.drawn("png", DOTS)).decode(), f"{type(self).__name__}: {figure.says}"
 
     def __repr__(self) -> str:
         """The class, the checkpoint, and what was chosen; not what was answered."""

@@ -292,9 +292,8 @@ class FineTuning(StripWidget):
     def figure(self) -> plots.StillFigure:
         """The curves and the tables as they are now; before any training, the examples on the screen."""
         if not self.trained and self.kind == "picture":
-            pictures = [np.asarray(_thumbnail(image)) for image, _ in self._examples[:16]]
-            shown = plots.tiled(np.stack(pictures)[None] / 255)
-            return plots.stack(plots.picture(shown, title="examples"), status=self.status)
+            pictures = np.stack([_thumbnail(image) for image, _ in self._examples[:16]])
+            return plots.picture_rows({"examples": pictures}, self.status)
         if not self.trained:
             rows = [
                 [*map(plots.Chip, " / ".join(texts).split()), plots.Chip(label, paper=plots.FIRST)]
@@ -307,10 +306,10 @@ class FineTuning(StripWidget):
             new = {f"{name}, held out": plots.by_step(log, f"held_out_{figure}") for name, log in logs}
             seen = {f"{name}, learned from": plots.by_step(log, figure) for name, log in logs}
             parts.append(plots.curves(new, seen, title=figure, top=top))
-        colors = np.array([plots.class_color(at, len(self.labels)) for at in range(len(self.labels))])
+        colors = [plots.class_color(label, len(self.labels)) for label in self.true]
         for name, places in self._places.items():
-            title = f"{name}: what the new layer reads of held-out examples, in two dimensions"
-            parts.append(plots.points(places[-1].numpy(), colors[self.true], title=title))
+            title = f"{name}: what the new layer reads of held-out examples"
+            parts.append(plots.points(places[-1].numpy(), colors, title=title))
         for name, table in self.tables.items():
             if self.kind == "span":
                 rows = [

@@ -141,10 +141,10 @@ class PatchSplitter(PictureWidget):
         if pinned:
             flat = self._colors.transpose(2, 0, 1).reshape(1, -1)  # red, green, blue values
             rows.append(plots.picture(self._colors, title=f"patch {self.patch + 1}", height=1.4))
-            rows.append(plots.heat(flat, [f"{flat.size} values"], number="{:.0f}", height=0.7))
+            rows.append(plots.heat(flat, [f"{flat.size} values"], height=0.7))
         names = ("x E + b" if pinned else "* (class token)", "+ position", "= token")
         for name, step in zip(names, self._steps, strict=False):  # none for patches of another size
             rows.append(plots.heat(step[None], [name], height=0.7))
         title = f"{self.grid[0]} x {self.grid[1]} patches"
-        whole = plots.picture(self._seen, title=title, grid=self.grid, framed=pinned, height=3.5, width=0.8)
+        whole = plots.picture(self._seen, title=title, grid=self.grid, framed=pinned, height=3.5)
         return plots.stack((whole, rows) if rows else whole, status=self.status)

@@ -209,7 +209,8 @@ class Rehearsal:
                     yield
 
     def _play_group(self, number: int, axes: Sequence[tuple[str, list]], group: dict) -> Iterator[None]:
-        start = self._start()
+        inside = self.widget._inside()
+        start = State(inside, self._values_of(inside))
         nothing = {"click": self._place([])}
         self._records.append(Record(number, start.values | nothing, start.values))
         if "after" in group:
@@ -228,10 +229,6 @@ class Rehearsal:
                 if found and all(found.values != state.values for state in states):
                     states.append(found)
                 yield
-
-    def _start(self) -> State:
-        inside = self.widget._inside()
-        return State(inside, self._values_of(inside))
 
     def _combine(self, group: int, state: State, axes: Sequence[tuple[str, list]]) -> Iterator[State]:
         """What every combination of these values leads to, one click after the other."""

@@ -100,9 +100,9 @@ class TokenTagger(TextWidget):
         """The sentence, the class under each word, and the dot products of the pinned word."""
         count, chips = len(self.labels), []
         for word in self.words:
-            color = plots.class_color(word["label"], count, light=0.86)
+            paper = plots.shade(plots.class_color(word["label"], count), 0.6)
             note = f"{self.labels[word['label']]} {self._written(word['answer'])}"
-            chips.append(plots.Chip(word["text"], note, color))
+            chips.append(plots.Chip(word["text"], note, paper))
         logits = self._logits[self._tokens[self.pinned].start].tolist()
         title = f"“{self.words[self.pinned]['text']}”: logit of each class"
         bars = plots.bars([*zip(self.labels, logits, strict=True)], percent=False, title=title)
