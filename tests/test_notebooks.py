@@ -86,6 +86,7 @@ def test_every_section_says_what_to_notice(path):
     untold = {one.splitlines()[0] for one in sections if "**Notice.**" not in one}
     assert untold <= {"A checkpoint of your own", "Keep what you see"}, "what nothing is shown in"
     assert text.count("<details>") == text.count("</details>")
+    assert not re.search("</details>\n\n[^#]", text), "an answer has no space below it: write </details><br>"
     code = [cell.source for cell in cells if cell.cell_type == "code"]
     trained = sum("FineTuning(" in source for source in code)
     assert text.count("**Try it") == trained or path.stem == "10_pretraining"
