@@ -44,7 +44,7 @@ def texts(figure: Figure) -> list[str]:
     return [text.get_text() for text in figure.findobj(Text) if text.get_text()]
 
 
-def check_room(figure: Figure, dpi: int) -> None:
+def check_room(figure: plots.StillFigure, dpi: int) -> None:
     """Nothing that is written is cut off, and nothing is written over something else."""
     drawn: dict[Text, Bbox] = {}
     draw = Text.draw
@@ -56,7 +56,7 @@ def check_room(figure: Figure, dpi: int) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Text, "draw", note)
-        figure.savefig(io.BytesIO(), dpi=dpi)
+        figure.drawn("png", dpi)
     width, height = figure.get_size_inches() * dpi
     for at, (text, box) in enumerate(drawn.items()):
         assert box.x0 >= 0 and box.x1 <= width and box.y0 >= 0 and box.y1 <= height, f"{text} is cut off"
@@ -319,7 +319,8 @@ def test_curves_and_tables_of_heads_are_drawn() -> None:
     table[2, 1] = 1
     drawn = plots.by_head(dict.fromkeys("abcd", table))
     assert "most in layer 3, head 2" in drawn.axes[0].get_title(loc="left")
-    for one in (figure, drawn, plots.by_head(dict.fromkeys("abcde", np.ones((6, 12))))):
+    large = {f"mean attention distance in pixels {number}": np.ones((6, 12)) for number in range(5)}
+    for one in (figure, drawn, plots.by_head(large)):
         check_room(one, 100)
 
 

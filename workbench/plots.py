@@ -64,10 +64,6 @@ class StillFigure(Figure):
     says = ""
 
     @_quiet()
-    def savefig(self, *args: Any, **options: Any) -> None:
-        """As matplotlib's."""
-        super().savefig(*args, **options)
-
     def drawn(self, kind: str, dpi: int, **options: Any) -> bytes:
         """A file of that kind, as `savefig` writes it."""
         file = io.BytesIO()
@@ -463,9 +459,9 @@ def by_head(values: Mapping[str, np.ndarray]) -> StillFigure:
     panels = []
     for title, table in values.items():
         layer, head = np.unravel_index(table.argmax(), table.shape)
-        title += f": most in layer {layer + 1}, head {head + 1}"
+        title += f":\nmost in layer {layer + 1}, head {head + 1}"
         names = (range(1, count + 1) for count in table.shape)
-        panels.append(heat(table, *names, title=title, height=2.5))
+        panels.append(heat(table, *names, title=title, height=max(2.6, 0.2 * len(table))))
     rows = [tuple(panels[first : first + 3]) for first in range(0, len(panels), 3)]
     return stack(*rows, width=4 * len(rows[0]))
 
