@@ -187,7 +187,7 @@ def test_head_of_classes(page):
         vector, logits = states[0, 2], bert.logits("pos", states)[0]  # un; "the" is token 1
     products = weight[2] * vector
     best = logits[2:5].softmax(-1).max(-1)
-    said = view.texts(".drawer > .note")[-1]
+    said = view.texts(".joined")[0]
     told = re.findall(r"(\S+) (?:is|would be) ([A-Z]+) \(", said)
     pieces = ("un", "##play", "##ful")
     assert told == [(piece, labels[at]) for piece, at in zip(pieces, best.indices, strict=True)]

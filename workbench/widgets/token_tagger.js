@@ -36,32 +36,32 @@ function render({ model, el }) {
     return present.map((label) => element("span.field", { role: "listitem" }, entry(label)));
   });
 
-  const pieces = (inner) =>
-    inner.live("p.note", () => {
-      const told = get("pieces").map(
-        ([piece, label, share], index) => `${piece} ${index ? "would be" : "is"} ${label} (${write(share)})`,
-      );
-      const one = "is one word piece: its vector T goes through the layer.";
-      const more = `is ${told.length} word pieces. The first one speaks for the word: ${told.join(", ")}.`;
-      return `“${get("words")[get("pinned")].text}” ${told.length === 1 ? one : more}`;
-    });
+  const joined = view.live("p.note.joined", () => {
+    const told = get("pieces").map(
+      ([piece, label, share], index) => `${piece} ${index ? "would be" : "is"} ${label} (${write(share)})`,
+    );
+    const one = "is one word piece: its vector T goes through the layer.";
+    const more = `is ${told.length} word pieces. The first one speaks for the word: ${told.join(", ")}.`;
+    return `“${get("words")[get("pinned")].text}” ${told.length === 1 ? one : more}`;
+  });
 
   const said = told();
   function tellWord(index) {
     const word = get("words")[index];
     said.textContent = word
       ? `“${word.text}”: ${get("labels")[word.label]} with ${write(word.answer)}.`
-      : "Point at a word for its probability; click it, and the matrix above is about this word.";
+      : "Point at a word for its probability; click it, and the stages above are about this word.";
   }
   drawn(() => tellWord(-1));
 
   view.content.append(
-    ...stripOf(view, { head: pieces }),
+    ...stripOf(view),
     note("Type a sentence: every word gets a class."),
     view.textField("text", "The sentence").node,
     view.remark(),
     view.headMenu(),
     words.node,
+    joined,
     said,
     legend,
   );
