@@ -213,6 +213,27 @@ def test_nothing_is_cut_off_on_a_narrow_page(shown, width: int, size: int) -> No
     assert page.evaluate("document.documentElement.scrollWidth") == width
 
 
+@pytest.mark.parametrize("width", [1080, 640])
+def test_the_strip_is_lined_up(shown, width: int) -> None:
+    """One line in a wide cell; in a narrow one the head stands below front door and encoder, in columns."""
+    page = shown("", "body { margin: 0 }", viewport={"width": width, "height": 900})
+    lines = page.locator(".stages").evaluate_all("""
+        (all) => all.map((line) => [...line.children].map((stop) => {
+        const { left, right, top } = stop.getBoundingClientRect();
+        const cut = [...stop.firstChild.children].some((one) => one.scrollWidth > one.clientWidth + 1);
+        return [left, top, cut || right > line.parentElement.getBoundingClientRect().right + 1];
+    }))""")
+    assert len(lines) > 9
+    for stops in lines:
+        lefts, tops, cut = zip(*stops, strict=True)
+        assert not any(cut)
+        above, below = (tops, ()) if width == 1080 else (tops[:3], tops[3:])
+        assert len({*above}) == 1 and len({*below}) <= 1
+        assert all(top > above[0] for top in below)
+        if below:
+            assert lefts[3:6] == pytest.approx(lefts[:3], abs=1)
+
+
 def test_arabic_and_hebrew_run_from_right_to_left(shown) -> None:
     """Words, pieces, and what stands below them; numbers in between stay as they are."""
     bert = wb.load_bert(device="cpu")
