@@ -145,7 +145,7 @@ def test_splitter_cuts_in_other_sizes(vit: ViT) -> None:
     shown.patch_size = 12
     assert shown.grid == [3, 4] and shown.vector == b"" and shown.error == "" and shown.patch == 6
     assert "patches of 8 pixels only" in shown.status
-    assert shown.drawer["empty"] == "E of this checkpoint takes patches of 8 x 8 pixels."
+    assert "takes patches of 8 × 8 pixels. Another patch size needs another matrix" in shown.drawer["empty"]
     assert shown.line[1][2] == "this needs another E"
     shown.patch_size, shown.keep_shape = 8, True
     assert shown.grid == [3, 7] and shown.vector and shown.numbers

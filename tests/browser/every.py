@@ -43,7 +43,7 @@ def every_widget() -> dict[str, WorkbenchWidget]:
         SpanExtraction(bert, "Who sells flowers?", "Anna sells flowers, and her brother Paul sells fish."),
         asked(AttentionExplorer(bert, text, query=2, key=3, off=[(0, 1)]), "all heads", "compare"),
         asked(tuning, {"do": "look", "cell": ["frozen", "joy", "anger"]}),
-        PatchSplitter(vit),
+        PatchSplitter(vit, words=["[CLS]", "a", "cat", "looks", "at", "you", "[SEP]"]),
         asked(PatchHiding(vit, hidden=[0, 1, 2, 30]), "keep", "judge"),
         asked(PatchAttention(vit, method="relevance", second=3), "test"),
     ]

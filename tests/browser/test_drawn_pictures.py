@@ -206,7 +206,9 @@ def test_patch_hiding(page):
 
 def test_patch_splitter(page):
     vit = patch_vit()
-    view = View(page, PatchSplitter(vit, COLOURED, patch=10, output=5))  # row 2, column 5
+    words = ["[CLS]", "a", "cat", "looks", "at", "you", "[SEP]"]
+    options = {"patch": 10, "output": 5, "stage": "embeddings", "words": words}
+    view = View(page, PatchSplitter(vit, COLOURED, **options))  # row 2, column 5
     page.evaluate("document.querySelector('.workbench').style.width = '640px'")  # tokens in two rows
     page.evaluate("settle()")
     assert view.texts(".sum")[0] == "48 × 32 pixels: 4 × 6 patches + 2 = 26 tokens"
@@ -249,7 +251,7 @@ def test_patch_splitter(page):
     weight = vit.embeddings.projection.weight.detach()
     bias = float(vit.embeddings.projection.bias[5].detach())
     total = float(weight[5] @ torch.tensor(values.flatten(), dtype=torch.float32))
-    said = re.findall(r"[−-]?\d+\.\d+", view.texts(".product")[0].replace("− bias ", "−"))
+    said = re.findall(r"[−-]?\d+\.\d+", view.texts(".product")[0])
     near([float(one.replace("−", "-")) for one in said], [total, bias, total + bias], 0.02)
     vector = view.at("canvas.strip.pick")
     row = weight @ torch.tensor(values.flatten(), dtype=torch.float32)
@@ -275,11 +277,15 @@ def test_patch_splitter(page):
     for gone in ("canvas.map", "canvas.filter", "canvas.strip.pick", ".product"):
         assert not any(view.read(gone, "(one) => one.checkVisibility()")), gone
     assert "Another patch size needs another matrix" in view.texts(".empty")[0]
-    assert view.texts("h4")[0] == "Patch 3: row 1, column 3" and view.texts(".numbers")[0].startswith("768 ")
+    assert view.texts(".drawer h4")[0] == "Patch 3: row 1, column 3"
+    assert view.texts(".numbers")[0].startswith("768 ")
     widget.patch_size, widget.patch = 8, -1
     view = View(page, widget)
     assert view.texts(".token.first i")[1] == "*"
-    assert "class token *" in view.texts(".empty")[0]
+    widget.stage, widget.words = "", []  # a picture and its sequence are all that is left
+    view = View(page, widget)
+    assert view.texts("h4") == ["The sequence", "The same, with words"]
+    assert view.read("h4", "(one) => one.checkVisibility()") == [True, False]
 
 
 def test_a_fast_stroke_hides_all_that_it_crossed(page):

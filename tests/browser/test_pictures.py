@@ -80,6 +80,7 @@ def test_splitting_own_pictures_by_click_and_keys(lesson):
     first, last = eval(tones.replace(") (", "), ("))
     assert first[2] > first[0] and last[0] > last[2], "as the camera was held"
 
+    splitter.after(splitter.root.locator("[data-stage=embeddings]").click)
     splitter.after(lambda: board.click(position=patch_at(splitter, 2, 3)))
     assert splitter.root.get_by_text("Patch 15: row 2, column 3").is_visible()
     board.focus()
@@ -102,7 +103,7 @@ def test_splitting_own_pictures_by_click_and_keys(lesson):
     assert splitter.root.locator("canvas.strip.pick").is_visible()
     tokens = splitter.root.locator("canvas.patch-board").nth(1)
     splitter.after(lambda: tokens.click(position={"x": 8, "y": 8}))
-    assert "the same for every picture" in splitter.root.locator(".empty").text_content()
+    assert "“*” becomes a vector" in splitter.root.locator(".drawer h4").first.text_content()
 
     before = board.evaluate("c => c.toDataURL()")
     for kind in ("drop", "paste"):

@@ -8,15 +8,125 @@ import { element, fixed, range, readFloat16, within } from "./shared.js";
 import { stripOf } from "./strip.js";
 
 const CLASS_TOKEN =
-  "The class token * is no part of the picture: it is one learned vector, the same for every picture.";
+  "In front stands *, the class token: one learned vector, the same for every picture and part of none.";
 const picture = (kind, label) => element(`canvas.${kind}`, { role: "img", "aria-label": label });
+
+// What the drawer adds: the pixels of one patch, its numbers in a row, and the matrix.
+function patchOf(view) {
+  const { get, send, ink, drawn } = view;
+  const hiddenSize = () => get("matrix_shape")[3];
+
+  const large = picture("large", "");
+  const bands = picture("strip", "");
+  const told = element("p.note", { "aria-live": "polite" });
+  const values = () => readFloat16(get("values"), 3 * get("patch_size") ** 2)[0];
+  const colors = () => new Uint8Array(get("colors").buffer, get("colors").byteOffset);
+  const titleOf = () => {
+    const [patch, columns] = [get("patch"), get("grid")[1]];
+    return `Patch ${patch + 1}: row ${Math.floor(patch / columns) + 1}, column ${(patch % columns) + 1}`;
+  };
+  large.onmousemove = (event) => tellPixel(cellUnder(event, [get("patch_size"), get("patch_size")]));
+  large.onmouseleave = () => tellPixel(null);
+
+  function tellPixel(cell) {
+    told.textContent = "Point at a pixel to read it.";
+    if (!cell) return;
+    const at = cell[0] * get("patch_size") + cell[1];
+    const read = ["red", "green", "blue"].map((name, band) => {
+      const place = band * get("patch_size") ** 2 + at;
+      return `${name} ${colors()[place]} → ${values()[place].toFixed(2)}`;
+    });
+    told.textContent = `pixel ${at + 1}: ${read.join(", ")}`;
+  }
+
+  const numbers = { tabindex: 0, role: "region", "aria-label": "All numbers of the patch" };
+  const flat = note("Flattened: all red values row by row, then green, then blue.");
+  const one = element(
+    "section.part",
+    { "aria-label": "One patch" },
+    view.live("h4", titleOf),
+    row(large, element("div.flat", flat, bands, told)),
+    view.live("p.numbers.scroll", numbers, () => {
+      const written = values().map((value) => value.toFixed(2));
+      return `${written.length} numbers: ${written.join("  ")}`;
+    }),
+  );
+  drawn(() => {
+    const size = get("patch_size");
+    const area = size * size;
+    const seen = colors();
+    one.hidden = get("patch") < 0;
+    large.setAttribute("aria-label", `${titleOf()}, ${size} by ${size} pixels`);
+    bands.setAttribute("aria-label", `Its ${3 * area} values as colours`);
+    pixels(size, size, (at) => [seen[at], seen[area + at], seen[2 * area + at], 255], large);
+    const bandColor = (at) => range(3).map((band) => (Math.floor(at / area) === band ? seen[at] : 0));
+    pixels(1, 3 * area, (at) => [...bandColor(at), 255], bands);
+    tellPixel(null);
+  });
+
+  // --- the projection
+  const map = picture("map.pick", "The matrix E, a column for each number of the vector");
+  const filter = picture("filter", "The column of E, laid out like the patch");
+  const vector = picture("strip.pick", "The resulting vector, a number below each column of E");
+  map.onclick = vector.onclick = (event) => {
+    const cell = cellUnder(event, [1, hiddenSize()]);
+    if (cell) send({ output: cell[1] });
+  };
+  const outputFrom1 = view.with({
+    get: () => get("output") + 1,
+    send: ({ output }) => send({ output: output - 1 }),
+  });
+  const projection = part(
+    "Times one matrix",
+    view.live("p.note", () => {
+      const [, , inputs, all] = get("matrix_shape");
+      const size = `the matrix E of ${inputs} × ${all}, the same for every patch`;
+      return `${inputs} numbers x in, ${all} out: ${size}. Blue is positive, brown negative.`;
+    }),
+    row(
+      element("figure", filter, element("figcaption.note", "this column, as a patch")),
+      element("figure.product-of", map, vector, element("figcaption.note", "E, and below it x E + b")),
+    ),
+    outputFrom1.numberField("output", "Number of the vector", [1, hiddenSize()], "Number", "of the vector"),
+    view.live("p.product", () => {
+      const [total, bias] = get("total");
+      const sum = `${fixed(total, 3)} + bias ${fixed(bias, 3)} = ${fixed(total + bias, 3)}`;
+      return `Sum of ${get("matrix_shape")[2]} products ${sum}`;
+    }),
+  );
+  // Numbers as colours, over the whole canvas, and a frame around the chosen one of so many columns.
+  function paintSigned(canvas, rows, all) {
+    const pen = penOf(canvas);
+    const [width, height] = [canvas.clientWidth, canvas.clientHeight];
+    pen.imageSmoothingEnabled = false;
+    pen.drawImage(signedPixels(element("canvas"), rows, ink), 0, 0, width, height);
+    outline(pen, [(get("output") / all) * width, 0, Math.max(3, width / all), height], ink("--ink"), 1.5);
+  }
+
+  function drawNumbers() {
+    projection.hidden = get("patch") < 0 || !get("vector").byteLength;
+    if (projection.hidden) return;
+    const [rows, columns, inputs, all] = get("matrix_shape");
+    const numberAt = (row, column) => get("matrix").getInt8(row * columns + column);
+    const table = range(rows).map((row) => range(columns).map((column) => numberAt(row, column)));
+    paintSigned(vector, readFloat16(get("vector"), hiddenSize()), hiddenSize());
+    paintSigned(map, table, all);
+    if (!get("weights").byteLength) return;
+    const [weights] = readFloat16(get("weights"), inputs);
+    const size = get("own_patch_size");
+    const most = Math.max(...weights.map(Math.abs), 1e-9);
+    const grey = (weight) => 128 + (127 * weight) / most;
+    const color = (at) => [...range(3).map((band) => grey(weights[band * size * size + at])), 255];
+    pixels(size, size, color, filter);
+  }
+  drawn(drawNumbers);
+  return columns("1fr 1fr", one, projection);
+}
 
 function render({ model, el }) {
   const view = viewOf(model, el, "patch-splitter");
   const { content, get, send, ink, drawn } = view;
   const count = () => get("grid")[0] * get("grid")[1];
-  const hiddenSize = () => get("matrix_shape")[3];
-  const fits = () => get("vector").byteLength > 0; // the patch into the matrix
   const inside = () => get("patch") >= 0; // it is a patch, and not the class token
   const shown = pictureOf(view);
   const input = pictureInput(view);
@@ -52,7 +162,8 @@ function render({ model, el }) {
     const tokens = `${rows} × ${columns} patches + ${get("prefix")} = ${count() + get("prefix")} tokens`;
     return [`${columns * size} × ${rows * size} pixels: `, element("b", tokens)];
   });
-  const columnsOf = () => within(Math.floor(content.clientWidth / (count() > 300 ? 18 : 36)), 6, count() + 1);
+  const columnsOf = () =>
+    within(Math.floor(sequence.node.clientWidth / (count() > 300 ? 18 : 36)), 6, count() + 1);
   const sequence = patchBoard({
     label: "All tokens, the class token * first. Arrow keys move, Enter chooses one.",
     most: 4000,
@@ -110,126 +221,16 @@ function render({ model, el }) {
     ];
   });
 
-  // --- one patch: its pixels, and its numbers in a row
-  const large = picture("large", "");
-  const bands = picture("strip", "");
-  const told = element("p.note", { "aria-live": "polite" });
-  const values = () => readFloat16(get("values"), 3 * get("patch_size") ** 2)[0];
-  const colors = () => new Uint8Array(get("colors").buffer, get("colors").byteOffset);
-  const titleOf = () => {
-    const [patch, columns] = [get("patch"), get("grid")[1]];
-    return `Patch ${patch + 1}: row ${Math.floor(patch / columns) + 1}, column ${(patch % columns) + 1}`;
-  };
-  large.onmousemove = (event) => tellPixel(cellUnder(event, [get("patch_size"), get("patch_size")]));
-  large.onmouseleave = () => tellPixel(null);
-
-  function tellPixel(cell) {
-    told.textContent = "Point at a pixel to read it.";
-    if (!cell) return;
-    const at = cell[0] * get("patch_size") + cell[1];
-    const read = ["red", "green", "blue"].map((name, band) => {
-      const place = band * get("patch_size") ** 2 + at;
-      return `${name} ${colors()[place]} → ${values()[place].toFixed(2)}`;
-    });
-    told.textContent = `pixel ${at + 1}: ${read.join(", ")}`;
-  }
-
-  const numbers = { tabindex: 0, role: "region", "aria-label": "All numbers of the patch" };
-  const flat = note("Flattened: all red values row by row, then green, then blue.");
-  const one = element(
-    "section.part",
-    { "aria-label": "One patch" },
-    view.live("h4", titleOf),
-    row(large, element("div.flat", flat, bands, told)),
-    view.live("p.numbers.scroll", numbers, () => {
-      const written = values().map((value) => value.toFixed(2));
-      return `${written.length} numbers: ${written.join("  ")}`;
-    }),
-  );
-  drawn(() => {
-    const size = get("patch_size");
-    const area = size * size;
-    const seen = colors();
-    one.hidden = !inside();
-    large.setAttribute("aria-label", `${titleOf()}, ${size} by ${size} pixels`);
-    bands.setAttribute("aria-label", `Its ${3 * area} values as colours`);
-    pixels(size, size, (at) => [seen[at], seen[area + at], seen[2 * area + at], 255], large);
-    const bandColor = (at) => range(3).map((band) => (Math.floor(at / area) === band ? seen[at] : 0));
-    pixels(1, 3 * area, (at) => [...bandColor(at), 255], bands);
-    tellPixel(null);
-  });
-
-  // --- the projection
-  const map = picture("map.pick", "The matrix E, a column for each number of the vector");
-  const filter = picture("filter", "The column of E, laid out like the patch");
-  const vector = picture("strip.pick", "The resulting vector, a number below each column of E");
-  map.onclick = vector.onclick = (event) => {
-    const cell = cellUnder(event, [1, hiddenSize()]);
-    if (cell) send({ output: cell[1] });
-  };
-  const outputFrom1 = view.with({
-    get: () => get("output") + 1,
-    send: ({ output }) => send({ output: output - 1 }),
-  });
-  const projection = part(
-    "Times one matrix",
-    view.live("p.note", () => {
-      const [, , inputs, all] = get("matrix_shape");
-      const size = `the matrix E of ${inputs} × ${all}, the same for every patch`;
-      return `${inputs} numbers x in, ${all} out: ${size}. Blue is positive, brown negative.`;
-    }),
-    row(
-      element("figure", filter, element("figcaption.note", "this column, as a patch")),
-      element("figure.product-of", map, vector, element("figcaption.note", "E, and below it x E + b")),
-    ),
-    outputFrom1.numberField("output", "Number of the vector", [1, hiddenSize()], "Number", "of the vector"),
-    view.live("p.product", () => {
-      const [total, bias] = get("total");
-      const signed = `${bias < 0 ? "−" : "+"} bias ${Math.abs(bias).toFixed(3)}`;
-      const sum = `${fixed(total, 3)} ${signed} = ${fixed(total + bias, 3)}`;
-      return `Sum of ${get("matrix_shape")[2]} products ${sum}`;
-    }),
-  );
-  const none = view.live("p.empty", () => {
-    const size = get("own_patch_size");
-    projection.hidden = !fits() || !inside();
-    if (!projection.hidden) return null;
-    return inside()
-      ? `The matrix of this checkpoint takes patches of ${size} × ${size} pixels. Another patch size needs ` +
-          "another matrix, and another training."
-      : CLASS_TOKEN;
-  });
-  // Numbers as colours, over the whole canvas, and a frame around the chosen one of so many columns.
-  function paintSigned(canvas, rows, all) {
-    const pen = penOf(canvas);
-    const [width, height] = [canvas.clientWidth, canvas.clientHeight];
-    pen.imageSmoothingEnabled = false;
-    pen.drawImage(signedPixels(element("canvas"), rows, ink), 0, 0, width, height);
-    outline(pen, [(get("output") / all) * width, 0, Math.max(3, width / all), height], ink("--ink"), 1.5);
-  }
-
-  function drawNumbers() {
-    if (!fits() || !inside()) return;
-    const [rows, columns, inputs, all] = get("matrix_shape");
-    const numberAt = (row, column) => get("matrix").getInt8(row * columns + column);
-    const table = range(rows).map((row) => range(columns).map((column) => numberAt(row, column)));
-    paintSigned(vector, readFloat16(get("vector"), hiddenSize()), hiddenSize());
-    paintSigned(map, table, all);
-    if (!get("weights").byteLength) return;
-    const [weights] = readFloat16(get("weights"), inputs);
-    const size = get("own_patch_size");
-    const most = Math.max(...weights.map(Math.abs), 1e-9);
-    const grey = (weight) => 128 + (127 * weight) / most;
-    const color = (at) => [...range(3).map((band) => grey(weights[band * size * size + at])), 255];
-    pixels(size, size, color, filter);
-  }
-  drawn(drawNumbers);
   drawn(board.draw);
   drawn(sequence.draw);
 
   const pick = (token) => ({ patch: token - get("prefix") });
+  const both = part("The same, with words", words);
+  drawn(() => {
+    both.hidden = !get("words").length;
+  });
   content.append(
-    ...stripOf(view, { pick }),
+    ...stripOf(view, { pick, embeddings: patchOf, nothing: patchOf }),
     note("A picture is cut into patches; each becomes a token. Click a patch, or walk with the arrow keys."),
     input,
     row(
@@ -238,9 +239,12 @@ function render({ model, el }) {
       element("label.field", shape, "keep the picture's shape"),
       own,
     ),
-    columns("5fr 8fr", section("Picture", board.node, sum), element("div", one, projection, none)),
-    part("The sequence", note("In front stands *, the class token."), sequence.node),
-    part("The same, with words", words),
+    columns(
+      "5fr 8fr",
+      section("Picture", board.node, sum),
+      part("The sequence", sequence.node, note(CLASS_TOKEN)),
+    ),
+    both,
   );
   return view.show();
 }

@@ -37,8 +37,7 @@ class PatchSplitter(PictureWidget):
     output = traitlets.Int(0, help="Which number of the resulting vector is explained.")
     words = traitlets.List(
         traitlets.Unicode(),
-        ["[CLS]", "a", "cat", "looks", "at", "you", "[SEP]"],
-        help="Word pieces of a sentence, to stand beside the patches.",
+        help="Word pieces of a sentence, to stand beside the patches, if any.",
     )
 
     own_patch_size = traitlets.Int(help="That of the checkpoint, which its matrix fits.")
@@ -83,7 +82,8 @@ class PatchSplitter(PictureWidget):
     def _embeddings_drawer(self) -> Drawer:
         size = self.model.config.patch_size
         if self.patch_size != size:
-            return {"empty": f"E of this checkpoint takes patches of {size} x {size} pixels."}, []
+            takes = f"The matrix E of this checkpoint takes patches of {size} × {size} pixels."
+            return {"empty": f"{takes} Another patch size needs another matrix, and another training."}, []
         return super()._embeddings_drawer()
 
     def _show(self) -> None:
