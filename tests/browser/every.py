@@ -25,6 +25,14 @@ from workbench.widgets import (
 )
 from workbench.widgets.base import WorkbenchWidget, guarded
 
+# Nothing was drawn in ten frames, one after the other.
+SETTLED = """() => new Promise((done) => {
+    let frames = 0;
+    const all = { subtree: true, childList: true, attributes: true, characterData: true };
+    new MutationObserver(() => (frames = 0)).observe(document.body, all);
+    const next = () => (++frames > 10 ? done() : requestAnimationFrame(next));
+    next();
+})"""
 FIGURES = ("step", "loss", "accuracy", "held_out_loss", "held_out_accuracy")
 
 

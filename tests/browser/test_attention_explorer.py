@@ -121,7 +121,7 @@ def test_canvases_follow_the_theme(explorer):
 def test_light_and_dark_wide_and_narrow(lesson, theme, width):
     opened = lesson(LESSON, width=width)
     opened.dress(theme)
-    opened.run_all()
+    opened.run_all(short=True)
     for index in (0, 3):  # words, patches
         widget = opened.widget(index)
         assert widget.root.evaluate("e => e.scrollWidth <= e.clientWidth"), "nothing is cut off"

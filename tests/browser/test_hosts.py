@@ -19,7 +19,7 @@ from workbench.widgets import (
 )
 from workbench.widgets.base import guarded
 
-from .every import one_page
+from .every import SETTLED, one_page
 
 pytestmark = pytest.mark.browser
 VSCODE = (
@@ -115,7 +115,7 @@ def shown(browser: Browser, pages: dict[str, str]) -> Iterator:
         page.wait_for_function(
             "(count) => document.querySelectorAll('.workbench[data-revision]').length === count", arg=len(own)
         )
-        page.wait_for_timeout(600)
+        page.evaluate(SETTLED)
         opened.append(page)
         return page
 
@@ -202,13 +202,15 @@ def test_nothing_is_cut_off_on_a_narrow_page(shown, width: int, size: int) -> No
     style = f"body {{ margin: 0; --jp-content-font-size1: {size}px; }}"
     page = shown("", style, viewport={"width": width, "height": 900})
     # What sticks out of the box around it, unless that box can be scrolled.
-    found = page.evaluate("""() => [...document.querySelectorAll(".workbench *")].filter((node) => {
-        const box = node.closest(".part, .card, .workbench, .passage, .chips");
-        const rolls = [...document.querySelectorAll(".workbench *")]
-            .some((one) => one.contains(node) && getComputedStyle(one).overflowX !== "visible");
-        return !rolls && node.checkVisibility() &&
-            node.getBoundingClientRect().right > box.getBoundingClientRect().right + 1;
-    }).map((node) => `${node.closest(".workbench").classList[1]}: ${node.outerHTML.slice(0, 90)}`)""")
+    found = page.evaluate("""() => {
+        const all = [...document.querySelectorAll(".workbench *")];
+        const rolling = all.filter((node) => getComputedStyle(node).overflowX !== "visible");
+        return all.filter((node) => {
+            const box = node.closest(".part, .card, .workbench, .passage, .chips");
+            return !rolling.some((one) => one.contains(node)) && node.checkVisibility() &&
+                node.getBoundingClientRect().right > box.getBoundingClientRect().right + 1;
+        }).map((node) => `${node.closest(".workbench").classList[1]}: ${node.outerHTML.slice(0, 90)}`);
+    }""")
     assert found == []
     assert page.evaluate("document.documentElement.scrollWidth") == width
 

@@ -216,6 +216,7 @@ def test_saved_page_stands_alone(filling, browser, tmp_path):
     filling.after(filling.chip("cup").click)
     page = tmp_path / "page.html"
     filling.lesson.python(
+        "from workbench.widgets import base; base.LARGEST = 100_000\n"  # bytes; all of them take seconds
         "w = MaskedFilling(bert, 'Tea </script><b>for</b> two.', masked=[(0, 3)])\n"
         f"print(w.save({str(page)!r}))"
     )

@@ -7,7 +7,7 @@ from playwright.sync_api import Page
 
 from workbench.widgets import base
 
-from .every import one_page
+from .every import SETTLED, one_page
 
 pytestmark = pytest.mark.browser
 # Of every element: what it is, where it lies in its widget, how large its text is, and what it says.
@@ -35,7 +35,7 @@ def looks(page: Page, names: Sequence[str], pages: dict[str, str]) -> dict[str, 
         "count => document.querySelectorAll('.workbench[data-revision]').length === count", arg=len(names)
     )
     page.evaluate("Promise.all([...document.images].map((image) => image.decode()))")
-    page.wait_for_timeout(300)  # until sizes have settled
+    page.evaluate(SETTLED)
     return {name: page.locator(f"#{name} > .workbench").evaluate(LOOK) for name in names}
 
 

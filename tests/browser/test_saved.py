@@ -198,6 +198,7 @@ def test_a_patch_looks_and_a_head_is_chosen(open_saved) -> None:
 def test_a_notebook_opened_again_answers(lesson, lab: str, browser: Browser) -> None:
     """Saved, its kernel shut down: the view is there, answers, and blames no kernel."""
     opened = lesson("00_start_here.ipynb")
+    opened.python("from workbench.widgets import rehearsal; rehearsal.NOTEBOOK, rehearsal.QUIET = 100_000, 1")
     before = opened.run_to(saves=True).guesses()
     played = (
         "from workbench.widgets.rehearsal import BACKGROUND as all; print(*(w.rehearsal for w in all.shown))"
