@@ -10,12 +10,19 @@ import pytest
 import torch
 
 import workbench as wb
-from workbench.attention import attention_entropy, record_attention
+from workbench.attention import attention_entropy, habits, record_attention
 from workbench.bert import Bert
 from workbench.cli import notebooks_folder
-from workbench.patches import embedding_steps
+from workbench.patches import embedding_steps, similarity, word_vectors
 from workbench.training.lessons import fine_tune
-from workbench.widgets import FineTuning, MaskedFilling, NextSentence, PatchHiding, SentenceClassifier
+from workbench.widgets import (
+    AttentionExplorer,
+    FineTuning,
+    MaskedFilling,
+    NextSentence,
+    PatchHiding,
+    SentenceClassifier,
+)
 from workbench.widgets.samples import NEXT_SENTENCES, PASSAGES, SAME_TOPIC, SENTENCE_PAIRS, sample_image
 
 MASKED = (  # lesson, sentence with a word of it marked, first guess, how much likelier it is than the second
@@ -298,3 +305,43 @@ def test_an_untrained_encoder_looks_at_all_alike(bert: Bert) -> None:
         bits = min(float(attention_entropy(maps).min()) for maps in attention.values())
         narrowest.append(bits / math.log2(len(encoding)))
     assert narrowest[0] < 0.1 and narrowest[1] > 0.9
+
+
+def test_heads_of_lesson_11(bert: Bert) -> None:
+    """Their habits, how many words share 70 % of a row, and what the answer loses without them."""
+    text = source("11_one_encoder")
+    found = habits(
+        bert, "She put the red book on the table because the table was clean and the book was new."
+    )
+    assert found["previous token"][0, 2] > 0.99 and found["next token"][1, 8] > 0.9
+    assert found["previous token"].argmax() == 2 and found["next token"].argmax() == 20
+    assert float(found["[CLS]"].mean()) == pytest.approx(0.5, abs=0.05)
+    encoding = bert.tokenizer.encode("The old bank by the river was closed, so she sat on the [MASK].")
+    with torch.inference_mode(), record_attention(bert) as attention:
+        bert(**encoding.tensors())
+    sums = torch.cat(list(attention.values())).sort(-1, descending=True).values.cumsum(-1)
+    assert float((sums[..., 2] >= 0.7).float().mean()) > 0.7 and "three words or fewer" in text
+    lost = AttentionExplorer(bert, "The capital of France is the city of [MASK].")
+    lost.try_all_heads()
+    effects = torch.frombuffer(bytearray(lost.effects), dtype=torch.float16).view(6, 12)
+    assert lost.answers[0][:2] == ["paris", pytest.approx(0.44, abs=0.005)]
+    assert float(effects[5, 5]) == pytest.approx(0.44 - 0.18, abs=0.01)
+    assert float(effects[0, 2]) == pytest.approx(-0.02, abs=0.005)
+    assert (effects > 0.13).sum() == 1 and "falls from 44 to 18 %" in text
+    pinned = AttentionExplorer(
+        bert, "The cat chased the mouse because it was hungry.", layer=2, head=7, query=7, key=2
+    )
+    assert [pinned.tokens[at][0] for at in (7, 2)] == ["it", "cat"] and pinned.steps["probability"] > 0.3
+
+
+def test_one_word_in_several_senses(bert: Bert) -> None:
+    text = source("11_one_encoder")
+    texts = [line.strip(' ",') for line in text.splitlines() if line.startswith('    "') and "bank" in line]
+    alike = torch.as_tensor(similarity(word_vectors(bert, texts[:6], "bank")))
+    money = torch.arange(6) < 3
+    across = money[:, None] != money
+    within = ~across & ~torch.eye(6, dtype=torch.bool)
+    assert float(alike[0][across].mean()) == pytest.approx(0.93, abs=0.005)
+    assert float(alike[-1][across].mean()) == pytest.approx(0.72, abs=0.005)
+    assert float(alike[2][within].mean()) == pytest.approx(0.80, abs=0.005)
+    assert float(alike[2][across].mean()) == pytest.approx(0.67, abs=0.005)

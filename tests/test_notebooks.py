@@ -83,6 +83,8 @@ def test_every_section_says_what_to_notice(path):
     cells = nbformat.read(path, as_version=4).cells
     text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
     sections = re.split("^## ", text, flags=re.MULTILINE)[1:]
+    numbers = [int(one.split(".")[0]) for one in sections if one[0].isdigit()]
+    assert numbers == list(range(1, len(numbers) + 1)), "no section has lost its title"
     untold = {one.splitlines()[0] for one in sections if "**Notice.**" not in one}
     assert untold <= {"A checkpoint of your own", "Keep what you see"}, "what nothing is shown in"
     assert text.count("<details>") == text.count("</details>")

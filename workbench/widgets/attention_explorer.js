@@ -388,7 +388,7 @@ function stepsOf(view) {
       `Sum of the products ${fixed(score, 2)}, divided by √${query.length}: ${fixed(scaled, 2)}. ` +
       `Softmax: e to that, ${exponential.toPrecision(3)}, over the sum for all ${get("tokens").length} ` +
       `tokens, ${total.toPrecision(3)}: ${percent(probability)}. ` +
-      "Blue is positive, brown negative; the mouse shows the numbers.";
+      "Blue is positive, orange negative; the mouse shows the numbers.";
   });
   return node;
 }
@@ -413,8 +413,8 @@ function render({ model, el }) {
     note(patches ? HELP_ON_PATCHES : HELP),
     patches ? pictureInput(view) : columns("1fr 1fr", fields()),
     columns("5fr 6fr", heads.node, element("section.one", { "aria-label": "One map, large" }, one)),
-    answerOf(view),
     stepsOf(view),
+    answerOf(view),
   );
   const traits = ["view", "opacity", "smooth"];
   return view.show({ traits, heard: heads.heard });

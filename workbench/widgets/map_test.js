@@ -15,8 +15,9 @@ function verdictOn({ hides, shows }) {
   return `Only ${one} speaks for this map; in the other test some random order does as well.`;
 }
 
-// `picture` is what pictureOf gives. Gives { node, heard }: heard(message) for what Python tells meanwhile.
-export function mapTest(view, picture) {
+// `picture` is what pictureOf gives, `target` chooses the class that is asked for. Gives { node, heard }:
+// heard(message) for what Python tells meanwhile.
+export function mapTest(view, picture, target) {
   const { get, message, ink, drawn, write } = view;
   const last = () => get("tests").at(-1);
   const own = { step: 3 }; // how many steps of patches are hidden
@@ -25,6 +26,7 @@ export function mapTest(view, picture) {
   const progress = progressBar("Progress of the test");
   drawn(() => {
     run.disabled = !get("classes").length;
+    target.hidden = run.disabled || get("method") === "relevance"; // which says its class above
     progress.hidden = true;
     const most = (last()?.shares.length ?? 13) - 1;
     own.step = Math.min(own.step, most);
@@ -56,7 +58,7 @@ export function mapTest(view, picture) {
   );
   const shown = columns("230px 1fr", element("figure.map-shown", hidden, step), curves);
   const table = element("table.lined.map-table", tableHead(...COLUMNS), rows);
-  const title = element("p.group", element("b", "Is this map true?"), run, progress);
+  const title = element("p.group", element("b", "Is this map true?"), run, target, progress);
   const label = { "aria-label": "Is this map true?" };
   const node = element("section.part.map-test", label, title, shown, verdict, table);
   drawn(() => {

@@ -60,7 +60,7 @@ function render({ model, el }) {
       head: now === "head",
       fusion: now === "rollout",
       discard: now === "rollout",
-      target: get("classes").length > 0,
+      target: now === "relevance",
       second: now === "relevance",
       times: get("measure") !== "nothing",
     };
@@ -83,7 +83,7 @@ function render({ model, el }) {
     },
     marks: () => get("outliers").map((patch) => [patch, "#00b7ff"]),
   });
-  const test = mapTest(view, maps.picture);
+  const test = mapTest(view, maps.picture, view.select("target", "for the class", best));
 
   // --- all heads, and how far they look
   const isChosen = ([layer, head]) => {
@@ -124,7 +124,7 @@ function render({ model, el }) {
       label: `Mean attention distance, from the nearest to the farthest head: ${ends.join("; ")}`,
       width: 460,
       height: 150,
-      most: 1.08 * Math.max(...rows.flat(), 1),
+      most: 20 * Math.ceil(Math.max(...rows.flat(), 1) / 20),
       show: (value) => value.toFixed(0),
       below: Object.fromEntries(rows.map((_, layer) => [x(layer), layer + 1])),
       dots: rows.flatMap((row, layer) => row.map((value, head) => dot(value, layer, head))),

@@ -81,7 +81,7 @@ function patchOf(view) {
     view.live("p.note", () => {
       const [, , inputs, all] = get("matrix_shape");
       const size = `the matrix E of ${inputs} × ${all}, the same for every patch`;
-      return `${inputs} numbers x in, ${all} out: ${size}. Blue is positive, brown negative.`;
+      return `${inputs} numbers x in, ${all} out: ${size}. Blue is positive, orange negative.`;
     }),
     row(
       element("figure", filter, element("figcaption.note", "this column, as a patch")),

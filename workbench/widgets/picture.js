@@ -268,7 +268,7 @@ export function mapBoards(view, { choose, more = () => "", marks = () => [] }) {
     const size = grid();
     const share = (patch) => get("large").getUint8(which * size[0] * size[1] + patch) / 255;
     const [top, keeps, title] = ["tops", "keeps", "titles"].map((trait) => get(trait)[which]);
-    const write = get("method") === "relevance" ? (weight) => `relevance ${weight.toPrecision(2)}` : percent;
+    const write = get("method") === "relevance" ? (weight) => weight.toPrecision(2) : percent;
     return { size, share, top, write, keeps, title };
   }
 
