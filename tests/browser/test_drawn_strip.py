@@ -109,6 +109,13 @@ def test_layer(page):
     rows = torch.stack([*added[best], added[rest].sum(0), found["bias"], added.sum(0) + found["bias"]])
     heads = [f"head {head}" for head in (1, 2, 3, 4)]
     rows_are(view, 0, [*heads, "mean"], torch.cat([weights, weights.mean(0)[None]]))
+    below = view.page.locator(".drawer .numbered.small .rows").last.locator("> *")
+    assert below.all_text_contents() == NAMES
+    columns = view.at(".drawer canvas").bounding_box()
+    for at in range(9):  # each name stands under its column
+        name, middle = below.nth(at).bounding_box(), columns["x"] + (at + 0.5) * columns["width"] / 9
+        assert abs(name["x"] + name["width"] / 2 - middle) < 3
+        assert name["y"] >= columns["y"] + columns["height"]
     names = [*(NAMES[at] for at in best), "3 others", "bias", "= sum"]
     rows_are(view, 1, names, rows)
     mean = weights.mean(0)

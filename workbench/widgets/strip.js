@@ -28,6 +28,7 @@ const BECOMES = {
   multi_label_classification: "The sigmoid of each logit is the probability of its class.",
   regression: "That is the answer.",
 };
+const NAMED = 32;
 const HELP_ON_PRODUCTS =
   "Each picture has its own scale. Click a class to see its dot product; point at a picture for the numbers.";
 const OVER_TOKENS = "Softmax over the logits of all tokens makes a probability of it.";
@@ -219,13 +220,14 @@ function layerOf(view, more) {
     note("Behind a row: the vector's length, and the mean of the heads' weights, 0 to 100 %."),
   );
   drawn(() => {
-    const { rows, shares } = get("drawer");
+    const { rows, shares, tokens } = get("drawer");
     parts.hidden = !depth();
     if (parts.hidden) return;
     [heads, vectors] = tablesOf(view);
     const names = heads.map((_, head) => named(headName(head)));
     const behind = (row, at) => (at in shares ? bar(fixed(row[1], 2), shares[at]) : lengthOf(row));
-    weights.draw(heads, names);
+    const below = tokens.length > NAMED ? [] : tokens; // names of columns that are not too narrow
+    weights.draw(heads, names, below.map(named));
     added.draw(vectors, rows.map(nameFrom), rows.map(behind));
     tellWeight();
     tellNumber();
