@@ -9,6 +9,7 @@ import torch
 import tyro
 from torch import Tensor, nn
 
+ELSE = "something else"  # the class of pictures of things that have none
 # What, its measure, a share or what to print, and of how many.
 Figure = tuple[str, str, float | Tensor | str, int]
 

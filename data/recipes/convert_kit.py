@@ -22,6 +22,7 @@ from pathlib import Path
 import common
 import numpy as np
 import torch
+from common import ELSE
 from PIL import Image
 from torch import Tensor
 
@@ -167,7 +168,6 @@ def convert_texts(kit: Path, out: Path) -> None:
 
 # --- pictures ------------------------------------------------------------------------------------
 
-ELSE = "something else"
 TRAIN, VALIDATION, TEST = "train", "validation", "test"  # TEST: of sources, or kinds, that are not in TRAIN
 PARTS = {"val": VALIDATION}  # as the kit calls it
 WHOLE = [0.0, 0.0, 1.0, 1.0]  # the box of a thing where none is known

@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from common import Figure
+from common import ELSE, Figure
 from datasets import Dataset, DatasetDict
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -42,7 +42,6 @@ from workbench.training import loop
 from workbench.training.picture_learner import DRAWS, augment, in_box, new_vit, picture_logits, points
 from workbench.vit import ViT
 
-ELSE = "something else"
 SIDE = 96  # pixels of the pictures that are learned from
 PATCH = 8  # pixels
 TEACHER_SIDE = 160  # pixels
@@ -279,8 +278,8 @@ def own_shares(draws: Tensor, points: Tensor, probability: float) -> Tensor:
     """How much of each pixel stays when a picture is mixed with another: MixUp (arXiv:1710.09412) and
     CutMix (arXiv:1905.04899), half of the mixed pictures each. (batch, height, width), 0 to 1."""
     which, share, x, y = draws[:, 14:18].T[..., None, None]
-    cut = torch.where(in_box(points, x, y, 1 - share), 0.0, 1.0)
-    mixed = torch.where(which < probability / 2, share.expand_as(cut), cut)
+    cut = (~in_box(points, x, y, 1 - share)).float()
+    mixed = torch.where(which < probability / 2, share, cut)
     return torch.where(which < probability, mixed, 1.0)
 
 
@@ -394,17 +393,15 @@ def train(options: Options) -> None:
         print(f"{progress.step} steps; top-1 {progress.log[-1]['top_1']:.1%}; weights in {options.out}.")
 
 
-def fit_temperature(logits: Tensor, targets: Tensor) -> float:
-    """What to divide scores by for the likeliest probabilities (arXiv:1706.04599, section 4.2)."""
-    choices = torch.logspace(-1, 1, 201)
-    return float(min(choices, key=lambda choice: F.cross_entropy(logits / choice, targets)))
-
-
 def calibrate(vit: ViT, logits: Tensor, targets: Tensor) -> float:
-    """Fits a temperature on every other picture, and folds it into the head if the rest gains by it."""
-    temperature = fit_temperature(logits[::2], targets[::2])
-    rest, answers = logits[1::2], targets[1::2]
-    if F.cross_entropy(rest / temperature, answers) >= F.cross_entropy(rest, answers):
+    """Fits what scores are to be divided by for the likeliest probabilities (a temperature, arXiv:1706.04599,
+    section 4.2) on every other picture, and folds it into the head if the rest gains by it."""
+
+    def loss(first: int, temperature: float) -> Tensor:
+        return F.cross_entropy(logits[first::2] / temperature, targets[first::2])
+
+    temperature = min(torch.logspace(-1, 1, 201).tolist(), key=lambda choice: loss(0, choice))
+    if loss(1, temperature) >= loss(1, 1.0):
         return 1.0
     for parameter in vit.heads.parameters():
         parameter.data /= temperature

@@ -291,8 +291,8 @@ def finish(bert: Bert, initial: Bert, sets: Iterable[examples.TextSet], seed: in
 # --- evaluate ------------------------------------------------------------------------------------
 
 
-def span_figures(bert: Bert, questions: Sequence[dict], most: int, seed: int = 0) -> dict[str, tuple]:
-    """How well questions are answered, by `answer_question`, in at most `most` of them drawn by `seed`.
+def span_figures(bert: Bert, questions: Sequence[dict], most: int) -> dict[str, tuple]:
+    """How well questions are answered, by `answer_question`, in at most `most` of them, which are drawn.
 
     Returns:
         By measure, a value and how many it is of: "exact" and "F1" of answerable questions, the best answer
@@ -300,7 +300,7 @@ def span_figures(bert: Bert, questions: Sequence[dict], most: int, seed: int = 0
         none", whether "no answer" is less likely than the best answer exactly where there is one, mean of
         the questions with and without an answer (of sources that have both).
     """
-    drawn = [questions[i] for i in np.random.default_rng(seed).permutation(len(questions))[:most]]
+    drawn = [questions[i] for i in np.random.default_rng(0).permutation(len(questions))[:most]]
     mixed = {row.get("source") for row in drawn if not row["answers"]["text"]}
     squad, answered, told = SQuAD(), 0, {True: [], False: []}
     for row in tqdm(drawn, desc="questions", unit="question", leave=False):
@@ -324,30 +324,29 @@ def span_figures(bert: Bert, questions: Sequence[dict], most: int, seed: int = 0
     return figures
 
 
-def evaluate(data: tuple[str, ...], checkpoint: str | None = None, most: int = 512, seed: int = 0) -> None:
+def evaluate(data: tuple[str, ...], checkpoint: str | None = None, most: int = 512) -> None:
     """Prints how well each head does on what was held out from training.
 
     Args:
         data: as for train.
         checkpoint: a folder or a Hub id; the shipped one if not given.
-        most: most examples for each figure.
-        seed: of their choice and of the masks.
+        most: most examples for each figure, always the same ones with the same masks.
     """
     started, bert, sets = time.monotonic(), load_bert(checkpoint), examples.read_sets(data)
     figures: list[common.Figure] = []
     for name, rows in scored_tables(sets, bert.tokenizer).items():
         head = name.split("/")[0]
         if head in bert.heads and head != "span":
-            right, _, count = text_learner.head_figures(bert, rows, head, most, seed).values()
+            right, _, count = text_learner.head_figures(bert, rows, head, most).values()
             figures.append((name, "accuracy", right, count))
     for kind, name, rows in scored_splits(sets):
         if kind == "span" and "span" in bert.heads:
-            found = span_figures(bert, rows, most, seed).items()
+            found = span_figures(bert, rows, most).items()
             figures += [(f"span/{name}", measure, *figure) for measure, figure in found]
     if not figures:
         raise ValueError(f"{', '.join(data)} has nothing held out that a head could be scored with.")
     common.print_figures(figures)
-    print(f"{bert.name}, seed {seed}, {bert.device.type}, {time.monotonic() - started:.0f} seconds")
+    print(f"{bert.name}, {bert.device.type}, {time.monotonic() - started:.0f} seconds")
 
 
 # What the script runs; without arguments it reads those of the process.

@@ -27,18 +27,8 @@ def bert() -> Bert:
 
 
 def command(sets: Path, start: Path, out: Path, *more: str) -> list[str]:
-    return [
-        "train",
-        "--data",
-        str(sets),
-        "--initial",
-        str(start),
-        "--out",
-        str(out),
-        "--tokens",
-        "512",
-        *more,
-    ]
+    places = ["--data", str(sets), "--initial", str(start), "--out", str(out)]
+    return ["train", *places, "--tokens", "512", *more]
 
 
 def test_questions_are_scored_by_what_a_user_would_get(bert: Bert, monkeypatch: pytest.MonkeyPatch) -> None:
