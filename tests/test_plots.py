@@ -83,8 +83,9 @@ def classified(bert: Bert, _: ViT) -> WorkbenchWidget:
 
 def hidden(_: Bert, vit: ViT) -> WorkbenchWidget:
     widget = widgets.PatchHiding(vit, PICTURE, hidden=[1, 2])
-    widget.keep()
     widget.shuffle(0)
+    for _ in range(6):
+        widget.keep()
     return widget
 
 

@@ -208,7 +208,7 @@ class AttentionExplorer(MapWidget):
         self._open(*clearest)
         self.side = min(THUMBNAIL, len(self.tokens))
         thumbnails = F.adaptive_avg_pool2d(self._maps[0], self.side)
-        self.thumbnails, _ = to_bytes8(thumbnails.flatten(2))
+        self.thumbnails = to_bytes8(thumbnails.flatten(2))
 
     @property
     def _same_classes(self) -> bool:
@@ -266,13 +266,13 @@ class AttentionExplorer(MapWidget):
         """A map (query, key) as `matrix` and `scales`: small weights stay visible beside [CLS] and [SEP]."""
         parts = torch.stack([large * self._special, large * ~self._special])
         shares = (parts / parts.amax(-1, keepdim=True).clamp(min=1e-7)).sum(0)
-        return to_bytes8(shares)[0], to_bytes(parts.amax(-1))
+        return to_bytes8(shares), to_bytes(parts.amax(-1))
 
     def _look(self) -> None:
         """Shows another head, or the same in another way: no new forward pass."""
         count = len(self.tokens)
         self._settle(
-            layer=there(self.layer, self.layers, self.layers - 1),
+            layer=self._depth - 1,
             head=there(self.head, self.heads, -1),
             query=there(self.query, count, -1),
             key=there(self.key, count, -1),

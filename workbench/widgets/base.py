@@ -74,10 +74,10 @@ def to_bytes(array: Tensor) -> bytes:
     return array.detach().to("cpu", torch.float16).numpy().tobytes()
 
 
-def to_bytes8(array: Tensor) -> tuple[bytes, bytes]:
-    """Rows of 8-bit numbers, and each row's largest value as float16: half the bytes of `to_bytes`."""
+def to_bytes8(array: Tensor) -> bytes:
+    """Numbers as 8 bits, each as a share of its row's largest: half the bytes of `to_bytes`."""
     largest = array.amax(-1, keepdim=True).clamp(min=1e-7)
-    return (array / largest * 255).round().byte().cpu().numpy().tobytes(), to_bytes(largest)
+    return (array / largest * 255).round().byte().cpu().numpy().tobytes()
 
 
 def rounded(array: Tensor, digits: int = 5) -> list:

@@ -2,6 +2,7 @@
 
 import base64
 import math
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -188,6 +189,7 @@ class PatchHiding(PictureWidget):
         best = plots.bars(best, title="best after each layer", percent=self._probable)
         kept = []
         for covered, other in zip(self._kept, self.kept, strict=True):
-            note = "\n".join(f"{self._written(value)}  {label[:16]}" for label, value, _ in other["bars"])
-            kept.append(plots.picture(covered, title=other["name"][:18], note=note, height=1.9))
+            note = "\n".join(f"{self._written(value)}  {label[:20]}" for label, value, _ in other["bars"])
+            title = textwrap.fill(other["name"], 18)
+            kept.append(plots.picture(covered, title=title, note=note, height=2.1))
         return plots.stack((picture, [now, best]), tuple(kept), status=self.status)

@@ -174,7 +174,7 @@ class MapWidget(PictureWidget):
         small = attention[:, :, query, self.prefix :].unflatten(-1, (rows, columns))
         self.cells = [min(rows, SIDE), min(columns, SIDE)]
         self._small = F.adaptive_avg_pool2d(small, self.cells)  # (layers, heads, rows, columns)
-        self.maps, _ = to_bytes8(self._small.flatten(2))
+        self.maps = to_bytes8(self._small.flatten(2))
         kept = attention[:, :, query, query]
         self.shares = to_bytes(torch.stack([self._small.amax((2, 3)), kept], -1))
         weights = torch.stack([weights[self.prefix :] for _, weights in large])

@@ -327,8 +327,7 @@ class StripWidget(WorkbenchWidget):
             "name": self._way.tokens[self._at],
             "row": row,
             "rows": [
-                [at, self._class_name(at), *rounded(torch.stack([logits[at], answers[at]]), 5)]
-                for at in shown
+                [at, self._class_name(at), *rounded(torch.stack([logits[at], answers[at]]))] for at in shown
             ],
             "largest": [list(one) for one in zip(largest.tolist(), *numbers, strict=True)],
             "sum": rounded(torch.stack([products.sum(), steps["bias"][row], logits[row]]), 4),
