@@ -31,6 +31,7 @@ SCORED_ONLY = ("litl", "sanli")  # they state no licence to train on
 
 Row = dict
 Splits = dict[str, list[Row]]
+Sets = dict[str, Splits]
 
 
 def read_text(file: Path) -> str:
@@ -57,11 +58,13 @@ def split(rows: Iterable[Row], is_scored: Callable[[Row], bool]) -> Splits:
     return splits
 
 
-def document_sets(kit: Path) -> Iterator[tuple[str, Splits]]:
+def document_sets(kit: Path) -> Sets:
     """Texts: a blank line between documents, the title first."""
-    for file in sorted((kit / "text").glob("*.txt.xz")):
-        documents = read_text(file).strip("\n").split("\n\n")
-        yield file.name.split(".")[0], {"train": [{"text": each.replace('""', "")} for each in documents]}
+    sets = {}
+    for file in (kit / "text").glob("*.txt.xz"):
+        documents = read_text(file).replace('""', "").strip("\n").split("\n\n")
+        sets[file.name.split(".")[0]] = {"train": [{"text": each} for each in documents]}
+    return sets
 
 
 def questions(row: Row) -> Iterator[Row]:
@@ -77,13 +80,11 @@ def questions(row: Row) -> Iterator[Row]:
         }
 
 
-def question_sets(kit: Path) -> Iterator[tuple[str, Splits]]:
+def question_sets(kit: Path) -> Sets:
     """Questions with and without an answer; those that a program made unanswerable each after the one that it
     was made from."""
-    qa, made, squad2, qed, twins = (
-        read_lines(kit / "qa" / f"{name}.jsonl.xz")
-        for name in ("qa", "made_unanswerable", "squad2_train_sample", "qed_nq", "question_twins")
-    )
+    names = ("qa", "made_unanswerable", "squad2_train_sample", "qed_nq", "question_twins")
+    qa, made, squad2, qed, twins = (read_lines(kit / "qa" / f"{name}.jsonl.xz") for name in names)
     scored = {row["context"] for row in made if one_in(20, row["context"])}  # nobody trains on these
     kept = [row for row in qa if row["split"] == "val" or row["context"] not in scored]
     for row in kept:
@@ -99,66 +100,57 @@ def question_sets(kit: Path) -> Iterator[tuple[str, Splits]]:
         "squad2_train_sample": split(squad2, lambda row: one_in(10, row["context"])),
         "qed_nq": split(qed, lambda row: one_in(10, row["title"])),
     }
-    for name, splits in sets.items():
-        yield name, {part: [each for row in rows for each in questions(row)] for part, rows in splits.items()}
-    yield "question_twins", {"train": twins}
+    for splits in sets.values():
+        for part, rows in splits.items():
+            splits[part] = [each for row in rows for each in questions(row)]
+    return sets | {"question_twins": {"train": twins}}
 
 
-def pair_sets(kit: Path) -> Iterator[tuple[str, Splits]]:
+def pair_sets(kit: Path) -> Sets:
     """Premises and hypotheses."""
-    edited, sick, more, breaking = (
-        read_lines(kit / "pairs" / f"{name}.jsonl.xz")
-        for name in ("cad_nli", "sick", "nli_more", "breaking_nli")
-    )
+    names = ("cad_nli", "sick", "nli_more", "breaking_nli")
+    edited, sick, more, breaking = (read_lines(kit / "pairs" / f"{name}.jsonl.xz") for name in names)
     scored = {text for row in edited if row["split"] != "train" for text in (row["a"], row["b"])}
-    sets: dict[str, list[Row]] = defaultdict(list)
-    sets["cad_nli"] = [row for row in edited if row["split"] != "train" or not {row["a"], row["b"]} & scored]
-    sets["breaking_nli"] = breaking
+    kept = {"breaking_nli": breaking}
+    kept["cad_nli"] = [row for row in edited if row["split"] != "train" or not {row["a"], row["b"]} & scored]
     for row in more:
         if row["split"] != "train" or row["source"] not in SCORED_ONLY:
-            sets[row["source"]].append(row)
-    found = {name: split(rows, lambda row: row["split"] != "train") for name, rows in sets.items()}
-    found["sick"] = {"test": [row for row in sick if row["split"] == "test"]}
-    for name, splits in found.items():
-        yield (
-            name,
-            {
-                part: [{"premise": row["a"], "hypothesis": row["b"], "label": row["label"]} for row in rows]
-                for part, rows in splits.items()
-            },
-        )
+            kept.setdefault(row["source"], []).append(row)
+    sets = {name: split(rows, lambda row: row["split"] != "train") for name, rows in kept.items()}
+    sets["sick"] = {"test": [row for row in sick if row["split"] == "test"]}
+    for splits in sets.values():
+        for part, rows in splits.items():
+            splits[part] = [
+                {"premise": row["a"], "hypothesis": row["b"], "label": row["label"]} for row in rows
+            ]
+    return sets
 
 
-def word_sets(kit: Path) -> Iterator[tuple[str, Splits]]:
+def word_sets(kit: Path) -> Sets:
     """Tagged sentences of tables FORM, UPOS, ...; a blank line between sentences, "#" before comments."""
-    tagged: dict[str, Splits] = defaultdict(dict)
-    for file in sorted((kit / "pos").glob("*.tsv.xz")):
+    sets: Sets = defaultdict(dict)
+    for file in (kit / "pos").glob("*.tsv.xz"):
         name, _, part = file.name.split(".")[0].rpartition("_")
         blocks = [block.split("\n") for block in read_text(file).strip().split("\n\n")]
         words = [[line.split("\t") for line in block if "\t" in line] for block in blocks]
-        tagged[name][part] = [
-            {"tokens": [word[0] for word in each], "upos": [word[1] for word in each]} for each in words
-        ]
+        rows = [{"tokens": [word[0] for word in each], "upos": [word[1] for word in each]} for each in words]
+        sets[name][part] = rows
 
     def said(row: Row) -> str:
         return " ".join(row["tokens"]).lower()
 
-    seen = {said(row) for splits in tagged.values() for row in splits["test"]}
-    for name, splits in tagged.items():
-        train = [row for row in splits["train"] if said(row) not in seen]
-        yield name, {"train": train, "test": splits["test"]}
+    seen = {said(row) for splits in sets.values() for row in splits["test"]}
+    for splits in sets.values():
+        splits["train"] = [row for row in splits["train"] if said(row) not in seen]
+        splits.pop("dev", None)
+    return sets
 
 
 def convert_texts(kit: Path, out: Path) -> None:
     """Writes all sets of texts of a kit to `out`/SET/SPLIT.jsonl."""
+    sets = document_sets(kit) | question_sets(kit) | pair_sets(kit) | word_sets(kit)
     reviews = read_lines(kit / "sentences" / "mr_sentence_polarity.jsonl.xz")
-    sets = {
-        **dict(document_sets(kit)),
-        **dict(question_sets(kit)),
-        **dict(pair_sets(kit)),
-        **dict(word_sets(kit)),
-        "mr_sentence_polarity": split(reviews, lambda row: one_in(10, row["text"])),
-    }
+    sets["mr_sentence_polarity"] = split(reviews, lambda row: one_in(10, row["text"]))
     for name, splits in sets.items():
         for part, rows in splits.items():
             if rows:
