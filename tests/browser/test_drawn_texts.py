@@ -481,7 +481,7 @@ def test_sentence_classifier(page):
             if at != 2:
                 number = shares(written)[0] if "%" in written else float(written.replace("−", "-")) / 100
                 near(number, values[at], 0.006)
-                strongest = values[[0, 1, 3, 4, 5, 6, 7, 8]].abs().max()
+                strongest = values[[0, 1, 3, 4, 5, 6, 7, 8]].abs().max().clamp(min=0.01)
                 near(shade, 46 * values[at].abs() / strongest, 1)
                 assert against == written.startswith("−")
     spans = [[word.start, word.end] for word in encoding.words if not word.special]
@@ -489,6 +489,16 @@ def test_sentence_classifier(page):
         chip = view.page.locator(".reasons .chips").nth(row).locator("button.chip").nth(at)
         assert view.click(chip, [5, 5]) == [{"hidden": sorted([spans[2], spans[at]])}]
     assert view.click(view.at(".bar", 1), [5, 5]) == [{"target": widget.bars[1][0]}]
+
+
+def test_falls_of_less_than_a_point_stay_pale(page):
+    widget = SentenceClassifier(sentence_bert(), "The cat sat.")
+    widget.explain()
+    widget.left_out = to_bytes(widget._falls / widget._falls.abs().max() * 4e-4)  # no tenth of a point
+    chips = ".reasons .columns > :last-child button.chip"
+    shown = "(chip) => [chip.querySelector('small').textContent, chip.style.getPropertyValue('--shade')]"
+    for written, shade in View(page, widget).read(chips, shown):
+        assert written == "0" and int(shade.removesuffix("%")) <= 2
 
 
 # --- FineTuning

@@ -53,7 +53,8 @@ function render({ model, el }) {
   }
 
   function drawWords(words, values, write, known) {
-    const strongest = Math.max(...values.map(Math.abs), 1e-6);
+    const least = probable() ? 0.01 : 1e-6; // falls of less than a point stay pale
+    const strongest = Math.max(...values.map(Math.abs), least);
     const item = (word, index) => {
       if (word.special) return { text: word.text, kind: "special" };
       const value = values[index] ?? 0;
