@@ -34,7 +34,7 @@ from workbench.training.text_learner import (
     head_batches,
     pack_rows,
 )
-from workbench.training.toy_pictures import LABELS, draw_pictures
+from workbench.training.toy_pictures import SHAPES, draw_pictures
 from workbench.vit import ViT
 
 Model = TypeVar("Model", Bert, ViT)
@@ -53,7 +53,6 @@ TOKENS = 192  # in a batch of texts, padding counted
 PICTURES = 16  # in a batch
 FEWEST = 8  # texts
 FEWEST_PICTURES = 3  # of each class: two to learn from, one held out
-DRAWN = ("triangle", "cross")
 LONGEST = 128  # tokens of an example that are read
 ROOM = {"sentence": [1], "word": [1], "pair": [0.5, 0.5], "span": [0.75, 0.25]}  # shares of it, by text
 
@@ -132,11 +131,10 @@ def read_folders(folder: str | Path) -> list[Example]:
 
 def draw_shapes(count: int = 48, seed: int = 0, side: int = 96) -> list[Example]:
     """Pictures of triangles and of crosses, drawn by code, in turn; colours and textures tell nothing."""
-    pixels, classes = draw_pictures(6 * count, seed, side)
-    shapes = [LABELS[number].split()[-1] for number in classes.tolist()]
-    images = [Image.fromarray(picture.permute(1, 2, 0).numpy()) for picture in pixels]
-    drawn = {name: [i for i, shape in zip(images, shapes, strict=True) if shape == name] for name in DRAWN}
-    return [(drawn[DRAWN[number % 2]][number // 2], DRAWN[number % 2]) for number in range(count)]
+    shapes = np.resize([SHAPES.index("triangle"), SHAPES.index("cross")], count)
+    pixels, _ = draw_pictures(count, seed, side, shapes)
+    pictures = pixels.permute(0, 2, 3, 1).numpy()
+    return [(Image.fromarray(part), SHAPES[shape]) for part, shape in zip(pictures, shapes, strict=True)]
 
 
 # --- what is learned from ------------------------------------------------------------------------

@@ -35,14 +35,18 @@ CODES = 512  # mean colours with 3 bits for each of red, green and blue
 # --- pictures ----------------------------------------------------------------------------------
 
 
-def draw_pictures(count: int, seed: int | tuple[int, ...] = 0, size: int = SIDE) -> tuple[Tensor, Tensor]:
-    """Shapes of any place, size, turn and colours.
+def draw_pictures(
+    count: int, seed: int | tuple[int, ...] = 0, size: int = SIDE, shapes: np.ndarray | None = None
+) -> tuple[Tensor, Tensor]:
+    """Shapes of any place, size, turn, texture and colours; those of `shapes`, indices of `SHAPES`, or any.
 
     Returns:
         (count, 3, size, size) of uint8, and the class of each, an index of `LABELS`.
     """
     random = np.random.default_rng(seed)
     targets = random.integers(len(LABELS), size=count)
+    if shapes is not None:
+        targets = len(TEXTURES) * shapes + targets % len(TEXTURES)
     shapes, textures = np.divmod(targets[:, None, None], len(TEXTURES))
     places = (np.arange(size) + 0.5) / size * 2 - 1
     x, y, radius, turn = random.uniform(
