@@ -13,7 +13,13 @@ import workbench as wb
 from workbench.attention import attention_entropy, habits, record_attention
 from workbench.bert import Bert
 from workbench.cli import notebooks_folder
-from workbench.patches import embedding_steps, similarity, word_vectors
+from workbench.patches import (
+    embedding_steps,
+    filter_components,
+    position_similarity,
+    similarity,
+    word_vectors,
+)
 from workbench.training.lessons import fine_tune
 from workbench.widgets import (
     AttentionExplorer,
@@ -22,6 +28,8 @@ from workbench.widgets import (
     NextSentence,
     PatchHiding,
     SentenceClassifier,
+    SentencePair,
+    TokenTagger,
 )
 from workbench.widgets.samples import NEXT_SENTENCES, PASSAGES, SAME_TOPIC, SENTENCE_PAIRS, sample_image
 
@@ -265,6 +273,11 @@ def test_words(bert: Bert) -> None:
     assert min(tag.probability for tag in light) > 0.75 and text in source("04_token_tagging")
     for text, place in (("They walk home.", 1), ("The walk was long.", 1)):
         assert wb.tag_words(bert, text)[place].label == ("VERB" if "They" in text else "NOUN")
+    assert "VERB" not in {tag.label for tag in wb.tag_words(bert, "The old man the boat.")}
+    text = "The unbreakable teapot was unforgettably beautiful."
+    widget = TokenTagger(bert, text, pinned=4)
+    assert text in source("04_token_tagging") and "pieces" in widget.note  # the remark above the words
+    assert widget.pieces[0][:2] == ["un", "ADJ"] and widget.pieces[-1][:2] == ["##bly", "ADV"]
 
 
 @pytest.mark.parametrize(("premise", "hypothesis", "label"), PAIRS)
@@ -276,9 +289,39 @@ def test_pairs(bert: Bert, premise: str, hypothesis: str, label: str) -> None:
     assert all(text in source("05_sentence_pairs") for text in told)
 
 
-def test_most_of_the_ten_pairs_are_as_meant(bert: Bert) -> None:
+def test_eight_of_the_ten_pairs_are_as_meant(bert: Bert) -> None:
     said = [wb.classify_pair(bert, premise, hypothesis)[0].label for premise, hypothesis, _ in SENTENCE_PAIRS]
-    assert sum(one == label for one, (*_, label) in zip(said, SENTENCE_PAIRS, strict=True)) >= 8
+    missed = [pair for one, pair in zip(said, SENTENCE_PAIRS, strict=True) if one != pair[2]]
+    assert [premise for premise, *_ in missed] == [
+        "Some of the apples are red.",
+        "A black dog is chasing a white cat.",
+    ]
+    assert "eight of ten agree" in source("05_sentence_pairs")
+
+
+def test_a_head_finds_the_same_word_and_one_of_like_meaning(bert: Bert) -> None:
+    texts = "Two children are running through a green field.", "Some kids are outside in the grass."
+    widget = SentencePair(bert, *texts, attention_layer=2, attention_head=9)
+    premise, hypothesis = ([widget.words[at]["text"] for at in side] for side in widget._sides())
+    for one, other, share in (("kids", "children", 0.98), ("are", "are", 0.87)):
+        paid = float(widget._links[hypothesis.index(one), premise.index(other)])
+        assert paid == pytest.approx(share, abs=0.006)
+        assert f'"{other}" {share:.0%}'.replace("%", " %") in source("05_sentence_pairs")
+    assert "Head 10 of layer 3" in source("05_sentence_pairs")
+
+
+def test_what_the_front_door_for_pictures_has_learned() -> None:
+    """Lesson 07: smooth patterns, then noise; neighbours, rows and columns are alike."""
+    vit = wb.load_vit(device="cpu")
+    found = filter_components(vit, 28)  # (28, 3, size, size)
+    found = found - found.mean((2, 3), keepdim=True)
+    across, down = found[..., 1:] * found[..., :-1], found[:, :, 1:] * found[:, :, :-1]
+    alike = (across.sum((1, 2, 3)) + down.sum((1, 2, 3))) / (2 * found.square().sum((1, 2, 3)))
+    assert alike[:18].min() > 0.4 and alike[-7:].abs().max() < 0.15
+    assert "the first eighteen or so" in source("07_patch_splitting")
+    corner = position_similarity(vit)[0, 0]  # (rows, columns)
+    middle = float(corner[3:9, 3:9].mean())
+    assert float(corner[0].min()) > middle + 0.15 and float(corner[:, 0].min()) > middle + 0.1
 
 
 @pytest.mark.parametrize(("question", "passage", "answer"), ANSWERS)

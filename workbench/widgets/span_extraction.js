@@ -102,7 +102,7 @@ function noAnswerOf(view) {
   });
   const verdict = view.live("p", () => {
     const { answered, best, no_answer } = get("view");
-    const lead = `it wins by ${fixed(best - no_answer, 2)}: `;
+    const lead = `it ${best < no_answer ? "loses" : "wins"} by ${fixed(Math.abs(best - no_answer), 2)}: `;
     const must = `An answer must win by more than ${fixed(get("threshold"), 2)}; `;
     return [must, lead, strong(answered ? "answered" : "no answer")];
   });
