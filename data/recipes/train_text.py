@@ -222,12 +222,7 @@ def train(options: Options) -> None:
     ]
 
     def evaluate() -> loop.Figures:
-        figures: loop.Figures = {}
-        for name, table in tables.items():
-            head, part = name.split("/")
-            if part != "train":
-                figures[name] = text_learner.head_figures(bert, table, head, 256)[f"{head}_accuracy"]
-        return figures
+        return {name: right for name, _, right, _ in head_accuracies(bert, tables, 256)}
 
     progress = loop.train(
         text_learner.TextLearner(bert, WEIGHTS),
@@ -291,6 +286,15 @@ def finish(bert: Bert, initial: Bert, sets: Iterable[examples.TextSet], seed: in
 # --- evaluate ------------------------------------------------------------------------------------
 
 
+def head_accuracies(bert: Bert, tables: Tables, most: int) -> Iterator[common.Figure]:
+    """How often heads are right in at most `most` rows of each table that is scored."""
+    for name, rows in tables.items():
+        head, part = name.split("/")
+        if part != "train" and head in bert.heads:
+            right, _, count = text_learner.head_figures(bert, rows, head, most).values()
+            yield name, "accuracy", right, count
+
+
 def span_figures(bert: Bert, questions: Sequence[dict], most: int) -> dict[str, tuple]:
     """How well questions are answered, by `answer_question`, in at most `most` of them, which are drawn.
 
@@ -333,12 +337,8 @@ def evaluate(data: tuple[str, ...], checkpoint: str | None = None, most: int = 5
         most: most examples for each figure, always the same ones with the same masks.
     """
     started, bert, sets = time.monotonic(), load_bert(checkpoint), examples.read_sets(data)
-    figures: list[common.Figure] = []
-    for name, rows in scored_tables(sets, bert.tokenizer).items():
-        head = name.split("/")[0]
-        if head in bert.heads and head != "span":
-            right, _, count = text_learner.head_figures(bert, rows, head, most).values()
-            figures.append((name, "accuracy", right, count))
+    others = [each for each in sets if each.kind != "span"]
+    figures = list(head_accuracies(bert, scored_tables(others, bert.tokenizer), most))
     for kind, name, rows in scored_splits(sets):
         if kind == "span" and "span" in bert.heads:
             found = span_figures(bert, rows, most).items()

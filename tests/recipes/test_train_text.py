@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import common
 import pytest
 import torch
 import train_text
@@ -244,3 +245,10 @@ def test_launchers_start_it(launcher: list[str], sets: Path, start: Path, tmp_pa
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("the checkpoint is in") == 1  # one process writes
     assert set(load_bert(tmp_path / "out" / "checkpoint", device="cpu").heads) == set(train_text.HEADS)
+
+
+def test_figures_are_printed_as_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    common.print_figures([("a", "b", 0.254, 1234), ("c", "d", torch.tensor(0.5), 7), ("e", "f", "1.56", 2)])
+    lines = [line.split() for line in capsys.readouterr().out.splitlines() if line]
+    assert lines[0] == ["what", "measure", "value", "number"]
+    assert lines[1:] == [["a", "b", "25.4%", "1,234"], ["c", "d", "50.0%", "7"], ["e", "f", "1.56", "2"]]
