@@ -1,9 +1,11 @@
 """Still pictures: what the marks draw, where `stack` puts it, and that no still runs a model."""
 
+import base64
 import io
 import re
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,7 +26,7 @@ from workbench.training.lessons import fine_tune
 from workbench.vit import ViT
 from workbench.widgets.base import WorkbenchWidget
 
-ODD = "the $x_1$ cat 两 <b>sat</b>"  # no formula, a letter that matplotlib's font lacks, no markup
+ODD = "the $x_1$ cat 两 </script>sat"  # no formula, a letter that matplotlib's font lacks, no markup
 PICTURE = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
 
 
@@ -68,7 +70,7 @@ def check_room(figure: plots.StillFigure, dpi: int) -> None:
 
 
 def tuned(bert: Bert, _: ViT) -> WorkbenchWidget:
-    widget = widgets.FineTuning(bert, [("the cat", "cat"), ("a dog", "dog")] * 8, fine_tune, steps=2)
+    widget = widgets.FineTuning(bert, [(ODD, "cat"), ("a dog", "dog")] * 8, fine_tune, steps=2)
     widget.finish()
     return widget
 
@@ -135,10 +137,11 @@ def test_a_still_runs_no_model_warns_of_nothing_and_says_its_status(bert: Bert, 
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             figure = widget.figure()
-            widget._repr_mimebundle_()
+            data, _ = widget._repr_mimebundle_()
     finally:
         hook.remove()
-    assert passes == []
+    assert passes == [] and "application/vnd.jupyter.widget-view+json" in data
+    assert base64.b64decode(data["image/png"]).startswith(b"\x89PNG")
     check_room(figure, plots.DOTS)
     papers = [text.get_bbox_patch() for text in figure.findobj(Text) if text.get_bbox_patch()]
     assert all(paper.get_facecolor()[3] < 0.5 for paper in papers), "words stay legible on a dark page"
@@ -147,6 +150,19 @@ def test_a_still_runs_no_model_warns_of_nothing_and_says_its_status(bert: Bert, 
     if name.split(",")[0] in ("MaskedFilling", "SentencePair", "SpanExtraction", "TokenTagger"):
         assert "cat" in shown and "两" in shown
     assert texts(widget.figure()) == shown, "nothing was used up or changed"
+
+
+@pytest.mark.parametrize("name", STILLS)
+def test_save(bert: Bert, vit: ViT, tmp_path: Path, name: str) -> None:
+    widget = STILLS[name](bert, vit)
+    for ending, start in ("png", b"\x89PNG"), ("svg", b"<?xml"), ("html", b"<!doctype html>"):
+        content = widget.save(tmp_path / f"figure.{ending}").read_bytes()
+        assert content.startswith(start) and len(content) > 5000
+        assert b"</script>sat" not in content
+    addresses = content.replace(b"http://www.w3.org", b"")  # the colon is no letter of base64
+    assert b"http:" not in addresses and b"https:" not in addresses
+    with pytest.raises(ValueError, match=r"\.svg, \.png or \.html"):
+        widget.save(tmp_path / "figure.gif")
 
 
 def test_stills_show_the_widgets_numbers(bert: Bert, vit: ViT) -> None:

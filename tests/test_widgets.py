@@ -1,6 +1,5 @@
 """MaskedFilling without a browser: its traits, its errors, and its still pictures."""
 
-import base64
 import resource
 import threading
 
@@ -213,19 +212,6 @@ def test_callbacks_on_another_thread(bert):
     assert not any(layer.attention.watchers for layer in bert.encoder.layers)
 
 
-@pytest.mark.parametrize("ending", ["png", "svg", "html"])
-def test_save(tmp_path, ending):
-    widget = MaskedFilling(our_bert("mlm"), "Tea </script> & $x_1$ for 两.", masked=[(0, 3)])
-    content = widget.save(tmp_path / f"figure.{ending}").read_bytes()
-    assert content.startswith({"png": b"\x89PNG", "svg": b"<?xml", "html": b"<!doctype html>"}[ending])
-    if ending == "html":
-        assert b"Tea </script>" not in content
-        addresses = content.replace(b"http://www.w3.org", b"")  # the colon is no letter of base64
-        assert b"http:" not in addresses and b"https:" not in addresses
-    with pytest.raises(ValueError, match=r"\.svg, \.png or \.html"):
-        widget.save(tmp_path / "figure.gif")
-
-
 def test_what_cannot_be_saved_is_a_sentence_and_leaves_what_was_there(bert, tmp_path, monkeypatch):
     monkeypatch.setattr(MaskedFilling, "rehearse", lambda _: [])  # takes long, and has nothing to do with it
     widget = MaskedFilling(bert, TEXT, masked=[(35, 38)])
@@ -247,9 +233,3 @@ def test_saved_at_home(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     MaskedFilling(our_bert("mlm"), "the cat").save("~/page.html")
     assert (tmp_path / "page.html").is_file()
-
-
-def test_a_picture_goes_with_the_view(bert):
-    data, *_ = MaskedFilling(bert, TEXT, masked=[(35, 38)])._repr_mimebundle_()
-    assert base64.b64decode(data["image/png"]).startswith(b"\x89PNG")
-    assert "application/vnd.jupyter.widget-view+json" in data

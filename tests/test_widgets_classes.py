@@ -391,17 +391,6 @@ def test_examples_that_nothing_can_be_learned_from(bert, examples, kind, said):
         fine_tune(bert, examples, kind=kind, steps=1)
 
 
-@pytest.mark.parametrize("ending", ["png", "svg", "html"])
-def test_save(bert, tmp_path, ending):
-    odd = "The </script> $x_1$ cat."
-    tuning = FineTuning(bert, [(odd, "cat"), *PAIRS], fine_tune, steps=2)
-    tuning.finish()
-    for widget in (SentenceClassifier(bert, odd), TokenTagger(bert, odd), tuning):
-        content = widget.save(tmp_path / f"figure.{ending}").read_bytes()
-        assert content.startswith({"png": b"\x89PNG", "svg": b"<?xml", "html": b"<!doctype html>"}[ending])
-        assert b"The </script> " not in content
-
-
 def test_new_sizes_of_batches_are_few(bert):
     """A step takes about as many tokens as it says, whatever the sentences are like."""
     rows = lessons.labelled_rows(PAIRS, ("cat", "dog"), "sentence", bert)

@@ -155,7 +155,7 @@ def test_small_maps_of_a_long_text_are_averaged() -> None:
     np.testing.assert_allclose(large(widget), maps[2, 3], atol=3e-3)
 
 
-def test_patches_are_tokens_as_well(vit: ViT, tmp_path) -> None:
+def test_patches_are_tokens_as_well(vit: ViT) -> None:
     widget = AttentionExplorer(vit, image=sample_image("astronaut"), layer=1, head=2)
     rows, columns = widget.grid
     assert len(widget.tokens) == rows * columns + 1 and widget.tokens[0][2] == "special"
@@ -165,8 +165,6 @@ def test_patches_are_tokens_as_well(vit: ViT, tmp_path) -> None:
     assert (label, probability) == (said.label, pytest.approx(said.probability, abs=1e-4))
     widget.try_all_heads()
     assert len(widget.effects) == 2 * widget.layers * widget.heads
-    for ending in ("png", "svg", "html"):
-        assert widget.save(tmp_path / f"view.{ending}").stat().st_size > 5000
 
 
 def test_small_weights_are_told_beside_those_of_the_class_token(vit: ViT) -> None:

@@ -1,6 +1,5 @@
 """NextSentence and SentencePair without a browser: their numbers beside transformers' own, their errors."""
 
-import base64
 import threading
 from pathlib import Path
 
@@ -296,19 +295,6 @@ def test_callbacks_on_another_thread(bert: wb.Bert, kind: str) -> None:
     for thread in threads:
         thread.join()
     assert widget.error == "" and not any(layer.attention.watchers for layer in bert.encoder.layers)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("ending", ["png", "svg", "html"])
-def test_save_and_still_picture(bert: wb.Bert, tmp_path: Path, kind: str, ending: str) -> None:
-    make, _, options = KINDS[kind]
-    widget = make(bert, "the $x_1$ </script> tea", "a <b>dog</b>", **options)
-    content = widget.save(tmp_path / f"figure.{ending}").read_bytes()
-    assert content.startswith({"png": b"\x89PNG", "svg": b"<?xml", "html": b"<!doctype html>"}[ending])
-    if ending == "html":
-        assert b"</script> tea" not in content
-    data, *_ = widget._repr_mimebundle_()
-    assert base64.b64decode(data["image/png"]).startswith(b"\x89PNG")
 
 
 def test_only_what_is_on_the_screen_crosses(roomy: wb.Bert) -> None:

@@ -158,7 +158,7 @@ def test_bytes_are_few_for_a_large_model() -> None:
     assert "has no classes" in widget.error and widget.classes == []
 
 
-def test_the_test_tells_its_progress_and_is_kept(vit: ViT, tmp_path) -> None:
+def test_the_test_tells_its_progress_and_is_kept(vit: ViT) -> None:
     widget = PatchAttention(vit, ASTRONAUT, method="rollout")
     told: list[dict] = []
     widget.send = told.append
@@ -174,8 +174,6 @@ def test_the_test_tells_its_progress_and_is_kept(vit: ViT, tmp_path) -> None:
     assert test["hides"] == (deleted < lowest) and test["shows"] == (inserted > highest)
     assert lowest <= mean <= highest
     assert np.trapezoid(test["deletion"], test["shares"]) == pytest.approx(deleted, abs=1e-3)
-    for ending in ("png", "svg", "html"):
-        assert widget.save(tmp_path / f"view.{ending}").stat().st_size > 5000
     widget.sample = "coffee"
     assert not widget.error and widget.tests == []
 

@@ -267,16 +267,13 @@ def test_a_vit_without_head_or_preprocessing_is_refused_with_a_sentence() -> Non
 
 
 @pytest.mark.parametrize("widget", WIDGETS)
-def test_saving_in_all_forms(vit: ViT, widget: type, tmp_path) -> None:
+def test_a_page_holds_what_was_shown(vit: ViT, widget: type, tmp_path) -> None:
     shown = widget(vit, noise())
     shown.upload_name = "</script><b>x"
-    for name in ("a.png", "a.svg", "a.html"):
-        assert shown.save(tmp_path / name).stat().st_size > 1000
-    page = (tmp_path / "a.html").read_text()
+    page = shown.save(tmp_path / "a.html").read_text()
     state = json.loads(re.search(r"Object\.entries\((\{.*\})\)\) \{", page).group(1))["view"]
     assert base64.b64decode(state["picture"]["bytes"]) == shown.picture
     assert page.count("</script>") == 1
-    assert "image/png" in shown._repr_mimebundle_()[0]
 
 
 # --- a new head --------------------------------------------------------------------------------
