@@ -50,10 +50,18 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes long comes first, so that no process has to wait for another at the end; before all what
-    needs a JupyterLab, so that one process has most of it, and the others take lessons from it one by one."""
-    first = ("tests/browser/", "tests/test_notebooks.py")
-    items.sort(key=lambda item: [item.nodeid.startswith(place) for place in first], reverse=True)
+    """What takes long comes first, so that no process has to wait for another at the end. The lessons, and
+    what needs a JupyterLab, are the last that another process takes: each starts kernels of its own."""
+
+    def long(item: pytest.Item) -> list[bool]:
+        lab = "lab" in getattr(item, "fixturenames", ())
+        return [
+            item.nodeid.startswith("tests/test_notebooks.py"),
+            lab,
+            item.nodeid.startswith("tests/browser/"),
+        ]
+
+    items.sort(key=long, reverse=True)
 
 
 @pytest.fixture(autouse=True)
