@@ -261,6 +261,18 @@ def test_the_opacity_of_a_map_follows_the_weight() -> None:
     assert axes.patches[0].get_bbox().bounds == (30, 0, 30, 20), "the second patch"
 
 
+def test_classes_have_colours_that_can_be_told_apart() -> None:
+    for count in (2, 3, 8, 9, 14, 17, 21):
+        found = np.array([plots.class_color(at, count) for at in range(count)])
+        apart = np.abs(found[:, None] - found).sum(-1) + 9 * np.eye(count)
+        assert apart.min() > 1 / count, count
+    often = [
+        plots.class_color(at, 17) for at in (0, 1, 5, 7, 10, 12, 15)
+    ]  # as words of a sentence mostly are
+    apart = np.abs(np.array(often)[:, None] - often).sum(-1) + 9 * np.eye(7)
+    assert np.count_nonzero(apart < 0.3) <= 2  # of one pair, at most
+
+
 def test_curves_are_compared() -> None:
     figure = plots.stack(plots.curves({"ours": [(1, 2), (2, 1)]}, {"level": 1.5, "other": [(1, 1)]}, top=3))
     assert {"ours", "level", "other", "step"} <= set(texts(figure))

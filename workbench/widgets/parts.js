@@ -159,9 +159,9 @@ function exampleMenu({ get, message }, label) {
 // What Python remarks on the text.
 const remark = (view) => view.live("p.remark", { role: "status" }, () => view.get("note"));
 
-// The colour of one class of so many: far apart, also between neighbours. Its name stands beside it.
+// The colour of one class of so many, as class_color of plots.py has it. Its name stands beside it.
 export const classColor = (at, count) =>
-  `hsl(${Math.round((360 * ((at * (count > 8 ? 7 : 1)) % count)) / count)} 75% 50%)`;
+  `hsl(${Math.round(360 * (count > 8 ? (0.236068 * at) % 1 : at / count))} 75% 50%)`;
 
 export const classSwatch = (at, count) =>
   element("span.swatch.class", { style: `--class: ${classColor(at, count)}` });
