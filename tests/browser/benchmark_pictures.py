@@ -76,11 +76,11 @@ def test_hide_a_patch_to_new_classes(lesson):
     told("a patch hidden to new classes", times(widget, patches(widget, 110)), widget)
 
 
-def test_a_photo_of_12_megapixels(lesson):
+def test_a_photo_of_12_megapixels(lesson, tmp_path):
     widget = show(lesson, "PatchSplitter(vit)")
-    photo = picture(4000, 3000, quality=90)
-    found = times(widget, [lambda: give(widget, "photo.jpg", photo)] * 6, warm=1)
-    told(f"a photo of 12 megapixels, {len(photo) / 2**20:.1f} MiB", found, widget)
+    photo = picture(tmp_path / "photo.jpg", 4000, 3000, quality=90)
+    found = times(widget, [lambda: give(widget, photo)] * 6, warm=1)
+    told(f"a photo of 12 megapixels, {photo.stat().st_size / 2**20:.1f} MiB", found, widget)
 
 
 def test_hiding_what_a_map_marks_step_by_step(lesson):

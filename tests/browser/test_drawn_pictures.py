@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -325,7 +326,6 @@ def test_a_fast_stroke_hides_all_that_it_crossed(page):
     assert len(met((0.01, 0.03), (0.98, 0.97))) == 9
 
 
-LARGE = {"mimeType": "image/jpeg", "buffer": bytes(2**20 + 1)}  # so large that it is shrunk in the browser
 # Files are decoded when a test says so.
 SLOW = """() => {
     const decode = window.createImageBitmap;
@@ -348,23 +348,29 @@ PICTURE_WIDGETS = {
 NAMES = "sent.splice(0).filter((one) => one.upload_name).map((one) => one.upload_name)"
 
 
+def large(path: Path, size: int = 1, head: bytes = b"") -> Path:
+    """A file of more than so many MiB, of which one is enough to be shrunk in the browser."""
+    path.write_bytes(head + bytes(size * 2**20 + 1))
+    return path
+
+
 @pytest.mark.parametrize("name", PICTURE_WIDGETS)
 @USUAL_SCREEN
-def test_a_newer_picture_wins_over_one_that_takes_longer(page, name):
+def test_a_newer_picture_wins_over_one_that_takes_longer(page, tmp_path, name):
     view = View(page, PICTURE_WIDGETS[name](patch_vit()))
     view.page.evaluate(SLOW)
     field, said = view.at("input[type=file]"), view.at(".picture-input .error")
     for one in ("first", "second"):
-        field.set_input_files({"name": one, **LARGE})
+        field.set_input_files(large(tmp_path / one))
     for one in ("second", "first"):  # the other way round
         view.page.evaluate("(name) => waiting[name](true)", one)
     assert view.page.evaluate(NAMES) == ["second"]
-    field.set_input_files({"name": "third", **LARGE})
+    field.set_input_files(large(tmp_path / "third"))
     field.set_input_files({"name": "fourth", "mimeType": "image/png", "buffer": b"small"})  # sent as it is
     view.page.wait_for_function("sent.some((one) => one.upload_name)")
     view.page.evaluate("waiting.third(true)")
     assert view.page.evaluate(NAMES) == ["fourth"]
-    field.set_input_files({"name": "fifth", **LARGE, "buffer": bytes(9 * 2**20)})
+    field.set_input_files(large(tmp_path / "fifth", 9))
     view.at(".picture-input select").select_option("boat")
     view.page.evaluate("waiting.fifth(false)")  # nobody asks for it any more
     assert view.page.evaluate(NAMES) == [] and said.text_content() == ""
@@ -381,17 +387,16 @@ def test_pictures_are_dropped_and_pasted_on_every_widget(page, name):
 
 
 @USUAL_SCREEN
-def test_files_that_the_browser_cannot_shrink(page):
+def test_files_that_the_browser_cannot_shrink(page, tmp_path):
     """A large HEIC file is told to Python by its first bytes; of what else is too large, the view says so."""
     view = View(page, PatchHiding(patch_vit(), WHITE))
     field, said = view.at("input[type=file]"), view.at(".picture-input .error")
-    head = b"\0\0\0\x18ftypheic"
-    field.set_input_files({"name": "IMG_1.HEIC", "mimeType": "", "buffer": head + bytes(9 * 2**20)})
+    field.set_input_files(large(tmp_path / "IMG_1.HEIC", 9, b"\0\0\0\x18ftypheic"))
     view.page.wait_for_function("sent.some((one) => one.upload)")
     sent = "[...new Uint8Array(sent.splice(0).find((one) => one.upload).upload.buffer)]"
     view.widget.set_state({"upload_name": "IMG_1.HEIC", "upload": bytes(view.page.evaluate(sent))})
     assert view.widget.error.startswith("IMG_1.HEIC: This is a HEIC picture")
-    field.set_input_files({"name": "junk", "mimeType": "", "buffer": bytes(9 * 2**20)})
+    field.set_input_files(large(tmp_path / "junk", 9))
     view.page.wait_for_function("document.querySelector('.picture-input .error').textContent")
     assert "too large to be sent as it is" in said.text_content() and view.sent() == []
 

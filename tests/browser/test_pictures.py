@@ -1,6 +1,6 @@
 """PatchSplitter and PatchHiding: own pictures, clicks, brush, keys, errors, themes, saved pages."""
 
-import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,19 +21,17 @@ GIVE = """(root, kind) => {
 }"""
 
 
-def picture(width: int, height: int, kind: str = "jpeg", **options: object) -> bytes:
+def picture(path: Path, width: int, height: int, **options: object) -> Path:
     """Noise, blue but for a red upper left corner."""
     pixels = np.random.default_rng(0).integers(0, 60, (height, width, 3), dtype=np.uint8)
     pixels[..., 2] += 150
     pixels[: height // 2, : width // 2] = (230, 20, 20)
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, format=kind, **options)
-    return file.getvalue()
+    Image.fromarray(pixels).save(path, **options)
+    return path
 
 
-def give(widget, name: str, content: bytes) -> None:
-    file = {"name": name, "mimeType": "image/jpeg", "buffer": content}
-    widget.root.locator("input[type=file]").set_input_files(file)
+def give(widget, path: Path) -> None:
+    widget.root.locator("input[type=file]").set_input_files(path)
 
 
 def patch_at(widget, row: int, column: int, board: int = 0) -> dict[str, float]:
@@ -64,18 +62,19 @@ def show(lesson, code: str, width: int = 1280):
     return opened.widget()
 
 
-def test_splitting_own_pictures_by_click_and_keys(lesson):
+def test_splitting_own_pictures_by_click_and_keys(lesson, tmp_path):
     splitter = show(lesson, SPLITTER)
     board = splitter.root.locator("canvas.patch-board").first
     assert board.evaluate(HAS_INK)
-    large = picture(4000, 3000, quality=97)
-    assert len(large) > 2**20
+    large = picture(tmp_path / "large.jpg", 4000, 3000, quality=97)
+    assert large.stat().st_size > 2**20
     exif = Image.Exif()
     exif[0x0112] = 3  # upside down: red comes to the lower right
-    splitter.after(lambda: give(splitter, "large.jpg", large))
+    splitter.after(lambda: give(splitter, large))
     sent = splitter.lesson.python("print(w._image.size, w.error, w.upload_name, len(w.upload))")
     assert sent == "(1024, 768)  large.jpg 0", "shrunk in the browser"
-    splitter.after(lambda: give(splitter, "turned.jpg", picture(2400, 1800, quality=97, exif=exif)))
+    turned = picture(tmp_path / "turned.jpg", 2400, 1800, quality=97, exif=exif)
+    splitter.after(lambda: give(splitter, turned))
     tones = splitter.lesson.python("print(w._image.getpixel((5, 5)), w._image.getpixel((1000, 760)))")
     first, last = eval(tones.replace(") (", "), ("))
     assert first[2] > first[0] and last[0] > last[2], "as the camera was held"
@@ -110,7 +109,8 @@ def test_splitting_own_pictures_by_click_and_keys(lesson):
         splitter.after(lambda kind=kind: splitter.root.evaluate(GIVE, kind))
         error = splitter.root.locator(":scope > .error").text_content()
         assert error.startswith(f"<b>{kind}</b>.png: This is no picture"), "names are text"
-    give(splitter, "empty.png", b"")
+    (tmp_path / "empty.png").touch()
+    give(splitter, tmp_path / "empty.png")
     assert "the file is empty" in splitter.root.locator(".picture-input .error").text_content()
     assert board.evaluate("c => c.toDataURL()") == before, "the picture stays"
     splitter.after(lambda: splitter.root.get_by_label("or a sample").select_option("coffee"))
