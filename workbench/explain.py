@@ -169,11 +169,12 @@ def delete_and_insert(
     orders = [order, *(torch.randperm(count, generator=draw) for _ in range(random_orders))]
     deleted, *random = hiding_steps(torch.stack(orders), steps)  # each (steps + 1, patches)
     hidden = torch.stack([deleted, ~deleted, *random])  # uncovered is what was hidden, and the rest is not
-    parts = hidden.flatten(0, 1).split(AT_ONCE)
+    once, place = hidden.flatten(0, 1).unique(dim=0, return_inverse=True)  # all and none come often
+    parts = once.split(AT_ONCE)
     found = []
     for done, part in enumerate(parts, 1):
         found.append(vit.answers(hide_patches(vit, pixels, part))[:, target].cpu())
         if progress is not None:
             progress(done / len(parts))
-    curves = torch.cat(found).view(len(hidden), steps + 1)
+    curves = torch.cat(found)[place].view(len(hidden), steps + 1)
     return Faithfulness(deleted.sum(-1) / count, curves[0], curves[1], curves[2:])

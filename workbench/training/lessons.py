@@ -301,7 +301,7 @@ def text_exercise(bert: Bert, examples: Sequence[Example], kind: str, frozen: bo
             batch["states"] = fresh(*(batch[name].to(fresh.device) for name in INPUTS))[-1]
         return batch
 
-    batches = TextBatches(rows, bert.tokenizer, head, TOKENS, seed)
+    batches, everything = TextBatches(rows, bert.tokenizer, head, TOKENS, seed), np.arange(len(held_out_rows))
 
     @cache
     def batch_of(*numbers: int) -> loop.Batch:  # the same ones in every epoch
@@ -312,7 +312,7 @@ def text_exercise(bert: Bert, examples: Sequence[Example], kind: str, frozen: bo
         TextLearner(fresh),
         lambda step, *_: batch_of(*batches.rows_at(step)),
         [*map(with_states, head_batches(rows, drawn, bert.tokenizer, head))],
-        [*map(with_states, head_batches(held_out_rows, range(len(held_out_rows)), bert.tokenizer, head))],
+        [*map(with_states, head_batches(held_out_rows, everything, bert.tokenizer, head))],
         asked,
         read,
     )

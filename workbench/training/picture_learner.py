@@ -85,18 +85,12 @@ class PictureLearner(Learner):
         self.vit = vit
 
     def answers(
-        self,
-        pixels: Tensor,
-        targets: Tensor,
-        draws: Tensor | None = None,
-        points: Tensor | None = None,
-        states: Tensor | None = None,
+        self, pixels: Tensor, targets: Tensor, states: Tensor | None = None, **changes: Tensor
     ) -> dict[str, tuple[Tensor, Tensor]]:
-        """Pictures, (batch, 3, height, width) of uint8, and their classes, (batch,); without `draws` and
-        `points`, which `augment` takes, the pictures stay as they are. `states`, (batch, tokens, hidden), if
-        the last layer's are known already."""
+        """Pictures, (batch, 3, height, width) of uint8, and their classes, (batch,); `states`, (batch,
+        tokens, hidden), if the last layer's are known already; `changes` that `augment` makes."""
         if states is None:
-            pictures = pixels if draws is None else augment(pixels, draws, points)
+            pictures = augment(pixels, **changes) if changes else pixels
             states = self.vit(normalize(pictures, self.vit.preprocessing))[-1]
         return {"class": (self.vit.logits(states), targets)}
 
