@@ -191,7 +191,8 @@ def split_examples(examples: Sequence[Example], kind: str, seed: int = 0) -> lis
     if kind == "span":
         passages = list(dict.fromkeys(passage for passage, *_ in examples))
         parts = split_by_class([""] * len(passages), 5, seed)
-        return [[e for e in examples if passages.index(e[0]) in set(part)] for part in parts]
+        chosen = [{passages[number] for number in part} for part in parts]
+        return [[example for example in examples if example[0] in part] for part in chosen]
     classes = ["" if kind == "word" else label.strip() for *_, label in examples]
     return [[examples[number] for number in part] for part in split_by_class(classes, 5, seed)]
 
