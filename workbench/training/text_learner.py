@@ -103,8 +103,11 @@ def split_documents(documents: Iterable[str]) -> tuple[list[str], list[str]]:
 
 def encode_texts(texts: Sequence[str], tokenizer: Tokenizer) -> Iterator[tokenizers.Encoding]:
     """The word pieces of many texts, with progress."""
-    for start in tqdm(range(0, len(texts), 1000), desc="word pieces", unit="thousand", leave=False):
-        yield from tokenizer.backend.encode_batch(texts[start : start + 1000], add_special_tokens=False)
+    with tqdm(total=len(texts), desc="word pieces", unit=" texts", leave=False) as progress:
+        for start in range(0, len(texts), 1000):
+            part = tokenizer.backend.encode_batch(texts[start : start + 1000], add_special_tokens=False)
+            progress.update(len(part))  # first: nobody asks for more than the last
+            yield from part
 
 
 def split_sentences(document: str) -> list[str]:

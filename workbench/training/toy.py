@@ -118,12 +118,14 @@ def toy_pretraining(
     """Trains both heads on the stories; one in fifty is held out and scored along the way.
 
     Returns:
-        Where it ended; `.log` holds the losses, and `mlm_accuracy` and `nsp_accuracy` on held-out stories.
+        Where it ended; `.log` holds the losses, and those and the accuracies on held-out stories.
     """
     rows, held_out = (toy_pairs(part, bert, seed) for part in split_documents(stories))
 
     def evaluate() -> dict[str, float]:
-        return head_figures(bert, held_out, "mlm") | head_figures(bert, held_out, "nsp")
+        figures = head_figures(bert, held_out, "mlm") | head_figures(bert, held_out, "nsp")
+        # A training's losses make one curve, without those of what is held out.
+        return {name.replace("loss", "held_out_loss"): figure for name, figure in figures.items()}
 
     settings = loop.Settings(
         learning_rate=learning_rate,

@@ -185,7 +185,8 @@ def shape_and_texture(vit: ViT, count: int = 500, seed: int = 2) -> dict[str, fl
     pixels, targets = draw_pictures(count, seed, vit.config.image_size[0])
     said = picture_logits(vit, pixels).argmax(-1)
     parts = {"shape": lambda of: of // len(TEXTURES), "texture": lambda of: of % len(TEXTURES)}
-    return {name: float((part(said) == part(targets)).float().mean()) for name, part in parts.items()}
+    right = {name: (part(said) == part(targets)).float().mean() for name, part in parts.items()}
+    return {name: round(float(share), 3) for name, share in right.items()}
 
 
 @torch.inference_mode()
