@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from workbench.tasks import fill_mask
 from workbench.training import __main__, text_learner, toy
 from workbench.training.text_learner import row_lengths
 
@@ -64,12 +65,18 @@ def test_as_in_the_lesson_both_games_are_learned_within_two_minutes(tmp_path: Pa
     threads = torch.get_num_threads()
     torch.set_num_threads(2)  # conftest.py allows one; the lesson's two minutes are for two cores
     try:
-        progress = toy.toy_pretraining(toy.toy_bert(stories), stories, tmp_path)
+        bert = toy.toy_bert(stories)
+        progress = toy.toy_pretraining(bert, stories, tmp_path)
     finally:
         torch.set_num_threads(threads)
     last = progress.log[-1]
     assert last["mlm_accuracy"] > 0.85 and last["nsp_accuracy"] > 0.85
     assert progress.seconds < 120
+    story = "Anna has a red dog. The red dog of Anna barks. In the garden Anna digs."
+    color, sound = fill_mask(bert, story, masks=[(11, 14), (40, 45)], top_k=6)
+    assert {one.label for one in color.candidates} == set(toy.COLORS)
+    assert color.candidates[0].probability < 0.3, "none is fetched from elsewhere yet"
+    assert sound.candidates[0].label == "barks" and sound.candidates[0].probability > 0.9
 
 
 def test_it_runs_as_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
