@@ -327,7 +327,7 @@ def points(places: np.ndarray, colors: Any, names: Sequence[Any] = (), *, title:
         axes.spines[:].set_visible(True)
         axes.scatter(*places.T, s=160 if names else 20, c=colors, edgecolors="none")
         for name, place in zip(names, places, strict=False):
-            axes.text(*place, str(name), fontsize=8, color="#111111", ha="center", va="center")  # on a dot
+            axes.text(*place, str(name), fontsize=8, ha="center", va="center")
         axes.margins(0.2)
         axes.set(xticks=[], yticks=[])
         axes.set_xlabel("direction 1", **SMALL)
