@@ -20,7 +20,7 @@ from workbench.patches import (
     similarity,
     word_vectors,
 )
-from workbench.training.lessons import fine_tune, read_labelled
+from workbench.training.lessons import fine_tune
 from workbench.widgets import (
     AttentionExplorer,
     FineTuning,
@@ -297,15 +297,6 @@ def test_eight_of_the_ten_pairs_are_as_meant(bert: Bert) -> None:
         "A black dog is chasing a white cat.",
     ]
     assert "eight of ten agree" in source("05_sentence_pairs")
-
-
-def test_the_pair_that_is_tried_fits(bert: Bert) -> None:
-    """Lesson 05, after its training."""
-    trained = fine_tune(bert, read_labelled("pairs"), kind="pair", steps=60).model
-    question = "When does the museum open?"
-    for answer, label in (("At nine in the morning.", "fits"), ("Behind the station.", "does not fit")):
-        assert wb.classify_pair(trained, question, answer, head="lesson")[0].label == label
-        assert question in source("05_sentence_pairs") and answer in source("05_sentence_pairs")
 
 
 def test_a_head_finds_the_same_word_and_one_of_like_meaning(bert: Bert) -> None:

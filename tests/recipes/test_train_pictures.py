@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -41,18 +42,19 @@ def drawn(label: str, seed: int, size: tuple[int, int] = (40, 40)) -> Image.Imag
     return picture
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Pictures as `data` takes them: part/class/file."""
+    folder = tmp_path_factory.mktemp("pictures")
     for part, seeds in (("train", range(30)), ("validation", range(100, 112))):
         for label in SHAPES:
-            (place := tmp_path / "pictures" / part / label).mkdir(parents=True)
+            (place := folder / part / label).mkdir(parents=True)
             for seed in seeds:
                 drawn(label, seed).save(place / f"{seed}.png")
-    return tmp_path / "pictures"
+    return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def parts(folder: Path) -> DatasetDict:
     return recipe.read_pictures(str(folder), 32)
 
@@ -131,7 +133,7 @@ def test_one_in_ten_is_held_out_where_nothing_is(
     folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     # Not below a folder called test_..., which imagefolder would take for the name of a split.
-    plain = (folder / "train").rename(tmp_path_factory.mktemp("shapes") / "all")
+    plain = shutil.copytree(folder / "train", tmp_path_factory.mktemp("shapes") / "all")
     found = [recipe.read_pictures(str(plain), 32) for _ in range(2)]
     assert len(found[0]["validation"]) == 9 and len(found[0]["train"]) == 81
     assert torch.equal(*(squares(each["validation"]) for each in found))
@@ -406,6 +408,7 @@ def test_maps_point_where_the_thing_is() -> None:
 def test_with_masks_and_boxes_it_tells_where_the_model_looks(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    folder = shutil.copytree(folder, tmp_path / "pictures")
     save_checkpoint(tiny_vit(), tmp_path / "vit", torch.float16)
     mask = Image.new("L", (40, 40))
     ImageDraw.Draw(mask).rectangle([0, 0, 25, 25], fill=255)
