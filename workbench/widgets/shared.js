@@ -219,16 +219,19 @@ export function frame(model, el, name) {
   const show = ({ traits = [], heard = () => {}, end = () => {} } = {}) => {
     let width = 0;
     const drawAnew = () => {
-      width = root.clientWidth;
       dress(); // only on the page it is known what is behind it
       redraw(); // canvases keep the old colours
     };
-    const watch = new ResizeObserver(() => root.clientWidth !== width && drawAnew());
+    const watch = new ResizeObserver(() => {
+      if (root.clientWidth === width) return;
+      width = root.clientWidth;
+      drawAnew();
+    });
     const undress = onTheme(drawAnew);
     const forget = listen(model, ["revision", ...traits], redraw);
     model.on("msg:custom", heard);
     watch.observe(root);
-    if (root.isConnected) drawAnew();
+    drawAnew();
     return () => {
       for (const undo of [stop, forget, undress, end]) undo();
       model.off("msg:custom", heard);
