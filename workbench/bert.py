@@ -78,11 +78,15 @@ class Pooler(nn.Module):
 
 
 class TallLinear(nn.Linear):
-    """The same map; with far more outputs than vectors a CPU is up to ten times faster this way round."""
+    """`nn.Linear` for far more outputs than vectors, such as 30,522 words for two masks.
+
+    It multiplies the matrix by the vectors, not the vectors by the matrix: the same numbers, up to ten times
+    sooner on a CPU.
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         """(..., in_features) -> (..., out_features)."""
-        vectors = input.reshape(-1, self.in_features)
+        vectors = input.reshape(-1, self.in_features)  # (vectors, in_features)
         return ((self.weight @ vectors.mT).mT + self.bias).reshape(*input.shape[:-1], self.out_features)
 
 
