@@ -167,7 +167,7 @@ def test_save(bert: Bert, vit: ViT, tmp_path: Path, name: str) -> None:
 
 def test_stills_show_the_widgets_numbers(bert: Bert, vit: ViT) -> None:
     pair = widgets.SentencePair(bert, "the cat", "a dog")
-    assert all(f"{100 * now:.1f} %" in texts(pair.figure()) for _, now, _ in pair.classes)
+    assert all(plots.in_percent(now) in texts(pair.figure()) for _, now, _ in pair.classes)
     pair = widgets.SentencePair(bert, "the cat", "a dog ran", direction="premise")
     links = np.frombuffer(pair.weights, np.float16).reshape(2, 3)
     np.testing.assert_allclose(pair.figure().axes[1].images[0].get_array(), links, atol=1e-3)
@@ -226,7 +226,7 @@ def test_bars_stand_on_a_scale_from_0_to_100_percent() -> None:
     )
     ticks = [part.get_segments()[0] for part in axes.collections if isinstance(part, LineCollection)]
     assert [tick[0][0] for tick in ticks] == [0.5, 0.1], "where it was another"
-    assert {"25.0 %", "0.4 %", "answer"} <= set(texts(figure))
+    assert {"25 %", "0.4 %", "answer"} <= set(texts(figure))
     assert [len(label.get_text()) for label in axes.get_yticklabels()] == [3, 34, 4]
 
 

@@ -16,6 +16,7 @@ from tiny import VIT_SIZES, patch_vit, refuses
 import workbench as wb
 from workbench import patches
 from workbench.image import Preprocessing
+from workbench.plots import in_percent
 from workbench.training import lessons
 from workbench.vit import ViT, ViTConfig
 from workbench.widgets import FineTuning, PatchHiding, PatchSplitter, patch_hiding
@@ -169,7 +170,7 @@ def test_hiding_gives_the_models_own_classes(vit: ViT) -> None:
     whole = {c.label: c.probability for c in wb.classify_image(vit, noise())}
     assert {label: now for label, now, _ in shown.bars} == pytest.approx(whole, abs=1e-4)
     assert all(now == before for _, now, before in shown.bars)
-    assert shown.line[-1] == ["", shown.bars[0][0], f"{100 * shown.bars[0][1]:.0f} %"]
+    assert shown.line[-1] == ["", shown.bars[0][0], in_percent(shown.bars[0][1])]
     shown.hidden = [0, 5, 7]
     pixels = wb.prepare_image(noise(), vit.preprocessing)
     with torch.inference_mode():

@@ -10,6 +10,7 @@ from matplotlib.text import Text
 from tiny import close, our_bert
 
 import workbench as wb
+from workbench.plots import in_percent
 from workbench.tasks import best_spans, span_windows
 from workbench.widgets import SpanExtraction, span_extraction
 from workbench.widgets.samples import PASSAGES
@@ -114,10 +115,10 @@ def test_the_still_picture_adds_up_the_pieces_of_a_word(bert: wb.Bert) -> None:
     (window,) = span_windows(bert, QUESTION, PASSAGE)
     names = [token.text for token in window.encoding.tokens]
     chances = window.probabilities[names.index("mat") : names.index("##y") + 1]
-    start, end = (100 * chances.sum(0)).round().int().tolist()
+    start, end = map(in_percent, chances.sum(0).tolist())
     figure = SpanExtraction(bert, QUESTION, PASSAGE).figure()
     texts = [text.get_text() for text in figure.findobj(Text)]
-    assert texts[texts.index("matxy") :].count(f"s {start} % · e {end} %") and len(chances) == 3
+    assert texts[texts.index("matxy") :].count(f"s {start} · e {end}") and len(chances) == 3
 
 
 # --- windows -------------------------------------------------------------------------------------

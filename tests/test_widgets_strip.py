@@ -8,6 +8,7 @@ import torch
 from tiny import close, our_bert, our_vit, refuses, sentence_bert
 
 from workbench.bert import Bert
+from workbench.plots import in_percent
 from workbench.widgets import (
     AttentionExplorer,
     FineTuning,
@@ -52,7 +53,7 @@ def test_the_line_is_live(bert):
         ["read", "[MASK]", "1 of 9"],
         ["head", "matrix", "99 × 36"],
         ["softmax", "softmax", "0 to 100 %"],
-        ["", best[0], f"{100 * best[1]:.0f} %"],
+        ["", best[0], in_percent(best[1])],
     ]
     widget.masked, widget.text = [], "the cat"
     assert [now for *_, now in widget.line][:4] == ["4", "4 vectors of 36", "4 heads in each", "0 of 4"]
@@ -206,7 +207,7 @@ def test_the_line_of_pictures():
         ["read", "*", "1 of 25"],
         ["head", "matrix", "5 × 36"],
         ["softmax", "softmax", "0 to 100 %"],
-        ["", label, f"{100 * share:.0f} %"],
+        ["", label, in_percent(share)],
     ]
     bare = PatchAttention(our_vit(labels=""))
     assert bare.line == [["", "patches", "24"], *sizes], "no head, nothing is read"

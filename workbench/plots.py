@@ -201,6 +201,21 @@ def words(*sentences: Sequence[Chip], title: str = "") -> Mark:
     return Mark(draw, (top - pitch / 2 + 11) / 72, says=f"{title}: {_cut(said, 120)}")
 
 
+def in_percent(share: float) -> str:
+    """A number between 0 and 1 as shared.js writes it: with more digits at both ends.
+
+    Example:
+        >>> in_percent(0.003), in_percent(0.42), in_percent(0.997), in_percent(0.99999)
+        ('0.3 %', '42 %', '99.7 %', '> 99.9 %')
+    """
+    value = 100 * share
+    if value in (0, 100):
+        return f"{value:.0f} %"
+    if value < 0.1 or value >= 99.95:
+        return "< 0.1 %" if value < 0.1 else "> 99.9 %"
+    return f"{value:.0f} %" if 9.95 <= value < 99 else f"{value:.1f} %"
+
+
 def _cut(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 2] + " …"
 
@@ -209,7 +224,7 @@ def bars(rows: Sequence[Sequence[Any]], *, title: str = "", percent: bool = True
     """Horizontal bars, the first on top: probabilities, on a scale from 0 to 100 %, or, without `percent`,
     any numbers. `rows` are [name, value], or [name, value, what it was before], where a tick is drawn."""
     names, values = [_cut(str(row[0]), 34) for row in rows], [row[1] for row in rows]
-    written = (lambda value: f"{100 * value:.1f} %") if percent else "{:.1f}".format
+    written = in_percent if percent else "{:.1f}".format
 
     def draw(axes: Axes) -> None:
         places = range(len(rows))

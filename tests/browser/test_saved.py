@@ -17,6 +17,7 @@ from tiny import our_bert, our_vit, randomize
 
 from workbench.bert import Bert
 from workbench.pages import write_pages
+from workbench.plots import in_percent
 from workbench.widgets import (
     AttentionExplorer,
     FineTuning,
@@ -123,6 +124,13 @@ def shared(browser: Browser) -> Iterator[Page]:
     page.wait_for_function("window.shared")
     yield page
     page.close()
+
+
+def test_a_page_and_a_still_write_the_same_percentages(shared: Page) -> None:
+    shares = [0, 1e-6, 0.0009, 0.0012, 0.0994, 0.0996, 0.5, 0.9949, 0.996, 0.99951, 0.999999, 1]
+    written = shared.evaluate("shares => shares.map(window.shared.percent)", shares)
+    assert [text.replace("\u00a0", " ") for text in written] == [in_percent(share) for share in shares]
+    assert len({*written} & {"0\u00a0%", "100\u00a0%"}) == 2 and written.count("100\u00a0%") == 1
 
 
 @pytest.mark.parametrize("name", widgets())

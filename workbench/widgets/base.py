@@ -21,7 +21,7 @@ from workbench.attention import record_attention
 from workbench.bert import Bert
 from workbench.checks import check_model
 from workbench.encoder import PROBLEM_TYPES
-from workbench.plots import DOTS, StillFigure
+from workbench.plots import DOTS, StillFigure, in_percent
 from workbench.tasks import device_name
 from workbench.vit import ViT
 from workbench.widgets.rehearsal import BACKGROUND, Rehearsal, page, picture
@@ -323,7 +323,7 @@ class WorkbenchWidget(anywidget.AnyWidget):
 
     def _written(self, answer: float) -> str:
         """A probability as percent, or the number of a regression."""
-        return f"{100 * answer:.0f} %" if self._probable else f"{answer:.2f}"
+        return in_percent(answer) if self._probable else f"{answer:.2f}"
 
     def _of_head(self, maps: Tensor, head: int, axis: int = 0) -> Tensor:
         """One head of maps with an axis of heads, or the mean of all for a number that is no head's."""

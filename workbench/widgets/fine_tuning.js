@@ -40,9 +40,6 @@ const ROWS = {
 const WHAT = { sentence: "sentences", word: "words", pair: "pairs", picture: "pictures" };
 const PAGE = 8; // examples
 
-// 99.7 % is not 100 %.
-const almost = (share) => (share > 0.99 && share < 1 ? `${(100 * share).toFixed(1)}\u00a0%` : percent(share));
-
 // --- one of the trainings: two plots, and what was taken for what
 
 // Points are rows of numbers: step, then loss and accuracy of what is learned from, then of what is held out.
@@ -160,7 +157,7 @@ function training(view, run, curves) {
   };
   const drawBest = () => {
     const last = points().at(-1);
-    const right = last && `${almost(last[4])} of what was held out is right after ${last[0]} steps`;
+    const right = last && `${percent(last[4])} of what was held out is right after ${last[0]} steps`;
     const lines = [element("span.line"), "held out", element("span.line.seen"), "learned from"];
     return [...lines, last && element("b", right)];
   };

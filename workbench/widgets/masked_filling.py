@@ -164,7 +164,7 @@ class MaskedFilling(TextWidget):
         for number, card in enumerate(self.guesses["cards"][:3], first + 1):
             title = f"mask {number}"
             if card["original"] is not None:
-                share = f"{100 * card['probability']:.1f} %"
+                share = plots.in_percent(card["probability"])
                 title += f", was “{card['original']}” (rank {card['rank']}, {share})"
             cards.append(plots.bars(card["candidates"], title=title))
         return plots.stack(plots.words(chips), tuple(cards), status=self.status)

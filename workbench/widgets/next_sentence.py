@@ -172,7 +172,7 @@ class NextSentence(TextWidget):
         """The tokens with their ids, the probability, and attention between the sentences by layer."""
         chips = []
         for token, weight in zip(self.tokens, self._row.tolist(), strict=True):
-            note = f"{token['segment']} · {token['position']} · {100 * weight:.0f} %"
+            note = f"{token['segment']} · {token['position']} · {plots.in_percent(weight)}"
             paper = (plots.FIRST, plots.SECOND)[token["segment"]]
             chips.append(plots.Chip(token["text"], note, paper if token["kind"] == "word" else plots.SPECIAL))
         answer = plots.bars([["second follows first", self.is_next, self.at_front]])

@@ -1,5 +1,6 @@
 """SentenceClassifier: the class of a sentence, and which of its words mattered."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -118,21 +119,22 @@ class SentenceClassifier(TextWidget):
         """
         marks = [plots.bars(self.bars, percent=self._probable)]
         if self._todo is None:
-            marks.append(self._shaded({}, "", "which words mattered: not found out yet"))
+            marks.append(self._shaded({}, str, "which words mattered: not found out yet"))
         else:
             scale, what = (100, "in points of the probability of") if self._probable else (1, "of the number")
-            shares = dict(enumerate((100 * self._relevance).tolist()))
-            falls = {number: scale * float(self._falls[number]) for number in self.tried}
-            marks.append(self._shaded(shares, "{:.0f} %", f"gradient relevance for “{self.chosen}”"))
-            marks.append(self._shaded(falls, "{:+.1f}", f"leave one out: fall {what} “{self.chosen}”"))
+            shares = dict(enumerate(self._relevance.tolist()))
+            # Never "-0.0":
+            falls = {number: round(scale * float(self._falls[number]), 1) + 0.0 for number in self.tried}
+            marks.append(self._shaded(shares, plots.in_percent, f"gradient relevance for “{self.chosen}”"))
+            marks.append(self._shaded(falls, "{:+.1f}".format, f"leave one out: fall {what} “{self.chosen}”"))
         return plots.stack(*marks, status=self.status)
 
-    def _shaded(self, values: dict[int, float], form: str, title: str) -> plots.Mark:
+    def _shaded(self, values: dict[int, float], write: Callable[[float], str], title: str) -> plots.Mark:
         """The sentence; words that have a number are as dark as it is large: blue above zero, amber below."""
         most, chips = max(map(abs, values.values()), default=0) or 1, []
         for number, word in enumerate(self.words):
-            value = round(values.get(number, 0), 1) + 0.0  # never "-0.0"
-            note = "hidden" if word["hidden"] else form.format(value) if number in values else ""
+            value = values.get(number, 0)
+            note = "hidden" if word["hidden"] else write(value) if number in values else ""
             paper = plots.shade(plots.AMBER if value < 0 else plots.BLUE, abs(value) / most)
             chips.append(plots.Chip(word["text"], "" if word["special"] else note, paper))
         return plots.words(chips, title=title)

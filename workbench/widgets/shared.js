@@ -29,10 +29,12 @@ export const shown = (children) => children.flat().filter((child) => child != nu
 
 // --- numbers
 
-// A number between 0 and 1 as percent, with more digits where they matter.
+// A number between 0 and 1 as percent, with more digits where they matter: 99.7 % is not 100 %.
 export function percent(share) {
   const value = 100 * share;
-  const digits = value >= 9.95 ? value.toFixed(0) : value >= 0.1 ? value.toFixed(1) : "< 0.1";
+  const rounded = value.toFixed(value >= 9.95 && value < 99 ? 0 : 1);
+  const whole = value === 0 ? "0" : value === 100 ? "100" : null;
+  const digits = whole ?? (value < 0.1 ? "< 0.1" : value >= 99.95 ? "> 99.9" : rounded);
   return `${digits} %`.replaceAll(" ", "\u00a0"); // never torn apart at the end of a line
 }
 

@@ -162,8 +162,8 @@ class SpanExtraction(TextWidget):
         first, last = self.view["answer"] or (0, -1)
         answer = set(window.inside[first : last + 1])
         for word in (word for word in window.encoding.words if word.segment == 1 and not word.special):
-            start, end = window.probabilities[list(word.tokens)].sum(0).tolist()
-            note = f"s {100 * start:.0f} % · e {100 * end:.0f} %" if max(start, end) >= 0.05 else ""
+            chances = window.probabilities[list(word.tokens)].sum(0).tolist()
+            note = "s {} · e {}".format(*map(plots.in_percent, chances)) if max(chances) >= 0.05 else ""
             at = len(chips) if answer and word.tokens.start <= min(answer) else at
             paper = plots.FIRST if self.view["answered"] and answer.intersection(word.tokens) else "none"
             chips.append(plots.Chip(self._read[1][word.start : word.end], note, paper))
