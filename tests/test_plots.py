@@ -112,7 +112,10 @@ STILLS: dict[str, Callable[[Bert, ViT], WorkbenchWidget]] = {
     "PatchSplitter, other patches": lambda _, vit: widgets.PatchSplitter(vit, PICTURE, patch_size=16),
     "SentenceClassifier": classified,
     "SentenceClassifier, not explained": lambda bert, _: widgets.SentenceClassifier(bert, ODD),
-    "SentencePair": lambda bert, _: widgets.SentencePair(bert, ODD, "a dog", direction="premise"),
+    "SentencePair": lambda bert, _: widgets.SentencePair(bert, ODD, "a dog"),
+    "SentencePair, lines": lambda bert, _: widgets.SentencePair(
+        bert, ODD, "a dog", direction="premise", lines=True
+    ),
     "SpanExtraction": lambda bert, _: widgets.SpanExtraction(bert, "the $x_1$?", ODD),
     "TokenTagger": lambda bert, _: widgets.TokenTagger(bert, ODD),
 }
@@ -168,7 +171,7 @@ def test_save(bert: Bert, vit: ViT, tmp_path: Path, name: str) -> None:
 def test_stills_show_the_widgets_numbers(bert: Bert, vit: ViT) -> None:
     pair = widgets.SentencePair(bert, "the cat", "a dog")
     assert all(plots.in_percent(now) in texts(pair.figure()) for _, now, _ in pair.classes)
-    pair = widgets.SentencePair(bert, "the cat", "a dog ran", direction="premise")
+    pair = widgets.SentencePair(bert, "the cat", "a dog ran", direction="premise", lines=True)
     links = np.frombuffer(pair.weights, np.float16).reshape(2, 3)
     np.testing.assert_allclose(pair.figure().axes[1].images[0].get_array(), links, atol=1e-3)
     tagger = widgets.TokenTagger(bert, "the cat sat", pinned=1, stage="head")

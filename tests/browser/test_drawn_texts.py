@@ -232,7 +232,7 @@ def test_sentence_pair(page, direction):
     bert = our_bert("sentiment")
     bert.heads["sentiment"].weight.data *= 4
     maps = attends(bert, 12)  # [CLS] the mat ##x sat [SEP] a cat ##x ran on [SEP]
-    options = {"attention_layer": 1, "attention_head": 3, "direction": direction}
+    options = {"attention_layer": 1, "attention_head": 3, "direction": direction, "lines": True}
     widget = SentencePair(bert, "the catx sat", "a catx ran on", head="sentiment", **options)
     widget.premise = "the matx sat"
     view = View(page, widget)
@@ -291,7 +291,7 @@ def test_span_extraction(page):
     bert = our_bert("span")
     bert.heads["span"].weight.data *= 8
     passage = "the cat sat. the matxy was red!"  # the cat sat . the mat ##x ##y was red !
-    widget = SpanExtraction(bert, "was a cat red?", passage, longest=6, chosen=4)
+    widget = SpanExtraction(bert, "was a cat red?", passage, longest=6, chosen=4, start_by_end=True)
     view = View(page, widget)
     (window,) = span_windows(bert, "was a cat red?", passage)
     start, end = window.probabilities[window.inside.start : window.inside.stop].T.numpy()

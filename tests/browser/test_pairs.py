@@ -9,6 +9,7 @@ from .conftest import Lesson, Widget
 from .test_masked_filling import HAS_INK, accessibility_faults
 
 pytestmark = pytest.mark.browser
+LINES = "Which word looks at which?"
 NEXT, PAIRS = "02_next_sentence.ipynb", "05_sentence_pairs.ipynb"
 OVERFLOW = """root => [...root.querySelectorAll("*")].filter((part) =>
     part.clientWidth > 0 && part.scrollWidth > part.clientWidth + 2
@@ -115,7 +116,8 @@ def test_sentence_pair_edit_one_word(lesson):
     widget = first_widget(lesson, PAIRS)
     page = widget.page
     assert widget.root.locator(".classes .bar").count() == 3
-    assert widget.root.locator("canvas").evaluate(HAS_INK)
+    widget.button(LINES).click()
+    assert widget.root.locator("canvas.overlay").evaluate(HAS_INK)
     word = widget.root.locator("button.chip.second", has_text=re.compile("^music$"))
     word.click()
     assert word.get_attribute("aria-pressed") == "true"
@@ -147,6 +149,8 @@ def test_sentence_pair_keys_direction_and_errors(lesson):
     widget = first_widget(lesson, PAIRS)
     page = widget.page
     words = widget.root.locator("button.chip:not(.second)")
+    assert not words.first.is_visible()
+    widget.button(LINES).click()
     words.first.focus()
     page.keyboard.press("ArrowRight")
     assert page.evaluate("document.activeElement.textContent") == words.nth(1).text_content()

@@ -74,6 +74,8 @@ def test_a_word_shows_its_vector(span):
 
 
 def test_the_map_by_mouse_and_keys(span):
+    assert not span.root.locator("canvas.map").is_visible()
+    span.button("Start × end").click()
     canvas, page = span.root.locator("canvas.map"), span.page
     cells, says = page.locator(".jp-Cell").count(), panel(span, "Start × end").get_by_role("status")
     span.lesson.wait(lambda: canvas.evaluate(HAS_INK), "the map")
@@ -157,7 +159,8 @@ def test_light_and_dark_wide_and_narrow(lesson, theme, width):
 def test_saved_page_stands_alone(span, browser, tmp_path):
     page = tmp_path / "page.html"
     span.lesson.python(
-        f"w = SpanExtraction(bert, 'Who sat?', 'The cat </script><b>sat</b>.')\nw.save({str(page)!r})"
+        "w = SpanExtraction(bert, 'Who sat?', 'The cat </script><b>sat</b>.', start_by_end=True)\n"
+        f"w.save({str(page)!r})"
     )
     context = browser.new_context(offline=True)
     alone = Lesson(context.new_page())

@@ -2,7 +2,7 @@
 // sentence_pair.py for the traits.
 
 import { curvedLine, penOf } from "./drawing.js";
-import { button, chips, columns, note, row, viewOf } from "./parts.js";
+import { button, chips, columns, note, part, row, viewOf } from "./parts.js";
 import { element, isolated, percent, readFloat16 } from "./shared.js";
 import { stripOf } from "./strip.js";
 
@@ -58,15 +58,19 @@ function render({ model, el }) {
   const edit = button("Edit this word", editWord);
   const swap = button("Swap", () => message({ do: "swap" }));
   const ways = { hypothesis: "hypothesis looks at premise", premise: "premise looks at hypothesis" };
-  view.content.append(
-    ...stripOf(view),
-    columns("1fr 1fr", ...fields.map((field) => field.node)),
-    row(view.exampleMenu("Pick a pair …"), swap),
-    view.remark(),
-    answer,
+  const linked = part(
+    "Which word looks at which?",
     row(view.choice("direction", "Whose attention", ways), view.attentionOf("Attention: layer"), edit),
     element("div.overlaid.linked", ...rows.map((words) => words.node), lines),
     says,
+  );
+  view.content.append(
+    ...stripOf(view),
+    columns("1fr 1fr", ...fields.map((field) => field.node)),
+    row(view.exampleMenu("Pick a pair …"), swap, view.looks.toggle("lines", "Which word looks at which?")),
+    view.remark(),
+    answer,
+    linked,
   );
 
   // The words of one side, with their numbers in `words` and their buttons.
@@ -141,6 +145,8 @@ function render({ model, el }) {
   }
 
   drawn(() => {
+    linked.hidden = !get("lines");
+    if (linked.hidden) return;
     edit.disabled = get("pinned") < 0;
     for (const [side, words] of rows.entries()) {
       const item = ({ text, index }) => {
@@ -152,7 +158,7 @@ function render({ model, el }) {
     if (hovered >= get("words").length) hovered = -1;
     drawLines();
   });
-  return view.show({ traits: ["pinned"] });
+  return view.show({ traits: ["pinned", "lines"] });
 }
 
 export default { render };

@@ -34,6 +34,7 @@ class SentencePair(TextWidget):
     attention_head = traitlets.Int(-1, help="The head whose attention is shown; -1: the mean.")
     direction = traitlets.Enum(["hypothesis", "premise"], "hypothesis", help="Whose words look.")
     pinned = traitlets.Int(-1, help="The word whose lines stay, as a number in `words`; -1: none.")
+    lines = traitlets.Bool(False, help="Show the words, and lines between those that look at each other.")
     editing = traitlets.Bool(False, help="A text is being typed: ticks stay where they are.")
 
     classes = traitlets.List(help="[label, its answer, its answer before the edit].")
@@ -103,9 +104,12 @@ class SentencePair(TextWidget):
         ]
 
     def figure(self) -> plots.StillFigure:
-        """A bar for each class, and how much the words of one sentence look at those of the other."""
+        """The sentences and a bar for each class, or with `lines` how much their words look at each other."""
         bars = plots.bars(self.classes, percent=self._probable)
         sides = [[self.words[at]["text"] for at in side] for side in self._sides()]
+        if not self.lines:
+            texts = plots.words(*[[plots.Chip(word) for word in side] for side in sides])
+            return plots.stack(texts, bars, status=self.status)
         looking, seen = sides if self.direction == "premise" else sides[::-1]
         other = "hypothesis" if self.direction == "premise" else "premise"
         title = f"words of the {self.direction} (rows) look at those of the {other}"

@@ -136,7 +136,7 @@ function mapOf({ get, send, ink, drawn }) {
     },
     click: ([, start]) => send({ chosen: start + bounds()[0] }),
   });
-  const node = part("Start × end", canvas, says, told);
+  const node = part("Start × end", columns("auto 1fr", canvas, element("div", says, told)));
 
   function drawCells() {
     const rows = probabilities();
@@ -186,6 +186,7 @@ function mapOf({ get, send, ink, drawn }) {
   }
 
   function draw() {
+    node.hidden = !get("start_by_end");
     const room = node.clientWidth - 26;
     if (room <= 0) return;
     size = within(Math.floor((Math.min(room, 480) - EDGE) / count()), 8, 22);
@@ -224,7 +225,12 @@ function render({ model, el }) {
   view.content.append(
     ...stripOf(view),
     view.textField("question", "Question", "first").node,
-    row(view.exampleMenu("Pick a passage …"), edit, progress),
+    row(
+      view.exampleMenu("Pick a passage …"),
+      edit,
+      view.looks.toggle("start_by_end", "Start × end"),
+      progress,
+    ),
     passage.node,
     view.remark(),
     view.live("p.verdict", { role: "status" }, () =>
@@ -241,7 +247,8 @@ function render({ model, el }) {
     ),
     passageOf(view),
     windowsOf(view),
-    columns("1fr 1fr", element("div", answersOf(view), noAnswerOf(view)), mapOf(view)),
+    columns("3fr 2fr", answersOf(view), noAnswerOf(view)),
+    mapOf(view),
   );
 
   const heard = ({ window: done, windows: count }) => {
@@ -249,7 +256,7 @@ function render({ model, el }) {
     progress.max = count;
     progress.value = done;
   };
-  return view.show({ heard });
+  return view.show({ traits: ["start_by_end"], heard });
 }
 
 export default { render };

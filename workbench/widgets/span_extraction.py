@@ -53,6 +53,8 @@ class SpanExtraction(TextWidget):
     window = traitlets.Int(-1, help="Which window is shown; -1: that of the pinned answer.")
     chosen = traitlets.Int(-1, help="Token of the window that the strip tells of; -1: the answer's first.")
 
+    start_by_end = traitlets.Bool(False, help="Show the map of starts and ends.")
+
     answers = traitlets.List(help="[text, start, end, probability, window], best first.")
     view = traitlets.Dict(help="The window on the screen; see `_look`.")
     bars = traitlets.Bytes(help="float16 (2, tokens): start and end of each token of the window.")
