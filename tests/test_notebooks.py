@@ -111,8 +111,11 @@ def test_every_section_says_what_to_notice(path):
 
 def test_code_of_the_lessons_is_short():
     cells = [cell for path in LESSONS for cell in nbformat.read(path, as_version=4).cells]
-    lines = [len(cell.source.splitlines()) for cell in cells if cell.cell_type == "code"]
+    cells = [cell for cell in cells if cell.cell_type == "code"]
+    lines = [len(cell.source.splitlines()) for cell in cells]
     assert statistics.median(lines) <= 4
+    widest = max((line for cell in cells for line in cell.source.splitlines()), key=len)
+    assert len(widest) <= 78, f"it cannot be read whole in a narrow window: {widest}"
 
 
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
