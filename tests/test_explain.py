@@ -143,10 +143,14 @@ def test_all_orders_begin_and_end_alike(vit: ViT) -> None:
         assert float(curve[-1]) == pytest.approx(float(found.deletion[-1]), abs=1e-5)
     again = delete_and_insert(vit, pixels, weights, 2, random_orders=4)
     torch.testing.assert_close(found.random, again.random)
+    looks: list[float] = []
+    known = delete_and_insert(vit, pixels, weights, 2, random=found.random, progress=looks.append)
+    assert len(looks) < len(told) and known.random is found.random
+    torch.testing.assert_close(known.deletion, found.deletion, atol=1e-5, rtol=1e-4)
     opposite = delete_and_insert(vit, pixels, -weights, 2, random_orders=1)
     torch.testing.assert_close(found.deletion, opposite.insertion.flip(0), atol=1e-5, rtol=1e-4)
-    for wrong in (dict(weights=weights[1:]), dict(target=5), dict(steps=0)):
-        with pytest.raises(ValueError, match="weights|class|step"):
+    for wrong in (dict(weights=weights[1:]), dict(target=5), dict(steps=0), dict(random=torch.ones(2, 3))):
+        with pytest.raises(ValueError, match="weights|class|step|answers"):
             delete_and_insert(vit, pixels, **dict(weights=weights, target=2) | wrong)
 
 

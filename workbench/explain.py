@@ -143,6 +143,7 @@ def delete_and_insert(
     steps: int = 12,
     random_orders: int = 5,
     seed: int = 0,
+    random: Tensor | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Faithfulness:
     """Hides and uncovers the patches that a map marks most first, and others at random.
@@ -153,9 +154,11 @@ def delete_and_insert(
         target: the class whose probability is watched, or which number.
         steps: looks at the answer between none and all.
         random_orders: how many to compare with, drawn from `seed`.
+        random: `Faithfulness.random` of another map, if picture, class and the rest are the same; it saves
+            most of the time.
         progress: is called with the share that is done, 0 to 1.
 
-    Raises `ValueError` for a map of another size, or a checkpoint without classes.
+    Raises `ValueError` for a map or curves of another size, or a checkpoint without classes.
     """
     check_model(vit, ViT)
     count = vit.embeddings(pixels).shape[1] - vit.config.num_prefix_tokens
@@ -164,11 +167,13 @@ def delete_and_insert(
     check_whole("steps", steps, most=1000)
     check_whole("random_orders", random_orders, most=1000)
     check_place("class", target, len(vit.labels), vit.name)
-    draw = torch.Generator().manual_seed(seed)
+    if random is not None and random.shape[1:] != (steps + 1,):
+        raise ValueError(f"random has {tuple(random.shape)} answers, not (orders, {steps + 1}).")
+    draw, drawn = torch.Generator().manual_seed(seed), random_orders if random is None else 0
     order = weights.float().cpu().argsort(descending=True, stable=True)
-    orders = [order, *(torch.randperm(count, generator=draw) for _ in range(random_orders))]
-    deleted, *random = hiding_steps(torch.stack(orders), steps)  # each (steps + 1, patches)
-    hidden = torch.stack([deleted, ~deleted, *random])  # uncovered is what was hidden, and the rest is not
+    orders = [order, *(torch.randperm(count, generator=draw) for _ in range(drawn))]
+    deleted, *others = hiding_steps(torch.stack(orders), steps)  # each (steps + 1, patches)
+    hidden = torch.stack([deleted, ~deleted, *others])  # uncovered is what was hidden, and the rest is not
     once, place = hidden.flatten(0, 1).unique(dim=0, return_inverse=True)  # all and none come often
     parts = once.split(AT_ONCE)
     found = []
@@ -177,4 +182,6 @@ def delete_and_insert(
         if progress is not None:
             progress(done / len(parts))
     curves = torch.cat(found)[place].view(len(hidden), steps + 1)
-    return Faithfulness(deleted.sum(-1) / count, curves[0], curves[1], curves[2:])
+    return Faithfulness(
+        deleted.sum(-1) / count, curves[0], curves[1], curves[2:] if random is None else random
+    )

@@ -517,13 +517,18 @@ def hiding_figures(vit: ViT, pixels: Tensor, names: Sequence[str]) -> Iterator[F
     """What hiding patches in the order of a map, or uncovering them, does to the class's probability."""
     maps, best = patch_maps(vit, pixels), picture_logits(vit, pixels).argmax(-1).tolist()
     values = normalize(pixels.to(vit.device), vit.preprocessing)[:, None]
+    random = [None] * len(best)
     for name in names:
         each = zip(values, maps[name], best, strict=True)
-        curves = [delete_and_insert(vit, *given, random_orders=1) for given in each]
+        curves = [
+            delete_and_insert(vit, *given, random_orders=1, random=known)
+            for given, known in zip(each, random, strict=True)
+        ]
+        random = [curve.random for curve in curves]  # the same for each map
         for what in ("deletion", "insertion"):
             area = np.mean([getattr(curve, f"{what}_area") for curve in curves])
             yield f"{what}: area under the probability", name, area, len(curves)
-    area = torch.cat([curve.random_areas for curve in curves]).mean()  # the same for each map
+    area = torch.cat([curve.random_areas for curve in curves]).mean()
     yield "both", "random orders", area, len(curves)
 
 

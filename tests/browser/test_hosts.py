@@ -35,8 +35,8 @@ HOSTS = {  # what the host sets, the system's theme, and whether the page is dar
 }
 # Red, green and blue of the paper.
 BACKGROUND = "(root) => getComputedStyle(root).backgroundColor.match(/[\\d.]+/g).slice(0, 3).map(Number)"
-# What colours come to, painted over each other. Axe, which looks at the lessons' widgets, leaves out those that
-# are mixed or half transparent.
+# What colours come to, painted over each other. Axe, which looks at the lessons' widgets, leaves out those
+# that are mixed or half transparent.
 PAINT = """
 const pen = Object.assign(document.createElement("canvas"), { width: 1, height: 1 })
     .getContext("2d", { willReadFrequently: true });

@@ -80,6 +80,7 @@ class PatchAttention(MapWidget):
         self._attention = attention.cpu()  # (layers, heads, query, key)
         self._norms = states[-1][0, self.prefix :].float().norm(dim=-1).cpu()
         self._relevance: dict[int, Tensor] = {}
+        self._random: dict[int, Tensor] = {}  # of a test of a class: the same for all maps
         self.tests = []
         best = answers.topk(min(5, len(answers))).indices.tolist()
         self._way = self._way_of(self._pixels, known=states)
@@ -152,8 +153,14 @@ class PatchAttention(MapWidget):
         target, (title, weights) = self._class, self._large_maps()[0]
         weights = weights[self.prefix :]
         found = delete_and_insert(
-            self.model, self._pixels, weights, target, progress=lambda share: self.send({"tested": share})
-        )  # messages go at once; traits wait for the end
+            self.model,
+            self._pixels,
+            weights,
+            target,
+            random=self._random.get(target),
+            progress=lambda share: self.send({"tested": share}),  # at once; traits wait for the end
+        )
+        self._random[target] = found.random
         random, order = found.random_areas, weights.argsort(descending=True, stable=True)
         areas = torch.tensor([found.deletion_area, found.insertion_area, *random.aminmax(), random.mean()])
         curves = {"shares": found.shares, "deletion": found.deletion, "insertion": found.insertion}
