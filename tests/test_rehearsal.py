@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 from tiny import our_bert, our_vit
 
+from workbench.plots import in_percent
 from workbench.widgets import (
     MaskedFilling,
     PatchAttention,
@@ -143,7 +144,7 @@ def test_a_still_and_a_name_say_what_is_seen(widget: MaskedFilling) -> None:
     best = widget.guesses["cards"][0]["candidates"][0]
     said = about["image/png"]["alt"]
     assert said.startswith("MaskedFilling: [CLS] the [MASK] sat [SEP]")
-    assert f"{best[0]} {100 * best[1]:.1f} %" in said
+    assert f"{best[0]} {in_percent(best[1])}" in said
     assert repr(widget).startswith("MaskedFilling(") and "text='the cat sat', masked=[(4, 7)]" in repr(widget)
     assert "..." in repr(MaskedFilling(widget.model, "the cat " * 15)), "a long text is shortened"
 

@@ -106,7 +106,7 @@ def stack(*parts: Part, status: str = "", width: float = WIDTH) -> StillFigure:
     figure.supxlabel(status, x=0.1 / width, ha="left", **SMALL)
     _place(figure, figure.add_gridspec()[0], column)
     figure.get_layout_engine().execute(figure)
-    figure.set_layout_engine("none")  # laid out once, not with each drawing
+    figure.set_layout_engine(None)  # laid out once, not with each drawing
     said = (f"{mark.title}: {mark.says}".strip(" :.?") for mark in _marks(column))
     figure.says = textwrap.shorten(". ".join(filter(None, said)), 400, placeholder=" …")
     return figure

@@ -15,7 +15,8 @@ import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from itertools import chain
+from itertools import chain, repeat
+from operator import eq
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from IPython import get_ipython
@@ -324,11 +325,13 @@ def _encoded(value: Any) -> bytes | str:
 def _table(rows: Rows, own: Rows, names: Sequence[str]) -> dict | None:
     """What the values of `own` depend on, `of`, and each value `at` the places of those; None if something
     else decides, too. What is left out of `of` makes no difference to any of the `rows`."""
+    columns = [{name: [row[name] for row, _ in some] for name in names} for some in (own, rows)]
+    own_values, values = ([value for _, value in some] for some in (own, rows))
 
     def settled(of: Sequence[str]) -> dict[tuple, int] | None:
-        found = {tuple(row[name] for name in of): value for row, value in own}
-        same = all(found.get(tuple(row[name] for name in of), value) == value for row, value in rows)
-        return found if same else None
+        own_keys, keys = (zip(*map(each.get, of), strict=True) if of else repeat(()) for each in columns)
+        found = dict(zip(own_keys, own_values, strict=False))
+        return found if all(map(eq, map(found.get, keys, values), values)) else None
 
     of = list(names)
     if settled(of) is None:
