@@ -23,8 +23,11 @@ def test_hidden_and_moved_patches(vit: ViT) -> None:
     for name, share, seed, positions in (
         ("half", 0.5, 1, "own"),
         ("half, closed up", 0.5, 1, "place"),
+        ("half, another draw", 0.5, 2, "own"),
+        ("half, another draw, closed up", 0.5, 2, "place"),
         ("80 %", 0.8, 2, "own"),
-        ("80 %, another draw", 0.8, 3, "own"),
+        ("80 %, another draw", 0.8, 4, "own"),
+        ("80 %, one more", 0.8, 3, "own"),
     ):
         widget.hide_at_random(share, seed=seed)
         widget.positions = positions
@@ -32,32 +35,35 @@ def test_hidden_and_moved_patches(vit: ViT) -> None:
         right[name] = widget.judged[3]
         if name == "80 %":
             assert widget.bars[0][0] == "chair"
-    assert widget.bars[0][0] == "cat" and widget.bars[0][1] == pytest.approx(0.86, abs=0.01)
+        if name == "80 %, another draw":
+            assert widget.bars[0][0] == "clock or watch"
+    assert widget.bars[0][0] == "cat" and widget.bars[0][1] == pytest.approx(0.50, abs=0.01)
     puzzle = PatchHiding(vit, sample="butterfly", positions="place")
     for name, seed, positions in (("place", 3, "place"), ("none", 3, "none"), ("none, too", 4, "none")):
         puzzle.shuffle(seed=seed)
         puzzle.positions = positions
         puzzle.judge()
         right[name] = puzzle.judged[3]
-        assert puzzle.bars[0][0] == "butterfly" and puzzle.bars[0][1] > 0.9
-    assert puzzle.judged[2] == pytest.approx(35, abs=1)
-    assert [*right.values()] == pytest.approx([33, 22, 18, 26, 20, 22, 22], abs=1)
+    assert puzzle.judged[2] == pytest.approx(36, abs=1)
+    assert [*right.values()] == pytest.approx([31, 20, 33, 21, 23, 23, 21, 19, 14, 14], abs=1)
     text = source("08_vit_classification")
-    assert "33 of the fifty pictures are right instead of 35" in text
-    assert "With the positions of the new places 20 are right, with none at all 22" in text
-    assert "24, 18 and 26" in text and "and 22 when they closed ranks" in text
+    assert "31 of the fifty pictures are right instead of 36" in text
+    assert "With the positions of the new places 19 are right, with none at all 14" in text
+    assert "23, 21 and 23" in text and "and 20 when they closed ranks; in another draw 33 and 21" in text
 
 
 def test_an_elephant_takes_shape(vit: ViT) -> None:
     widget = PatchHiding(vit, sample="elephant")
+    best = [vit.labels[number] for number in widget._now.argmax(-1)]
+    assert best[-3:] == ["hoofed animal", "hoofed animal", "elephant"] and "elephant" not in best[:-1]
     first = []
     for seed in range(12):
         widget.hide_at_random(0.5, seed=seed)
         best = (widget._now.argmax(-1) == vit.labels.index("elephant")).tolist()
-        assert best[5:] == [True, True] and widget.bars[0][1] > 0.965
+        assert best[-1] and 0.78 < widget.bars[0][1] < 0.975
         first.append(best.index(True))
-    assert sorted(first) == [4] * 10 + [5] * 2
-    assert "in two of twelve draws" in source("08_vit_classification")
+    assert sorted(first) == [7] * 3 + [8] * 9
+    assert "in three of twelve draws" in source("08_vit_classification")
     assert "something else" in vit.labels[:-1], "it is not the last class"
 
 
@@ -70,37 +76,38 @@ def test_how_far_heads_look(vit: ViT) -> None:
         maps[sample] = torch.cat([attention[layer] for layer in sorted(attention)])
     geometry = {"grid": vit.config.grid, "patch_size": vit.config.patch_size}
     far = attention_distance(maps["coffee"], **geometry)
-    assert [round(float(end)) for end in far.aminmax()] == [37, 49]
+    assert [round(float(end)) for end in far.aminmax()] == [17, 49]
+    assert [layer for layer in range(8) if far[layer].min() < 30] == [1, 2]
     even = attention_distance(torch.full_like(maps["coffee"], 1 / 145), **geometry)
     torch.testing.assert_close(even, torch.full_like(even, 49.88), atol=0.01, rtol=0)
     first = maps["cat"][0]  # (heads, query, key)
     patches = first[:, 1:, 1:] / first[:, 1:, 1:].sum(-1, keepdim=True)
     places = torch.cartesian_prod(torch.arange(12.0), torch.arange(12.0))
     near = torch.cdist(places, places) < 1.5
-    assert float((patches[1] * near).sum(-1).mean()) == pytest.approx(0.18, abs=0.005)
+    assert float((patches[0] * near).sum(-1).mean()) == pytest.approx(0.26, abs=0.005)
     assert float(near.float().mean()) == pytest.approx(0.06, abs=0.005)
     moved = (patches - patches.mean(1, keepdim=True)).abs().sum(-1).mean(-1) / 2
-    assert moved[0] < 0.1 and moved[1] > 0.35
-    assert float(first[0, 0, 0]) == pytest.approx(0.97, abs=0.005)
+    assert int(moved.argmin()) == 3 and int(moved.argmax()) == 0 and moved[0] > 3 * moved[3]
+    assert float(first[0, 0, 0]) == pytest.approx(0.98, abs=0.005)
     text = source("09_vit_attention")
-    assert "37 to 49 pixels" in text and "18 %" in text and "97 %" in text
+    assert "17 to 49 pixels" in text and "26 %" in text and "98 %" in text
 
 
 def test_what_speaks_for_either_animal(vit: ViT) -> None:
     widget = PatchAttention(vit, sample="dog and cat")
-    for name, share in (("dog", 0.56), ("cat", 0.45)):
+    for name, share in (("dog", 0.62), ("cat", 0.21)):
         relevance = widget._relevance_of(vit.labels.index(name))[1:].view(12, 12)
-        assert float(relevance[:, :6].sum() / relevance.sum()) == pytest.approx(share, abs=0.005)
+        assert float(relevance[:, :6].sum() / relevance.sum()) == pytest.approx(share, abs=0.006)
         assert f"{share:.0%}".replace("%", " %") in source("09_vit_attention")
 
 
 def test_norms_of_a_boat(vit: ViT) -> None:
     widget = PatchAttention(vit, sample="boat", measure="norm")
     ratios = np.frombuffer(widget.ratios, np.float16).reshape(2, 144)
-    assert ratios[1].max() == pytest.approx(1.7, abs=0.05) and not widget.outliers
+    assert ratios[1].max() == pytest.approx(2.6, abs=0.05) and not widget.outliers
     widget.times = 1.5
-    assert len(widget.outliers) == 9 and {patch % 12 for patch in widget.outliers} == {0}
-    assert "nine patches of its left edge" in source("09_vit_attention")
+    assert len(widget.outliers) == 7 and {patch % 12 for patch in widget.outliers} == {0}
+    assert "seven patches are flagged, all of its left edge" in source("09_vit_attention")
 
 
 @pytest.mark.slow
@@ -112,11 +119,9 @@ def test_which_map_is_true(vit: ViT) -> None:
             widget.method = method
             widget.test_map()
         if sample == "cat":
-            assert [(test["hides"], test["shows"]) for test in widget.tests] == [(True, False)] * 2 + [
-                (True, True)
-            ]
+            beats = [(test["hides"], test["shows"]) for test in widget.tests]
+            assert beats == [(True, False), (False, False), (True, True)]
         gains[sample] = [test["areas"][4] - test["areas"][0] for test in widget.tests]
-    for sample in ("cat", "boat"):
-        assert gains[sample][2] > max(gains[sample][:2]) + 0.1
-    assert gains["elephant"][2] == pytest.approx(gains["elephant"][0], abs=0.03)
-    assert [sample for sample, each in gains.items() if min(each) == each[1]] == ["cat", "elephant"]
+    for each in gains.values():
+        assert each[2] > max(each[:2]) + 0.03
+    assert max(gains["elephant"][:2]) < 0.05 < gains["elephant"][2] - 0.3

@@ -67,7 +67,7 @@ def test_held_out_pictures_are_of_its_classes_and_mostly_right(vit: ViT) -> None
     pictures = held_out_pictures()
     assert len(pictures) == 50 and {label for _, label in pictures} <= set(vit.labels)
     right = [wb.classify_image(vit, image)[0].label == label for image, label in pictures]
-    assert sum(right) >= 35
+    assert sum(right) >= 36
 
 
 def test_what_is_in_no_class_is_not_taken_for_sure(vit: ViT) -> None:
@@ -106,7 +106,7 @@ def test_transformers_opens_it_and_agrees(vit: ViT) -> None:
 
 
 def test_it_is_small_and_loads_fast() -> None:
-    assert sum(file.stat().st_size for file in FOLDER.iterdir()) < 8e6
+    assert sum(file.stat().st_size for file in FOLDER.iterdir()) < 14e6
     started = time.process_time()  # others may be using the machine, too
     wb.classify_image(wb.load_vit(device="cpu"), sample_image("cat"))
     assert time.process_time() - started < 2

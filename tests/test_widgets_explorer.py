@@ -181,8 +181,8 @@ def test_small_weights_are_told_beside_those_of_the_class_token(vit: ViT) -> Non
     np.testing.assert_allclose(over, row[1:], atol=most / 200)
     assert widget.keeps == [pytest.approx(float(row[0]))]
     assert widget.titles == ["layer 1, head 1, class token looks"]
-    shares = np.frombuffer(widget.shares, np.float16).reshape(6, 3, 2)
-    own = torch.stack([attention[layer][0, :, 0, 0] for layer in range(6)])
+    shares = np.frombuffer(widget.shares, np.float16).reshape(8, 4, 2)
+    own = torch.stack([attention[layer][0, :, 0, 0] for layer in range(8)])
     np.testing.assert_allclose(shares[..., 1], own, atol=1e-3)
     widget.mass = 0.5  # of what goes to patches
     kept = np.frombuffer(widget.large, np.uint8) > 0
@@ -269,7 +269,7 @@ def test_two_vits_read_the_same_picture(vit: ViT) -> None:
     assert [key - 2 for _, key, *_ in widget.differences][0] == int(change.argmax())
     widget.sample = "boat"
     assert not widget.error and len(widget.titles) == 2
-    with pytest.raises(ValueError, match="workbench-vit has 6 layers and .* 3: their maps cannot be laid"):
+    with pytest.raises(ValueError, match="workbench-vit has 8 layers and .* 3: their maps cannot be laid"):
         AttentionExplorer(vit, beside=ours)
     theirs.preprocessing = Preprocessing(size=(48, 48))
     with pytest.raises(ValueError, match="cut pictures into other patches"):

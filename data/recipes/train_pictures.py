@@ -50,6 +50,7 @@ SMOOTHING = 0.1  # of the labels (arXiv:1512.00567, section 7)
 RESHAPED = 0.2  # share of the steps at another size and shape, so that other maps are no surprise
 BLURRED = 0.4  # share of the pictures made coarse: what is sharp shall not tell the class
 COARSE = 64  # pixels, as most pictures of ImageNet come here
+FITTED_ON = 16_000  # pictures for a last layer
 HIDDEN = 64  # pictures whose patches are hidden for deletion and insertion
 
 
@@ -393,6 +394,37 @@ def train(options: Options) -> None:
         print(f"{progress.step} steps; top-1 {progress.log[-1]['top_1']:.1%}; weights in {options.out}.")
 
 
+def finish(checkpoints: tuple[str, ...], data: str, out: Path, fitted: float = 0.7) -> None:
+    """Writes the mean of the weights of several checkpoints (arXiv:2203.05482), and moves its last layer
+    towards the one that suits whole pictures best: a training only saw parts of them, changed.
+
+    Args:
+        checkpoints: folders or Hub ids, of trainings that began with the same weights.
+        data: as in `train`.
+        out: folder for the mean, in float16.
+        fitted: how far the last layer moves, 0 to 1.
+    """
+    vits = [load_vit(checkpoint) for checkpoint in checkpoints]
+    if len({vit.labels for vit in vits}) > 1:
+        raise ValueError(f"{', '.join(checkpoints)} do not have the same classes.")
+    vit, states = vits[0], [vit.state_dict() for vit in vits]
+    vit.load_state_dict({name: torch.stack([s[name] for s in states]).mean(0) for name in states[0]})
+    parts = read_pictures(data)
+    chances = torch.tensor(drawing_chances(parts["train"]))
+    rows = chances.multinomial(min(FITTED_ON, len(chances)), generator=torch.Generator().manual_seed(0))
+    pixels, targets = tensors_of(parts["train"].select(rows.tolist()))
+    layer, vit.heads[0] = vit.heads[0], nn.Identity()
+    vectors, fresh = picture_logits(vit, pixels).clone(), copy.deepcopy(layer).cpu()
+    common.fit(fresh, lambda: F.cross_entropy(fresh(vectors), targets) + 2e-3 * fresh.weight.square().sum())
+    vit.heads[0] = layer
+    for ours, found in zip(layer.parameters(), fresh.parameters(), strict=True):
+        ours.data.lerp_(found.data.to(ours.device), fitted)
+    pixels, targets = tensors_of(parts["validation"].shuffle(seed=0))
+    temperature = calibrate(vit, logits := picture_logits(vit, pixels), targets)
+    save_checkpoint(vit, out, torch.float16)
+    print(f"Top-1 {top(logits, targets):.1%}, temperature {temperature:.2f}; the mean is in {out}.")
+
+
 def calibrate(vit: ViT, logits: Tensor, targets: Tensor) -> float:
     """Fits what scores are to be divided by for the likeliest probabilities (a temperature, arXiv:1706.04599,
     section 4.2) on every other picture, and folds it into the head if the rest gains by it."""
@@ -578,7 +610,7 @@ def evaluate(
 
 
 # What the script runs; without arguments it reads those of the process.
-main = partial(common.run, {"teach": teach, "train": train, "evaluate": evaluate}, __doc__)
+main = partial(common.run, {"teach": teach, "train": train, "finish": finish, "evaluate": evaluate}, __doc__)
 
 if __name__ == "__main__":
     main()

@@ -351,6 +351,31 @@ def test_the_last_layer_is_fitted_first_and_the_rest_stays(parts: DatasetDict) -
 # --- figures -------------------------------------------------------------------------------------
 
 
+def test_the_mean_of_checkpoints_gets_a_better_last_layer(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = []
+    for seed, labels in enumerate((sorted(SHAPES), sorted(SHAPES), "abc")):
+        torch.manual_seed(seed)
+        given.append(str(tmp_path / str(seed)))
+        save_checkpoint(new_vit(labels, 96, 8, 1, 32), given[-1])
+    pixels, targets = recipe.tensors_of(recipe.read_pictures(str(folder))["train"])
+    losses = []
+    for fitted in ("0", "1"):
+        command = ["finish", "--data", str(folder), "--fitted", fitted, "--out", str(tmp_path / "mean")]
+        recipe.main([*command, "--checkpoints", *given[:2]])
+        vit = load_vit(tmp_path / "mean", device="cpu")
+        losses.append(float(F.cross_entropy(picture_logits(vit, pixels), targets)))
+    assert losses[1] < losses[0] - 0.1
+    both = [load_vit(one, device="cpu").state_dict() for one in given[:2]]
+    for name, tensor in vit.state_dict().items():
+        if not name.startswith("heads"):
+            assert torch.allclose(tensor, (both[0][name] + both[1][name]) / 2, atol=2e-3), name
+    with pytest.raises(SystemExit):
+        recipe.main([*command, "--checkpoints", *given])
+    assert "same classes" in capsys.readouterr().err
+
+
 def test_figures_are_what_they_say() -> None:
     targets = torch.tensor([0, 0, 0, 0, 1, 1])
     logits = torch.tensor([[4.0, 0, 1], [4, 0, 1], [4, 0, 1], [0, 1, 4], [4, 0, 1], [0, 4, 1]])
