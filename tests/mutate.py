@@ -102,8 +102,8 @@ FAULTS = [
     ),
     in_python(  # the most that a piece has, where all of them start and end an answer
         "widgets/span_extraction.py",
-        "start, end = window.probabilities[list(word.tokens)].sum(0).tolist()",
-        "start, end = window.probabilities[list(word.tokens)].amax(0).tolist()",
+        "chances = window.probabilities[list(word.tokens)].sum(0).tolist()",
+        "chances = window.probabilities[list(word.tokens)].amax(0).tolist()",
         "test_widgets_span.py::test_the_still_picture_adds_up_the_pieces_of_a_word",
     ),
     in_python(  # of a word chosen at random only the last piece is masked
@@ -158,8 +158,8 @@ FAULTS = [
     ),
     in_python(  # uncovered in the opposite order, read backwards: 5 of 9 patches where half are hidden
         "explain.py",
-        "hidden = torch.stack([deleted, ~deleted, *random])",
-        "hidden = torch.stack([deleted, hiding_steps(order.flip(0), steps).flip(0), *random])",
+        "hidden = torch.stack([deleted, ~deleted, *others])",
+        "hidden = torch.stack([deleted, hiding_steps(order.flip(0), steps).flip(0), *others])",
         "test_explain.py::test_as_many_are_uncovered_as_are_hidden",
     ),
     in_python(  # always the first masks

@@ -119,7 +119,7 @@ def test_patch_attention(page):
 def test_what_a_token_keeps_for_itself_is_said(page):
     widget = PatchAttention(patch_vit(), WHITE, layer=0, head=0)
     for keeps, said in (
-        (0.993, "It keeps 99 % for itself: what is seen here is the rest."),
+        (0.993, "It keeps 99.3 % for itself: what is seen here is the rest."),
         (0.04, "It keeps 4.0 % for itself."),
         (None, ""),
     ):

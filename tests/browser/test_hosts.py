@@ -242,7 +242,7 @@ def test_arabic_and_hebrew_run_from_right_to_left(shown) -> None:
         NextSentence(bert, ARABIC, HEBREW),
         SentenceClassifier(bert, HEBREW),
         TokenTagger(bert, HEBREW),
-        SentencePair(bert, HEBREW, MORE_HEBREW),
+        SentencePair(bert, HEBREW, MORE_HEBREW, lines=True),
         span,
         AttentionExplorer(bert, ARABIC, HEBREW),
     ]
