@@ -62,6 +62,8 @@ def page(request: pytest.FixtureRequest, browser: Browser, tmp_path: Path) -> It
         opened.goto(place, timeout=180_000)  # Voilà runs the cells first
         if host == "notebook":
             opened.locator(".jp-Notebook .cm-content").first.click(timeout=60_000)
+            ready = ".jp-Notebook-ExecutionIndicator[data-status=idle]"  # before, keys may be lost
+            opened.locator(ready).wait_for(state="attached", timeout=120_000)
             opened.keyboard.press("Shift+Enter")
         opened.locator(".workbench[data-revision]").wait_for(timeout=180_000)
         yield opened
