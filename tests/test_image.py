@@ -68,6 +68,9 @@ MODES = {  # picture, colour at (0, 0), colour at (1, 0)
     "I;16B": (Image.frombytes("I;16B", (2, 1), b"\xff\xff\x01\x01"), WHITE, (1, 1, 1)),
     "I, 8 bits": (Image.fromarray(np.array([[255, 7]], "int32")), WHITE, (7, 7, 7)),
     "I, 16 bits": (Image.fromarray(np.array([[65535, -5]], "int32")), WHITE, (0, 0, 0)),
+    "I, 32 bits": (Image.fromarray(np.array([[2**30, 2**29]], "int32")), WHITE, (128,) * 3),
+    "F below 0": (Image.fromarray(np.array([[0.0, -1.0, 1.0]], "float32")), (128,) * 3, (0, 0, 0)),
+    "F with no end": (Image.fromarray(np.array([[np.inf, 0.5]], "float32")), WHITE, (128,) * 3),
     "F to 1": (Image.fromarray(np.array([[1.0, 0.2]], "float32")), WHITE, (51,) * 3),
     "F to 255": (Image.fromarray(np.array([[255.0, np.nan]], "float32")), WHITE, (0, 0, 0)),
 }

@@ -242,13 +242,16 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _to_grey(image: Image.Image) -> Image.Image:
-    """Grey of 16 or 32 bits or floats in 8 bits: scaled, not clipped."""
-    if image.mode == "F":
-        image = Image.fromarray(np.nan_to_num(np.asarray(image)))
-    highest = 65535 if image.mode.startswith("I;16") else image.getextrema()[1]
-    top = 1 if image.mode == "F" and highest <= 1 else 65535 if highest > 255 else 255
-    image = image if image.mode == "F" else image.convert("I")
-    grey = image.point(lambda value: value * (255 / top) + 0.5).convert("L")
+    """Grey of 16 or 32 bits or floats in 8 bits: scaled, not clipped, what is below 0 or above 65535, too."""
+    low, top = 0.0, 65535.0
+    if not image.mode.startswith("I;16"):
+        grey = np.asarray(image).astype(np.float32)
+        finite = grey[np.isfinite(grey)]
+        low, high = float(finite.min(initial=0)), float(finite.max(initial=0))
+        top = next((top for top in [1] * (image.mode == "F") + [255, 65535] if high <= top), high)
+        image = Image.fromarray(np.nan_to_num(grey, posinf=top, neginf=low))
+    scale, image = 255 / (top - low), image if image.mode == "F" else image.convert("I")
+    grey = image.point(lambda value: value * scale + (0.5 - low * scale)).convert("L")
     grey.info.pop("transparency", None)  # of 16 bits, which is no colour any more
     return grey
 

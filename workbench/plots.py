@@ -323,7 +323,7 @@ def curves(
                 if np.ndim(points) == 0:
                     axes.axhline(points, linestyle=style, color=MUTED)
                     above = {"xycoords": axes.get_yaxis_transform(), "textcoords": "offset points"}
-                    axes.annotate(name, (1, points), (0, 2), ha="right", **SMALL | above)
+                    axes.annotate(name, (1, points), (0, 1), ha="right", va="bottom", **SMALL | above)
                 else:
                     axes.plot(*np.reshape(points, (-1, 2)).T, style, label=name)
         axes.locator_params(nbins=6)
@@ -478,8 +478,14 @@ def by_head(values: Mapping[str, np.ndarray]) -> StillFigure:
         title += f":\nmost in layer {layer + 1}, head {head + 1}"
         names = (range(1, count + 1) for count in table.shape)
         panels.append(heat(table, *names, title=title, height=max(2.6, 0.2 * len(table))))
-    rows = [tuple(panels[first : first + 3]) for first in range(0, len(panels), 3)]
-    return stack(*rows, width=4 * len(rows[0]))
+    return stack(*_rows(panels, 3), width=3.2 * min(3, len(panels)))
+
+
+def _rows(parts: Sequence[Part], most: int) -> list[Part]:
+    """So many parts in a row; what is left of the last row stays free."""
+    free = Mark(lambda axes: axes.axis("off"), 0)
+    parts = [*parts, *[free] * (-len(parts) % most if len(parts) > most else 0)]
+    return [tuple(parts[first : first + most]) for first in range(0, len(parts), most)]
 
 
 def word_senses(
@@ -502,7 +508,7 @@ def word_senses(
     lines = zip(names, sentences, groups, strict=True)
     text = "\n".join(f"{name}  {sentence} ({group})" for name, sentence, group in lines)
     text = f"Above: cosine between sentences (down and across); below: their first two directions.\n{text}"
-    return stack(tuple(columns), status=text, width=1.6 * len(columns))
+    return stack(*_rows(columns, 4), status=text, width=1.7 * min(4, len(columns)))
 
 
 def embedding_filters(components: Any) -> StillFigure:

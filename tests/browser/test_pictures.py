@@ -146,7 +146,7 @@ def test_hiding_by_click_brush_and_keys(lesson, browser, tmp_path):
     hiding.after(hiding.root.locator("[data-stage=layer]").click)
     hiding.after(lambda: hiding.root.get_by_label("Layer", exact=True).fill("0"))
     assert "after layer 0" in hiding.root.get_by_label("Classes").text_content()
-    hiding.after(hiding.button("Keep beside").click)
+    hiding.after(hiding.button("Keep to compare").click)
     assert hiding.root.locator(".kept figure").count() == 1
     assert accessibility_faults(hiding.lesson) == []
 

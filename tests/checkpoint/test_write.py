@@ -284,3 +284,5 @@ def test_nothing_is_left_of_the_preprocessing_that_was_there(tmp_path: Path) -> 
     vit.preprocessing = None
     wb.save_checkpoint(vit, tmp_path)
     assert not (tmp_path / "preprocessor_config.json").exists()
+    with pytest.warns(UserWarning, match="no preprocessor_config.json: pictures get a mean"):
+        wb.load_vit(tmp_path)

@@ -9,6 +9,7 @@ import json
 import math
 import os
 import re
+import warnings
 import zipfile
 from collections.abc import Callable
 from dataclasses import fields
@@ -434,6 +435,11 @@ def _hf_preprocessing(weights: Weights, values: Settings, folder: Path) -> Prepr
     elif file.exists():
         recipe = _read_json(file)
     else:
+        warnings.warn(
+            f"{weights.title} has no {file.name}: pictures get a mean and a deviation of 0.5, as for Google's "
+            "ViTs. If it learned from others, its answers are worse here.",
+            stacklevel=2,
+        )
         return Preprocessing.from_hf({}, size, channels)
     with or_say(f"{weights.title}: {file.name} cannot be used", ValueError):
         rules.PICTURES.check({name: recipe[name] for name in recipe if not name.startswith("do_")}, file.name)

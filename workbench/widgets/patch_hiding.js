@@ -137,7 +137,7 @@ function render({ model, el }) {
       ),
       element("div", element("section.part", { "aria-label": "Classes" }, title, bars, tick), judge, verdict),
     ),
-    row(asks("Keep beside", "keep"), forget),
+    row(asks("Keep to compare", "keep"), forget),
     kept,
   );
   return view.show();
