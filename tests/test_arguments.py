@@ -95,6 +95,10 @@ def test_an_explorer_of_the_wrong_input() -> None:
 
 WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "hidden numbers": (lambda: explain.hide_patches(VIT, PIXELS, torch.ones(1, 9).long()), "True or False"),
+    "hidden unequal": (
+        lambda: explain.hide_patches(VIT, PIXELS, torch.ones(24, 24).tril() > 0),
+        "as often in each row",
+    ),
     "hidden too few": (lambda: explain.hide_patches(VIT, PIXELS, torch.ones(1, 3).bool()), "for each patch"),
     "head with a dot": (lambda: BERT.add_head("a.b", "span"), "a name, without dots, not 'a.b'"),
     "top_k": (lambda: wb.fill_mask(BERT, "[MASK]", top_k=-1), "top_k is 1 or more, not -1"),

@@ -15,6 +15,7 @@ from workbench.explain import (
     hiding_steps,
     leave_one_out,
 )
+from workbench.patches import rearranged
 from workbench.vit import ViT, ViTConfig
 
 TEXT = "The unplayful cat sat, the dog ran."
@@ -86,17 +87,22 @@ def test_a_hidden_word_is_hidden_with_all_its_pieces(bert, other):
 
 
 def test_hidden_patches_are_seen_by_nobody(vit: ViT) -> None:
-    pixels = torch.randn(1, 3, 32, 48)
-    hidden = torch.zeros(2, 24, dtype=torch.bool)
-    hidden[1, 5:9] = True
+    """Left out, they are as behind a mask; of each picture of a batch others may be."""
+    pixels, hidden = torch.randn(1, 3, 32, 48), torch.zeros(2, 24, dtype=torch.bool)
+    hidden[0, 5:9] = hidden[1, [0, 3, 20, 23]] = True
     other = pixels.clone()
     other[:, :, :8, 40:] = 3.0  # patch 5
     other[:, :, 8:16, :24] = -3.0  # patches 6 to 8
     with torch.inference_mode():
         one, two = hide_patches(vit, pixels, hidden), hide_patches(vit, other, hidden)
-        torch.testing.assert_close(one[:1], vit(pixels)[-1], atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(one[1, :7], two[1, :7], atol=1e-5, rtol=1e-5)
-    assert not torch.allclose(one[0, 0], two[0, 0], atol=1e-3)
+        assert one.shape[1] == vit.config.num_prefix_tokens + 20
+        torch.testing.assert_close(hide_patches(vit, pixels, hidden < 0), vit(pixels)[-1].expand(2, -1, -1))
+        for row, state in zip(hidden, one, strict=True):
+            tokens, mask = rearranged(vit, pixels, row.nonzero()[:, 0].tolist())
+            masked = vit.encoder(tokens, mask)[-1][0, mask[0].bool()]
+            torch.testing.assert_close(state, masked, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(one[0], two[0], atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(one[1, 0], two[1, 0], atol=1e-3)
 
 
 def test_areas_and_steps_by_hand() -> None:
@@ -143,9 +149,10 @@ def test_all_orders_begin_and_end_alike(vit: ViT) -> None:
         assert float(curve[-1]) == pytest.approx(float(found.deletion[-1]), abs=1e-5)
     again = delete_and_insert(vit, pixels, weights, 2, random_orders=4)
     torch.testing.assert_close(found.random, again.random)
-    looks: list[float] = []
-    known = delete_and_insert(vit, pixels, weights, 2, random=found.random, progress=looks.append)
-    assert len(looks) < len(told) and known.random is found.random
+    seen: list[int] = []
+    vit.encoder.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    known = delete_and_insert(vit, pixels, weights, 2, random=found.random)
+    assert sum(seen) == 2 * 13 - 2 and known.random is found.random, "two orders; nothing and all hidden once"
     torch.testing.assert_close(known.deletion, found.deletion, atol=1e-5, rtol=1e-4)
     opposite = delete_and_insert(vit, pixels, -weights, 2, random_orders=1)
     torch.testing.assert_close(found.deletion, opposite.insertion.flip(0), atol=1e-5, rtol=1e-4)

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from workbench.attention import attention_relevance, sum_over_words
@@ -113,16 +112,21 @@ class Faithfulness:
 
 
 def hide_patches(vit: ViT, pixels: Tensor, hidden: Tensor) -> Tensor:
-    """The last hidden state, (batch, tokens, hidden), of one picture (1, 3, height, width), where no token
-    can look at the patches `hidden` (batch, patches); `ValueError` unless that is True or False for each."""
-    prefix = vit.config.num_prefix_tokens
+    """The last hidden state of one picture (1, 3, height, width) without the patches `hidden` (batch,
+    patches): (batch, prefix + patches in sight, hidden). Left out they cost no time, and nobody can look at
+    them, as behind a mask. `ValueError` unless that is True or False for each, and as often in each row."""
     with MODEL_LOCK:
-        embeddings = vit.embeddings(pixels)
-        count = embeddings.shape[1] - prefix
-        if hidden.dtype != torch.bool or hidden.shape != (len(hidden), count):
-            raise ValueError(f"hidden is (batch, {count}), True or False for each patch.")
-        seen = F.pad(~hidden, (prefix, 0), value=True).to(vit.device)
-        return vit.encoder(embeddings.expand(len(seen), -1, -1), seen)[-1]
+        prefix, patches = vit.embeddings(pixels).tensor_split([vit.config.num_prefix_tokens], dim=1)
+        count = patches.shape[1]
+        known = hidden.dtype == torch.bool and hidden.shape == (len(hidden), count)
+        if not known or len(hidden.sum(-1).unique()) > 1:
+            raise ValueError(
+                f"hidden is (batch, {count}), True or False for each patch, as often in each row."
+            )
+        in_sight = count - int(hidden[0].sum())
+        seen = hidden.int().argsort(dim=-1, stable=True)[:, :in_sight]  # (batch, in sight), in their order
+        patches = patches[0, seen.to(vit.device)]  # (batch, in sight, hidden)
+        return vit.encoder(torch.cat([prefix.expand(len(patches), -1, -1), patches], dim=1))[-1]
 
 
 def hiding_steps(order: Tensor, steps: int) -> Tensor:
@@ -175,13 +179,14 @@ def delete_and_insert(
     deleted, *others = hiding_steps(torch.stack(orders), steps)  # each (steps + 1, patches)
     hidden = torch.stack([deleted, ~deleted, *others])  # uncovered is what was hidden, and the rest is not
     once, place = hidden.flatten(0, 1).unique(dim=0, return_inverse=True)  # all and none come often
-    parts = once.split(AT_ONCE)
-    found = []
-    for done, part in enumerate(parts, 1):
-        found.append(vit.answers(hide_patches(vit, pixels, part))[:, target].cpu())
+    sizes, found = once.sum(-1), []
+    parts = [rows for size in sizes.unique() for rows in (sizes == size).nonzero()[:, 0].split(AT_ONCE)]
+    for done, rows in enumerate(parts, 1):
+        found.append(vit.answers(hide_patches(vit, pixels, once[rows]))[:, target].cpu())
         if progress is not None:
             progress(done / len(parts))
-    curves = torch.cat(found)[place].view(len(hidden), steps + 1)
+    answers = torch.cat(found)[torch.cat(parts).argsort()]
+    curves = answers[place].view(len(hidden), steps + 1)
     return Faithfulness(
         deleted.sum(-1) / count, curves[0], curves[1], curves[2:] if random is None else random
     )

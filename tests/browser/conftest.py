@@ -183,7 +183,7 @@ class Lesson:
     def open_other(self, name: str) -> None:
         """Another notebook in the page and with the kernel that are there already."""
         self.page.evaluate(OTHER, name)
-        self.wait_for_kernel()
+        self.wait_for_kernel(20)  # now and then the page is never told: then it is opened anew
 
     def reopen(self, width: int, height: int) -> None:
         """The notebook as its file has it, in the page and with the kernel that are there already."""
@@ -191,13 +191,13 @@ class Lesson:
         self.page.mouse.move(0, 0)
         self.page.set_viewport_size({"width": width, "height": height})
         self.page.evaluate(BACK)
-        self.wait_for_kernel()
+        self.wait_for_kernel(20)
 
-    def wait_for_kernel(self) -> None:
+    def wait_for_kernel(self, seconds: float = 120) -> None:
         """Waits until the kernel of the notebook has nothing to do."""
         self.page.wait_for_function(
             "window.jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'",
-            timeout=120_000,
+            timeout=1000 * seconds,
         )
 
     def command(self, name: str, **arguments: Any) -> None:

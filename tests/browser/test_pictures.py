@@ -131,12 +131,12 @@ def test_hiding_by_click_brush_and_keys(lesson, browser, tmp_path):
     hiding.page.mouse.move(**at[1], steps=12)
     hiding.page.mouse.up()
     hiding.lesson.wait(lambda: hiding.lesson.python(hidden) == "[1, 3, 4, 5]", "what was brushed over")
-    hiding.after(lambda: board.click(position=patch_at(hiding, 1, 5)))
-    assert hiding.lesson.python(hidden) == "[1, 3, 5]"
+    board.click(position=patch_at(hiding, 1, 5))
+    hiding.lesson.wait(lambda: hiding.lesson.python(hidden) == "[1, 3, 5]", "one of them is shown again")
     board.focus()
     hiding.page.keyboard.press("ArrowDown")
-    hiding.after(lambda: hiding.page.keyboard.press("Enter"))
-    assert hiding.lesson.python(hidden) == "[1, 3, 5, 16]"
+    hiding.page.keyboard.press("Enter")
+    hiding.lesson.wait(lambda: hiding.lesson.python(hidden) == "[1, 3, 5, 16]", "the one below is hidden")
     hiding.after(hiding.button("Swap hidden and shown").click)
     assert "4 of 144 patches in sight" in hiding.root.locator(".sum").text_content()
     hiding.after(hiding.button("Reset").click)

@@ -251,10 +251,12 @@ def page_of_a_notebook(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "pages" / "own.html"
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_page_of_a_notebook_answers_without_a_network(
-    browser: Browser, page_of_a_notebook: Path, scheme: str
-) -> None:
+def test_a_page_of_a_notebook_answers_without_a_network(browser: Browser, page_of_a_notebook: Path) -> None:
+    for scheme in ("light", "dark"):
+        check_a_page_answers(browser, page_of_a_notebook, scheme)
+
+
+def check_a_page_answers(browser: Browser, page_of_a_notebook: Path, scheme: str) -> None:
     context = browser.new_context(offline=True, color_scheme=scheme)
     alone = Lesson(context.new_page())
     alone.page.goto(page_of_a_notebook.as_uri())

@@ -436,8 +436,8 @@ def _hf_preprocessing(weights: Weights, values: Settings, folder: Path) -> Prepr
         recipe = _read_json(file)
     else:
         warnings.warn(
-            f"{weights.title} has no {file.name}: pictures get a mean and a deviation of 0.5, as for Google's "
-            "ViTs. If it learned from others, its answers are worse here.",
+            f"{weights.title} has no {file.name}: pictures get a mean and a deviation of 0.5, as for "
+            "Google's ViTs. If it learned from others, its answers are worse here.",
             stacklevel=2,
         )
         return Preprocessing.from_hf({}, size, channels)

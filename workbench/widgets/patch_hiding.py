@@ -104,7 +104,8 @@ class PatchHiding(PictureWidget):
         vit, size = self.model, tuple(self._pixels.shape[-2:])
         pixels = torch.cat([prepare_image(image, vit.preprocessing, size) for image, _ in pictures])
         with MODEL_LOCK:
-            states = vit.encoder(*rearranged(vit, pixels.to(self._pixels), *arrangement))
+            tokens, mask = rearranged(vit, pixels.to(self._pixels), *arrangement)
+            states = vit.encoder(tokens[:, mask[0].bool()])  # who is hidden is seen by nobody, nor read here
             best = vit.logits(states[-1]).argmax(-1).tolist()
         return [vit.labels[number] == label for number, (_, label) in zip(best, pictures, strict=True)]
 
