@@ -30,7 +30,11 @@ HELD = {
 for answer, label in (("At nine in the morning.", "fits"), ("Behind the station.", "does not fit")):
     said = wb.classify_pair(tuned, "When does the museum open?", answer, head="lesson")[0].label
     assert said == label, (answer, said)
-"""
+""",
+    "08_vit_classification": """
+frozen, whole = (view.trained[name].log[-1]["held_out_accuracy"] for name in ("frozen", "fine-tuned"))
+assert 0.6 < frozen < 0.9 < 0.94 < whole, (frozen, whole)
+""",
 }
 
 

@@ -130,8 +130,8 @@ def read_folders(folder: str | Path) -> list[Example]:
 
 
 def draw_shapes(count: int = 48, seed: int = 0, side: int = 96) -> list[Example]:
-    """Pictures of triangles and of crosses, drawn by code, in turn; colours and textures tell nothing."""
-    shapes = np.resize([SHAPES.index("triangle"), SHAPES.index("cross")], count)
+    """Pictures of squares and of crosses, drawn by code, in turn; colours and textures tell nothing."""
+    shapes = np.resize([SHAPES.index("square"), SHAPES.index("cross")], count)
     pixels, _ = draw_pictures(count, seed, side, shapes)
     pictures = pixels.permute(0, 2, 3, 1).numpy()
     return [(Image.fromarray(part), SHAPES[shape]) for part, shape in zip(pictures, shapes, strict=True)]
