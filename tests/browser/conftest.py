@@ -271,6 +271,11 @@ class Lesson:
             self.page.wait_for_timeout(20)
 
 
+def cells_of(page: Page) -> int:
+    """How many cells the notebook has; JupyterLab draws those in sight only."""
+    return page.evaluate("window.jupyterapp.shell.currentWidget.content.model.cells.length")
+
+
 class Widget:
     """A widget on the page, as a user sees it."""
 

@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import expect
 
-from .conftest import Lesson
+from .conftest import Lesson, cells_of
 from .test_masked_filling import HAS_INK, accessibility_faults
 
 pytestmark = pytest.mark.browser
@@ -103,11 +103,11 @@ def test_texts_are_typed_and_errors_keep_what_was_there(explorer):
     second = explorer.root.get_by_label("Second text")
     explorer.after(lambda: (second.fill("And more."), second.press("Enter")))
     explorer.after(lambda: explorer.root.get_by_label("segments").select_option("first to second"))
-    cells = explorer.page.locator(".jp-Cell").count()
+    cells = cells_of(explorer.page)
     explorer.root.locator("canvas.head-grid").focus()
     explorer.page.keyboard.press("d")
     explorer.page.keyboard.press("d")
-    assert explorer.page.locator(".jp-Cell").count() == cells
+    assert cells_of(explorer.page) == cells
 
 
 def test_canvases_follow_the_theme(explorer):

@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 from playwright.sync_api import expect
 
-from .conftest import WRITE_SCREENSHOTS, Lesson
+from .conftest import WRITE_SCREENSHOTS, Lesson, cells_of
 from .test_masked_filling import accessibility_faults
 
 pytestmark = pytest.mark.browser
@@ -105,7 +105,7 @@ def test_typing_a_sentence_and_hiding_words(sentences):
 
 
 def test_keyboard_and_errors(sentences):
-    page, cells = sentences.page, sentences.page.locator(".jp-Cell").count()
+    page, cells = sentences.page, cells_of(sentences.page)
     widget = widget_of(sentences, "sentence-classifier", 1)
     explained(widget)
     area = widget.root.get_by_label("The sentence", exact=True)
@@ -127,7 +127,7 @@ def test_keyboard_and_errors(sentences):
     assert widget.root.locator(".chip.off").count() == 2
     page.keyboard.press("d")
     page.keyboard.press("d")  # in JupyterLab's command mode this deletes a cell
-    assert page.locator(".jp-Cell").count() == cells
+    assert cells_of(page) == cells
 
 
 def test_training_live_then_stopping(sentences):

@@ -7,7 +7,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
-from .conftest import Lesson
+from .conftest import Lesson, cells_of
 
 pytestmark = pytest.mark.browser
 LESSON = "01_masked_filling.ipynb"
@@ -153,7 +153,7 @@ def test_layers_context_attention_and_top_k(filling):
 
 
 def test_keyboard_alone(filling):
-    page, cells = filling.page, filling.page.locator(".jp-Cell").count()
+    page, cells = filling.page, cells_of(filling.page)
     filling.root.locator("button.chip").first.focus()
     page.keyboard.press("ArrowRight")
     filling.after(lambda: page.keyboard.press("Enter"))
@@ -171,7 +171,7 @@ def test_keyboard_alone(filling):
     page.keyboard.type("A dog.")  # Python answers as often as it can keep up
     page.keyboard.press("Enter")
     filling.lesson.wait(filling.chip("dog").is_visible, "the typed word")
-    assert page.locator(".jp-Cell").count() == cells
+    assert cells_of(page) == cells
 
 
 @pytest.mark.parametrize("width", [1280, 800])

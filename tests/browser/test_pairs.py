@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from .conftest import Lesson, Widget
+from .conftest import Lesson, Widget, cells_of
 from .test_masked_filling import HAS_INK, accessibility_faults
 
 pytestmark = pytest.mark.browser
@@ -93,7 +93,7 @@ def test_next_sentence_typing_and_errors(lesson):
 def test_the_game_by_keyboard(lesson):
     opened = lesson(NEXT)
     widget = opened.run_to(2)  # the lesson has begun a game there
-    cells, page = opened.page.locator(".jp-Cell").count(), opened.page
+    cells, page = cells_of(opened.page), opened.page
     game = widget.root.locator(".game")
     assert "Pair 1 of 10" in game.text_content() and game.locator(".bar").count() == 0
     widget.button("It follows").focus()
@@ -104,7 +104,7 @@ def test_the_game_by_keyboard(lesson):
         widget.after(lambda: page.keyboard.press("Enter"))  # the next pair
     assert "Game over" in game.text_content()
     assert "You 5" in game.locator(".score").text_content(), "half of the pairs follow"
-    assert page.locator(".jp-Cell").count() == cells
+    assert cells_of(page) == cells
 
 
 @LOOKS

@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import expect
 
-from .conftest import Lesson, Widget
+from .conftest import Lesson, Widget, cells_of
 from .test_masked_filling import HAS_INK, accessibility_faults
 
 pytestmark = pytest.mark.browser
@@ -48,10 +48,10 @@ def test_click_a_patch_pin_a_head_and_do_both_by_keys(attention):
     clicked = title(attention)
     attention.after(lambda: attention.page.keyboard.press("Enter"))
     assert title(attention) != clicked
-    cells = attention.page.locator(".jp-Cell").count()
+    cells = cells_of(attention.page)
     attention.page.keyboard.press("d")
     attention.page.keyboard.press("d")
-    assert attention.page.locator(".jp-Cell").count() == cells
+    assert cells_of(attention.page) == cells
     heads.scroll_into_view_if_needed()
     shown = pixels(attention)
     heads.hover(position=head_place(attention, 3, 2))

@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from .conftest import Lesson
+from .conftest import Lesson, cells_of
 from .test_masked_filling import HAS_INK, accessibility_faults
 from .test_pairs import OVERFLOW
 
@@ -77,7 +77,7 @@ def test_the_map_by_mouse_and_keys(span):
     assert not span.root.locator("canvas.map").is_visible()
     span.button("Start × end").click()
     canvas, page = span.root.locator("canvas.map"), span.page
-    cells, says = page.locator(".jp-Cell").count(), panel(span, "Start × end").get_by_role("status")
+    cells, says = cells_of(page), panel(span, "Start × end").get_by_role("status")
     span.lesson.wait(lambda: canvas.evaluate(HAS_INK), "the map")
     box = canvas.bounding_box()
     canvas.hover(position={"x": box["width"] - 8, "y": 92})  # a late start with an early end
@@ -92,7 +92,7 @@ def test_the_map_by_mouse_and_keys(span):
     page.keyboard.press("ArrowDown")
     assert "“" in says.text_content()
     span.after(lambda: page.keyboard.press("Enter"))
-    assert page.locator(".jp-Cell").count() == cells
+    assert cells_of(page) == cells
 
 
 def test_questions_passages_and_errors(span):
