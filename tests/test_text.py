@@ -14,7 +14,15 @@ from tiny import VOCABULARY, our_bert, write_vocabulary
 import workbench as wb
 from workbench.checkpoint import SHIPPED_BERT, shipped_checkpoints
 from workbench.checkpoint.tokenizer import read_tokenizer, save_tokenizer
-from workbench.text import Encoding, Token, Tokenizer, mask_randomly, place_cls, visible_tokens
+from workbench.text import (
+    Encoding,
+    Token,
+    Tokenizer,
+    mask_randomly,
+    place_cls,
+    visible_tokens,
+    word_spans,
+)
 
 TEXTS = [
     "The cat sat on the mat.",
@@ -161,7 +169,7 @@ def test_offsets_of_odd_texts(text: str, tokenizer: Tokenizer) -> None:
     ("text", "word", "piece"),
     [
         ("a café, tea", "café", "cafe"),
-        ("a cafe\u0301, tea", "cafe", "cafe"),  # the mark may belong to the word or not
+        ("a cafe\u0301, tea", "cafe\u0301", "cafe"),  # the mark is a character of its own
         ("👍🏽 tea", "tea", "tea"),
         ("👨‍👩‍👧 red, 👍 tea", "tea", "tea"),
         ("a中b", "中", "中"),
@@ -174,6 +182,14 @@ def test_words_behind_odd_characters(text: str, word: str, piece: str) -> None:
     token = next(token for token in SMALL.pieces(text) if token.text == piece)
     assert text[token.start : token.end].startswith(word)
     assert len(text[token.start : token.end]) <= len(word) + 1
+
+
+@pytest.mark.parametrize("text", ["a café, tea", "a cafe\u0301, tea"])
+@pytest.mark.parametrize("word", ["café", "cafe\u0301"])
+def test_an_accent_is_part_of_its_word(text: str, word: str) -> None:
+    ((start, end),) = word_spans(text, word)
+    assert text[end:] == ", tea" and SMALL.encode(text, masks=[word]).masks == [2]
+    assert [text[each.start : each.end] for each in SMALL.encode(text).words][2] == text[start:end]
 
 
 def test_segments_have_their_own_characters() -> None:

@@ -5,6 +5,8 @@ WordPiece and its normalisation come from the `tokenizers` library; here is what
 """
 
 import re
+import unicodedata
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -154,13 +156,17 @@ class Tokenizer:
         start = words = 0  # where a part begins, and the number of its first word
         parts = text.split("[MASK]")
         encoded = self.backend.encode_batch(parts, add_special_tokens=False)
-        for length, part in zip(map(len, parts), encoded, strict=True):
+        for characters, part in zip(parts, encoded, strict=True):
+            starts = [*(first for first, _ in part.offsets), len(characters)]
             pieces = zip(part.ids, part.tokens, part.offsets, part.word_ids, strict=True)
             for token_id, piece, (first, last), word in pieces:
+                next_start = starts[bisect_left(starts, last)]
+                while last < next_start and unicodedata.combining(characters[last]):
+                    last += 1  # an accent of its own, which the tokenizer leaves out
                 if token_id in (self.cls_id, self.sep_id, self.mask_id, self.pad_id):
                     token_id, piece = self.unk_id, "[UNK]"  # of a tokenizer that keeps "[SEP]" one word
                 tokens.append(Token(token_id, piece, start + first, start + last, segment, words + word))
-            words, start = tokens[-1].word + 1 if tokens else 0, start + length
+            words, start = tokens[-1].word + 1 if tokens else 0, start + len(characters)
             if start < len(text):
                 end = start + len("[MASK]")
                 tokens.append(Token(self.mask_id, "[MASK]", start, end, segment, words, masked=True))
@@ -294,7 +300,9 @@ def word_spans(text: str, masks: str | Iterable[Any]) -> Any:
     found = []
     for mask in [masks] if isinstance(masks, str) else masks:
         if isinstance(mask, str):
-            place = re.search(rf"(?<!\w){re.escape(mask)}(?!\w)", text) if mask else None
+            forms = {mask, *(unicodedata.normalize(form, mask) for form in ("NFC", "NFD"))}
+            words = "|".join(map(re.escape, sorted(forms, reverse=True)))  # an accent may stand alone
+            place = re.search(rf"(?<!\w)({words})(?!\w)", text) if mask else None
             if place is None:
                 raise ValueError(f"The text does not hold the word {mask!r}.")
             mask = place.span()

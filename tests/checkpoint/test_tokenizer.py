@@ -2,6 +2,7 @@
 
 import json
 import random
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +55,11 @@ def same_as_transformers(folder: Path) -> Tokenizer:
     for text, second in zip(TEXTS, TEXTS[1:] + TEXTS[:1], strict=True):
         encoding, expected = ours.encode(text), theirs(text, return_offsets_mapping=True)
         assert [token.id for token in encoding.tokens] == expected["input_ids"], text
-        for token, offsets in zip(encoding.tokens[1:-1], expected["offset_mapping"][1:-1], strict=True):
-            # A mask may take the space before it there, and never does here.
-            assert (token.start, token.end) == offsets or token.masked, text
+        for token, (start, end) in zip(encoding.tokens[1:-1], expected["offset_mapping"][1:-1], strict=True):
+            # A mask may take the space before it there, and never does here. An accent that is a character of
+            # its own belongs to the letter before it here, and may belong to none there.
+            accents = all(map(unicodedata.combining, text[end : token.end]))
+            assert token.masked or (token.start == start and token.end >= end and accents), text
         pair, expected = ours.encode(text, second).tensors(), theirs(text, second)
         assert pair["input_ids"][0].tolist() == expected["input_ids"]
         if "token_type_ids" in expected:  # a DistilBERT has none
