@@ -57,9 +57,9 @@ OTHER = """async (path) => {
     const { kernel } = before.sessionContext.session;
     const code = "import ipywidgets\\nipywidgets.Widget.close_all()\\n%reset -f";
     await kernel.requestExecute({ code, store_history: false }).done;
-    before.dispose();
     await commands.execute("apputils:change-theme", { theme: "JupyterLab Light" });
     await commands.execute("docmanager:open", { path, factory: "Notebook", kernel: { id: kernel.id } });
+    before.dispose();  // last: where nothing is open JupyterLab opens its launcher
 }"""
 # How a lesson looks does not depend on how long it trains, and on how much; tests/test_notebooks.py trains as
 # it says.
@@ -183,7 +183,7 @@ class Lesson:
     def open_other(self, name: str) -> None:
         """Another notebook in the page and with the kernel that are there already."""
         self.page.evaluate(OTHER, name)
-        self.wait_for_kernel(20)  # now and then the page is never told: then it is opened anew
+        self.wait_for_kernel(20)  # else it is opened anew
 
     def reopen(self, width: int, height: int) -> None:
         """The notebook as its file has it, in the page and with the kernel that are there already."""
