@@ -118,8 +118,8 @@ def hide_patches(vit: ViT, pixels: Tensor, hidden: Tensor) -> Tensor:
     with MODEL_LOCK:
         prefix, patches = vit.embeddings(pixels).tensor_split([vit.config.num_prefix_tokens], dim=1)
         count = patches.shape[1]
-        known = hidden.dtype == torch.bool and hidden.shape == (len(hidden), count)
-        if not known or len(hidden.sum(-1).unique()) > 1:
+        fits = hidden.dtype == torch.bool and hidden.shape == (len(hidden), count)
+        if not fits or len(hidden.sum(-1).unique()) > 1:
             raise ValueError(
                 f"hidden is (batch, {count}), True or False for each patch, as often in each row."
             )
