@@ -11,7 +11,8 @@ from tiny import attends, our_bert, refuses
 import workbench as wb
 from workbench.attention import record_attention
 from workbench.encoder import MODEL_LOCK
-from workbench.widgets import MaskedFilling
+from workbench.widgets import MaskedFilling, TokenTagger
+from workbench.widgets.base import rounded, to_bytes, to_bytes8
 
 TEXT = "She poured hot water into a cup of tea."
 
@@ -233,3 +234,26 @@ def test_saved_at_home(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     MaskedFilling(our_bert("mlm"), "the cat").save("~/page.html")
     assert (tmp_path / "page.html").is_file()
+
+
+NEARLY = torch.tensor([0.0, 1e-9, 0.3, 1 - 6e-8, 1.0])
+
+
+def test_only_what_is_0_or_100_percent_crosses_as_such(bert):
+    half = np.frombuffer(to_bytes(NEARLY), np.float16)
+    crossed = {"list": rounded(NEARLY), "float16": half, "8 bits": np.frombuffer(to_bytes8(NEARLY), np.uint8)}
+    for way, numbers in crossed.items():
+        assert [bool(number) for number in numbers] == [False, True, True, True, True], way
+    for way in ("list", "float16"):
+        assert [number == 1 for number in crossed[way]] == [False, False, False, False, True], way
+    np.testing.assert_allclose(half, NEARLY, atol=6e-4)
+    tagger = TokenTagger(bert, "They walk home.", pinned=1, stage="head")  # one class has nearly all
+    answers = bert.answers("pos", bert(**bert.tokenizer.encode(tagger.text).tensors())[-1])[0, 2]
+    shown = {name: answer for _, name, _, answer in tagger.drawer["rows"]}
+    assert answers.min() < 1e-6 and all(0 < answer < 1 for answer in shown.values()), shown
+
+
+def test_small_weights_survive_8_bits(bert):
+    weights = torch.tensor([0.9, 0.09, 0.009, 0.0009, 0.0])
+    shares = (np.frombuffer(to_bytes8(weights), np.uint8) / 255) ** 2
+    np.testing.assert_allclose(0.9 * shares, weights, rtol=0.06)

@@ -42,7 +42,7 @@ def large(widget: AttentionExplorer, which: str = "") -> np.ndarray:
     )
     scales = np.where(special, of_special, of_others)
     matrix = np.frombuffer(getattr(widget, f"{which}matrix"), np.uint8)
-    return matrix.reshape(count, count) / 255 * scales
+    return (matrix.reshape(count, count) / 255) ** 2 * scales
 
 
 def test_the_map_shown_large_is_the_heads_own(bert: Bert) -> None:
@@ -54,7 +54,7 @@ def test_the_map_shown_large_is_the_heads_own(bert: Bert) -> None:
     widget.chosen = [1, 4]
     np.testing.assert_allclose(large(widget), maps[2, [1, 4]].mean(0), atol=3e-3)
     thumbnails = np.frombuffer(widget.thumbnails, np.uint8).reshape(6, 12, widget.side, widget.side)
-    np.testing.assert_allclose(thumbnails[3, 7] / 255, maps[3, 7] / maps[3, 7].max(), atol=3e-3)
+    np.testing.assert_allclose((thumbnails[3, 7] / 255) ** 2, maps[3, 7] / maps[3, 7].max(), atol=4e-3)
 
 
 def test_what_is_not_there_is_not_named(bert: Bert) -> None:
@@ -149,9 +149,9 @@ def test_small_maps_of_a_long_text_are_averaged() -> None:
     maps = attends(bert, 96)
     widget = AttentionExplorer(bert, "cat " * 94, layer=2, head=3)
     assert widget.side == 24
-    shown = np.frombuffer(widget.thumbnails, np.uint8).reshape(5, 4, 24, 24) / 255
+    shown = (np.frombuffer(widget.thumbnails, np.uint8).reshape(5, 4, 24, 24) / 255) ** 2
     known = maps.reshape(5, 4, 24, 4, 24, 4).mean((3, 5))
-    np.testing.assert_allclose(shown, known / known.amax((2, 3), keepdim=True), atol=3e-3)
+    np.testing.assert_allclose(shown, known / known.amax((2, 3), keepdim=True), atol=4e-3)
     np.testing.assert_allclose(large(widget), maps[2, 3], atol=3e-3)
 
 

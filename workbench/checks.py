@@ -11,6 +11,12 @@ from torch import Tensor
 MOST_PATCHES = 4096  # of a picture that is read: 64 x 64
 
 
+def counted(count: int, noun: str) -> str:
+    """How many of a thing there are, in words: "1 head", "12 heads", "3 classes"."""
+    ending = "es" if noun.endswith("s") else "s"
+    return f"{count:,} {noun}{ending * (count != 1)}"
+
+
 def check_model(model: Any, *kinds: type) -> None:
     """Raises `TypeError` for anything but a loaded model of these kinds (`Bert`, `ViT`)."""
     if isinstance(model, kinds):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from workbench.bert import Bert, LinearHead
-from workbench.checks import MOST_PATCHES, check_model, check_size, check_text, check_whole
+from workbench.checks import MOST_PATCHES, check_model, check_size, check_text, check_whole, counted
 from workbench.encoder import MODEL_LOCK
 from workbench.image import ImageSource, prepare_image
 from workbench.text import Encoding, Token, word_spans
@@ -162,8 +162,9 @@ def describe(model: Bert | ViT) -> str:
     kind = "BERT" if isinstance(model, Bert) else "ViT"
     config = model.config
     millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+    layers, heads = counted(config.num_hidden_layers, "layer"), counted(config.num_attention_heads, "head")
     return (
-        f"{model.name}: {kind}, {config.num_hidden_layers} layers x {config.num_attention_heads} heads, "
+        f"{model.name}: {kind}, {layers} x {heads}, "
         f"{config.hidden_size} wide, {millions:.1f} M parameters\n    on {device_name(model.device)}"
     )
 
@@ -171,8 +172,7 @@ def describe(model: Bert | ViT) -> str:
 def device_name(device: torch.device) -> str:
     """A device in words: the GPU's name, or the CPU with its threads."""
     if device.type == "cpu":
-        threads = torch.get_num_threads()
-        return f"CPU ({threads} {'thread' if threads == 1 else 'threads'})"
+        return f"CPU ({counted(torch.get_num_threads(), 'thread')})"
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "Apple GPU"
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from workbench.bert import Bert, Pooler
 from workbench.checkpoint import data_folder
-from workbench.checks import check_characters
+from workbench.checks import check_characters, counted
 from workbench.encoder import MODEL_LOCK, SelfAttention
 from workbench.image import as_seen, load_image, normalize, prepare_image
 from workbench.training import loop
@@ -156,11 +156,14 @@ def label_names(examples: Sequence[Example], kind: str) -> tuple[str, ...]:
                 raise ValueError(f"Row {number} lacks its {name}.")
         words, classes = len(example[0].split()), len(example[-1].split())
         if kind == "word" and words != classes:
-            raise ValueError(f"Row {number} has {words} words but {classes} classes: one for each is needed.")
+            told = f"{counted(words, 'word')} but {counted(classes, 'class')}"
+            raise ValueError(f"Row {number} has {told}: one for each is needed.")
         if kind == "span" and example[-1].strip() not in example[0]:
             raise ValueError(f"Row {number}: the passage does not hold the answer {example[-1].strip()!r}.")
     if len(examples) < FEWEST:
-        raise ValueError(f"There are {len(examples)} examples; give at least {FEWEST} to learn from.")
+        raise ValueError(
+            f"With {counted(len(examples), 'example')} nothing is learned: give at least {FEWEST}."
+        )
     if kind == "span":
         return ()
     split = str.split if kind == "word" else lambda label: [label.strip()]
@@ -330,7 +333,8 @@ def picture_exercise(vit: ViT, pictures: Sequence[Example], frozen: bool, seed: 
     small = min(labels, key=classes.count)
     if classes.count(small) < FEWEST_PICTURES:
         raise ValueError(
-            f"The class {small!r} has {classes.count(small)} pictures; give each at least {FEWEST_PICTURES}."
+            f"The class {small!r} has {counted(classes.count(small), 'picture')}; "
+            f"give each at least {FEWEST_PICTURES}."
         )
     train, held_out = split_by_class(classes, 4, seed)
     targets = torch.tensor([labels.index(label) for label in classes])

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm.auto import tqdm
 
+from workbench.checks import counted
 from workbench.encoder import MODEL_LOCK
 
 Batch = dict[str, Tensor]
@@ -401,5 +402,5 @@ def train(
             optimizer.zero_grad()
         save()
     if stop and main and watch is None:
-        print(f"Stopped after {progress.step} steps; what was learned is kept.")
+        print(f"Stopped after {counted(progress.step, 'step')}; what was learned is kept.")
     return progress

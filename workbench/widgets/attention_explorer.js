@@ -28,13 +28,13 @@ const changeInk = (ink, here, beside) => ink(here > beside ? "--keep" : "--rando
 
 // --- maps: { tokens, weight(from, to), picture(canvas) }, a picture has one pixel for each weight
 
-// A map as Python sends it: rows and columns, which may stand for several tokens each, of 8-bit weights.
+// A map as Python sends it: rows and columns, which may stand for several tokens each, of roots in 8 bits.
 // `scales` are those of each row, for special tokens and for the others. The picture is one colour, [red,
 // green, blue], more or less opaque: wholly for `most`.
 function mapOf(color, tokens, side, bytes, scales, most = 1) {
   const cell = (token) => Math.floor((token * side) / tokens.length);
   const scaleOf = (row, column) => scales?.[tokens[column][2] === "special" ? 0 : 1][row] ?? 1;
-  const weightAt = (row, column) => (bytes.getUint8(row * side + column) / 255) * scaleOf(row, column);
+  const weightAt = (row, column) => (bytes.getUint8(row * side + column) / 255) ** 2 * scaleOf(row, column);
   const picture = (canvas) => {
     const shades = range(256).map((level) => [...color, Math.sqrt(255 * level)]);
     const share = (at) => weightAt(Math.floor(at / side), at % side) / most;

@@ -70,19 +70,31 @@ def _read_modules(name: str) -> dict[str, str]:
 
 
 def to_bytes(array: Tensor) -> bytes:
-    """Numbers as float16 bytes, row by row: 512 weights of a row survive, at two bytes each."""
-    return array.detach().to("cpu", torch.float16).numpy().tobytes()
+    """Numbers as float16 bytes, row by row: 512 weights of a row survive, at two bytes each. What lies
+    between 0 and 1 stays there: see `rounded`."""
+    array = array.detach().cpu()
+    half = array.half()
+    half[(half == 0) & (array > 0)] = 2**-24
+    half[(half == 1) & (array < 1)] = 1 - 2**-11
+    return half.numpy().tobytes()
 
 
 def to_bytes8(array: Tensor) -> bytes:
-    """Numbers as 8 bits, each as a share of its row's largest: half the bytes of `to_bytes`."""
+    """Weights as 8 bits, half the bytes of `to_bytes`: each is the root of its share of its row's largest, so
+    that small ones are told apart, and is 0 only where the weight is."""
     largest = array.amax(-1, keepdim=True).clamp(min=1e-7)
-    return (array / largest * 255).round().byte().cpu().numpy().tobytes()
+    levels = (array / largest).sqrt().mul(255).round()
+    levels[(levels == 0) & (array > 0)] = 1
+    return levels.byte().cpu().numpy().tobytes()
 
 
-def rounded(array: Tensor, digits: int = 5) -> list:
-    """Few numbers as a list, with as many digits as the screen can show: (numbers,)."""
-    return [round(value, digits) for value in array.tolist()]
+def rounded(numbers: Tensor | float, digits: int = 5) -> Any:
+    """Few numbers, as a list where they are several, with as many digits as the screen can show. What lies
+    between 0 and 1 stays there: only what is 0 or 100 % is called so."""
+    if isinstance(numbers, Tensor):
+        return [rounded(number, digits) for number in numbers.tolist()]
+    step = 10**-digits
+    return min(max(round(numbers, digits), step), 1 - step) if 0 < numbers < 1 else round(numbers, digits)
 
 
 def now_and_before(labels: Sequence[str], now: Tensor, before: Tensor, order: Sequence[int]) -> list[list]:

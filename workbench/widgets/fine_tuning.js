@@ -17,7 +17,7 @@ import {
   typedText,
   viewOf,
 } from "./parts.js";
-import { element, percent, readFloat16 } from "./shared.js";
+import { counted, element, percent, readFloat16 } from "./shared.js";
 import { stripOf } from "./strip.js";
 
 const RUNS = { frozen: "Frozen encoder", "fine-tuned": "Fine-tuned encoder" };
@@ -48,7 +48,7 @@ function curve(title, steps, points, [seen, heldOut], most, show) {
   const values = last && `held out ${show(last[heldOut])}, learned from ${show(last[seen])}`;
   const places = (column) => points.map((point) => [point[0] / steps, point[column]]);
   const svg = plot({
-    label: `${title}: ${last ? `${values}, after ${last[0]} steps` : "nothing yet"}`,
+    label: `${title}: ${last ? `${values}, after ${counted(last[0], "step")}` : "nothing yet"}`,
     most,
     show,
     below: { 0: "step 0", 1: steps },
@@ -157,7 +157,8 @@ function training(view, run, curves) {
   };
   const drawBest = () => {
     const last = points().at(-1);
-    const right = last && `${percent(last[4])} of what was held out is right after ${last[0]} steps`;
+    const right =
+      last && `${percent(last[4])} of what was held out is right after ${counted(last[0], "step")}`;
     const lines = [element("span.line"), "held out", element("span.line.seen"), "learned from"];
     return [...lines, last && element("b", right)];
   };

@@ -12,7 +12,7 @@ from workbench.bert import Bert
 from workbench.checks import check_tuples
 from workbench.tasks import MaskGuess, mask_guesses
 from workbench.text import Token, visible_tokens, word_spans
-from workbench.widgets.base import read_front, there, to_bytes
+from workbench.widgets.base import read_front, rounded, there, to_bytes
 from workbench.widgets.text import TextWidget
 
 CARDS = 6  # masks whose guesses are on the screen at once
@@ -146,9 +146,9 @@ class MaskedFilling(TextWidget):
             "word": place[guess.position],
             "original": guess.original,
             "rank": guess.rank,
-            "probability": guess.probability and round(guess.probability, 5),
+            "probability": guess.probability and rounded(guess.probability),
             "candidates": [
-                [candidate.label, round(candidate.probability, 5), round(known.get(candidate.label, 0), 5)]
+                [candidate.label, rounded(candidate.probability), rounded(known.get(candidate.label, 0))]
                 for candidate in guess.candidates
             ],
         }

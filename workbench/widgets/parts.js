@@ -1,7 +1,7 @@
 // What several views are made of. A view is a list of these parts and what a click on them sends.
 
 import { cellCanvas, outline, penOf } from "./drawing.js";
-import { answerWriter, element, frame, percent, range, shown, within } from "./shared.js";
+import { answerWriter, counted, element, frame, percent, range, shown, within } from "./shared.js";
 
 // The frame of a widget, with the parts that stand for its traits: view.slider("mass", …) shows the trait at
 // each drawing, and sends what is chosen. view.with({ send }) is the same with another way of sending, and
@@ -355,7 +355,7 @@ function headGrid({ get, ink }, options) {
     }
     const [layer, head] = cursor();
     const keys = "Arrow keys preview, Enter chooses.";
-    const label = `${layers} layers of ${heads} heads. ${keys} Now: layer ${layer + 1}, head ${head + 1}.`;
+    const label = `${counted(layers, "layer")} of ${counted(heads, "head")}. ${keys} Now: layer ${layer + 1}, head ${head + 1}.`;
     canvas.setAttribute("aria-label", label);
   }
   return { canvas, told: said, draw, cursor };

@@ -84,7 +84,7 @@ class PatchAttention(MapWidget):
         self.tests = []
         best = answers.topk(min(5, len(answers))).indices.tolist()
         self._way = self._way_of(self._pixels, known=states)
-        self.classes = [[index, round(float(answers[index]), 5)] for index in best]
+        self.classes = [[index, rounded(float(answers[index]))] for index in best]
         geometry = {"grid": tuple(self.grid), "patch_size": self.model.config.patch_size}
         self._distances = attention_distance(self._attention, **geometry, prefix_tokens=self.prefix)
         self.distances = to_bytes(self._distances)
@@ -165,7 +165,7 @@ class PatchAttention(MapWidget):
         areas = torch.tensor([found.deletion_area, found.insertion_area, *random.aminmax(), random.mean()])
         curves = {"shares": found.shares, "deletion": found.deletion, "insertion": found.insertion}
         curves |= {"random": found.random.mean(0)}  # deletion; insertion is the same backwards
-        answer = {name: rounded(curve, 4) for name, curve in (curves | {"areas": areas}).items()}
+        answer = {name: rounded(curve) for name, curve in (curves | {"areas": areas}).items()}
         answer |= {"title": title, "label": self.labels[target], "order": order.tolist()}
         answer |= {"hides": bool(areas[0] < areas[2]), "shows": bool(areas[1] > areas[3])}
         self.tests = [*self.tests, answer][-KEPT:]

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 import traitlets
 
 from workbench import plots
+from workbench.checks import counted
 from workbench.image import ImageSource, as_seen
 from workbench.patches import cut_size, projection_steps
 from workbench.vit import ViT, split_patches
@@ -73,7 +74,7 @@ class PatchSplitter(PictureWidget):
         line[0] = ["", tokens, f"{self.grid[0]} × {self.grid[1]}"]
         if self.patch_size != self.model.config.patch_size:
             line[1][-1] = "this needs another E"
-        return [*line, ["", "the encoder", f"{self.layers} layers"]]
+        return [*line, ["", "the encoder", counted(self.layers, "layer")]]
 
     @property
     def _token(self) -> int:

@@ -275,7 +275,7 @@ export function mapBoards(view, { choose, more = () => "", marks = () => [] }) {
   function ofHead([layer, head]) {
     const size = get("cells");
     const at = layer * get("heads") + head;
-    const share = (cell) => get("maps").getUint8(at * size[0] * size[1] + cell) / 255;
+    const share = (cell) => (get("maps").getUint8(at * size[0] * size[1] + cell) / 255) ** 2;
     const [top, keeps] = readFloat16(get("shares"), 2)[at];
     const title = `layer ${layer + 1}, head ${head + 1}, ${get("looker")} looks`;
     return { size, share, top, write: percent, keeps, title };

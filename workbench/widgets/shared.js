@@ -65,6 +65,9 @@ export const range = (count) => [...Array(count).keys()];
 
 export const within = (value, least, most) => Math.min(most, Math.max(least, value));
 
+// How many of a thing there are, in words.
+export const counted = (count, noun) => `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;
+
 // float16 bytes (a DataView) -> rows of numbers.
 export function readFloat16(view, columns) {
   const rows = [];

@@ -10,7 +10,7 @@ from torch import Tensor
 from workbench import plots
 from workbench.bert import Bert
 from workbench.tasks import best_spans, span_windows, surest_window
-from workbench.widgets.base import read_front, there, to_bytes
+from workbench.widgets.base import read_front, rounded, there, to_bytes
 from workbench.widgets.samples import PASSAGES
 from workbench.widgets.text import TextWidget
 
@@ -108,7 +108,7 @@ class SpanExtraction(TextWidget):
         """
         text = self._read[1]
         found = best_spans(self._windows, text, self.top_k, self.longest)
-        self.answers = [[a.text, a.start, a.end, round(a.probability, 6), number] for a, number in found]
+        self.answers = [[a.text, a.start, a.end, rounded(a.probability, 6), number] for a, number in found]
         pinned = min(max(self.pinned, 0), len(found) - 1)
         number = there(self.window, len(self._windows), found[pinned][1])
         window = self._windows[number]
@@ -130,11 +130,11 @@ class SpanExtraction(TextWidget):
             "answer": [span[0], span[-1]] if span else [],
             "chosen": chosen,
             "map": list(seen),
-            "mapped": round(float(joint[slice(*seen), slice(*seen)].sum() / joint.sum()), 3),
+            "mapped": rounded(float(joint[slice(*seen), slice(*seen)].sum() / joint.sum())),
             "window": number,
             "windows": len(self._windows),
             "no_answer": round(none.no_answer_score, 3),
-            "no_answer_probability": round(none.no_answer, 6),
+            "no_answer_probability": rounded(none.no_answer, 6),
             "best": round(score, 3),
             "answered": score > none.no_answer_score + self.threshold,
         }

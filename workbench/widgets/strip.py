@@ -10,6 +10,7 @@ from torch import Tensor
 
 from workbench.attention import fetched_vectors
 from workbench.bert import Bert
+from workbench.checks import counted
 from workbench.encoder import MODEL_LOCK, to_answers
 from workbench.patches import embedding_steps, linear_steps, projection_steps
 from workbench.vit import ViT
@@ -193,7 +194,7 @@ class StripWidget(WorkbenchWidget):
         return [
             ["", start, "of an example" if count is None else f"{count - prefix}"],
             ["embeddings", front, vectors if count is None else f"{count} {vectors}"],
-            ["layer", f"layer 1 … {self.layers}", f"{self.heads} heads in each"],
+            ["layer", f"layer 1 … {self.layers}", f"{counted(self.heads, 'head')} in each"],
         ]
 
     def _line(self) -> list[list[str]]:
@@ -274,7 +275,7 @@ class StripWidget(WorkbenchWidget):
         rows += [found["bias"], added.sum(0) + found["bias"]]
         drawer, tables = self._of_vectors(names, torch.stack(rows), **told)
         weights = torch.cat([found["weights"], weights[None]])
-        return drawer | {"shares": [round(share, 4) for share in shares]}, [weights, *tables]
+        return drawer | {"shares": [rounded(share) for share in shares]}, [weights, *tables]
 
     def _by_layer(self) -> list[list]:
         """[best class, its answer] after each layer, the embeddings first: the head was trained on the last
@@ -350,4 +351,4 @@ class StripWidget(WorkbenchWidget):
         rows = [[name(at), *each] for at, each in zip(best.indices.tolist(), numbers, strict=True)]
         others = max(0.0, float(answers.sum() - shares.sum()))
         told = {"kind": way.kind, "row": row, "rows": rows, "count": len(scores), "total": 1 / float(most)}
-        return told | {"others": [round(others / float(most), 5), round(others, 5)]}, []
+        return told | {"others": [rounded(others / float(most)), rounded(others)]}, []
