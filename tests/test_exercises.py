@@ -29,7 +29,7 @@ def test_tokens_are_counted_and_hints_are_given() -> None:
     assert check_tokens(right).count("right") == 4
     given = {(224, 224, 16): 196, (384, 384, 16): 48, (96, 96, 8): None, (10, 10, 3): 1, (8, 8, 4): 64}
     for line, hint in zip(
-        check_tokens(given).splitlines(),
+        check_tokens(given).replace("\n    ", " ").splitlines(),
         (
             "Something stands in front",
             "multiply them",

@@ -82,11 +82,11 @@ def test_lesson_runs(path, working_copy, checkout, kernels):
     assert outputs
     assert not [output for output in outputs if output["output_type"] == "error"]
     assert not [output for output in outputs if output.get("name") == "stderr"]
-    printed = [output.get("text", output.get("data", {}).get("text/plain", "")) for output in outputs]
-    printed = [
-        text for text, output in zip(printed, outputs, strict=True) if len(output.get("data", "1")) == 1
+    printed = [output["text"] for output in outputs if output["output_type"] == "stream"]
+    printed += [
+        output["data"]["text/plain"] for output in outputs if [*output.get("data", [])] == ["text/plain"]
     ]
-    assert len(widest := max("".join(printed).splitlines(), key=len)) <= 78, f"it is torn apart: {widest}"
+    assert len(widest := max("\n".join(printed).splitlines(), key=len)) <= 78, f"it is torn apart: {widest}"
     shown = [  # ours; the bar of a training is one, too
         output
         for output in outputs

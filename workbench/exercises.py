@@ -1,6 +1,7 @@
 """Graders of the lessons' exercises: what is right, what is still to do, and a hint."""
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -63,11 +64,10 @@ def check_tokens(answers: Mapping[tuple[int, int, int], int | None]) -> str:
     lines = []
     for (height, width, patch), given in answers.items():
         start = f"{height} x {width} in patches of {patch}: "
-        if height % patch or width % patch:
-            lines.append(start + f"cannot be cut without a rest; both sides must be multiples of {patch}.")
-            continue
         rows, columns = height // patch, width // patch
-        if given is None:
+        if height % patch or width % patch:
+            hint = f"cannot be cut without a rest; both sides must be multiples of {patch}."
+        elif given is None:
             hint = "still to do. How many patches are there down, and how many across?"
         elif given == rows * columns + 1:
             hint = f"right, {rows} x {columns} patches and the class token."
@@ -79,5 +79,5 @@ def check_tokens(answers: Mapping[tuple[int, int, int], int | None]) -> str:
             hint = "not yet. These are the pixels; a token is a whole patch."
         else:
             hint = f"not yet. Divide {height} by {patch} to get the rows."
-        lines.append(start + hint)
+        lines.append(textwrap.fill(start + hint, 76, subsequent_indent="    "))
     return "\n".join(lines)

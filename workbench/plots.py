@@ -430,7 +430,7 @@ def learning_curves(
     for title, names in panels.items():
         lines = {name.replace("_", " "): by_step(log, name) for name in names}
         marks.append(curves(lines, (baselines or {}).get(title), title=title))
-    return stack(tuple(marks), width=4 * len(marks))
+    return stack(*_rows(marks, 2), width=4 * min(2, len(marks)))
 
 
 def two_front_doors(sentence: str, word: str, image: Any, label: str) -> StillFigure:

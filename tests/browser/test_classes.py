@@ -56,7 +56,7 @@ def words(lesson):
     return opened
 
 
-def looks_right(lesson, name: str, kinds: list[str], theme: str, width: int) -> None:
+def looks_right(lesson, name: str, kinds: list[str], theme: str, width: int) -> Lesson:
     opened = lesson(name, width=width, height=1200)
     opened.dress(theme)
     run_without_training(opened)
@@ -74,6 +74,7 @@ def looks_right(lesson, name: str, kinds: list[str], theme: str, width: int) -> 
         assert widget.root.evaluate(OVERFLOW) == [], kind
         widget.picture(kind.replace("-", "_"))
     assert accessibility_faults(opened) == []
+    return opened
 
 
 def test_typing_a_sentence_and_hiding_words(sentences):
@@ -217,7 +218,9 @@ def test_word_classes_and_their_dot_product(words):
 
 @LOOKS
 def test_words_light_and_dark_wide_and_narrow(lesson, theme, width):
-    looks_right(lesson, "04_token_tagging.ipynb", ["token-tagger"], theme, width)
+    opened = looks_right(lesson, "04_token_tagging.ipynb", ["token-tagger"], theme, width)
+    products = widget_of(opened, "token-tagger", 2).root.locator(".scroll")
+    assert products.evaluate("box => box.scrollWidth <= box.clientWidth"), "their sum is in sight"
 
 
 def is_done(widget) -> bool:
