@@ -183,6 +183,9 @@ WIDGETS: dict[str, tuple[Any, Callable]] = {
 }
 
 
+NO_FLOATS = [("SpanExtraction", "vectors"), ("PatchSplitter", "matrix")]  # traits of that name elsewhere are
+
+
 @each_device
 @each_dtype
 @pytest.mark.parametrize("name", WIDGETS)
@@ -193,9 +196,9 @@ def test_widgets_answer(name: str, dtype: torch.dtype, device: str) -> None:
         if hasattr(widget, action):
             getattr(widget, action)()
     assert widget.error == "" and isinstance(widget.figure(), StillFigure)
-    for trait in ("weights", "between", "bars", "joint", "scales", "distances", "vectors", "logits"):
+    for trait in ("weights", "between", "bars", "joint", "matrix", "distances", "vectors", "logits"):
         value = getattr(widget, trait, b"")
-        if isinstance(value, bytes) and value and (name, trait) != ("SpanExtraction", "vectors"):
+        if isinstance(value, bytes) and value and (name, trait) not in NO_FLOATS:
             both = (value, getattr(wanted, trait))
             found, right = (np.frombuffer(data, np.float16).astype(float) for data in both)
             scale = max(1.0, np.abs(right).max())

@@ -28,19 +28,15 @@ const changeInk = (ink, here, beside) => ink(here > beside ? "--keep" : "--rando
 
 // --- maps: { tokens, weight(from, to), picture(canvas) }, a picture has one pixel for each weight
 
-// A map as Python sends it: rows and columns, which may stand for several tokens each, of roots in 8 bits.
-// `scales` are those of each row, for special tokens and for the others. The picture is one colour, [red,
-// green, blue], more or less opaque: wholly for `most`.
-function mapOf(color, tokens, side, bytes, scales, most = 1) {
+// A map of rows and columns, which may stand for several tokens each; `weightAt` gives the weight of a cell
+// by its number. The picture is one colour, [red, green, blue], more or less opaque: wholly for `most`.
+function mapOf(color, tokens, side, weightAt, most = 1) {
   const cell = (token) => Math.floor((token * side) / tokens.length);
-  const scaleOf = (row, column) => scales?.[tokens[column][2] === "special" ? 0 : 1][row] ?? 1;
-  const weightAt = (row, column) => (bytes.getUint8(row * side + column) / 255) ** 2 * scaleOf(row, column);
   const picture = (canvas) => {
     const shades = range(256).map((level) => [...color, Math.sqrt(255 * level)]);
-    const share = (at) => weightAt(Math.floor(at / side), at % side) / most;
-    return pixels(side, side, (at) => shades[Math.round(255 * share(at))], canvas);
+    return pixels(side, side, (at) => shades[Math.round((255 * weightAt(at)) / most)], canvas);
   };
-  return { tokens, weight: (from, to) => weightAt(cell(from), cell(to)), picture };
+  return { tokens, weight: (from, to) => weightAt(cell(from) * side + cell(to)), picture };
 }
 
 // --- all heads
@@ -76,7 +72,7 @@ function headsOf(view, large) {
   function thumbnailOf([layer, head]) {
     const [{ buffer, byteOffset }, side] = ["thumbnails", "side"].map(get);
     const own = new DataView(buffer, byteOffset + (layer * heads + head) * side * side);
-    return mapOf(accent, get("tokens"), side, own);
+    return mapOf(accent, get("tokens"), side, (at) => (own.getUint8(at) / 255) ** 2);
   }
 
   // --- what a head says and does
@@ -203,10 +199,13 @@ function largeOf(view, maps) {
 
   // A map with a row for each token: the one of now, or that beside it. Two checkpoints have one scale.
   function whole(tokens, kind = "") {
-    const [own, other] = ["", "compared_"].map((one) => readFloat16(get(`${one}scales`), tokens.length));
-    const scales = kind ? other : own;
-    const most = Math.max(...(get("other") ? [own, other] : scales).flat(2), 1e-9);
-    return mapOf(rgbOf(ink("--accent")), tokens, tokens.length, get(`${kind}matrix`), scales, most);
+    const [own = [], other = []] = ["", "compared_"].map(
+      (one) => readFloat16(get(`${one}matrix`), Infinity)[0],
+    );
+    const weights = kind ? other : own;
+    const largest = (row) => row.reduce((most, weight) => Math.max(most, weight), 1e-9);
+    const most = get("other") ? Math.max(largest(own), largest(other)) : largest(weights);
+    return mapOf(rgbOf(ink("--accent")), tokens, tokens.length, (at) => weights[at], most);
   }
 
   // --- the matrix: rows look, columns are looked at

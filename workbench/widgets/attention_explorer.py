@@ -68,8 +68,7 @@ class AttentionExplorer(MapWidget):
     tokens = traitlets.List(help="Text, segment and kind of each token.")
     thumbnails = traitlets.Bytes(help="8 bit (layers, heads, side, side), each as bright as it can be.")
     side = traitlets.Int(help="Cells on a side of a thumbnail.")
-    matrix = traitlets.Bytes(help="8 bit (query, key) of what is shown large.")
-    scales = traitlets.Bytes(help="float16 (2, query): largest weights of each row, of special tokens first.")
+    matrix = traitlets.Bytes(help="float16 (query, key) of what is shown large.")
     steps = traitlets.Dict(help="How the pinned pair's weight comes about, or empty.")
     answers = traitlets.List(help="[label, its answer now, that which `ticks` tells].")
     ticks = traitlets.Unicode(help="What answers stand beside those of now: 'with all heads on', or whose.")
@@ -78,8 +77,7 @@ class AttentionExplorer(MapWidget):
     apart = traitlets.Bytes(help="float16 (layers, heads): how differently both look; see `beside`.")
     differences = traitlets.List(help="Where they look most differently: [query, key, here, beside].")
     compared = traitlets.Dict(help="Tokens and title of another map: kept to compare with, or that beside.")
-    compared_matrix = traitlets.Bytes(help="8 bit (query, key) of `compared`.")
-    compared_scales = traitlets.Bytes(help="float16 (2, query) of `compared`.")
+    compared_matrix = traitlets.Bytes(help="float16 (query, key) of `compared`.")
 
     def __init__(
         self,
@@ -262,12 +260,6 @@ class AttentionExplorer(MapWidget):
             large[:, segment == looks] = 0
         return large * mass_mask(large, self.mass) if self.mass < 1 else large
 
-    def _packed(self, large: Tensor) -> tuple[bytes, bytes]:
-        """A map (query, key) as `matrix` and `scales`: small weights stay visible beside [CLS] and [SEP]."""
-        parts = torch.stack([large * self._special, large * ~self._special])
-        shares = (parts / parts.amax(-1, keepdim=True).clamp(min=1e-7)).sum(0)
-        return to_bytes8(shares), to_bytes(parts.amax(-1))
-
     def _look(self) -> None:
         """Shows another head, or the same in another way: no new forward pass."""
         count = len(self.tokens)
@@ -285,9 +277,9 @@ class AttentionExplorer(MapWidget):
             rows = [(title, map[query]) for title, map in zip(looks, large, strict=True)]
             self._lay(self._maps[0], query, rows, one_scale=True)
         self._shown, *beside = [self._switched(map) for map in large]
-        self.matrix, self.scales = self._packed(self._shown)
+        self.matrix = to_bytes(self._shown)
         if beside:
-            self.compared_matrix, self.compared_scales = self._packed(*beside)
+            self.compared_matrix = to_bytes(*beside)
             self.compared = {"tokens": self.tokens, "title": self.titles[1]}
             self.differences = self._largest(self._shown, *beside)
         weight, steps = (self.head, self.query, self.key), {}
@@ -329,9 +321,9 @@ class AttentionExplorer(MapWidget):
     def keep_to_compare(self) -> None:
         """Keeps the map of now beside those that follow, to compare inputs, layers or heads."""
         if self.compared:
-            self.compared, self.compared_matrix, self.compared_scales = {}, b"", b""
+            self.compared, self.compared_matrix = {}, b""
             return
-        self.compared_matrix, self.compared_scales = self.matrix, self.scales
+        self.compared_matrix = self.matrix
         self.compared = {"tokens": self.tokens, "title": f"kept: {self._title}"}
 
     def figure(self) -> plots.StillFigure:

@@ -354,8 +354,8 @@ function headGrid({ get, ink }, options) {
       if (String(hovered) === String(place)) outline(pen, area, ink("--accent"), 3);
     }
     const [layer, head] = cursor();
-    const keys = "Arrow keys preview, Enter chooses.";
-    const label = `${counted(layers, "layer")} of ${counted(heads, "head")}. ${keys} Now: layer ${layer + 1}, head ${head + 1}.`;
+    const all = `${counted(layers, "layer")} of ${counted(heads, "head")}`;
+    const label = `${all}. Arrow keys preview, Enter chooses. Now: layer ${layer + 1}, head ${head + 1}.`;
     canvas.setAttribute("aria-label", label);
   }
   return { canvas, told: said, draw, cursor };

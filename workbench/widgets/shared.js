@@ -68,6 +68,8 @@ export const within = (value, least, most) => Math.min(most, Math.max(least, val
 // How many of a thing there are, in words.
 export const counted = (count, noun) => `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;
 
+const STEPS = range(32).map((exponent) => 2 ** (Math.max(exponent, 1) - 25)); // of float16
+
 // float16 bytes (a DataView) -> rows of numbers.
 export function readFloat16(view, columns) {
   const rows = [];
@@ -75,7 +77,7 @@ export function readFloat16(view, columns) {
     const bits = view.getUint16(at, true);
     const exponent = (bits >> 10) & 31;
     const fraction = bits & 1023;
-    const size = exponent ? 2 ** (exponent - 15) * (1 + fraction / 1024) : 2 ** -14 * (fraction / 1024);
+    const size = STEPS[exponent] * (exponent ? 1024 + fraction : fraction);
     if (at % (2 * columns) === 0) rows.push([]);
     rows[rows.length - 1].push(bits >> 15 ? -size : size);
   }
