@@ -199,12 +199,11 @@ function largeOf(view, maps) {
 
   // A map with a row for each token: the one of now, or that beside it. Two checkpoints have one scale.
   function whole(tokens, kind = "") {
-    const [own = [], other = []] = ["", "compared_"].map(
-      (one) => readFloat16(get(`${one}matrix`), Infinity)[0],
-    );
+    const [own, other] = ["matrix", "compared_matrix"].map((name) => readFloat16(get(name), 1e9)[0] ?? []);
     const weights = kind ? other : own;
-    const largest = (row) => row.reduce((most, weight) => Math.max(most, weight), 1e-9);
-    const most = get("other") ? Math.max(largest(own), largest(other)) : largest(weights);
+    let most = 1e-9;
+    for (const map of get("other") ? [own, other] : [weights])
+      for (const weight of map) most = Math.max(most, weight);
     return mapOf(rgbOf(ink("--accent")), tokens, tokens.length, (at) => weights[at], most);
   }
 

@@ -72,16 +72,15 @@ const STEPS = range(32).map((exponent) => 2 ** (Math.max(exponent, 1) - 25)); //
 
 // float16 bytes (a DataView) -> rows of numbers.
 export function readFloat16(view, columns) {
-  const rows = [];
-  for (let at = 0; at + 1 < view.byteLength; at += 2) {
-    const bits = view.getUint16(at, true);
+  const numbers = Array(view.byteLength >> 1);
+  for (let at = 0; at < numbers.length; at++) {
+    const bits = view.getUint16(2 * at, true);
     const exponent = (bits >> 10) & 31;
-    const fraction = bits & 1023;
-    const size = STEPS[exponent] * (exponent ? 1024 + fraction : fraction);
-    if (at % (2 * columns) === 0) rows.push([]);
-    rows[rows.length - 1].push(bits >> 15 ? -size : size);
+    const size = STEPS[exponent] * ((bits & 1023) + (exponent ? 1024 : 0));
+    numbers[at] = bits >> 15 ? -size : size;
   }
-  return rows;
+  const rows = range(Math.ceil(numbers.length / columns));
+  return rows.map((row) => numbers.slice(row * columns, (row + 1) * columns));
 }
 
 // --- answers given beforehand
