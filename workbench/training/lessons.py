@@ -467,5 +467,5 @@ def print_look(result: FineTuned) -> None:
     look = result.log[-1]
     print(
         f"step {look['step']:>4}: loss {look['loss']:.3f}, of what is held out {look['held_out_loss']:.3f}; "
-        f"{look['held_out_accuracy']:.0%} of it is right"
+        f"{look['held_out_accuracy']:.1%} of it is right"
     )

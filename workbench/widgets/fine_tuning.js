@@ -149,9 +149,8 @@ function training(view, run, curves) {
     const losses = Object.values(curves).flatMap((rows) => rows.flatMap((point) => [point[1], point[3]]));
     const highest = Math.max(losses.length ? 0.1 : 1, ...losses);
     const loss = (value) => value.toFixed(highest < 1 ? 2 : 1);
-    const whole = (value) => `${Math.round(100 * value)} %`;
     return [
-      curve("Accuracy", get("steps"), points(), [2, 4], 1, whole),
+      curve("Accuracy", get("steps"), points(), [2, 4], 1, percent),
       curve("Loss", get("steps"), points(), [1, 3], highest, loss),
     ];
   };

@@ -11,7 +11,7 @@ from workbench.attention import attention_between, attention_rollout
 from workbench.bert import Bert
 from workbench.tasks import next_sentence
 from workbench.text import place_cls
-from workbench.widgets.base import read_front, there, to_bytes
+from workbench.widgets.base import read_front, rounded, there, to_bytes
 from workbench.widgets.samples import NEXT_SENTENCES, SAME_TOPIC
 from workbench.widgets.text import TextWidget
 
@@ -163,7 +163,7 @@ class NextSentence(TextWidget):
         self.game = self.game | {
             "guess": is_next,
             "truth": truth,
-            "model": round(model, 4),
+            "model": rounded(model),
             "you": self.game["you"] + (is_next == truth),
             "bert": self.game["bert"] + ((model > 0.5) == truth),
         }
