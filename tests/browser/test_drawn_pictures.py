@@ -206,6 +206,16 @@ def test_patch_hiding(page):
         assert view.click(board, places[place]) == [{"hidden": sorted(hidden)}]
 
 
+def test_who_is_not_sure_says_so(page):
+    vit = patch_vit()
+    vit.heads[0].weight.data.zero_()
+    for best, sure in ((0, False), (9, True)):
+        vit.heads[0].bias.data[:] = torch.tensor([best, 0, 0])
+        view = View(page, PatchHiding(vit, COLOURED))
+        unseen = view.read(".away", "(one) => one.textContent")
+        assert ("No class has half of the probability: the model is not sure." in unseen) == sure
+
+
 def test_patch_splitter(page):
     vit = patch_vit()
     words = ["[CLS]", "a", "cat", "looks", "at", "you", "[SEP]"]

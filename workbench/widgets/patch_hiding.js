@@ -93,10 +93,13 @@ function render({ model, el }) {
   const was = () => changed() && "with all patches in place:";
   const bars = view.live("div.bars", () => view.bars(get("bars"), was()));
   const tick = note("The tick is the probability with all patches in place.");
+  const doubt = note("No class has half of the probability: the model is not sure.");
+  const best = () => Math.max(...get("bars").map(([, answer]) => answer));
   drawn(() => {
     random.textContent = `Hide ${own.share} % at random`;
     reset.disabled = !changed();
     tick.classList.toggle("away", !changed() || regression());
+    doubt.classList.toggle("away", best() >= 0.5 || get("problem_type") !== "single_label_classification");
     judge.hidden = !get("judges");
     forget.hidden = !get("kept").length;
   });
@@ -135,7 +138,12 @@ function render({ model, el }) {
         element("p.group", random, shares, asks("Swap hidden and shown", "invert")),
         element("p.group", shuffle, view.select("positions", "Positions", POSITIONS), reset),
       ),
-      element("div", element("section.part", { "aria-label": "Classes" }, title, bars, tick), judge, verdict),
+      element(
+        "div",
+        element("section.part", { "aria-label": "Classes" }, title, bars, tick, doubt),
+        judge,
+        verdict,
+      ),
     ),
     row(asks("Keep to compare", "keep"), forget),
     kept,
