@@ -57,6 +57,31 @@ def in_picture_views(file: str, old: str, new: str, *tests: str) -> Fault:
 
 
 FAULTS = [
+    # --- only what is 0 or 100 % is called so
+    in_python(
+        "widgets/base.py",
+        "    half[(half == 1) & (array < 1)] = 1 - 2**-11\n",
+        "",
+        "test_widgets.py::test_only_what_is_0_or_100_percent_crosses_as_such",
+    ),
+    in_python(
+        "widgets/base.py",
+        "min(max(round(numbers, digits), step), 1 - step) if 0 < numbers < 1 else round(numbers, digits)",
+        "round(numbers, digits)",
+        "test_widgets.py::test_only_what_is_0_or_100_percent_crosses_as_such",
+    ),
+    in_text_views(
+        "widgets/shared.js",
+        "(exponent ? 1024 : 0)",
+        "1024",
+        "the_explorers_lines[1x]",
+    ),
+    in_picture_views(
+        "widgets/patch_hiding.js",
+        "best() >= 0.5",
+        "best() >= 0.3",
+        "who_is_not_sure_says_so[1x]",
+    ),
     # --- words of several pieces
     in_python(  # the sum over the pieces that look, not their mean
         "widgets/sentence_pair.py",
@@ -250,14 +275,14 @@ FAULTS = [
     # --- drawn: texts
     in_text_views(  # the explorer draws the transposed map
         "widgets/attention_explorer.js",
-        "const share = (at) => weightAt(Math.floor(at / side), at % side) / most;",
-        "const share = (at) => weightAt(at % side, Math.floor(at / side)) / most;",
+        "shades[Math.round((255 * weightAt(at)) / most)]",
+        "shades[Math.round((255 * weightAt((at % side) * side + Math.floor(at / side))) / most)]",
         "the_explorers_matrix[1x]",
     ),
     in_text_views(  # and tells it
         "widgets/attention_explorer.js",
-        "weight: (from, to) => weightAt(cell(from), cell(to))",
-        "weight: (from, to) => weightAt(cell(to), cell(from))",
+        "weightAt(cell(from) * side + cell(to))",
+        "weightAt(cell(to) * side + cell(from))",
         "the_explorers_matrix[1x]",
     ),
     in_text_views(
@@ -364,8 +389,8 @@ FAULTS = [
     ),
     in_python(  # numbers below zero
         "widgets/shared.js",
-        "rows[rows.length - 1].push(bits >> 15 ? -size : size);",
-        "rows[rows.length - 1].push(size);",
+        "numbers[at] = bits >> 15 ? -size : size;",
+        "numbers[at] = size;",
         "browser/test_drawn_strip.py::test_embeddings[1x]",
     ),
     # --- drawn: pictures

@@ -81,6 +81,9 @@ def test_the_explorers_lines(page):
     for at in (0, 8, 5):
         assert view.click(large, [0.2 * width, 17 * at + 14]) == [{"query": at}]
         assert view.click(large, [0.9 * width, 17 * at + 14]) == [{"key": at}]
+    view = View(page, AttentionExplorer(bert, TEXT, layer=3, head=1, pair="second to first"))
+    (said,) = view.told(view.at("canvas.large"), [[0.2 * width, 9]], ".one .told")
+    assert re.findall(r"[<\d]+\s%", said) == ["0\u00a0%"] * 3, "nothing, not next to nothing"
 
 
 def test_the_explorers_two_checkpoints(page):
