@@ -79,7 +79,7 @@ export function readFloat16(view, columns) {
     const size = STEPS[exponent] * ((bits & 1023) + (exponent ? 1024 : 0));
     numbers[at] = bits >> 15 ? -size : size;
   }
-  const rows = range(Math.ceil(numbers.length / columns));
+  const rows = range(numbers.length ? Math.ceil(numbers.length / columns) : 0);
   return rows.map((row) => numbers.slice(row * columns, (row + 1) * columns));
 }
 
