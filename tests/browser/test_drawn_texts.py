@@ -59,6 +59,10 @@ def test_the_explorers_matrix(page):
     for row, column in ((0, 0), (8, 8), (3, 6), (1, 8)):
         sent = view.click(large, cells(9, 9, box)[9 * row + column])
         assert sent == [{"query": row}, {"key": column}]
+    alone = View(page, AttentionExplorer(bert, TEXT, view="matrix"))
+    page.evaluate("document.querySelector('.workbench').style.width = '1200px'")
+    page.evaluate("settle()")
+    assert alone.read(".scroll", "(one) => one.scrollHeight - one.clientHeight")[0] == 0, "no row is cut off"
 
 
 def test_the_explorers_lines(page):
