@@ -91,7 +91,9 @@ def test_embeddings(page):
         places = cells(4, 36, view.box(canvas))[36 * row : 36 * row + 36]
         for at, told in enumerate(view.told(canvas, places, ".drawer .said")):
             assert told.startswith(f"Number {at + 1} of 36: ")
-            near(numbers(told.replace("− ", "−")), values[:, at], 0.0006)
+            *parts, total = numbers(told.replace("− ", "−"))
+            near([*parts, total], values[:, at], 0.0006)
+            assert ("≈" in told) == (abs(sum(parts) - total) > 5e-4), told
     assert view.texts(".drawer .chip") == NAMES
     for token in (0, 8, 3):
         assert view.click(view.at(".drawer .chip", token), [4, 4]) == [{"token": token}]

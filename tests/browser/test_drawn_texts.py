@@ -53,7 +53,7 @@ def test_the_explorers_matrix(page):
         for (row, column), said in zip(np.ndindex(9, 9), told, strict=True):
             assert said.startswith(f"“{tokens[row]}” looks at “{tokens[column]}”: ")
             near(shares(said), [maps[3, 1, row, column]])
-    for canvas, room, (layer, head) in ((large, box, (3, 1)), (other, view.box(other), (1, 2))):
+    for canvas, room, (layer, head) in ((large, box, (3, 1)), (other, view.box(other, 84, 84), (1, 2))):
         drawn = view.opacity(canvas, cells(9, 9, room)).reshape(9, 9) ** 2
         near(drawn, maps[layer, head] / maps[layer, head].max(), 0.03)
     for row, column in ((0, 0), (8, 8), (3, 6), (1, 8)):

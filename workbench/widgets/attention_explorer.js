@@ -195,7 +195,7 @@ function largeOf(view, maps) {
   let looking = -1; // the token under the mouse
 
   const roomOf = (box) => Math.max(200, box.clientWidth - 4);
-  const margin = () => (get("tokens").length <= 30 && !maps ? 84 : 0); // for tokens beside the matrix
+  const marginOf = (tokens) => (tokens.length <= 30 && !maps ? 84 : 0); // for tokens beside the matrix
 
   // A map with a row for each token: the one of now, or that beside it. Two checkpoints have one scale.
   function whole(tokens, kind = "") {
@@ -208,33 +208,35 @@ function largeOf(view, maps) {
   }
 
   // --- the matrix: rows look, columns are looked at
-  function drawMatrix(where, map, room, edge = 0) {
+  function drawMatrix(where, map, room) {
+    const edge = marginOf(map.tokens);
     const size = Math.min(room, 440 + edge) - edge;
     const pen = penOf(where, size + edge, size + edge);
     pen.fillStyle = ink("--soft");
     pen.fillRect(edge, edge, size, size);
     pen.imageSmoothingEnabled = false;
     pen.drawImage(map.picture(), edge, edge, size, size);
-    return { pen, size };
+    const texts = map.tokens.map(([text]) => text);
+    const step = size / texts.length;
+    if (edge) writeAxes(pen, texts, edge, step, ink("--muted"));
+    return { pen, edge, size, step };
   }
 
   function drawOwnMatrix(where, map, room) {
-    const { pen, size } = drawMatrix(where, map, room, margin());
-    const start = (token) => margin() + (token * size) / map.tokens.length;
-    const step = size / map.tokens.length;
+    const { pen, edge, size, step } = drawMatrix(where, map, room);
+    const start = (token) => edge + token * step;
     for (const [from, to, here, beside] of get("differences"))
       outline(pen, [start(to), start(from), step, step], changeInk(ink, here, beside));
-    const texts = map.tokens.map(([text]) => text);
-    if (margin()) writeAxes(pen, texts, margin(), step, ink("--muted"));
     if (get("query") < 0) return;
-    outline(pen, [margin(), start(get("query")), size, step], ink("--ink"), 1);
-    if (get("key") >= 0) outline(pen, [start(get("key")), margin(), step, size], ink("--ink"), 1);
+    outline(pen, [edge, start(get("query")), size, step], ink("--ink"), 1);
+    if (get("key") >= 0) outline(pen, [start(get("key")), edge, step, size], ink("--ink"), 1);
   }
 
   function matrixAt(event) {
-    const side = canvas.clientWidth - margin();
+    const edge = marginOf(get("tokens"));
+    const side = canvas.clientWidth - edge;
     const count = get("tokens").length;
-    const cell = cellUnder(event, [count, count], [margin(), margin(), side, side]);
+    const cell = cellUnder(event, [count, count], [edge, edge, side, side]);
     return cell ? { said: pairSaid(...cell), pins: { query: cell[0], key: cell[1] } } : {};
   }
 

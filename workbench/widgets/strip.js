@@ -154,7 +154,10 @@ function embeddingsOf(view, more) {
     const at = column ?? sizes.indexOf(Math.max(...sizes));
     const parts = vectors.map((row, index) => `${index && row[at] >= 0 ? "+ " : ""}${fixed(row[at], 3)}`);
     const added = parts.slice(0, -1).join(" ").replaceAll(" −", " − ");
-    told.textContent = `Number ${at + 1} of ${sum.length}: ${added} = ${fixed(sum[at], 3)}.`;
+    const thousandths = vectors.map((row) => Math.round(1000 * row[at]));
+    const adds = thousandths.slice(0, -1).reduce((total, part) => total + part) === thousandths.at(-1);
+    const equals = adds ? "=" : "≈"; // what is rounded need not add up
+    told.textContent = `Number ${at + 1} of ${sum.length}: ${added} ${equals} ${fixed(sum[at], 3)}.`;
   }
 
   drawn(() => {
