@@ -65,6 +65,17 @@ def test_the_explorers_matrix(page):
     assert alone.read(".scroll", "(one) => one.scrollHeight - one.clientHeight")[0] == 0, "no row is cut off"
 
 
+def test_the_explorers_matrix_of_many_tokens(page):
+    bert = our_bert(max_position_embeddings=128)
+    weights = attends(bert, 96)[2, 3]
+    view = View(page, AttentionExplorer(bert, "cat " * 94, layer=2, head=3, view="matrix"))
+    large = view.at("canvas.large")
+    some = range(0, 96 * 96, 397)
+    told = view.told(large, [cells(96, 96, view.box(large))[at] for at in some], ".one .told")
+    for at, said in zip(some, told, strict=True):
+        near(shares(said), [weights.flatten()[at]], 0.006)
+
+
 def test_the_explorers_lines(page):
     bert = our_bert("mlm")
     maps = attends(bert, 9)

@@ -199,12 +199,23 @@ function largeOf(view, maps) {
 
   // A map with a row for each token: the one of now, or that beside it. Two checkpoints have one scale.
   function whole(tokens, kind = "") {
-    const [own, other] = ["matrix", "compared_matrix"].map((name) => readFloat16(get(name), 1e9)[0] ?? []);
-    const weights = kind ? other : own;
+    const weights = weightsOf(tokens, kind);
     let most = 1e-9;
-    for (const map of get("other") ? [own, other] : [weights])
+    for (const map of get("other") ? [weightsOf(tokens), weightsOf(tokens, "compared_")] : [weights])
       for (const weight of map) most = Math.max(most, weight);
     return mapOf(rgbOf(ink("--accent")), tokens, tokens.length, (at) => weights[at], most);
+  }
+
+  // All its weights: float16, or, of many tokens, roots in 8 bits of shares of what `scales` say for each
+  // row, of special tokens and of the others.
+  function weightsOf(tokens, kind = "") {
+    const [bytes, scales] = [get(`${kind}matrix`), readFloat16(get(`${kind}scales`), tokens.length)];
+    if (!scales.length) return readFloat16(bytes, 1e9)[0] ?? [];
+    const rows = range(tokens.length);
+    const scaleOf = tokens.map(([, , what]) => scales[what === "special" ? 0 : 1]); // by column
+    return rows.flatMap((row) =>
+      rows.map((at) => (bytes.getUint8(row * rows.length + at) / 255) ** 2 * scaleOf[at][row]),
+    );
   }
 
   // --- the matrix: rows look, columns are looked at

@@ -34,6 +34,7 @@ FIT = "their maps cannot be laid beside each other."
 MARKED = 10  # differences that are marked, and from which share of attention on
 LEAST = 0.01
 THUMBNAIL = 24  # most cells of a thumbnail's side; longer inputs are averaged down
+FINE = 64  # tokens of which weights are told to their last digit
 
 
 class AttentionExplorer(MapWidget):
@@ -68,7 +69,8 @@ class AttentionExplorer(MapWidget):
     tokens = traitlets.List(help="Text, segment and kind of each token.")
     thumbnails = traitlets.Bytes(help="8 bit (layers, heads, side, side), each as bright as it can be.")
     side = traitlets.Int(help="Cells on a side of a thumbnail.")
-    matrix = traitlets.Bytes(help="float16 (query, key) of what is shown large.")
+    matrix = traitlets.Bytes(help="(query, key) of what is shown large: float16, or 8 bit with `scales`.")
+    scales = traitlets.Bytes(help="float16 (2, query): largest weights of each row, of special tokens first.")
     steps = traitlets.Dict(help="How the pinned pair's weight comes about, or empty.")
     answers = traitlets.List(help="[label, its answer now, that which `ticks` tells].")
     ticks = traitlets.Unicode(help="What answers stand beside those of now: 'with all heads on', or whose.")
@@ -77,7 +79,8 @@ class AttentionExplorer(MapWidget):
     apart = traitlets.Bytes(help="float16 (layers, heads): how differently both look; see `beside`.")
     differences = traitlets.List(help="Where they look most differently: [query, key, here, beside].")
     compared = traitlets.Dict(help="Tokens and title of another map: kept to compare with, or that beside.")
-    compared_matrix = traitlets.Bytes(help="float16 (query, key) of `compared`.")
+    compared_matrix = traitlets.Bytes(help="As `matrix`, of `compared`.")
+    compared_scales = traitlets.Bytes(help="As `scales`, of `compared`.")
 
     def __init__(
         self,
@@ -260,6 +263,15 @@ class AttentionExplorer(MapWidget):
             large[:, segment == looks] = 0
         return large * mass_mask(large, self.mass) if self.mass < 1 else large
 
+    def _packed(self, large: Tensor) -> tuple[bytes, bytes]:
+        """A map (query, key) as `matrix` and `scales`. Of many tokens it takes half the bytes, or saved pages
+        would hold half of the heads; small weights stay visible beside [CLS] and [SEP]."""
+        if len(large) <= FINE:
+            return to_bytes(large), b""
+        parts = torch.stack([large * self._special, large * ~self._special])
+        shares = (parts / parts.amax(-1, keepdim=True).clamp(min=1e-7)).sum(0)
+        return to_bytes8(shares), to_bytes(parts.amax(-1))
+
     def _look(self) -> None:
         """Shows another head, or the same in another way: no new forward pass."""
         count = len(self.tokens)
@@ -277,9 +289,9 @@ class AttentionExplorer(MapWidget):
             rows = [(title, map[query]) for title, map in zip(looks, large, strict=True)]
             self._lay(self._maps[0], query, rows, one_scale=True)
         self._shown, *beside = [self._switched(map) for map in large]
-        self.matrix = to_bytes(self._shown)
+        self.matrix, self.scales = self._packed(self._shown)
         if beside:
-            self.compared_matrix = to_bytes(*beside)
+            self.compared_matrix, self.compared_scales = self._packed(*beside)
             self.compared = {"tokens": self.tokens, "title": self.titles[1]}
             self.differences = self._largest(self._shown, *beside)
         weight, steps = (self.head, self.query, self.key), {}
@@ -321,9 +333,9 @@ class AttentionExplorer(MapWidget):
     def keep_to_compare(self) -> None:
         """Keeps the map of now beside those that follow, to compare inputs, layers or heads."""
         if self.compared:
-            self.compared, self.compared_matrix = {}, b""
+            self.compared, self.compared_matrix, self.compared_scales = {}, b"", b""
             return
-        self.compared_matrix = self.matrix
+        self.compared_matrix, self.compared_scales = self.matrix, self.scales
         self.compared = {"tokens": self.tokens, "title": f"kept: {self._title}"}
 
     def figure(self) -> plots.StillFigure:
