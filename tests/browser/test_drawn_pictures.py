@@ -264,7 +264,9 @@ def test_patch_splitter(page):
     bias = float(vit.embeddings.projection.bias[5].detach())
     total = float(weight[5] @ torch.tensor(values.flatten(), dtype=torch.float32))
     said = re.findall(r"[−-]?\d+\.\d+", view.texts(".product")[0])
-    near([float(one.replace("−", "-")) for one in said], [total, bias, total + bias], 0.02)
+    said = [float(one.replace("−", "-")) for one in said]
+    near(said, [total, bias, total + bias], 0.02)
+    assert ("≈" in view.texts(".product")[0]) == (abs(said[0] + said[1] - said[2]) > 5e-4)
     vector = view.at("canvas.strip.pick")
     row = weight @ torch.tensor(values.flatten(), dtype=torch.float32)
     row += vit.embeddings.projection.bias.detach()

@@ -233,10 +233,10 @@ function exampleTable(view) {
   });
   const counts = view.live("p.note", () => {
     if (get("kind") === "span")
-      return `${get("count")} rows. One passage in five is held out, with all its questions.`;
+      return `${counted(get("count"), "row")}. One passage in five is held out, with all its questions.`;
     const names = get("classes").map(([name, times]) => `${name} ${times}`);
     const one = fixed ? "One picture in four of each class" : "One example in five";
-    return `${get("count")} rows; ${names.join(" · ") || "no class yet"}. ${one} is held out.`;
+    return `${counted(get("count"), "row")}; ${names.join(" · ") || "no class yet"}. ${one} is held out.`;
   });
   const pages = view.live("span.group", () => {
     const [first, count] = ["first", "count"].map(get);

@@ -4,7 +4,7 @@
 import { cellUnder, outline, penOf, pixels, signedPixels } from "./drawing.js";
 import { button, columns, note, part, row, section, viewOf } from "./parts.js";
 import { framePatches, patchArea, patchBoard, pictureInput, pictureOf } from "./picture.js";
-import { element, fixed, range, readFloat16, within } from "./shared.js";
+import { element, equals, fixed, range, readFloat16, within } from "./shared.js";
 import { stripOf } from "./strip.js";
 
 const CLASS_TOKEN =
@@ -90,7 +90,8 @@ function patchOf(view) {
     outputFrom1.numberField("output", "Number of the vector", [1, hiddenSize()], "Number", "of the vector"),
     view.live("p.product", () => {
       const [total, bias] = get("total");
-      const sum = `${fixed(total, 3)} + bias ${fixed(bias, 3)} = ${fixed(total + bias, 3)}`;
+      const sign = equals([total, bias], total + bias, 3);
+      const sum = `${fixed(total, 3)} + bias ${fixed(bias, 3)} ${sign} ${fixed(total + bias, 3)}`;
       return `Sum of ${get("matrix_shape")[2]} products ${sum}`;
     }),
   );

@@ -2,7 +2,7 @@
 // class. See sentence_classifier.py for the traits.
 
 import { button, chips, columns, note, part, row, viewOf } from "./parts.js";
-import { element, fixed, percent, readFloat16 } from "./shared.js";
+import { counted, element, fixed, percent, readFloat16 } from "./shared.js";
 import { stripOf } from "./strip.js";
 
 const RELEVANCE =
@@ -84,7 +84,7 @@ function render({ model, el }) {
     all.disabled = !compared();
     drawWords(relevant, relevance, percent, () => ready);
     drawWords(leftOut, lost, write, (index) => tried.has(index));
-    said.textContent = get("waiting") ? `${tried.size} words tried …` : some;
+    said.textContent = get("waiting") ? `${counted(tried.size, "word")} tried …` : some;
     root.dataset.explained = !get("waiting");
     clearTimeout(asked);
     // Asked for in small portions, so that typing never waits for the reasons of an old text.

@@ -65,6 +65,12 @@ export const range = (count) => [...Array(count).keys()];
 
 export const within = (value, least, most) => Math.min(most, Math.max(least, value));
 
+// What stands between numbers with so many digits and their sum: rounded ones need not add up.
+export function equals(parts, sum, digits) {
+  const [total, ...rounded] = [sum, ...parts].map((value) => Math.round(value * 10 ** digits));
+  return rounded.reduce((before, part) => before + part) === total ? "=" : "≈";
+}
+
 // How many of a thing there are, in words.
 export const counted = (count, noun) => `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;
 

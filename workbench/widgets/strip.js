@@ -3,7 +3,7 @@
 
 import { cellUnder, signedPixels } from "./drawing.js";
 import { bar, button, chips, columns, note, part, refill, roving, tableHead, tableRow } from "./parts.js";
-import { element, fixed, percent, readFloat16, shown } from "./shared.js";
+import { element, equals, fixed, percent, readFloat16, shown } from "./shared.js";
 
 const READS = {
   mlm:
@@ -154,10 +154,9 @@ function embeddingsOf(view, more) {
     const at = column ?? sizes.indexOf(Math.max(...sizes));
     const parts = vectors.map((row, index) => `${index && row[at] >= 0 ? "+ " : ""}${fixed(row[at], 3)}`);
     const added = parts.slice(0, -1).join(" ").replaceAll(" −", " − ");
-    const thousandths = vectors.map((row) => Math.round(1000 * row[at]));
-    const adds = thousandths.slice(0, -1).reduce((total, part) => total + part) === thousandths.at(-1);
-    const equals = adds ? "=" : "≈"; // what is rounded need not add up
-    told.textContent = `Number ${at + 1} of ${sum.length}: ${added} ${equals} ${fixed(sum[at], 3)}.`;
+    const numbers = vectors.slice(0, -1).map((row) => row[at]);
+    const sign = equals(numbers, sum[at], 3);
+    told.textContent = `Number ${at + 1} of ${sum.length}: ${added} ${sign} ${fixed(sum[at], 3)}.`;
   }
 
   drawn(() => {
