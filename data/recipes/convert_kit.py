@@ -207,6 +207,9 @@ HELD_OUT_SOURCES = {
     "pets": ["cat", "dog", "elephant"],
     "trashnet": ["bottle"],
 }
+# Who learns from the other classes of these sources learns their style with them, and takes what is held out
+# for these: their pictures weigh less, and nothing as something else.
+SELDOM = 0.25
 # Kinds of something else that are held out: what is unknown has to be told without having seen its like.
 # Academic gown, apron, kimono, poncho and vestment.
 WORN = ["n02669723", "n02730930", "n03617480", "n03980874", "n04532106"]
@@ -245,9 +248,9 @@ class Picture:
 
 
 def convert_pictures(kit: Path, out: Path) -> None:
-    """Writes `out`/pictures/PART/CLASS/FILE with metadata.jsonl (source, and the thing's box where there is
-    one), and `out`/masks/PART with a column of masks, and `out`/held_out_pictures.zip. Near copies between
-    parts are left out.
+    """Writes `out`/pictures/PART/CLASS/FILE with metadata.jsonl (source, weight in training, and the thing's
+    box where there is one), and `out`/masks/PART with a column of masks, and `out`/held_out_pictures.zip.
+    Near copies between parts are left out.
 
     Raises:
         FileNotFoundError: a file of the kit is not there.
@@ -262,6 +265,7 @@ def convert_pictures(kit: Path, out: Path) -> None:
         folder, name = out / "pictures" / picture.part, f"{picture.label}/{picture.source}-{picture.name}"
         write(folder / name, picture.data)
         row = {"file_name": name, "label": picture.label, "source": picture.source}
+        row["weight"] = weight_of(picture)
         rows[folder].append(row | {"box": boxes.get(Path(picture.name).stem, WHOLE)})
     for picture, mask in masks:
         folder, name = out / "masks" / picture.part, f"mask-{Path(picture.name).stem}.png"
@@ -272,6 +276,13 @@ def convert_pictures(kit: Path, out: Path) -> None:
         write_lines(folder / "metadata.jsonl", lines)
     write_shared(kept, out / "held_out_pictures.zip")
     print(f"{len(kept):,} pictures; {len(pictures) - len(kept):,} near copies were left out.")
+
+
+def weight_of(picture: Picture) -> float:
+    """How often a picture is drawn in training, beside others of its class."""
+    if picture.source not in HELD_OUT_SOURCES:
+        return 1.0
+    return 0.0 if picture.label == ELSE else SELDOM
 
 
 def write_shared(pictures: list[Picture], file: Path) -> None:

@@ -38,6 +38,7 @@ def kit(tmp_path: Path) -> Path:
             "chair": "caltech101_chair_image_{:04}",
             "instrument": "caltech101_gramophone_image_{:04}",
             "mammal": "caltech101_elephant_image_{:04}",
+            "faces": "caltech101_face_image_{:04}",
         },
         "imagenette": {"english_springer": "n02102040_{}", "gas_pump": "n03425413_{}"},
         "pets": {"dog": "dog.{}"},
@@ -108,9 +109,13 @@ def test_a_kit_becomes_folders_of_classes(kit: Path, tmp_path: Path) -> None:
             "dog": {"imagenette"},
             "flower": {"flower_photos"},
             "hoofed animal": {"tiny_imagenet"},
-            ELSE: {"imagenette"},
+            ELSE: {"imagenette", "caltech101"},
         }
     )
+    # That a picture is of Caltech-101 shall not tell what it shows, for its chairs are held out.
+    weights = {(row["label"], row["source"]): row["weight"] for row in parts["train"].values()}
+    assert weights.pop((ELSE, "caltech101")) == 0 and weights.pop(("bird", "caltech101")) == 0.25
+    assert {*weights.values()} == {1.0}
     # Whole sources, and kinds of something else, of which nothing is trained on.
     assert labels("test") == {
         "chair": {"caltech101"},

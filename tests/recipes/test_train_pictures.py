@@ -163,16 +163,16 @@ def test_batches_are_repeatable_and_shared_by_processes(parts: DatasetDict) -> N
     torch.testing.assert_close(targets.amax(1), torch.full((16,), 1 - 0.1 + 0.1 / 3))
 
 
-def test_small_classes_and_sources_are_drawn_more_often_than_they_occur() -> None:
-    names = datasets.Features(label=datasets.ClassLabel(names=["x", "y"]), source=datasets.Value("string"))
-    columns = {"label": [0] * 4 + [1] * 16, "source": ["a"] * 16 + ["b"] * 4}
+def test_small_classes_are_drawn_more_often_than_they_occur() -> None:
+    names = datasets.Features(label=datasets.ClassLabel(names=["x", "y"]), weight=datasets.Value("float32"))
+    columns = {"label": [0] * 4 + [1] * 16, "weight": [1.0] * 16 + [0.25] * 4}
     pictures = Dataset.from_dict(columns, features=names)
-    chances = recipe.drawing_chances(pictures)
-    rows = np.random.default_rng(0).choice(20, 20_000, p=chances)
+    rows = np.random.default_rng(0).choice(20, 20_000, p=recipe.drawing_chances(pictures))
     assert (rows < 4).mean() == pytest.approx(1 / 3, abs=0.02)  # a quarter of the pictures: half as often
     ratio = (rows >= 16).sum() / ((rows >= 4) & (rows < 16)).sum()
-    assert ratio == pytest.approx(3**-0.5, abs=0.05)
-    assert rows.max() == 19
+    assert ratio == pytest.approx(0.25 * 4 / 12, abs=0.01)
+    even = recipe.drawing_chances(pictures.remove_columns("weight"))
+    assert even[4:] == pytest.approx(even[4]) and even.sum() == pytest.approx(1)
 
 
 def test_a_sharp_picture_becomes_a_coarse_one() -> None:
