@@ -86,9 +86,13 @@ def bert() -> Bert:
     return wb.load_bert(device="cpu")
 
 
+def cells(lesson: str) -> list[str]:
+    notebook = json.loads((notebooks_folder() / f"{lesson}.ipynb").read_text(encoding="utf-8"))
+    return ["".join(cell["source"]) for cell in notebook["cells"]]
+
+
 def source(lesson: str) -> str:
-    cells = json.loads((notebooks_folder() / f"{lesson}.ipynb").read_text(encoding="utf-8"))["cells"]
-    return "\n".join("".join(cell["source"]) for cell in cells)
+    return "\n".join(cells(lesson))
 
 
 @pytest.mark.parametrize(("lesson", "text", "guess", "margin"), MASKED)

@@ -109,7 +109,10 @@ def test_patch_attention(page):
         view.told(small, [[x + 9, y + 9]], ".attention-side .told")
         near(view.colours(board, places), heat(known[layer, head], 0.6), 3)
         assert view.click(small, [x + 9, y + 9]) == [{"layer": layer}, {"head": head}]
-    dots = np.array(view.read("circle", "(dot) => ['cx', 'cy'].map((name) => +dot.getAttribute(name))"))
+    read = "(dot) => ['cx', 'cy', 'r'].map((name) => +dot.getAttribute(name))"
+    *dots, marked = view.read("circle", read)
+    assert marked[2] == 5 and {dot[2] for dot in dots} == {3}  # drawn last, over the others
+    dots = np.insert(dots, 4 * layer + head, marked, axis=0)
     near((dots[:, 0] - 52) / 400, np.repeat([1 / 6, 3 / 6, 5 / 6], 4), 0.001)
     near((1 - (dots[:, 1] - 10) / 112) * 20 * math.ceil(far.max() / 20), far.flatten(), 0.02)
     for at in SOME[:3]:

@@ -116,6 +116,7 @@ function render({ model, el }) {
     const isMarked = (place) => (hovered ? String(hovered) === String(place) : isChosen(place));
     const look = (place) => (isMarked(place) ? ["base", 5] : ["main", 3]);
     const dot = (value, layer, head) => [x(layer), value, ...look([layer, head])];
+    const dots = rows.flatMap((row, layer) => row.map((value, head) => dot(value, layer, head)));
     const ends = rows.map((row, layer) => {
       const [least, most] = [Math.min(...row), Math.max(...row)].map((value) => value.toFixed(0));
       return `layer ${layer + 1}: ${least} to ${most} pixels`;
@@ -127,7 +128,7 @@ function render({ model, el }) {
       most: 20 * Math.ceil(Math.max(...rows.flat(), 1) / 20),
       show: (value) => value.toFixed(0),
       below: Object.fromEntries(rows.map((_, layer) => [x(layer), layer + 1])),
-      dots: rows.flatMap((row, layer) => row.map((value, head) => dot(value, layer, head))),
+      dots: dots.sort((one, other) => one[3] - other[3]), // what is marked lies on top
     });
     far.replaceChildren(drawn);
   }
