@@ -89,8 +89,10 @@ class PatchAttention(MapWidget):
         self._distances = attention_distance(self._attention, **geometry, prefix_tokens=self.prefix)
         self.distances = to_bytes(self._distances)
         if self.method not in ("mean", "max"):
-            tokens = torch.arange(self._attention.shape[-1])
-            self._open(*clearest_head(self._attention, tokens == self._query, tokens >= self.prefix))
+            tokens, lower = torch.arange(self._attention.shape[-1]), self.layers // 2
+            shown = tokens == self._query, tokens >= self.prefix
+            layer, head = clearest_head(self._attention[lower:], *shown)  # below many look at one patch only
+            self._open(lower + layer, head)
 
     @property
     def _class(self) -> int:
