@@ -260,6 +260,12 @@ FAULTS = [
         "small = attention[:, :, self.prefix :, query]",
         "test_widgets_patch_attention.py::test_maps_are_the_models_own",
     ),
+    in_python(  # it opens on one patch
+        "widgets/patch_attention.py",
+        "self._attention.shape[-1]), self.layers // 2",
+        "self._attention.shape[-1]), 0",
+        "test_widgets_patch_attention.py::test_it_opens_on_the_head_that_shows_most",
+    ),
     in_python(  # the tick is that of the last layer
         "widgets/patch_hiding.py",
         "now_and_before(labels, now[layer], self._whole[layer], best)",
@@ -416,6 +422,12 @@ FAULTS = [
         "widgets/drawing.js",
         "const column = Math.floor(((offsetX - left) / width) * columns);",
         "const column = Math.ceil(((offsetX - left) / width) * columns);",
+        "patch_attention[1x]",
+    ),
+    in_picture_views(  # other dots hide the marked one
+        "widgets/patch_attention.js",
+        "dots.sort((one, other) => one[3] - other[3])",
+        "dots",
         "patch_attention[1x]",
     ),
     in_picture_views(
