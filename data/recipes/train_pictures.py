@@ -224,12 +224,11 @@ def teach(options: Options) -> None:
 
 
 def drawing_chances(pictures: Dataset) -> np.ndarray:
-    """The probability of each picture to be drawn: a class of four times the size is seen twice as often
-    (arXiv:1805.00932, section 2.2), and within a class it goes by the column "weight", if there is one."""
+    """The probability of each picture to be drawn, (pictures,): by its column "weight", 1 without one,
+    and a class of four times the weight is seen twice as often (arXiv:1805.00932, section 2.2)."""
     weights = pictures["weight"][:] if "weight" in pictures.column_names else 1.0
     rows = pd.DataFrame({"label": pictures["label"][:], "weight": weights})
-    of_class = rows.groupby("label")["weight"]
-    chances = rows["weight"] / of_class.transform("sum") * of_class.transform("size") ** 0.5
+    chances = rows["weight"] / rows.groupby("label")["weight"].transform("sum") ** 0.5
     return (chances / chances.sum()).to_numpy()
 
 
@@ -410,9 +409,8 @@ def finish(checkpoints: tuple[str, ...], data: str, out: Path, fitted: float = 0
     vit.load_state_dict({name: torch.stack([s[name] for s in states]).mean(0) for name in states[0]})
     parts = read_pictures(data)
     chances = torch.tensor(drawing_chances(parts["train"]))
-    rows = chances.multinomial(
-        min(FITTED_ON, int((chances > 0).sum())), generator=torch.Generator().manual_seed(0)
-    )
+    count = min(FITTED_ON, int((chances > 0).sum()))
+    rows = chances.multinomial(count, generator=torch.Generator().manual_seed(0))
     pixels, targets = tensors_of(parts["train"].select(rows.tolist()))
     layer, vit.heads[0] = vit.heads[0], nn.Identity()
     vectors, fresh = picture_logits(vit, pixels).clone(), copy.deepcopy(layer).cpu()

@@ -165,12 +165,12 @@ def test_batches_are_repeatable_and_shared_by_processes(parts: DatasetDict) -> N
 
 def test_small_classes_are_drawn_more_often_than_they_occur() -> None:
     names = datasets.Features(label=datasets.ClassLabel(names=["x", "y"]), weight=datasets.Value("float32"))
-    columns = {"label": [0] * 4 + [1] * 16, "weight": [1.0] * 16 + [0.25] * 4}
+    columns = {"label": [0] * 4 + [1] * 16, "weight": [1.0] * 4 + [1.25] * 12 + [0.25] * 4}
     pictures = Dataset.from_dict(columns, features=names)
     rows = np.random.default_rng(0).choice(20, 20_000, p=recipe.drawing_chances(pictures))
-    assert (rows < 4).mean() == pytest.approx(1 / 3, abs=0.02)  # a quarter of the pictures: half as often
+    assert (rows < 4).mean() == pytest.approx(1 / 3, abs=0.02)  # a quarter of the weight: half as often
     ratio = (rows >= 16).sum() / ((rows >= 4) & (rows < 16)).sum()
-    assert ratio == pytest.approx(0.25 * 4 / 12, abs=0.01)
+    assert ratio == pytest.approx(0.25 * 4 / (1.25 * 12), abs=0.01)
     even = recipe.drawing_chances(pictures.remove_columns("weight"))
     assert even[4:] == pytest.approx(even[4]) and even.sum() == pytest.approx(1)
 
