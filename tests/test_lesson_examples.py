@@ -242,7 +242,7 @@ def test_sentences(bert: Bert, text: str, label: str) -> None:
 
 def test_leaving_out_and_relevance_disagree(bert: Bert) -> None:
     widget = SentenceClassifier(bert, "This film is not bad at all.")
-    widget.explain()
+    widget.complete()
     names = [word["text"] for word in widget.words]
     relevance, falls = (
         dict(zip(names, each.tolist(), strict=True)) for each in (widget._relevance, widget._falls)
@@ -251,7 +251,7 @@ def test_leaving_out_and_relevance_disagree(bert: Bert) -> None:
     assert max(falls, key=falls.get) == "not" and falls["not"] == pytest.approx(0.95, abs=0.01)
     assert 0.04 < relevance["not"] < 0.07
     widget = SentenceClassifier(bert, "The food was good, but the service was slow.")
-    widget.explain()
+    widget.complete()
     for values in (widget._relevance, widget._falls):
         assert widget.words[int(values.argmax())]["text"] == "slow"
 

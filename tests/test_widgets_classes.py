@@ -55,7 +55,7 @@ def test_reasons_come_in_small_steps(bert):
     label = ["negative", "neutral", "positive"].index(widget.chosen)
     relevance = gradient_relevance(bert, "sentiment", encoding, label)
     np.testing.assert_allclose(numbers(widget.relevance), relevance, atol=1e-3)
-    widget.explain()
+    widget.complete()
     assert not widget.waiting and sorted(widget.tried) == list(range(1, 10))
     np.testing.assert_allclose(
         numbers(widget.left_out)[1:-1],

@@ -274,7 +274,7 @@ def test_two_vits_read_the_same_picture(vit: ViT) -> None:
     with pytest.raises(ValueError, match="cut pictures into other patches"):
         AttentionExplorer(ours, beside=theirs)
     theirs.preprocessing = None
-    with pytest.raises(ValueError, match="another came without a preprocessing, so it cannot read what"):
+    with pytest.raises(ValueError, match="another came without a preprocessing, so it cannot read pictures"):
         AttentionExplorer(ours, beside=theirs)
 
 

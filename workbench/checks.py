@@ -28,6 +28,13 @@ def check_model(model: Any, *kinds: type) -> None:
     raise TypeError(f"A {wanted} is needed here, not a {type(model).__name__}: {door}() loads one.")
 
 
+def check_reader(model: Any) -> None:
+    """Raises `ValueError` for a model that came without what reads a user's text or picture."""
+    reader, what = ("tokenizer", "text") if hasattr(model, "tokenizer") else ("preprocessing", "pictures")
+    if getattr(model, reader) is None:
+        raise ValueError(f"{model.name} came without a {reader}, so it cannot read {what}.")
+
+
 def whole(name: str, value: Any) -> int:
     """A whole number of any kind as an int; raises `TypeError` for anything else."""
     try:
@@ -87,7 +94,8 @@ def check_size(size: Any, patch_size: int = 1, most: int = MOST_PATCHES**2) -> N
     height, width = (check_whole("A height or width", side) for side in size)
     count = (height // patch_size) * (width // patch_size)
     if count > most:
-        raise ValueError(f"A size of {height} x {width} is {count:,} patches; at most {most:,} are read.")
+        what = "patches" if patch_size > 1 else "pixels"
+        raise ValueError(f"A size of {height} x {width} is {count:,} {what}; at most {most:,} are read.")
 
 
 def check_characters(text: str, what: str = "text") -> None:

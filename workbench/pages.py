@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from workbench import __version__
 from workbench.checkpoint import shipped_checkpoints
-from workbench.widgets.rehearsal import page, picture
+from workbench.widgets.rehearsal import page, picture, write_whole
 
 VIEW, STATE = "application/vnd.jupyter.widget-view+json", "application/vnd.jupyter.widget-state+json"
 FINISH = """from workbench.widgets.rehearsal import BACKGROUND
@@ -106,9 +106,11 @@ def write_pages(folder: Path, notebooks: Sequence[Path]) -> None:
                 except (CellExecutionError, DeadKernelError) as error:
                     failed.append(f"{path.name} ({getattr(error, 'evalue', error)})")
                     continue
-                _write(pages[path], to_page(notebook, mark, {other.stem for other in notebooks}))
+                write_whole(
+                    pages[path], to_page(notebook, mark, {other.stem for other in notebooks}).encode()
+                )
         finally:
-            _write(folder / "index.html", index(folder))
+            write_whole(folder / "index.html", index(folder).encode())
     if failed:
         raise ValueError(f"There is no page of {'; '.join(failed)}.")
 
@@ -123,12 +125,6 @@ def _digest() -> str:
 def _is_done(page: Path, notebook: Path, mark: str) -> bool:
     newer = page.is_file() and page.stat().st_mtime > notebook.stat().st_mtime
     return newer and mark in page.read_text(encoding="utf-8")
-
-
-def _write(path: Path, text: str) -> None:
-    beside = path.with_name(f".writing-{path.name}")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)
 
 
 def _run(notebook: NotebookNode, folder: Path) -> Iterator[None]:

@@ -199,7 +199,7 @@ def word_vectors(bert: Bert, sentences: Sequence[str], word: str) -> Tensor:
     found = []
     for sentence in sentences:
         check_text(sentence, "sentence")
-        place = re.search(rf"\b{re.escape(word)}\b", sentence, flags=re.IGNORECASE)
+        place = re.search(rf"(?<!\w){re.escape(word)}(?!\w)", sentence, flags=re.IGNORECASE)
         if place is None:
             raise ValueError(f"The sentence {sentence!r} does not hold the word {word!r}.")
         encoding = bert.tokenizer.encode(sentence, max_length=bert.config.max_position_embeddings)

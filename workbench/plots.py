@@ -1,4 +1,4 @@
-"""Still pictures, made of five marks and `stack`: the static face of every widget, and the lessons' plots.
+"""Still pictures, made of six marks and `stack`: the static face of every widget, and the lessons' plots.
 
 A mark (`words`, `bars`, `heat`, `curves`, `picture`) says how it is drawn and how much room it takes; `stack`
 puts marks under and beside each other. No pyplot, so threads and backends do not matter.
@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from colorsys import hls_to_rgb
 from contextlib import contextmanager
 from dataclasses import dataclass
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -213,7 +214,20 @@ def in_percent(share: float) -> str:
         return f"{value:.0f} %"
     if value < 0.1 or value >= 99.95:
         return "< 0.1 %" if value < 0.1 else "> 99.9 %"
-    return f"{value:.0f} %" if 9.95 <= value < 99 else f"{value:.1f} %"
+    digits = Decimal("1" if 9.95 <= value < 99 else "0.1")
+    return f"{Decimal(value).quantize(digits, ROUND_HALF_UP)} %"  # as JavaScript does, not to the even one
+
+
+def in_digits(value: float) -> str:
+    """The number of a regression as shared.js writes it: three digits or more.
+
+    Example:
+        >>> in_digits(3.14159), in_digits(-0.0012), in_digits(250)
+        ('3.14', '−0.0012', '250')
+    """
+    digits = min(max(2 - math.floor(math.log10(max(abs(value), 0.01))), 0), 4)
+    rounded = math.floor(value * 10**digits + 0.5) / 10**digits
+    return f"{rounded:.{digits}f}".replace("-", "−")
 
 
 def _cut(text: str, most: int) -> str:
@@ -224,7 +238,7 @@ def bars(rows: Sequence[Sequence[Any]], *, title: str = "", percent: bool = True
     """Horizontal bars, the first on top: probabilities, on a scale from 0 to 100 %, or, without `percent`,
     any numbers. `rows` are [name, value], or [name, value, what it was before], where a tick is drawn."""
     names, values = [_cut(str(row[0]), 34) for row in rows], [row[1] for row in rows]
-    written = in_percent if percent else "{:.1f}".format
+    written = in_percent if percent else in_digits
 
     def draw(axes: Axes) -> None:
         places = range(len(rows))

@@ -7,7 +7,15 @@ import torch
 from torch import Tensor
 
 from workbench.bert import Bert, LinearHead
-from workbench.checks import MOST_PATCHES, check_model, check_size, check_text, check_whole, counted
+from workbench.checks import (
+    MOST_PATCHES,
+    check_model,
+    check_reader,
+    check_size,
+    check_text,
+    check_whole,
+    counted,
+)
 from workbench.encoder import MODEL_LOCK
 from workbench.image import ImageSource, prepare_image
 from workbench.text import Encoding, Token, word_spans
@@ -176,12 +184,6 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "Apple GPU"
 
 
-def _require_tokenizer(bert: Bert) -> None:
-    check_model(bert, Bert)
-    if bert.tokenizer is None:
-        raise ValueError(f"{bert.name} came without a tokenizer, so it cannot read text.")
-
-
 def find_head(bert: Bert, name: str | None, kind: str, usual: str) -> str:
     """The name of the head to use: the one asked for, else the usual one, else the only one of its kind.
 
@@ -197,7 +199,7 @@ def find_head(bert: Bert, name: str | None, kind: str, usual: str) -> str:
         raise ValueError(
             f"{bert.name} has no head {name!r} for this task; the heads that it has: {have}.{hint}"
         )
-    _require_tokenizer(bert)
+    check_reader(bert)
     return name
 
 
@@ -428,8 +430,7 @@ def classify_image(
     """
     check_model(vit, ViT)
     check_whole("top_k", top_k)
-    if vit.preprocessing is None:
-        raise ValueError(f"{vit.name} came without a preprocessing, so it cannot read pictures.")
+    check_reader(vit)
     if size is not None:
         check_size(size, vit.config.patch_size, MOST_PATCHES)
     pixels = prepare_image(image, vit.preprocessing, size).to(vit.device)
@@ -441,6 +442,7 @@ def classify_image(
 @torch.inference_mode()
 def embed(bert: Bert, text: str) -> Tensor:
     """One contextual vector for each token, [CLS] and [SEP] included: (tokens, hidden), on the CPU."""
-    _require_tokenizer(bert)
+    check_model(bert, Bert)
+    check_reader(bert)
     encoding = bert.tokenizer.encode(text, max_length=bert.config.max_position_embeddings)
     return _last_layer(bert, encoding)[0].float().cpu()

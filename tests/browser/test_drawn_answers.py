@@ -73,7 +73,7 @@ def check(view: View, bars: str, known: list[list], problem_type: str) -> None:
 def test_texts(page, problem_type: str) -> None:
     model = bert(problem_type)
     widget = SentenceClassifier(model, FIRST)
-    widget.explain()
+    widget.complete()
     view = View(page, widget)
     check(view, "section[aria-label=Answer]", widget.bars, problem_type)
     written = view.texts(".reasons .part:nth-of-type(2) button small")

@@ -476,7 +476,7 @@ def test_sentence_classifier(page):
     bert = sentence_bert()
     text = "The unplayful cat sat, the dog ran."
     widget = SentenceClassifier(bert, text, hidden=[(14, 17)])  # cat
-    widget.explain()
+    widget.complete()
     view = View(page, widget)
     encoding = bert.tokenizer.encode(text)
     names = bert.heads["sentiment"].labels
@@ -511,7 +511,7 @@ def test_sentence_classifier(page):
 
 def test_falls_of_less_than_a_point_stay_pale(page):
     widget = SentenceClassifier(sentence_bert(), "The cat sat.")
-    widget.explain()
+    widget.complete()
     widget.left_out = to_bytes(widget._falls / widget._falls.abs().max() * 4e-4)  # no tenth of a point
     chips = ".reasons .columns > :last-child button.chip"
     shown = "(chip) => [chip.querySelector('small').textContent, chip.style.getPropertyValue('--shade')]"

@@ -13,9 +13,8 @@ from workbench.training.text_learner import (
     TextBatches,
     TextLearner,
     bucketed_batches,
+    head_batch,
     head_figures,
-    is_held_out,
-    mask_batch,
     next_sentence_rows,
     pack_rows,
     padded_batch,
@@ -61,7 +60,7 @@ def test_a_document_stays_on_its_side() -> None:
     train, score = split_documents(documents(3000))
     assert sorted(train + score) == sorted(documents(3000)) and not set(train) & set(score)
     assert 0.01 < len(score) / 3000 < 0.03
-    assert all(is_held_out(document + "\nthe end .") for document in score)
+    assert split_documents(document + "\nthe end ." for document in score)[0] == []
     assert split_documents(reversed(train))[1] == []
 
 
@@ -92,7 +91,9 @@ def test_masks_are_repeatable_and_new_in_each_epoch(tokenizer: Tokenizer) -> Non
     assert source(0)["input_ids"].tolist() != other(0)["input_ids"].tolist()
     batch = padded_batch(source.rows, np.arange(20), tokenizer.pad_id)
     ids, words = batch["input_ids"], batch["words"]
-    first, second = (mask_batch(ids, words, tokenizer, source.random_ids, seed) for seed in (0, 1))
+    first, second = (
+        head_batch(source.rows, np.arange(20), tokenizer, "mlm", source.random_ids, seed) for seed in (0, 1)
+    )
     chosen = [masked["mlm"] != IGNORED for masked in (first, second)]
     assert not torch.equal(*chosen)
     for masked, where in zip((first, second), chosen, strict=True):

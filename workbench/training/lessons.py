@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from workbench.bert import Bert, Pooler
 from workbench.checkpoint import data_folder
-from workbench.checks import check_characters, counted
+from workbench.checks import check_characters, check_reader, counted
 from workbench.encoder import MODEL_LOCK, SelfAttention
 from workbench.image import as_seen, load_image, normalize, prepare_image
 from workbench.training import loop
@@ -269,8 +269,7 @@ def new_classifier(bert: Bert, head: str, kind: str, labels: Sequence[str], froz
 
 def text_exercise(bert: Bert, examples: Sequence[Example], kind: str, frozen: bool, seed: int) -> Exercise:
     """Texts to learn from, for a new head on a copy of a BERT; see `fine_tune`."""
-    if bert.tokenizer is None:
-        raise ValueError(f"{bert.name} came without a tokenizer, so it cannot read text.")
+    check_reader(bert)
     labels, head = label_names(examples, kind), "span" if kind == "span" else "lesson"
     train, held_out = split_examples(examples, kind, seed)
     rows, held_out_rows = (labelled_rows(part, labels, kind, bert) for part in (train, held_out))
@@ -324,8 +323,7 @@ def text_exercise(bert: Bert, examples: Sequence[Example], kind: str, frozen: bo
 
 def picture_exercise(vit: ViT, pictures: Sequence[Example], frozen: bool, seed: int) -> Exercise:
     """Pictures to learn from, for a new head on a copy of a ViT; see `fine_tune`."""
-    if vit.preprocessing is None:
-        raise ValueError(f"{vit.name} came without a preprocessing, so it cannot read pictures.")
+    check_reader(vit)
     classes = [label for _, label in pictures]
     labels = tuple(sorted(set(classes)))
     if len(labels) < 2:

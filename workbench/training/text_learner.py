@@ -87,17 +87,13 @@ def padded_batch(rows: Dataset, indices: np.ndarray, pad_id: int) -> Batch:
 # --- documents -----------------------------------------------------------------------------------
 
 
-def is_held_out(document: str) -> bool:
-    """Whether a document is kept from training: one in fifty, by a hash of its first line (its title)."""
-    title = document.strip().split("\n", 1)[0]
-    return int(hashlib.sha256(title.encode()).hexdigest(), 16) % 50 == 0
-
-
 def split_documents(documents: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Documents to train on, and documents to score with; see `is_held_out`."""
+    """Documents to train on, and documents to score with: one in fifty, by a hash of its first line (its
+    title)."""
     parts: tuple[list[str], list[str]] = [], []
     for document in documents:
-        parts[is_held_out(document)].append(document)
+        title = document.strip().split("\n", 1)[0]
+        parts[int(hashlib.sha256(title.encode()).hexdigest(), 16) % 50 == 0].append(document)
     return parts
 
 
@@ -203,16 +199,6 @@ def bucketed_batches(lengths: np.ndarray, tokens: int, seed: int) -> list[np.nda
     return batches
 
 
-def mask_batch(
-    input_ids: Tensor, words: Tensor, tokenizer: Tokenizer, random_ids: Tensor, seed: int
-) -> Batch:
-    """Masks by BERT's rule; all (batch, tokens). Returns `input_ids` after it and the targets `mlm`."""
-    maskable = (words > 0) & (input_ids != tokenizer.unk_id)
-    generator = torch.Generator().manual_seed(seed)
-    masked, action = mask_randomly(input_ids, maskable, tokenizer.mask_id, random_ids, generator)
-    return {"input_ids": masked, "mlm": input_ids.masked_fill(action == 0, IGNORED)}
-
-
 def head_batch(
     rows: Dataset,
     indices: np.ndarray,
@@ -226,7 +212,10 @@ def head_batch(
     batch = padded_batch(rows, indices, tokenizer.pad_id)
     words, targets = batch.pop("words"), batch.pop("targets")
     if random_ids is not None:
-        batch |= mask_batch(batch["input_ids"], words, tokenizer, random_ids, seed)
+        ids, generator = batch["input_ids"], torch.Generator().manual_seed(seed)
+        maskable = (words > 0) & (ids != tokenizer.unk_id)
+        masked, action = mask_randomly(ids, maskable, tokenizer.mask_id, random_ids, generator)
+        batch |= {"input_ids": masked, "mlm": ids.masked_fill(action == 0, IGNORED)}
     return batch if head == "mlm" else batch | {head: targets}
 
 

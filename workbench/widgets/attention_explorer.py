@@ -18,11 +18,11 @@ from workbench.attention import (
     weight_steps,
 )
 from workbench.bert import Bert
-from workbench.checks import check_model
+from workbench.checks import check_model, check_reader
 from workbench.encoder import PROBLEM_TYPES
 from workbench.image import ImageSource, prepare_image
 from workbench.patches import token_names
-from workbench.text import Encoding, Token
+from workbench.text import Encoding
 from workbench.vit import ViT
 from workbench.widgets.base import now_and_before, read_front, rounded, there, to_bytes, to_bytes8
 from workbench.widgets.picture import MapWidget
@@ -139,7 +139,10 @@ class AttentionExplorer(MapWidget):
             self.tokens = [[name, 0, "patch" if at >= self.prefix else "special"] for at, name in names]
         else:
             encodings = [self._encoded(model) for model in self._models]
-            tokens, *others = [[*map(_described, encoding.tokens)] for encoding in encodings]
+            tokens, *others = [
+                [[token.text, token.segment, "special" if token.word is None else "word"] for token in each]
+                for each in (encoding.tokens for encoding in encodings)
+            ]
             if others not in ([], [tokens]):
                 raise ValueError(f"{self.model.name} and {self.other} cut this text into other tokens: {FIT}")
             self.tokens, self._encoding = tokens, encodings[0]
@@ -347,10 +350,6 @@ class AttentionExplorer(MapWidget):
         return plots.stack(matrix, status=self.status, width=6.0)
 
 
-def _described(token: Token) -> list:
-    return [token.text, token.segment, "special" if token.word is None else "word"]
-
-
 def _check_fit(model: Bert | ViT, beside: Bert | ViT) -> None:
     """Refuses, in a sentence, a checkpoint whose maps cannot be laid beside those of another."""
     check_model(beside, type(model))
@@ -358,9 +357,7 @@ def _check_fit(model: Bert | ViT, beside: Bert | ViT) -> None:
         ours, theirs = getattr(model.config, name), getattr(beside.config, name)
         if ours != theirs:
             raise ValueError(f"{model.name} has {ours} {what} and {beside.name} {theirs}: {FIT}")
-    reader = "preprocessing" if isinstance(model, ViT) else "tokenizer"
-    if getattr(beside, reader) is None:
-        raise ValueError(f"{beside.name} came without a {reader}, so it cannot read what {model.name} reads.")
+    check_reader(beside)
     if isinstance(model, ViT):
         ours, theirs = (
             (one.preprocessing.size, one.config.patch_size, one.config.num_prefix_tokens)

@@ -8,7 +8,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,10 @@ from workbench.attention import record_attention
 from workbench.bert import Bert
 from workbench.checks import check_model
 from workbench.encoder import PROBLEM_TYPES
-from workbench.plots import DOTS, StillFigure, in_percent
+from workbench.plots import DOTS, StillFigure, in_digits, in_percent
 from workbench.tasks import device_name
 from workbench.vit import ViT
-from workbench.widgets.rehearsal import BACKGROUND, Rehearsal, page, picture
+from workbench.widgets.rehearsal import BACKGROUND, Rehearsal, page, picture, write_whole
 
 LARGEST = 2_000_000  # bytes of answers in a saved page, where they take a third more
 FOLDER = Path(__file__).parent
@@ -335,7 +335,7 @@ class WorkbenchWidget(anywidget.AnyWidget):
 
     def _written(self, answer: float) -> str:
         """A probability as percent, or the number of a regression."""
-        return in_percent(answer) if self._probable else f"{answer:.2f}"
+        return in_percent(answer) if self._probable else in_digits(answer)
 
     def _of_head(self, maps: Tensor, head: int, axis: int = 0) -> Tensor:
         """One head of maps with an axis of heads, or the mean of all for a number that is no head's."""
@@ -379,14 +379,7 @@ class WorkbenchWidget(anywidget.AnyWidget):
             content = self._page(Rehearsal(self, LARGEST).run()).encode()
         else:
             content = self.figure().drawn(kind[1:], 200)
-        beside = path.with_name(f".writing-{path.name}")
-        try:
-            beside.write_bytes(content)
-            beside.replace(path)
-        except OSError as error:
-            with suppress(OSError):
-                beside.unlink()
-            raise OSError(f"{path} could not be written ({error.strerror}); nothing was changed.") from error
+        write_whole(path, content)
         return path
 
     def _page(self, rehearsal: bytes = b"") -> str:
@@ -410,12 +403,9 @@ class WorkbenchWidget(anywidget.AnyWidget):
         values = (f"{name}={SHORT.repr(asked[name])}" for name in chosen)
         return f"{type(self).__name__}({', '.join([self.model.name, *values])})"
 
-    def _repr_mimebundle_(self, **options: Any) -> tuple[dict, dict] | dict | None:
+    def _repr_mimebundle_(self, **options: Any) -> tuple[dict, dict]:
         """Beside the live view a picture, for places where no kernel is."""
-        bundle = super()._repr_mimebundle_(**options)
-        data, about = bundle if isinstance(bundle, tuple) else (bundle, {})
-        if data is None:
-            return None
+        data, about = super()._repr_mimebundle_(**options)
         BACKGROUND.show(self)
         png, says = self.still()
         return data | {"image/png": png}, about | {"image/png": {"alt": says}}

@@ -16,7 +16,7 @@ from PIL import Image
 
 from workbench import plots
 from workbench.bert import Bert
-from workbench.checks import check_characters
+from workbench.checks import check_characters, check_reader
 from workbench.image import ImageSource, load_image
 from workbench.patches import moving_places
 from workbench.vit import ViT
@@ -100,11 +100,10 @@ class FineTuning(StripWidget):
         train: "Callable[..., FineTuned]",
         **options: Any,
     ) -> None:
-        if isinstance(model, Bert) and model.tokenizer is None:
-            raise ValueError(f"{model.name} came without a tokenizer, so it cannot read text.")
+        check_reader(model)
         self.trained: dict[str, FineTuned] = {}
         self._places: dict[str, torch.Tensor] = {}
-        self._train, self._stop, self._thread = train, threading.Event(), None
+        self._train, self._stop, self._thread, self._failed = train, threading.Event(), None, ""
         usual = {"kind": "picture"} if isinstance(model, ViT) else {}
         super().__init__(model, **usual | options)
         if (self.kind == "picture") != isinstance(model, ViT):
@@ -125,7 +124,7 @@ class FineTuning(StripWidget):
     def _look(self) -> None:
         """Puts a page of the table on the screen."""
         last = max(0, (len(self._examples) - 1) // PAGE * PAGE)
-        self.first = min(self.first // PAGE * PAGE, last)
+        self._settle(first=min(self.first // PAGE * PAGE, last))
         rows = self._examples[self.first : self.first + PAGE]
         if self.kind == "picture":
             rows = [(_address(image), label) for image, label in rows]

@@ -55,6 +55,8 @@ class NextSentence(TextWidget):
         second: str = "We ran back inside to fetch an umbrella.",
         **options: Any,
     ) -> None:
+        if (head := options.pop("head", None)) not in (None, "nsp"):
+            raise ValueError(f"NextSentence asks the head 'nsp', not {head!r}: SentencePair shows others.")
         super().__init__(bert, "sentence", "nsp", choices=["nsp"], first=first, second=second, **options)
 
     def rehearse(self) -> list[dict]:

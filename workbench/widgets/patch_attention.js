@@ -28,7 +28,6 @@ function render({ model, el }) {
   const view = viewOf(model, el, "patch-attention");
   const { get, send, drawn } = view;
   const [layers, heads] = ["layers", "heads"].map(get);
-  const layerNow = () => (get("layer") < 0 ? layers - 1 : get("layer"));
   const input = pictureInput(view);
   let hovered = null; // [layer, head] under mouse or cursor, previewed
 
@@ -45,7 +44,7 @@ function render({ model, el }) {
   };
   const also = { method: "head" };
   const fields = {
-    layer: view.select("layer", "layer", numbered(layers), { value: layerNow }),
+    layer: view.select("layer", "layer", numbered(layers)),
     head: view.select("head", "head", numbered(heads), { also }),
     fusion: view.select("fusion", "heads by", ["mean", "max", "min"]),
     discard: view.slider("discard", "leave out the smallest", [0, 0.95, 0.05], { show: inPercent }),
@@ -87,7 +86,7 @@ function render({ model, el }) {
 
   // --- all heads, and how far they look
   const isChosen = ([layer, head]) => {
-    if (layer !== layerNow()) return false;
+    if (layer !== get("layer")) return false;
     return get("method") === "head" ? head === get("head") : ["mean", "max"].includes(get("method"));
   };
   const small = view.headGrid({

@@ -1,7 +1,6 @@
 """PatchSplitter: a picture becomes patches, a patch becomes numbers, and these become a token."""
 
 import math
-from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -63,10 +62,7 @@ class PatchSplitter(PictureWidget):
 
     def rehearse(self) -> list[dict]:
         """Every patch, and the class token."""
-        return self._rehearse_stages(patch=range(-1, self.grid[0] * self.grid[1]))
-
-    def _rehearse_stages(self, **axes: Sequence) -> list[dict]:
-        return [axes | {"stage": ["", "embeddings"]}]
+        return [{"patch": range(-1, math.prod(self.grid)), "stage": ["", "embeddings"]}]
 
     def _line(self) -> list[list[str]]:
         """It ends where the encoder begins."""

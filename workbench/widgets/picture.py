@@ -14,6 +14,7 @@ from torch import Tensor
 from workbench import plots
 from workbench.attention import mass_mask
 from workbench.bert import Bert
+from workbench.checks import check_reader
 from workbench.image import ImageSource, as_seen, load_image, prepare_image
 from workbench.patches import token_names
 from workbench.vit import ViT
@@ -58,8 +59,7 @@ class PictureWidget(StripWidget):
     prefix = traitlets.Int(help="Tokens before the patches.")
 
     def __init__(self, vit: ViT, image: ImageSource | None = None, **options: Any) -> None:
-        if vit.preprocessing is None:
-            raise ValueError(f"{vit.name} came without a preprocessing, so it cannot read pictures.")
+        check_reader(vit)
         if image is None:
             options.setdefault("sample", FIRST_PICTURE)
         super().__init__(vit, **{"prefix": vit.config.num_prefix_tokens} | options)

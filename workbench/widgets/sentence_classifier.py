@@ -9,7 +9,7 @@ import traitlets
 from workbench import plots
 from workbench.bert import Bert
 from workbench.explain import gradient_relevance, head_answers, hide_words, leave_one_out
-from workbench.widgets.base import guarded, now_and_before, read_front, to_bytes
+from workbench.widgets.base import now_and_before, read_front, to_bytes
 from workbench.widgets.text import TextWidget
 
 AT_ONCE = 300  # tokens that one answer may cost while words are left out; the view asks for the next
@@ -85,11 +85,6 @@ class SentenceClassifier(TextWidget):
         if content.get("do") == "explain":
             self._explain_some()
 
-    @guarded
-    def explain(self) -> None:
-        """Finds out which words mattered, all at once; the view does the same in small steps."""
-        self._complete()
-
     def _complete(self) -> None:
         while self.waiting:
             self._explain_some()
@@ -115,7 +110,7 @@ class SentenceClassifier(TextWidget):
     def figure(self) -> plots.StillFigure:
         """The bars, and the sentence shaded by relevance and by what leaving out each word does.
 
-        No model runs: what has not been found out yet (see `explain`) is not drawn.
+        No model runs: what has not been found out yet (see `complete`) is not drawn.
         """
         marks = [plots.bars(self.bars, percent=self._probable)]
         if self._todo is None:

@@ -37,6 +37,8 @@ class TextWidget(StripWidget):
         choices = choices if head in choices else [*choices, head]
         examples = [pair[0] for pair in self.pairs]
         super().__init__(bert, **{"head": head, "choices": choices, "examples": examples} | options)
+        if "head" not in self.show_on:
+            self._when(["head"], self._on_show)
         self._read = self.texts  # the last ones that could be read
         self._refresh()
 
