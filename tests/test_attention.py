@@ -14,6 +14,7 @@ from workbench.attention import (
     attention_patterns,
     clearest_head,
     fetched_vectors,
+    habits,
     record_attention,
     sum_over_words,
     weight_steps,
@@ -59,6 +60,16 @@ def test_recording_changes_nothing(bert: wb.Bert, layers: object) -> None:
         hidden_keys = ~real[:, None, None, :].expand_as(maps)
         assert (maps[hidden_keys] == 0).all()
     assert watchers(bert) == 0
+
+
+def test_a_row_in_which_nothing_is_seen_is_recorded_as_it_is_read(bert: wb.Bert) -> None:
+    ids, mask = torch.randint(5, 90, (2, 9)), torch.ones(2, 9).long()
+    mask[0] = 0
+    with torch.no_grad():
+        expected = bert(ids, None, mask)[-1]
+        with wb.record_attention(bert) as attention:
+            close(bert(ids, None, mask)[-1], expected)
+    assert attention[0][0].eq(0).all() and expected.isfinite().all()
 
 
 def test_recording_a_picture(vit: wb.ViT) -> None:
@@ -563,6 +574,11 @@ def test_habits_of_heads_are_measured() -> None:
     assert found["[CLS]"].tolist() == pytest.approx([0.4, 0.2])
     assert found["same word elsewhere"].tolist() == pytest.approx([0.0, 0.2])
     assert attention_patterns(previous, ["a", "b", "c", "d", "e"])["[SEP]"] == 0
+
+
+def test_habits_of_as_long_a_text_as_the_model_reads() -> None:
+    long = our_bert("mlm", max_position_embeddings=600)
+    assert habits(long, "the cat " * 299)["itself"].shape == (3, 4)
 
 
 @pytest.mark.parametrize("which", ["bert", "vit"])

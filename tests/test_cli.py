@@ -18,7 +18,7 @@ from types import SimpleNamespace
 import nbformat
 import pytest
 from nbclient.exceptions import DeadKernelError
-from nbformat.v4 import new_markdown_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 import workbench
 from workbench import cli, pages
@@ -244,6 +244,29 @@ def test_pages_of_notebooks_and_an_index(notebooks, capsys):
     assert re.findall(r'href="([^"]+)"', listed) == ["one.html", "two.html"]
 
 
+def test_a_page_of_a_notebook_without_widgets(tmp_path):
+    nbformat.write(
+        new_notebook(cells=[new_markdown_cell("# Plain"), new_code_cell("1 + 1")]), tmp_path / "a.ipynb"
+    )
+    pages.write_pages(tmp_path / "pages", [tmp_path / "a.ipynb"])
+    page = (tmp_path / "pages" / "a.html").read_text()
+    assert "<title>Plain</title>" in page and "<pre>2</pre>" in page
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "3", '{"cells": 1, "nbformat": 4}', '{"nbformat": 99}'])
+def test_what_is_no_notebook_is_one_sentence(text, tmp_path):
+    (tmp_path / "no.ipynb").write_text(text)
+    with pytest.raises(ValueError, match="no.ipynb is no notebook that can be read.$"):
+        pages.write_pages(tmp_path / "pages", [tmp_path / "no.ipynb"])
+
+
+@pytest.mark.parametrize("port", ["0", "-5", "70000", "eight"])
+def test_a_port_that_is_none_is_one_sentence(port, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["lab", f"--port={port}"])
+    assert f"a port is a whole number between 1 and 65535, not {port}" in capsys.readouterr().err
+
+
 def test_a_page_is_made_again_only_if_it_is_old(notebooks, monkeypatch):
     pages.write_pages(notebooks.folder, notebooks.files)
     pages.write_pages(notebooks.folder, notebooks.files)
@@ -277,7 +300,7 @@ def test_no_pages_of_what_cannot_be_read(notebooks, tmp_path):
     cases = [
         (tmp_path / "my.ipynb", [], "name is that of the folder"),
         (notebooks.folder, [notebooks.files[0], twin], "the same name"),
-        (notebooks.folder, [tmp_path / "broken.ipynb"], "JSON"),
+        (notebooks.folder, [tmp_path / "broken.ipynb"], "broken.ipynb is no notebook that can be read"),
     ]
     for folder, files, message in cases:
         with pytest.raises(ValueError, match=message):

@@ -104,6 +104,12 @@ def test_vectors_of_a_word() -> None:
     assert patches.principal_components(points, 3).shape == (4, 3)
 
 
+def test_words_that_are_more_than_letters() -> None:
+    bert, sentence = wb.load_bert(device="cpu"), "Today the Café took $5 for C++ until 9 p.m. or so"
+    for word in ("C++", "$5", "p.m.", "Cafe\u0301", "today"):
+        assert patches.word_vectors(bert, [sentence], word).shape[1] == 1
+
+
 def test_vectors_move_in_the_plane_of_the_last() -> None:
     last = torch.tensor([[3.0, 0, 0], [-3, 0, 0], [0, 1, 0], [0, -1, 0]])
     first = torch.tensor([[0.0, 0, 5], [1, 0, 5], [0, 2, 0], [0, 0, 0]])

@@ -106,6 +106,13 @@ def test_saved_and_read_again(tmp_path: Path) -> None:
         ]
 
 
+def test_signs_that_the_tokenizer_drops_belong_to_their_word() -> None:
+    """Vowel signs of Hindi and Thai, and what makes a heart red, have no class of combination."""
+    tokenizer = Tokenizer.from_words([*VOCABULARY, "म", "ह", "ด", "❤"])
+    for text in ("में हैं", "ดี", "❤\ufe0f the"):
+        assert [text[token.start : token.end] for token in tokenizer.pieces(text)] == text.split()
+
+
 def test_a_vocabulary_with_odd_lines(tmp_path: Path) -> None:
     """Characters that Python takes for the end of a line are words in some vocabularies."""
     write_vocabulary(tmp_path, [*VOCABULARY, "\u2028", "\x85", "last"])

@@ -256,6 +256,15 @@ def test_timm_files(kind: str, size: tuple[int, int], tmp_path: Path) -> None:
     assert vit.preprocessing.mean == (0.485, 0.456, 0.406)
 
 
+def test_a_timm_crop_is_saved_as_it_is(tmp_path: Path) -> None:
+    """HF's layout tells sides in whole pixels, which another picture size would be cut by."""
+    write_timm(tmp_path, timm_tensors({"cls_token": 1}, 1, {"head": 5}))
+    vit = load_vit(tmp_path, device="cpu")
+    with pytest.warns(UserWarning, match="transformers cuts squares only: it will show"):
+        wb.save_checkpoint(vit, tmp_path / "again")
+    assert load_vit(tmp_path / "again", device="cpu").preprocessing == vit.preprocessing
+
+
 def test_a_timm_file_alone(tmp_path: Path) -> None:
     """Without config.json the sizes come from the tensors; 192 wide is known to have 3 heads, 36 is not."""
     tensors = timm_tensors({"cls_token": 1}, 1, {"head": 5})

@@ -289,11 +289,11 @@ def test_the_widget_trains_on_pairs_and_on_spans(bert):
         assert widget.state == "done" and widget.error == ""
         widget._on_message(None, {"do": "add"}, None)
         widget._on_message(None, {"do": "write", "row": 0, "rows": [["only one"]]}, None)
-        assert widget.examples[0] == ("only one", "", "") and widget._examples[-1] == ("", "", "")
+        assert widget.examples[0] == ("only one", *examples[0][1:]) and widget._examples[-1] == ("", "", "")
         assert widget.figure().get_axes()
         table = widget.tables["fine-tuned"]
         if kind == "pair":
-            assert np.sum(table["counts"]) == 2 and widget.classes == [["fits", 7], ["not", 8]]
+            assert np.sum(table["counts"]) == 2 and widget.classes == [["fits", 8], ["not", 8]]
         else:
             assert widget.classes == [] and [len(answer) for answer in table["answers"]] == [3]
 
@@ -338,6 +338,48 @@ def test_a_failed_training_keeps_the_last_one(bert):
     assert "at least 8" in widget.error and widget.tables == tables and widget.frozen == curve
     with pytest.raises(ValueError, match="at least 8"):
         widget.finish()
+
+
+def test_what_is_pasted_changes_its_own_columns(bert):
+    """As in a spreadsheet; rows that were empty get what the first one has before that column."""
+    widget = FineTuning(bert, [(f"p{n}", f"q{n}", f"a{n}") for n in range(3)], fine_tune, kind="span")
+
+    def paste(row, column, *rows):
+        widget._on_message(None, {"do": "write", "row": row, "column": column, "rows": rows}, None)
+
+    paste(0, 2, ["x"], ["y"])
+    assert widget.examples == [("p0", "q0", "x"), ("p1", "q1", "y"), ("p2", "q2", "a2")]
+    paste(1, 1, ["who", "she"])
+    assert widget.examples[1] == ("p1", "who", "she")
+    paste(2, 1, ["one"], ["two", "2"])
+    assert widget.examples[2:] == [("p2", "one", "a2"), ("p2", "two", "2")]
+    paste(0, 2, ["all", "of", "it", "and more"])
+    assert widget.examples[0] == ("all", "of", "it") and widget.error == ""
+
+
+def test_steps_that_are_changed_meanwhile_are_those_of_the_next_training(bert):
+    asked = []
+
+    def train(model, examples, *, steps, frozen, watch, **_):
+        asked.append(steps)
+        widget.steps = 7
+
+    widget = FineTuning(bert, PAIRS, train, steps=3)
+    widget.trained = {"fine-tuned": None}
+    widget.finish()
+    assert asked == [3, 3] and widget.planned == 3 and not widget.awaited
+
+
+@pytest.mark.parametrize(
+    ("kind", "examples", "least"),
+    [
+        ("span", [("a cat sat", f"who {n}", "cat") for n in range(9)], "two passages"),
+        ("sentence", [(f"text {n}", f"class {n}") for n in range(8)], "two examples of a class"),
+    ],
+)
+def test_examples_of_which_none_can_be_held_out_are_one_sentence(kind, examples, least, bert):
+    with pytest.raises(ValueError, match=f"Nothing can be held out .*: give at least {least}."):
+        fine_tune(bert, examples, kind=kind, steps=1)
 
 
 def test_own_examples_are_typed_and_pasted(bert):

@@ -430,7 +430,7 @@ def attention_patterns(maps: Tensor, tokens: Sequence[str]) -> dict[str, Tensor]
 def habits(bert: Bert, text: str) -> dict[str, Tensor]:
     """What `attention_patterns` finds in all heads of a BERT that reads this text: (layers, heads) each, on
     the CPU."""
-    encoding = bert.tokenizer.encode(text)
+    encoding = bert.tokenizer.encode(text, max_length=bert.config.max_position_embeddings)
     with record_attention(bert) as attention:
         bert(**encoding.tensors(bert.device))
     maps = torch.stack([attention[layer][0] for layer in sorted(attention)]).cpu()

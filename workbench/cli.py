@@ -50,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     lab = commands.add_parser("lab", help="open the lessons in JupyterLab (the default)")
     lab.add_argument("--no-browser", dest="browser", action="store_false", help="only print the address")
     lab.add_argument("--originals", action="store_true", help="the lessons as shipped, to edit them: no copy")
-    lab.add_argument("--port", type=int, default=8888, help="first port to try (default: %(default)s)")
+    lab.add_argument("--port", type=_port, default=8888, help="first port to try (default: %(default)s)")
 
     info = commands.add_parser("info", help="what is installed here, or what is inside a checkpoint")
     info.add_argument("model", nargs="?", metavar="MODEL", help="a folder, an .npz file or a Hub id")
@@ -66,6 +66,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 # --- info ----------------------------------------------------------------------------------------
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) < 65536:
+        raise argparse.ArgumentTypeError(f"a port is a whole number between 1 and 65535, not {text}")
+    return int(text)
 
 
 def print_info(options: argparse.Namespace) -> None:

@@ -93,6 +93,8 @@ class SelfAttention(nn.Module):
             if mask is not None:
                 scores.masked_fill_(~mask, -torch.inf)
             probabilities = scores.softmax(-1)
+            if mask is not None:  # of a row in which nothing may be seen the softmax is no number
+                probabilities = probabilities.masked_fill(~mask, 0)
             for watcher in self.watchers:
                 probabilities = watcher(probabilities)
             context = F.dropout(probabilities, dropout).to(value.dtype) @ value

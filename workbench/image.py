@@ -111,9 +111,12 @@ class Preprocessing:
         if len(target) == 1:
             raise ValueError(f"a size of {size} without a crop in both directions")
         round_crop = bool(settings.get("workbench_round_crop", False))
-        share = (min(target) if keep_shape else target[0]) / size[0]
-        fits = (round_crop or target[0] == target[1]) if keep_shape else _scaled(target, share) == size
-        if not fits:  # of the short side HF cuts squares only
+        share = settings.get("workbench_crop_share", (min(target) if keep_shape else target[0]) / size[0])
+        if type(share) not in (int, float) or not 0 < share <= 1:
+            raise ValueError(f"a workbench_crop_share of {share}")
+        scaled = _scaled(target, share)
+        square = round_crop or target[0] == target[1]  # of the short side HF cuts squares only
+        if not (square and min(scaled) == size[0] if keep_shape else scaled == size):
             raise ValueError(f"a size of {size} with a crop_size of another shape, {target}")
         if not settings.get("do_normalize", True):
             settings = settings | {"image_mean": [0.0] * channels, "image_std": [1.0] * channels}
@@ -167,8 +170,9 @@ class Preprocessing:
         }
         if self.crops:
             settings |= {"do_center_crop": True, "crop_size": size}
-        if self.round_crop:  # which HF's layout has no word for
+        if self.round_crop:  # HF's layout has no word for that, and tells of a share whole pixels only
             settings["workbench_round_crop"] = True
+            settings["workbench_crop_share"] = float(self.crop_share)
         return settings
 
 

@@ -91,7 +91,7 @@ def write_pages(folder: Path, notebooks: Sequence[Path]) -> None:
         raise ValueError("Two of these notebooks have the same name, and so would their pages.")
     pages = {path: folder / f"{path.stem}.html" for path in notebooks}
     mark = f'<meta name="workbench" content="{__version__} {_digest()}">'
-    read = {path: nbformat.read(path, as_version=4) for path in notebooks}
+    read = {path: _read(path) for path in notebooks}
     todo = {path: notebook for path, notebook in read.items() if not _is_done(pages[path], path, mark)}
     folder.mkdir(parents=True, exist_ok=True)
     failed = []
@@ -113,6 +113,15 @@ def write_pages(folder: Path, notebooks: Sequence[Path]) -> None:
             write_whole(folder / "index.html", index(folder).encode())
     if failed:
         raise ValueError(f"There is no page of {'; '.join(failed)}.")
+
+
+def _read(path: Path) -> NotebookNode:
+    try:
+        return nbformat.read(path, as_version=4)
+    except OSError:
+        raise
+    except Exception as error:  # json and nbformat have many of their own
+        raise ValueError(f"{path} is no notebook that can be read.") from error
 
 
 def _digest() -> str:
@@ -143,7 +152,7 @@ def _run(notebook: NotebookNode, folder: Path) -> Iterator[None]:
 def to_page(notebook: NotebookNode, mark: str = "", names: Sequence[str] = ()) -> str:
     """A page of a notebook that was run by `_run`; links to notebooks of these names lead to their pages."""
     stills, states = notebook.metadata.stills, {}
-    models = notebook.metadata.pop("widgets")[STATE]["state"]
+    models = notebook.metadata.pop("widgets", {}).get(STATE, {}).get("state", {})  # none without a widget
     for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
         name = output.get("data", {}).pop(VIEW, {}).get("model_id")
         if name in stills:

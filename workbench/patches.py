@@ -1,7 +1,6 @@
 """Numbers about front doors, heads and vectors: what is added up for a word or a patch, what a projection and
 positions learned, patches rearranged, a head's last matrix, and one word in several sentences."""
 
-import re
 from collections.abc import Iterable, Sequence
 from typing import Literal, get_args
 
@@ -13,6 +12,7 @@ from workbench.attention import record_modules
 from workbench.bert import Bert
 from workbench.checks import check_model, check_place, check_text, check_whole
 from workbench.encoder import MODEL_LOCK
+from workbench.text import find_word
 from workbench.vit import ViT, split_patches
 
 Positions = Literal["own", "place", "none"]
@@ -199,7 +199,7 @@ def word_vectors(bert: Bert, sentences: Sequence[str], word: str) -> Tensor:
     found = []
     for sentence in sentences:
         check_text(sentence, "sentence")
-        place = re.search(rf"(?<!\w){re.escape(word)}(?!\w)", sentence, flags=re.IGNORECASE)
+        place = find_word(sentence, word, ignore_case=True)
         if place is None:
             raise ValueError(f"The sentence {sentence!r} does not hold the word {word!r}.")
         encoding = bert.tokenizer.encode(sentence, max_length=bert.config.max_position_embeddings)

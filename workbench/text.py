@@ -161,7 +161,7 @@ class Tokenizer:
             pieces = zip(part.ids, part.tokens, part.offsets, part.word_ids, strict=True)
             for token_id, piece, (first, last), word in pieces:
                 next_start = starts[bisect_left(starts, last)]
-                while last < next_start and unicodedata.combining(characters[last]):
+                while last < next_start and unicodedata.category(characters[last]) == "Mn":
                     last += 1  # an accent of its own, which the tokenizer leaves out
                 if token_id in (self.cls_id, self.sep_id, self.mask_id, self.pad_id):
                     token_id, piece = self.unk_id, "[UNK]"  # of a tokenizer that keeps "[SEP]" one word
@@ -287,6 +287,13 @@ def visible_tokens(encoding: Encoding, hide: Literal["nothing", "left", "right"]
     return (~hidden | special)[None]
 
 
+def find_word(text: str, word: str, ignore_case: bool = False) -> re.Match | None:
+    """Where a word, or several, first stands in a text by itself; its accents may be letters of their own."""
+    forms = {word, *(unicodedata.normalize(form, word) for form in ("NFC", "NFD"))}
+    words = "|".join(map(re.escape, sorted(forms, reverse=True)))
+    return re.search(rf"(?<!\w)({words})(?!\w)", text, re.IGNORECASE if ignore_case else 0)
+
+
 def word_spans(text: str, masks: str | Iterable[Any]) -> Any:
     """(start, end) of each word among `masks`, or of the one that it is, where it first stands in the text;
     spans stay as they are. Raises `ValueError` for a word that the text does not hold.
@@ -300,9 +307,7 @@ def word_spans(text: str, masks: str | Iterable[Any]) -> Any:
     found = []
     for mask in [masks] if isinstance(masks, str) else masks:
         if isinstance(mask, str):
-            forms = {mask, *(unicodedata.normalize(form, mask) for form in ("NFC", "NFD"))}
-            words = "|".join(map(re.escape, sorted(forms, reverse=True)))  # an accent may stand alone
-            place = re.search(rf"(?<!\w)({words})(?!\w)", text) if mask else None
+            place = find_word(text, mask) if mask else None
             if place is None:
                 raise ValueError(f"The text does not hold the word {mask!r}.")
             mask = place.span()

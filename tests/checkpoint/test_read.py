@@ -2,7 +2,10 @@
 
 import contextlib
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +15,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 from test_vit import npz_arrays, timm_tensors, write_timm
-from tiny import VOCABULARY, hf_bert, hf_vit, refuses, saved
+from tiny import VOCABULARY, hf_bert, hf_distilbert, hf_vit, refuses, saved
 
 import workbench as wb
 from workbench.image import Preprocessing
@@ -256,6 +259,7 @@ def test_an_untied_file_without_its_decoder(good: Path, tmp_path: Path) -> None:
         ("tokenizer_config.json", "[1]", r"tokenizer of mine cannot be read \("),
         ("vocab.txt", "the\ncat\n", r"no \[CLS\] token"),
         ("vocab.txt", "\n".join([*VOCABULARY, "more"]), "more word pieces than the model has embeddings"),
+        ("vocab.txt", "\n".join([*VOCABULARY[:50], *VOCABULARY[49:]]), "more word pieces than the model has"),
         ("vocab.txt", None, "neither tokenizer.json nor vocab.txt"),
     ],
 )
@@ -415,3 +419,17 @@ def test_loading_makes_no_random_numbers(good: Path) -> None:
     state = torch.get_rng_state()
     wb.load_bert(good / "bert", device="cpu")
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_setting_said_twice_is_read_as_transformers_reads_it(tmp_path: Path) -> None:
+    """In a process, too, where a set has another order."""
+    saved(hf_distilbert("DistilBertForMaskedLM"), tmp_path)
+    settings = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(settings | {"num_attention_heads": 2}))
+    code = "import sys, workbench as wb; print(wb.load_bert(sys.argv[1]).config.num_attention_heads)"
+    environment = os.environ | {"PYTHONHASHSEED": "3", "PYTHONPATH": str(Path(wb.__file__).parents[1])}
+    run = [sys.executable, "-c", code, str(tmp_path)]
+    other = subprocess.run(run, env=environment, capture_output=True, text=True)
+    here = wb.load_bert(tmp_path, device="cpu").config.num_attention_heads
+    theirs = transformers.AutoConfig.from_pretrained(tmp_path).num_attention_heads
+    assert [other.stdout.strip(), str(here), str(theirs)] == ["2", "2", "2"], other.stderr

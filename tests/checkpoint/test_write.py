@@ -217,7 +217,7 @@ def test_a_full_disk_leaves_the_old_checkpoint(
     elif step == "config":
         monkeypatch.setattr(Path, "write_text", fail)
     else:
-        save = lambda tokenizer, folder: fail(folder / "tokenizer.json")  # noqa: E731
+        save = lambda tokenizer, folder, longest: fail(folder / "tokenizer.json")  # noqa: E731
         monkeypatch.setattr("workbench.checkpoint.write.save_tokenizer", save)
     refuses(lambda: wb.save_checkpoint(our_bert("mlm", "nsp"), tmp_path), "what was there is unchanged")
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
@@ -286,3 +286,12 @@ def test_nothing_is_left_of_the_preprocessing_that_was_there(tmp_path: Path) -> 
     assert not (tmp_path / "preprocessor_config.json").exists()
     with pytest.warns(UserWarning, match="no preprocessor_config.json: pictures get a mean"):
         wb.load_vit(tmp_path)
+
+
+def test_transformers_cuts_texts_where_the_model_ends(tmp_path: Path) -> None:
+    bert = our_bert("mlm")
+    wb.save_checkpoint(bert, tmp_path)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    longest = bert.config.max_position_embeddings
+    assert tokenizer.model_max_length == longest != 512
+    assert len(tokenizer("the cat " * 600, truncation=True)["input_ids"]) == longest

@@ -329,7 +329,7 @@ def _bert(weights: Weights, settings: Settings, folder: Path) -> Bert:
     tied = _settle_copies(weights, settings)
     config = _config(BertConfig, settings | {"tie_word_embeddings": tied}, weights)
     tokenizer = read_tokenizer(folder, settings.get("tokenizer_class"))
-    if tokenizer.vocab_size > config.vocab_size:
+    if max(tokenizer.backend.get_vocab().values()) >= config.vocab_size:
         raise ValueError("the tokenizer has more word pieces than the model has embeddings")
     bert = Bert(config, pooler="pooler.dense.weight" in weights, tokenizer=tokenizer)
     _add_heads(bert, weights, settings)
@@ -573,7 +573,8 @@ def read_checkpoint(
     if known is not None:
         _check(known, settings, weights)
         ours, obeyed = names.SETTINGS.get(kind, {}), settings.keys() & {*known.obeyed.split()}
-        settings = rules.SILENT.get(kind, {}) | {ours.get(name, name): settings[name] for name in obeyed}
+        ordered = sorted(obeyed, key=lambda name: name not in ours)  # said twice, the common name counts
+        settings = rules.SILENT.get(kind, {}) | {ours.get(name, name): settings[name] for name in ordered}
     # A model made so takes no memory and no random numbers, as its weights come from the file.
     with or_say(f"{title} does not fit together", ValueError), torch.device("meta"), _NoStartWeights():
         model = make(weights, settings, path if path.is_dir() else path.parent)

@@ -179,7 +179,8 @@ TIMM_ARGUMENTS = Rules(
 
 PICTURES = Rules(  # its steps of other names are refused if they are on
     """image_processor_type feature_extractor_type do_resize size resample do_center_crop crop_size
-    default_to_square do_rescale rescale_factor do_normalize image_mean image_std workbench_round_crop""",
+    default_to_square do_rescale rescale_factor do_normalize image_mean image_std
+    workbench_round_crop workbench_crop_share""",
     each("do_pad rescale_offset", False) | each("pad_size crop_pct size_divisor auto_map", None),
     {
         "pictures are always made RGB, or grey for a model of one channel": "do_convert_rgb",

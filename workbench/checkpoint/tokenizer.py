@@ -80,9 +80,9 @@ def read_tokenizer(folder: Path, tokenizer_class: str | None = None) -> Tokenize
     return tokenizer
 
 
-def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
+def save_tokenizer(tokenizer: Tokenizer, folder: Path, longest: int = 512) -> None:
     """Writes tokenizer_config.json with vocab.txt, or with the larger tokenizer.json for a tokenizer that a
-    list of words does not tell all about; `transformers` reads both."""
+    list of words does not tell all about; `transformers` reads both. The model reads `longest` tokens."""
     whole = json.loads(tokenizer.backend.to_str())
     vocabulary = tokenizer.backend.get_vocab(with_added_tokens=False)
     words = sorted(vocabulary, key=vocabulary.get)
@@ -95,7 +95,7 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
     config = {"tokenizer_class": BERT_CLASSES[0] if plain else PLAIN_CLASSES[0]}
     if plain:
         config |= {theirs: whole["normalizer"][backend] for theirs, backend, _ in OPTIONS.values()}
-    config |= SPECIAL_TOKENS | {"model_max_length": 512}
+    config |= SPECIAL_TOKENS | {"model_max_length": longest}
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import tempfile
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -68,9 +69,12 @@ def save_checkpoint(model: Bert | ViT, folder: str | Path, dtype: torch.dtype = 
             new, contents = Path(temporary), {"config.json": settings | {"dtype": str(dtype)[6:]}}
             save_file(tensors, new / "model.safetensors", metadata={"format": "pt"})
             if isinstance(model, Bert) and model.tokenizer is not None:
-                save_tokenizer(model.tokenizer, new)
+                save_tokenizer(model.tokenizer, new, model.config.max_position_embeddings)
             elif isinstance(model, ViT) and model.preprocessing is not None:
-                contents["preprocessor_config.json"] = model.preprocessing.to_hf()
+                contents["preprocessor_config.json"] = recipe = model.preprocessing.to_hf()
+                if "shortest_edge" in recipe["size"] and len({*recipe["crop_size"].values()}) > 1:
+                    what = "transformers cuts squares only: it will show this ViT other pictures than we do."
+                    warnings.warn(what, stacklevel=2)
             for name, content in contents.items():
                 (new / name).write_text(json.dumps(content, indent=2) + "\n")
             written = {file.name for file in new.iterdir()}

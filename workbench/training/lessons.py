@@ -273,6 +273,9 @@ def text_exercise(bert: Bert, examples: Sequence[Example], kind: str, frozen: bo
     labels, head = label_names(examples, kind), "span" if kind == "span" else "lesson"
     train, held_out = split_examples(examples, kind, seed)
     rows, held_out_rows = (labelled_rows(part, labels, kind, bert) for part in (train, held_out))
+    if not held_out:
+        least = {"span": "two passages", "word": "two sentences"}.get(kind, "two examples of a class")
+        raise ValueError(f"Nothing can be held out to be asked at the end: give at least {least}.")
     if kind == "span":
         asked = [question for _, question, _ in held_out]
     elif kind == "word":  # those that have a target

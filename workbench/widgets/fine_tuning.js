@@ -150,8 +150,8 @@ function training(view, run, curves) {
     const highest = Math.max(losses.length ? 0.1 : 1, ...losses);
     const loss = (value) => value.toFixed(highest < 1 ? 2 : 1);
     return [
-      curve("Accuracy", get("steps"), points(), [2, 4], 1, percent),
-      curve("Loss", get("steps"), points(), [1, 3], highest, loss),
+      curve("Accuracy", get("planned"), points(), [2, 4], 1, percent),
+      curve("Loss", get("planned"), points(), [1, 3], highest, loss),
     ];
   };
   const drawBest = () => {
@@ -194,17 +194,15 @@ function exampleTable(view) {
     const text = event.clipboardData.getData("text").replace(/\r/g, "");
     if (!/[\n\t]/.test(text)) return;
     event.preventDefault();
-    const before = get("rows")[row].slice(0, column);
     // Tabs part all columns; without one, a semicolon parts two.
     const fieldsOf = (line) => {
       const cut = line.lastIndexOf(";");
       if (line.includes("\t")) return line.split("\t");
       return cut >= 0 && columns.length === 2 ? [line.slice(0, cut), line.slice(cut + 1)] : [line];
     };
-    const whole = (fields) =>
-      (fields.length === 1 ? [...before, ...fields] : fields).map((field) => field.trim());
     const lines = text.split("\n").filter((line) => line.trim());
-    message({ do: "write", row: get("first") + row, rows: lines.map((line) => whole(fieldsOf(line))) });
+    const rows = lines.map((line) => fieldsOf(line).map((field) => field.trim()));
+    message({ do: "write", row: get("first") + row, column, rows });
   }
 
   function rowOf(values, at) {
@@ -274,24 +272,26 @@ function render({ model, el }) {
   const curves = { frozen: [], "fine-tuned": [] }; // points of each training
   const train = button("Train", () => message({ do: "train" }), { class: "plain go" });
   const halt = button("Stop, keep what was learned", () => message({ do: "stop" }));
+  const steps = view.looks.numberField("steps", "Steps of each training", [1, 1000], "", "steps each");
   const progress = progressBar("Progress of the training");
   const said = element("span.note", { role: "status" });
 
   drawn(() => {
     curves.frozen = readFloat16(get("frozen"), 5);
     curves["fine-tuned"] = readFloat16(get("tuned"), 5);
-    const [state, now, count] = ["state", "now", "steps"].map(get);
+    const [state, now, count] = ["state", "now", "planned"].map(get);
     const stepOf = (points) => points?.at(-1)?.[0] ?? 0;
     const done = stepOf(curves.frozen) + stepOf(curves["fine-tuned"]);
     train.disabled = state === "training";
-    halt.disabled = state !== "training";
+    halt.disabled = state !== "training" || get("awaited");
+    steps.querySelector("input").disabled = state === "training";
     train.textContent = state === "ready" ? "Train" : "Train anew";
     progress.hidden = state === "ready";
     progress.value = state === "done" ? 1 : Math.min(1, done / (2 * count));
-    said.textContent = STATES[state] ?? `${RUNS[now]}, step ${stepOf(curves[now])} of ${count}`;
+    const waits = get("awaited") ? ". A cell waits for the end: ■ in the toolbar above stops it" : "";
+    said.textContent = STATES[state] ?? `${RUNS[now]}, step ${stepOf(curves[now])} of ${count}${waits}`;
     root.dataset.state = state;
   });
-  const steps = view.looks.numberField("steps", "Steps of each training", [1, 1000], "", "steps each");
   const shown = view.live("div.shown.bar-row", { "aria-live": "polite" }, () => {
     const [run, truth, instead] = get("cell");
     if (!run) return [];

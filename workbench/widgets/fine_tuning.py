@@ -77,6 +77,8 @@ class FineTuning(StripWidget):
     steps = traitlets.Int(45, min=1, max=1000, help="Steps of each training.")
     first = traitlets.Int(0, min=0, help="Number of the first example on the screen.")
 
+    planned = traitlets.Int(45, help="Steps of the trainings that are shown.")
+    awaited = traitlets.Bool(False, help="A cell waits in `finish`, so no button reaches the kernel.")
     state = traitlets.Enum(["ready", "training", "stopped", "done"], "ready", help="Of the training.")
     now = traitlets.Unicode(help="The training that is running, or empty.")
     rows = traitlets.List(help="The examples on the screen.")
@@ -163,35 +165,47 @@ class FineTuning(StripWidget):
             case "look":
                 self._look_into(content["cell"])
             case "write" | "add" | "remove" | "clear" | "restore" as do:
-                self._edit(do, content.get("row", 0), [*map(self._whole, content.get("rows", []))])
+                self._edit(do, content.get("row", 0), content.get("column", 0), content.get("rows", []))
 
-    def _whole(self, fields: Sequence[Any]) -> tuple[str, ...]:
-        """As many fields as there are columns: what lacks is empty, what is too much is left out."""
-        fields = [str(field) for field in fields]
-        return tuple((fields + [""] * len(self.columns))[: len(self.columns)])
-
-    def _edit(self, do: str, row: int, rows: list[tuple[str, ...]]) -> None:
-        """Typed or pasted rows from `row` on, a new row, one row less, none, or the shipped ones."""
+    def _edit(self, do: str, row: int, column: int, rows: Sequence[Sequence[Any]]) -> None:
+        """Fields typed or pasted from a row and a column on, a new row, one row less, none, or the shipped
+        ones."""
         if self.kind == "picture":
             raise ValueError("Pictures are changed in their folders; then run this cell again.")
         if self.state == "training":
             raise ValueError("A training is running on these examples: stop it to change them.")
+        empty = ("",) * len(self.columns)
         examples = list(self._examples)
         if do == "write":
-            examples[row : row + len(rows)] = rows
+            self._write(examples, row, column, rows)
         elif do == "add":
-            examples.append(self._whole([]))
+            examples.append(empty)
         elif do == "remove":
             del examples[row : row + 1]
         else:
-            examples = self._shipped if do == "restore" else [self._whole([])] * PAGE
+            examples = self._shipped if do == "restore" else [empty] * PAGE
         if len(examples) > MOST:
             raise ValueError(f"These would be {len(examples):,} examples; {MOST:,} are the most.")
-        self._check(rows)
+        self._check(examples[row : row + len(rows)])
         self._examples = examples
         if do == "add":
             self.first = len(examples) - 1
         self._refresh(run=False)
+
+    def _write(self, examples: list[tuple], row: int, column: int, rows: Sequence[Sequence[Any]]) -> None:
+        """Writes fields over examples. What is beside them stays; a row that was empty gets what the first
+        one has before that column, a passage for instance."""
+        count = len(self.columns)
+        examples += [("",) * count] * (row + len(rows) - len(examples))
+        for number, fields in enumerate(rows, row):
+            new = [str(field) for field in fields][:count]
+            start = min(column, count - len(new))
+            old = (
+                examples[number]
+                if any(map(str.strip, examples[number]))
+                else examples[row][:start] + ("",) * count
+            )
+            examples[number] = (*old[:start], *new, *old[start + len(new) : count])
 
     def _check(self, rows: Sequence[Sequence[Any]]) -> None:
         for part in (part for fields in rows for part in fields[self.kind == "picture" :]):
@@ -208,7 +222,7 @@ class FineTuning(StripWidget):
                 return
             self._before, self._failed = self.state, ""
             self._stop.clear()
-            self.state, self.now = "training", "frozen"
+            self.state, self.now, self.planned = "training", "frozen", self.steps
             self._thread = threading.Thread(target=self._run, args=(self.examples,), daemon=True)
             self._thread.start()
 
@@ -226,12 +240,14 @@ class FineTuning(StripWidget):
         """
         if self.state == "ready":
             self.start()
+        self._tell(awaited=self.state == "training")
         try:
             while self._thread is not None and self._thread.is_alive():
                 self._thread.join(0.2)
         except KeyboardInterrupt:
             self.stop()
             self._thread.join()
+        self._tell(awaited=False)
         if self._failed:
             raise ValueError(self._failed)
         return list(self.trained.values())[-1]
@@ -241,7 +257,7 @@ class FineTuning(StripWidget):
         try:
             for name in RUNS:
                 if not self._stop.is_set():
-                    options = {"kind": self.kind, "frozen": name == "frozen", "steps": self.steps}
+                    options = {"kind": self.kind, "frozen": name == "frozen", "steps": self.planned}
                     grow = partial(self._grow, name)
                     self._train(self.model, examples, **options, watch=grow, stop=self._stop)
             with self._lock:

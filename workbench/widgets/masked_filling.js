@@ -74,11 +74,12 @@ function render({ model, el }) {
   function drawWords() {
     const card = get("guesses").cards[pinned()];
     const item = (word, index) => {
-      const other = (preview[0] === index && preview[1]) || filled[index];
+      const isMask = !["word", "special"].includes(word.kind);
+      const other = isMask && ((preview[0] === index && preview[1]) || filled[index]);
       const replaced = word.kind === "mask" || word.kind === "random";
       const kinds = [word.kind, other && "filled", word.hidden && "hidden", card?.word === index && "pinned"];
       return {
-        text: other ?? (replaced ? word.pieces.join("").replaceAll("##", "") : word.text),
+        text: other || (replaced ? word.pieces.join("").replaceAll("##", "") : word.text),
         kind: kinds.filter(Boolean).join(" "),
         pressed: word.kind !== "word",
       };

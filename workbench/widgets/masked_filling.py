@@ -28,6 +28,7 @@ class MaskedFilling(TextWidget):
 
     _esm, _css = read_front("masked_filling")
     show_on = ("text", "masked", "hide", "pinned")
+    points = ("masked", "pinned")
     look_on = ("layer", "stage", "top_k")
 
     text = traitlets.Unicode(help="The sentence, as it was typed.")

@@ -30,6 +30,7 @@ class NextSentence(TextWidget):
     fields = ("first", "second")
     pairs = NEXT_SENTENCES
     show_on = ("first", "second", "cls_at", "positions")
+    points = ("cls_at",)
     look_on = ("attention_layer", "attention_head")
 
     first = traitlets.Unicode(help="The first sentence, segment 0.")

@@ -242,11 +242,12 @@ export function refill(group, children) {
 }
 
 function become(now, next) {
+  const typing = now === now.getRootNode().activeElement && now.type === "text" && now.value !== now.defaultValue;
   for (const name of now.getAttributeNames()) if (!next.hasAttribute(name)) now.removeAttribute(name);
   for (const { name, value } of next.attributes)
     if (now.getAttribute(name) !== value) now.setAttribute(name, value);
   for (const name of LISTENERS) now[`on${name}`] = next[`on${name}`];
-  if (now.localName === "input") now.value = next.value;
+  if (now.localName === "input" && !typing) now.value = next.value;
   refill(now, [...next.childNodes]);
 }
 

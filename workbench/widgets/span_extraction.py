@@ -42,6 +42,7 @@ class SpanExtraction(TextWidget):
     fields = ("question", "passage")
     pairs = [(question, passage) for passage, question in PASSAGES]
     show_on = ("question", "passage", "head")
+    points = ("pinned", "window", "chosen")
     look_on = ("top_k", "longest", "threshold", "pinned", "window", "chosen")
 
     question = traitlets.Unicode(help="The question, segment 0.")

@@ -27,6 +27,7 @@ class TextWidget(StripWidget):
 
     reads = (Bert,)
     fields = ("text",)
+    points: tuple[str, ...] = ()  # traits that choose a token: the strip goes there, too
     pairs: Sequence[tuple] = ()  # examples to pick, a text for each field
 
     def __init__(self, bert: Bert, kind: str, usual: str, **options: Any) -> None:
@@ -50,12 +51,23 @@ class TextWidget(StripWidget):
     def _on_show(self, change: dict) -> None:
         if self.head not in self.choices:
             raise ValueError(f"There is no head {self.head!r} here; there are: {', '.join(self.choices)}.")
-        if change["name"] in self.fields:
-            self._settle(token=-1)  # another one stands there now
+        self._point(change)
         try:
             super()._on_show(change)
         except ValueError as error:
             raise ValueError(f"{error} What was read last is still shown.") from error
+
+    def _on_look(self, change: dict) -> None:
+        self._point(change)
+        super()._on_look(change)
+
+    def _point(self, change: dict) -> None:
+        """Another text, or another choice: the token that was clicked in the strip is told of no more."""
+        if change["name"] in (*self.fields, *self.points):
+            self._settle(token=-1)
+
+    def _change(self, **values: object) -> None:
+        super()._change(token=-1, **values)
 
     def _act(self, content: dict) -> None:
         if content.get("do") == "swap":

@@ -33,6 +33,7 @@ class TokenTagger(TextWidget):
 
     _esm, _css = read_front("token_tagger")
     show_on = ("text", "head")
+    points = ("pinned",)
     look_on = ("pinned",)
 
     text = traitlets.Unicode(help="The sentence, as it was typed.")
