@@ -29,6 +29,7 @@ from workbench.widgets import (
     PatchHiding,
     SentenceClassifier,
     SentencePair,
+    SpanExtraction,
     TokenTagger,
 )
 from workbench.widgets.samples import NEXT_SENTENCES, PASSAGES, SAME_TOPIC, SENTENCE_PAIRS, sample_image
@@ -84,6 +85,18 @@ ANSWERS = (  # lesson 06: question, the number of a passage or the passage, answ
 @pytest.fixture(scope="module")
 def bert() -> Bert:
     return wb.load_bert(device="cpu")
+
+
+def test_where_the_runners_up_stand_in_lesson_06(bert: wb.Bert) -> None:
+    """In the map an answer's row is where it ends, its column where it begins."""
+    for number, row, column in (
+        (2, [True, True, False, False], [False] * 4),
+        (0, [True, False, False, True], [False, True, True, False]),
+    ):
+        passage, question = PASSAGES[number]
+        (_, start, end, *_), *others = SpanExtraction(bert, question, passage).answers
+        assert [other[2] == end for other in others] == row
+        assert [other[1] == start for other in others] == column
 
 
 def cells(lesson: str) -> list[str]:

@@ -47,6 +47,20 @@ def test_hidden_and_moved_patches(vit: ViT) -> None:
     assert puzzle.judged[2] == pytest.approx(36, abs=1)
     assert [*right.values()] == pytest.approx([31, 20, 33, 21, 23, 23, 21, 19, 14, 14], abs=1)
     text = source("08_vit_classification")
+    halves = []
+    for seed in range(1, 7):
+        widget.positions = "own"
+        widget.hide_at_random(0.5, seed=seed)
+        halves.append(widget.bars[0][:2])
+        widget._act({"do": "invert"})
+        halves.append(widget.bars[0][:2])
+    assert halves[0] == ["food", pytest.approx(0.33, abs=0.01)] and halves[1] == [
+        "cat",
+        pytest.approx(0.94, abs=0.01),
+    ]
+    cats = [label == "cat" for label, _ in halves]
+    assert sum(one and other for one, other in zip(cats[::2], cats[1::2], strict=True)) == 2
+    assert "In six draws both halves were cats twice" in text
     assert "31 of the fifty pictures are right instead of 36" in text
     assert "With the positions of the new places 19 are right, with none at all 14" in text
     assert "23, 21 and 23" in text and "and 20 when they closed ranks; in another draw 33 and 21" in text

@@ -225,7 +225,10 @@ def test_two_checkpoints_read_the_same_and_their_differences_are_marked() -> Non
     here, there = (maps_of(bert, "the cat sat") for bert in (ours, theirs))
     np.testing.assert_allclose(large(widget), here[1, 2], atol=5e-4)
     np.testing.assert_allclose(large(widget, "compared_"), there[1, 2], atol=5e-4)
-    assert widget.titles == ["before: layer 2, head 3", "after: layer 2, head 3"]
+    names = [widget.compared[whose] for whose in ("own", "title")]
+    assert names == ["before: layer 2, head 3", "after: layer 2, head 3"]
+    still = [axes.get_title(loc="left") for axes in widget.figure().get_axes()]
+    assert still == [f"{name}: rows look at columns" for name in names]
     assert widget.status.startswith("before beside after · ")
     apart = np.frombuffer(widget.apart, np.float16).reshape(5, 4)
     np.testing.assert_allclose(apart, (here - there).abs().sum(-1).mean(-1) / 2, atol=1e-3)
@@ -233,6 +236,10 @@ def test_two_checkpoints_read_the_same_and_their_differences_are_marked() -> Non
     assert [change[q, k] for q, k, *_ in widget.differences] == change.flatten().topk(10).values.tolist()
     for query, key, one, other in widget.differences:
         assert (one, other) == pytest.approx((float(here[1, 2, query, key]), float(there[1, 2, query, key])))
+    widget._act({"do": "all heads"})
+    assert widget.effects
+    widget._act({"do": "all on"})
+    assert not widget.effects, "frames tell how the two differ again"
     widget.query = 3
     assert {query for query, *_ in widget.differences} == {3}
     said = {one.label: one.probability for one in wb.classify_sentence(theirs, "the cat sat")}
@@ -265,7 +272,18 @@ def test_two_vits_read_the_same_picture(vit: ViT) -> None:
     np.testing.assert_allclose(shown, torch.stack(rows)[:, 2:], atol=3e-3)
     assert widget.keeps == pytest.approx([float(row[7]) for row in rows])
     change = (rows[0] - rows[1]).abs()[2:]
-    assert [key - 2 for _, key, *_ in widget.differences][0] == int(change.argmax())
+    assert [key - 2 for _, key, *_ in widget.patch_differences][0] == int(change.argmax())
+    assert {query for query, *_ in widget.differences} == {7}
+    before = widget.patch_differences
+    widget.hide_special = True  # of the matrix
+    assert widget.patch_differences == before
+    widget.query = -1
+    assert len({query for query, *_ in widget.differences}) > 1, "a matrix shows all rows"
+    assert {query for query, *_ in widget.patch_differences} == {0}
+    maps = [next(image.get_array() for image in axes.images[1:]) for axes in widget.figure().get_axes()]
+    opacities = [float(map[..., 3].max()) for map in maps]
+    largest = [float(map[0, 2:].max()) for map in (m[1, 2] for m in widget._maps)]
+    assert opacities == pytest.approx([widget.opacity * one / max(largest) for one in largest], abs=0.01)
     widget.sample = "boat"
     assert not widget.error and len(widget.titles) == 2
     with pytest.raises(ValueError, match="workbench-vit has 8 layers and .* 3: their maps cannot be laid"):

@@ -215,9 +215,17 @@ def test_hiding_answers_its_buttons(vit: ViT) -> None:
     assert [now for _, now, _ in shown.bars] != pytest.approx(before, abs=1e-4)
     kept = shown.kept[0]
     assert "18 hidden" in kept["name"] and len(kept["bars"]) == 3
+    press(do="keep")
+    shown.stage, shown.layer = "layer", 1
+    press(do="keep")
+    shown.stage, shown.positions = "", "none"
+    press(do="keep")
+    marks = [one["name"].split(", shuffled")[1] for one in shown.kept[1:]]
+    places = ", positions of the new places"
+    assert marks == [places, f"{places}, after layer 1", ", no positions"]
     pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(kept["picture"]))))
     assert (pixels == 150).all(-1).mean() == pytest.approx(0.75, abs=0.01)
-    for _ in range(5):
+    for _ in range(2):
         shown.keep()
     shown._on_message(shown, {"do": "keep"}, [])
     assert "forget" in shown.error
@@ -237,8 +245,9 @@ def test_judging_on_held_out_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = PatchHiding(vit, noise())
     assert shown.judges and shown.judged == []
     steps: list[list[int]] = []
-    shown.observe(lambda change: steps.append(change["new"]), "judged")
+    monkeypatch.setattr(shown, "send", lambda content: steps.append(content["judged"]))
     shown.judge()
+    assert shown.judged == [25, 25, 22, 22]
     assert steps == [[10, 25, 8, 8], [20, 25, 18, 18], [25, 25, 22, 22]]
     shown.hidden, shown.positions = list(range(4, 24)), "place"
     assert shown.judged == []  # it was of another arrangement

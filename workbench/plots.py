@@ -268,6 +268,7 @@ def heat(
     *,
     title: str = "",
     low: float = 0.0,
+    most: float | None = None,
     height: float = 3.0,
 ) -> Mark:
     """A map, its rows and columns named, and below it what its colours stand for.
@@ -278,10 +279,11 @@ def heat(
     Args:
         table: (rows, columns); several cells may share a name, see `tiled`.
         low: what is clear, if nothing is below 0.
+        most: the other end of the scale; by default the largest number.
     """
     counts = np.count_nonzero(table) <= MOST_CELLS and np.asarray(table).dtype == int
     table = np.asarray(table, float)
-    most = np.nanmax(np.abs(table))
+    most = np.nanmax(np.abs(table)) if most is None else most
     ends = {"orange": -most, "blue": most} if np.nanmin(table) < 0 else {"clear": low, "blue": most}
 
     def draw(axes: Axes) -> None:
@@ -378,6 +380,7 @@ def picture(
     note: str = "",
     grid: Sequence[int] = (),
     framed: Sequence[int] = (),
+    most: float | None = None,
     opacity: float = 0.7,
     smooth: bool = False,
     height: float = 3.0,
@@ -386,7 +389,7 @@ def picture(
 
     Args:
         pixels: (height, width, 3), bytes, or 0 to 1.
-        weights: (rows, columns) of patches; the largest is as opaque as `opacity` says.
+        weights: (rows, columns) of patches; the largest, or `most`, is as opaque as `opacity` says.
         grid: patches down and across, drawn as white lines.
         framed: patches with a frame, counted row by row.
         smooth: the map is interpolated, instead of one square a patch.
@@ -401,7 +404,7 @@ def picture(
         axes.imshow(shown, extent=(0, wide, tall, 0), interpolation="nearest")
         if weights is not None:
             share = np.asarray(weights, float)
-            share = share / max(share.max(), 1e-9)
+            share = share / max(share.max() if most is None else most, 1e-9)
             cover = colormaps["autumn_r"](share)  # from yellow to red, as the widgets' `heat`
             cover[..., 3] = opacity * share
             axes.imshow(cover, extent=(0, wide, tall, 0), interpolation="bilinear" if smooth else "nearest")

@@ -175,6 +175,21 @@ def test_own_examples_are_pasted_and_trained(sentences):
     widget.after(lambda: (field.fill("delight"), field.press("Tab")))
     assert "delight 1" in widget.root.text_content()
     widget.after(widget.button("Shipped examples").click)
+    one, other = (widget.root.get_by_label(f"Text of example {at}", exact=True) for at in (9, 10))
+    widget.after(
+        lambda: one.evaluate(
+            """(field, other) => {
+            field.focus();
+            field.value = "typed first";
+            field.dispatchEvent(new Event("change"));
+            other.focus();
+            other.value = "typed before the answer came";
+        }""",
+            other.element_handle(),
+        )
+    )
+    assert (one.input_value(), other.input_value()) == ("typed first", "typed before the answer came")
+    widget.after(lambda: other.press("Tab"))
     widget.after(widget.button("Empty the table").click)
     widget.button("Train").click()
     sentences.wait(lambda: "at least 8" in widget.root.locator(".error").text_content(), "a sentence")

@@ -3,7 +3,7 @@
 
 import { cellUnder, outline, penOf, pixels, rgbOf, straightLine, writeAxes } from "./drawing.js";
 import { button, columns, note, told, viewOf } from "./parts.js";
-import { mapBoards, massSlider, pictureInput } from "./picture.js";
+import { LEFT_OUT, mapBoards, massSlider, pictureInput } from "./picture.js";
 import { element, fixed, isolated, percent, range, readFloat16, within } from "./shared.js";
 import { named, rowsOf, stripOf } from "./strip.js";
 
@@ -22,6 +22,13 @@ const toggled = (list, item) => (has(list, item) ? list.filter((one) => !has([on
 
 // What pins a token, or lets it go.
 const pinOf = ({ get }, trait, token) => ({ [trait]: get(trait) === token ? -1 : token });
+
+// Whether weights are left out of the map, so that 0 is not what the model says.
+const switches = ({ get }) => get("mass") < 1 || get("hide_special") || get("pair") !== "all";
+
+// Where two checkpoints look most differently, in what is drawn: [query, key, here, beside].
+const differencesOf = ({ get }) =>
+  get(get("grid").length && get("view") !== "matrix" ? "patch_differences" : "differences");
 
 // The colour of a weight that is larger, or smaller, than beside it.
 const changeInk = (ink, here, beside) => ink(here > beside ? "--keep" : "--random");
@@ -52,7 +59,7 @@ function headsOf(view, large) {
 
   const ways = { show: "show it", mean: "add it to the mean", off: "switch it off" };
   const all = button("Try each head off", () => message({ do: "all heads" }));
-  const allOn = button("All heads on", () => send({ off: [] }));
+  const allOn = button("All heads on", () => message({ do: "all on" }));
   const most = get("grid").length ? 64 : 40;
   const key = () => [get("thumbnails"), get("maps"), ink("--accent"), get("view")];
   const picture = (place, canvas) =>
@@ -130,6 +137,7 @@ function headsOf(view, large) {
     strongest = Math.max(...effects.flat().map(Math.abs), 1e-9);
     accent = rgbOf(ink("--accent"));
     all.disabled = !get("tasks").length;
+    allOn.disabled = !get("off").length && !effects.length;
     grid.draw();
   });
   const heard = (content) => {
@@ -180,11 +188,14 @@ function largeOf(view, maps) {
   const all = element("div", element("div.maps.bar-row", place, otherPlace), tip);
   const changes = view.live("p.note", { "aria-live": "polite" }, () => {
     if (!get("other")) return null;
-    const listed = get("differences").slice(0, 3);
+    const listed = differencesOf(view).slice(0, 3);
     const text = ([from, to, here, there]) =>
       `${nameOf(from)} looks at ${nameOf(to)} with ${percent(here)}, beside it with ${percent(there)}`;
+    const framed = get("effects").byteLength
+      ? "without that head the answer loses (orange) or gains (green)"
+      : "the head differs";
     const marked =
-      "The stronger the frame of a small map, the more the head differs. The large ones are on one scale; " +
+      `The stronger the frame of a small map, the more ${framed}. The large ones are on one scale; ` +
       "marked is where they differ most: green is more in the first, orange more in the second.";
     return [marked, listed.length > 0 && ` First of all: ${listed.map(text).join("; ")}.`];
   });
@@ -236,7 +247,7 @@ function largeOf(view, maps) {
   function drawOwnMatrix(where, map, room) {
     const { pen, edge, size, step } = drawMatrix(where, map, room);
     const start = (token) => edge + token * step;
-    for (const [from, to, here, beside] of get("differences"))
+    for (const [from, to, here, beside] of differencesOf(view))
       outline(pen, [start(to), start(from), step, step], changeInk(ink, here, beside));
     if (get("query") < 0) return;
     outline(pen, [edge, start(get("query")), size, step], ink("--ink"), 1);
@@ -263,7 +274,7 @@ function largeOf(view, maps) {
     for (const start of rows) {
       for (const end of range(count)) drawLine(pen, width, start, end, map.weight(start, end), usual);
     }
-    for (const [start, end, ...both] of get("differences"))
+    for (const [start, end, ...both] of differencesOf(view))
       if (rows.includes(start))
         drawLine(pen, width, start, end, map.weight(start, end), changeInk(ink, ...both), true);
     const [query, key] = [get("query"), get("key")];
@@ -296,16 +307,23 @@ function largeOf(view, maps) {
     const token = within(Math.floor(offsetY / LINE), 0, get("tokens").length - 1);
     if (offsetX > canvas.clientWidth / 2) return { pins: pinOf(view, "key", token) };
     const weights = range(get("tokens").length).map((to) => [exact.weight(token, to), to]);
-    const best = weights.sort((a, b) => b[0] - a[0]).slice(0, 3);
+    const seen = weights.filter(([weight]) => weight || !switches(view));
+    const best = seen.sort((a, b) => b[0] - a[0]).slice(0, 3);
     const list = best.map(([weight, to]) => `${nameOf(to)} ${percent(weight)}`).join(", ");
-    return { said: `${nameOf(token)} looks at ${list}`, pins: pinOf(view, "query", token), looks: token };
+    return {
+      said: `${nameOf(token)} looks at ${list || "what is left out here"}`,
+      pins: pinOf(view, "query", token),
+      looks: token,
+    };
   }
 
   // --- the mouse: previews a token, a click pins it
   const nameOf = (token) => `“${isolated(get("tokens")[token][0])}”`;
   const pairSaid = (from, to) => {
-    const also = beside ? `, beside it ${percent(beside.weight(from, to))}` : "";
-    return `${nameOf(from)} looks at ${nameOf(to)}: ${percent(exact.weight(from, to))}${also}`;
+    const written = (map) =>
+      map.weight(from, to) || !switches(view) ? percent(map.weight(from, to)) : LEFT_OUT;
+    const also = beside ? `, beside it ${written(beside)}` : "";
+    return `${nameOf(from)} looks at ${nameOf(to)}: ${written(exact)}${also}`;
   };
 
   const under = (event) => (get("view") === "matrix" ? matrixAt : lineAt)(event);
@@ -329,11 +347,11 @@ function largeOf(view, maps) {
     if (maps) maps.node.hidden = !over();
     if (over()) return over().draw();
     const drawOwn = get("view") === "matrix" ? drawOwnMatrix : drawLines;
-    const { tokens, title } = get("compared");
+    const { tokens, title, own } = get("compared");
     otherPlace.hidden = !tokens; // both share the room
     canvas.dataset.view = get("view");
     drawOwn(canvas, previewed ?? exact, roomOf(place));
-    ownTitle.textContent = beside ? get("titles")[0] : "";
+    ownTitle.textContent = own ?? "";
     if (!tokens) return;
     otherTitle.textContent = title;
     if (beside) drawOwn(other, beside, roomOf(otherPlace));
@@ -412,7 +430,7 @@ function render({ model, el }) {
   const patches = get("grid").length > 0;
   const pick = (query) => pinOf(view, "query", query);
   const marked = ([, to, ...both]) => [to - get("prefix"), changeInk(view.ink, ...both)];
-  const marks = () => get("differences").map(marked);
+  const marks = () => get("patch_differences").map(marked);
   const maps = patches ? mapBoards(view, { choose: (query) => send(pick(query)), marks }) : null;
   const large = largeOf(view, maps);
   const heads = headsOf(view, large);

@@ -78,6 +78,7 @@ class AttentionExplorer(MapWidget):
     other = traitlets.Unicode(help="The name of the checkpoint beside this one; or empty.")
     apart = traitlets.Bytes(help="float16 (layers, heads): how differently both look; see `beside`.")
     differences = traitlets.List(help="Where they look most differently: [query, key, here, beside].")
+    patch_differences = traitlets.List(help="The same over a picture, in the row of the token that looks.")
     compared = traitlets.Dict(help="Tokens and title of another map: kept to compare with, or that beside.")
     compared_matrix = traitlets.Bytes(help="As `matrix`, of `compared`.")
     compared_scales = traitlets.Bytes(help="As `scales`, of `compared`.")
@@ -116,6 +117,8 @@ class AttentionExplorer(MapWidget):
     def _act(self, content: dict) -> None:
         if content.get("do") == "all heads":
             self.try_all_heads()
+        elif content.get("do") == "all on":  # and what was tried is forgotten
+            self._change(off=[])
         elif content.get("do") == "compare":
             self.keep_to_compare()
 
@@ -286,28 +289,31 @@ class AttentionExplorer(MapWidget):
         )
         large, query = [self._map(maps) for maps in self._maps], max(self.query, 0)
         names = [f"{self.model.name}: ", f"{self.other}: "] if self.other else [""]
-        self.titles = [f"{name}{self._title}" for name in names]
+        self._names = [f"{name}{self._title}" for name in names]
         if self.grid:
-            looks = [f"{title}, {self.tokens[query][0]} looks" for title in self.titles]
+            looks = [f"{title}, {self.tokens[query][0]} looks" for title in self._names]
             rows = [(title, map[query]) for title, map in zip(looks, large, strict=True)]
             self._lay(self._maps[0], query, rows, one_scale=True)
-        self._shown, *beside = [self._switched(map) for map in large]
-        self.matrix, self.scales = self._packed(self._shown)
-        if beside:
-            self.compared_matrix, self.compared_scales = self._packed(*beside)
-            self.compared = {"tokens": self.tokens, "title": self.titles[1]}
-            self.differences = self._largest(self._shown, *beside)
+            self.patch_differences = self._largest(*large, query) if self.other else []
+        self._shown = [self._switched(map) for map in large]
+        self.matrix, self.scales = self._packed(self._shown[0])
+        if self.other:
+            self.compared_matrix, self.compared_scales = self._packed(self._shown[1])
+            self.compared = {"tokens": self.tokens, "title": self._names[1], "own": self._names[0]}
+            self.differences = self._largest(*self._shown)
         weight, steps = (self.head, self.query, self.key), {}
         if min(weight) >= 0:
             steps = weight_steps(self.model, self._states[self.layer], self.layer, *weight)
         self.steps = {name: rounded(step, 3) if step.ndim else float(step) for name, step in steps.items()}
 
-    def _largest(self, here: Tensor, beside: Tensor) -> list[list]:
-        """Where two maps differ most: in the row of the token that looks, if one was chosen."""
-        change = (beside - here).abs()
-        if self.grid or self.query >= 0:  # of a picture patches alone are seen
-            row = torch.arange(len(change)) == max(self.query, 0)
-            change = change * row[:, None] * (torch.arange(len(change)) >= self.prefix)
+    def _largest(self, here: Tensor, beside: Tensor, patches_of: int | None = None) -> list[list]:
+        """Where two maps differ most: in the row of the token that looks, if one was chosen; or in that of
+        `patches_of`, of which the picture shows patches alone."""
+        change, numbers = (beside - here).abs(), torch.arange(len(here))
+        if patches_of is not None or self.query >= 0:
+            change = change * (numbers == (self.query if patches_of is None else patches_of))[:, None]
+        if patches_of is not None:
+            change = change * (numbers >= self.prefix)
         best = change.flatten().topk(min(MARKED, change.numel())).indices.tolist()
         places = [divmod(place, len(change)) for place in best]
         return [[*at, float(here[at]), float(beside[at])] for at in places if change[at] >= LEAST]
@@ -345,9 +351,11 @@ class AttentionExplorer(MapWidget):
         """The map shown large, as a matrix with its tokens."""
         if self.grid and self.view == "lines":
             return plots.stack(*self._still_maps(), status=self.status)
-        tokens, title = [text for text, *_ in self.tokens], f"{self._title}: rows look at columns"
-        matrix = plots.heat(self._shown, tokens, tokens, title=title, height=6.0)
-        return plots.stack(matrix, status=self.status, width=6.0)
+        tokens, marks = [text for text, *_ in self.tokens], []
+        for name, shown in zip(self._names, self._shown, strict=True):
+            title, most = f"{name}: rows look at columns", max(float(map.max()) for map in self._shown)
+            marks.append(plots.heat(shown, tokens, tokens, title=title, most=most, height=6.0))
+        return plots.stack(*marks, status=self.status, width=6.0)
 
 
 def _check_fit(model: Bert | ViT, beside: Bert | ViT) -> None:

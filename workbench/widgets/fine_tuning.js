@@ -84,7 +84,8 @@ function confusion({ get, message }, run, { labels, counts }) {
     tableHead("true \\ said", ...labels.map((label) => element("span", label))),
     element("tbody", counts.map(rowOf)),
   ];
-  return [note(told), element(`table.confusion${small}`, { "aria-label": told }, parts)];
+  const table = element(`table.confusion${small}`, { "aria-label": told }, parts);
+  return [note(told), element("div.scroll", table)];
 }
 
 // Held-out questions, the answer that was found, and where it is wrong the right one.
@@ -149,9 +150,10 @@ function training(view, run, curves) {
     const losses = Object.values(curves).flatMap((rows) => rows.flatMap((point) => [point[1], point[3]]));
     const highest = Math.max(losses.length ? 0.1 : 1, ...losses);
     const loss = (value) => value.toFixed(highest < 1 ? 2 : 1);
+    const planned = get(get("state") === "ready" ? "steps" : "planned");
     return [
-      curve("Accuracy", get("planned"), points(), [2, 4], 1, percent),
-      curve("Loss", get("planned"), points(), [1, 3], highest, loss),
+      curve("Accuracy", planned, points(), [2, 4], 1, percent),
+      curve("Loss", planned, points(), [1, 3], highest, loss),
     ];
   };
   const drawBest = () => {
@@ -171,7 +173,7 @@ function training(view, run, curves) {
     view.live("div.tiles", drawCurves),
     view.live("p.note", drawBest),
     scatter(view, run, curves),
-    view.live("div.scroll", drawTable),
+    view.live("div", drawTable),
   );
   drawn(() => node.classList.toggle("now", get("state") === "training" && get("now") === run));
   return node;

@@ -110,7 +110,7 @@ class FineTuning(StripWidget):
         super().__init__(model, **usual | options)
         if (self.kind == "picture") != isinstance(model, ViT):
             raise ValueError(f"{model.name} does not learn from examples of the kind {self.kind!r}.")
-        self.columns = COLUMNS[self.kind]
+        self.columns, self.planned = COLUMNS[self.kind], self.steps
         self._examples = self._shipped = [tuple(example) for example in examples]
         self._check(self._shipped)
         self._say("nothing trained yet")

@@ -66,7 +66,8 @@ class MaskedFilling(TextWidget):
                 masked += [[span], rest]
         heads = {"attention_layer": range(self.layers), "attention_head": range(-1, self.heads)}
         single = [spans for spans in masked if spans == self.masked or len(spans) < 2]
-        return [{"masked": masked}, *self._rehearse_stages(masked=single), {"masked": masked} | heads]
+        moved = self._rehearse_points(masked=masked)
+        return [{"masked": masked}, *self._rehearse_stages(masked=single), {"masked": masked} | heads, moved]
 
     def mask_at_random(self, seed: int) -> None:
         """Masks 15 % of the words anew, by BERT's rule (80 % [MASK], 10 % another word, 10 % as they are)."""

@@ -72,7 +72,8 @@ class NextSentence(TextWidget):
         game = {"after": {"do": "play"}, "do": [*moves, {"do": "stop"}]}
         swap = {"do": [{"do": "swap"}]}
         places = {name: looks[name] for name in ("cls_at", "positions")}
-        return [looks | swap, game, *self._rehearse_stages(**places, **swap)]
+        moved = self._rehearse_points(cls_at=looks["cls_at"], **swap)
+        return [looks | swap, game, *self._rehearse_stages(**places, **swap), moved]
 
     def _act(self, content: dict) -> None:
         match content.get("do"):

@@ -242,7 +242,8 @@ export function refill(group, children) {
 }
 
 function become(now, next) {
-  const typing = now === now.getRootNode().activeElement && now.type === "text" && now.value !== now.defaultValue;
+  const typing =
+    now === now.getRootNode().activeElement && now.type === "text" && now.value !== now.defaultValue;
   for (const name of now.getAttributeNames()) if (!next.hasAttribute(name)) now.removeAttribute(name);
   for (const { name, value } of next.attributes)
     if (now.getAttribute(name) !== value) now.setAttribute(name, value);

@@ -15,7 +15,7 @@ const POSITIONS = [
 
 function render({ model, el }) {
   const view = viewOf(model, el, "patch-hiding");
-  const { get, send, message, ask, saved, drawn } = view;
+  const { get, send, message, ask, saved, drawn, redraw } = view;
   const asks = (text, what) => button(text, () => message({ do: what }));
   const count = () => get("grid")[0] * get("grid")[1];
   const patchAt = (place) => get("order")[place] ?? place;
@@ -106,8 +106,9 @@ function render({ model, el }) {
 
   // --- fifty others, and pictures kept
   const judge = asks("Judge on 50 held-out pictures", "judge");
+  let soFar = null; // of a verdict that is on its way
   const verdict = view.live("p.note", { "aria-live": "polite" }, () => {
-    const [done, total, whole, now] = get("judged");
+    const [done, total, whole, now] = soFar ?? get("judged");
     if (!done) return null;
     const asked = done < total ? `The first ${done} of ${total} pictures` : `${total} pictures`;
     return [
@@ -148,7 +149,11 @@ function render({ model, el }) {
     row(asks("Keep to compare", "keep"), forget),
     kept,
   );
-  return view.show();
+  const heard = ({ judged }) => {
+    soFar = judged[0] < judged[1] ? judged : null;
+    if (soFar) redraw();
+  };
+  return view.show({ heard });
 }
 
 export default { render };

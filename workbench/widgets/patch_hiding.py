@@ -96,7 +96,9 @@ class PatchHiding(PictureWidget):
                 self._right += self._are_right(part)
             like_this += self._are_right(part, self.hidden, self.order or None, self.positions)
             done = len(like_this)
-            self.judged = [done, len(pictures), sum(self._right[:done]), sum(like_this)]
+            judged = [done, len(pictures), sum(self._right[:done]), sum(like_this)]
+            self.send({"judged": judged})  # at once; traits wait for the end
+        self.judged = judged
 
     @torch.inference_mode()
     def _are_right(self, pictures: Sequence[tuple[Image.Image, str]], *arrangement: Any) -> list[bool]:
@@ -113,11 +115,17 @@ class PatchHiding(PictureWidget):
         """Keeps the picture, as it is shown now, with its classes in a row below."""
         if len(self.kept) == MOST_KEPT:
             raise ValueError(f"{MOST_KEPT} pictures fit side by side: forget these first.")
-        shuffled, hidden = ", shuffled" * bool(self.order), f", {len(self.hidden)} hidden" * bool(self.hidden)
+        positions = {"own": "", "place": ", positions of the new places", "none": ", no positions"}
+        name = (
+            self._name + ", shuffled" * bool(self.order) + f", {len(self.hidden)} hidden" * bool(self.hidden)
+        )
+        name += positions[self.positions] + f", after layer {self._read_after}" * (
+            self._read_after < self.layers
+        )
         picture = self._covered()
         self._kept = [*self._kept, picture]
         encoded = base64.b64encode(to_png(picture)).decode()
-        kept = {"name": self._name + shuffled + hidden, "picture": encoded, "bars": self.bars[:3]}
+        kept = {"name": name, "picture": encoded, "bars": self.bars[:3]}
         self.kept = [*self.kept, kept]
 
     def _on_picture(self) -> None:

@@ -70,7 +70,7 @@ function listenToDrops(root, take) {
 
 // Upload button, samples, and the whole widget as a place to drop or paste.
 export function pictureInput(view) {
-  const { root, get, set, send, ask } = view;
+  const { root, get, set, send, ask, saved } = view;
   const said = element("p.error", { role: "alert" });
   const file = element("input", { type: "file", accept: "image/*", hidden: true });
   file.onchange = () => {
@@ -80,6 +80,7 @@ export function pictureInput(view) {
   const choose = (values) => {
     newest += 1;
     said.textContent = "";
+    if (!saved()) set({ upload_name: "", upload: new DataView(new ArrayBuffer(0)) }); // one that still waits
     send(values);
   };
   const choices = [["", "own picture", true], ...get("samples")];
@@ -242,6 +243,8 @@ export const massSlider = (view) =>
 const heat = (share, opacity = 1) => [255, 255 * (1 - share), 0, 255 * opacity * share];
 const cssColor = ([red, green, blue, opacity]) => `rgb(${red} ${green} ${blue} / ${opacity / 255})`;
 
+export const LEFT_OUT = "left out here";
+
 const keptText = (share) => {
   if (share === null) return "";
   return `It keeps ${percent(share)} for itself${share > 0.5 ? ": what is seen here is the rest." : "."}`;
@@ -330,24 +333,35 @@ export function mapBoards(view, { choose, more = () => "", marks = () => [] }) {
     if (now >= 0) outline(pen, area(now), ink("--accent"), 3);
   }
 
+  let pointed = [0, -1]; // the map and the patch under mouse or cursor
+
   function tell(which, patch) {
-    const [columns, { share, top, write }] = [grid()[1], shown(which)];
+    const [rows, columns] = grid();
+    const isThere = patch >= 0 && patch < rows * columns && which < get("titles").length;
+    pointed = isThere ? [which, patch] : [0, -1];
+    tip.textContent = "";
+    if (!isThere) return;
+    const { share, top, write } = shown(which);
     const place = `patch ${Math.floor(patch / columns) + 1}, ${(patch % columns) + 1}`;
-    tip.textContent = patch < 0 ? "" : `${place}: ${write(share(patch) * top)}${more(patch)}`;
+    const weight = share(patch) || get("mass") === 1 ? write(share(patch) * top) : LEFT_OUT;
+    tip.textContent = `${place}: ${weight}${more(patch)}`;
   }
 
   function draw() {
     for (const [which, board] of boards.entries()) {
       board.figure.hidden = which >= get("titles").length;
       if (board.figure.hidden) continue;
-      const { top, write, keeps, title } = shown(which);
+      const { size, share, top, write, keeps, title } = shown(which);
+      const largest = top * Math.max(...range(size[0] * size[1]).map(share));
       const colors = range(5).map((at) => cssColor(heat(at / 4, get("opacity"))));
       board.bar.style.background = `linear-gradient(to right, ${colors})`;
-      board.most.textContent = `largest: ${write(top)}`;
+      board.most.textContent =
+        largest > 0.99 * top ? `largest: ${write(top)}` : `${write(top)}; largest here: ${write(largest)}`;
       board.title.textContent = title;
       board.keeps.textContent = keptText(keeps);
       board.draw();
     }
+    if (!previewed) tell(...pointed);
   }
 
   const preview = (place) => {

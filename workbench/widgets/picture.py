@@ -183,14 +183,17 @@ class MapWidget(PictureWidget):
         self.titles, self.tops = [title for title, _ in large], tops.flatten().tolist()
         self.keeps = [float(weights[query]) for _, weights in large]
         self._large = weights * mass_mask(weights, self.mass) if self.mass < 1 else weights  # (maps, patches)
-        self.large = (self._large / tops.clamp(min=1e-7) * 255).round().byte().numpy().tobytes()
+        levels = (self._large / tops.clamp(min=1e-7) * 255).round()
+        self.large = (
+            levels.clamp(min=self._large.gt(0).float()).byte().numpy().tobytes()
+        )  # 0 is only what is 0
 
     def _still_maps(self, framed: Sequence[int] = ()) -> list[plots.Mark]:
         """The large maps over the picture."""
         marks = []
         maps = self._large.unflatten(1, tuple(self.grid))
-        for title, weights, keeps in zip(self.titles, maps, self.keeps, strict=True):
-            style = {"opacity": self.opacity, "smooth": self.smooth, "framed": framed}
+        for title, weights, top, keeps in zip(self.titles, maps, self.tops, self.keeps, strict=True):
+            style = {"most": top, "opacity": self.opacity, "smooth": self.smooth, "framed": framed}
             own = "" if keeps is None else f"; keeps {keeps:.3f} for itself"
             note = f"largest: {weights.max():.3f}{own}"
             marks.append(plots.picture(self._seen, weights, title=title, note=note, **style))

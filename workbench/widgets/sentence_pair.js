@@ -17,10 +17,12 @@ function render({ model, el }) {
   const { get, set, message, ink, drawn } = view;
   let hovered = -1; // the word under the mouse or with the focus: its lines are previewed
 
-  // --- the texts and the answer
+  // --- the texts and the answer; other heads may be asked anything about two texts
+  const isUsual = get("head") === "nli";
+  const [first, second] = isUsual ? SIDES : ["first text", "second text"];
   const fields = [
-    view.textField("premise", "Premise: what is known", "first"),
-    view.textField("hypothesis", "Hypothesis: what is claimed", "second"),
+    view.textField("premise", isUsual ? "Premise: what is known" : "First text", "first"),
+    view.textField("hypothesis", isUsual ? "Hypothesis: what is claimed" : "Second text", "second"),
   ];
   for (const { area } of fields) {
     // Ticks stay at the answer before the first key, until the field is left.
@@ -43,7 +45,7 @@ function render({ model, el }) {
   });
 
   // --- the words and their lines
-  const rows = SIDES.map((name, side) => {
+  const rows = [first, second].map((name, side) => {
     const label = `Words of the ${name}: Enter pins the lines of a word, arrow keys move`;
     const words = chips(
       label,
@@ -57,7 +59,7 @@ function render({ model, el }) {
   const says = element("p.note", { role: "status" });
   const edit = button("Edit this word", editWord);
   const swap = button("Swap", () => message({ do: "swap" }));
-  const ways = { hypothesis: "hypothesis looks at premise", premise: "premise looks at hypothesis" };
+  const ways = { hypothesis: `${second} looks at ${first}`, premise: `${first} looks at ${second}` };
   const linked = part(
     "Which word looks at which?",
     row(view.choice("direction", "Whose attention", ways), view.attentionOf("Attention: layer"), edit),
@@ -67,7 +69,11 @@ function render({ model, el }) {
   view.content.append(
     ...stripOf(view),
     columns("1fr 1fr", ...fields.map((field) => field.node)),
-    row(view.exampleMenu("Pick a pair …"), swap, view.looks.toggle("lines", "Which word looks at which?")),
+    row(
+      isUsual && view.exampleMenu("Pick a pair …"),
+      swap,
+      view.looks.toggle("lines", "Which word looks at which?"),
+    ),
     view.remark(),
     answer,
     linked,

@@ -60,7 +60,7 @@ class SentencePair(TextWidget):
         looks = {"attention_layer": layers, "attention_head": range(-1, self.heads)}
         swap = [{"do": "swap"}]
         heads = {"direction": ["hypothesis", "premise"]} | looks | {"do": swap}
-        return [heads, *self._rehearse_stages(do=swap)]
+        return [heads, *self._rehearse_stages(do=swap), self._rehearse_points(do=swap)]
 
     def _on_editing(self, _: Any) -> None:
         self._before = self._now

@@ -174,6 +174,7 @@ export function frame(model, el, name) {
 
   const tell = () => {
     clearTimeout(waiting);
+    waiting = 0;
     root.classList.remove("waiting");
     about.textContent = ANSWER_NOTES[get("problem_type")] ?? "";
     about.hidden = !about.textContent;
@@ -211,7 +212,10 @@ export function frame(model, el, name) {
   };
   const replay = async (click) => {
     const answer = await rehearsed.answer(click);
-    if (!answer) return ask();
+    if (!answer) {
+      redraw(); // what was clicked shows again what is there
+      return ask();
+    }
     const values = { ...answer, error: "", revision: get("revision") + 1 };
     for (const [trait, value] of Object.entries(values)) model.set(trait, value);
   };
@@ -241,12 +245,16 @@ export function frame(model, el, name) {
     });
     const undress = onTheme(drawAnew);
     const forget = listen(model, ["revision", ...traits], redraw);
-    model.on("msg:custom", heard);
+    const told = (content) => {
+      if (waiting) ask(); // it is at work
+      heard(content);
+    };
+    model.on("msg:custom", told);
     watch.observe(root);
     drawAnew();
     return () => {
       for (const undo of [stop, forget, undress, end]) undo();
-      model.off("msg:custom", heard);
+      model.off("msg:custom", told);
       watch.disconnect();
     };
   };

@@ -76,6 +76,8 @@ class SpanExtraction(TextWidget):
             {"threshold": [step / 2 for step in range(-24, 25)]},
             {"chosen": tokens[:1], "window": range(len(self._windows)), "pinned": answers},
             {"pinned": answers, "stage": self._stages, "token": [self.token, 0]},
+            self._rehearse_points(chosen=tokens),
+            self._rehearse_points(pinned=answers),
         ]
 
     def _on_look(self, change: dict) -> None:

@@ -53,7 +53,7 @@ class TokenTagger(TextWidget):
         """Every word, with every class."""
         words = range(len(self.words))
         classes = {"stage": ["head"], "pinned": words, "row": range(-1, len(self.labels))}
-        return [*self._rehearse_stages(pinned=words), classes]
+        return [*self._rehearse_stages(pinned=words), classes, self._rehearse_points(pinned=words)]
 
     def _show(self) -> None:
         """The class of a word is that of its first piece (BERT, section 5.3)."""
