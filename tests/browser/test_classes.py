@@ -175,7 +175,7 @@ def test_own_examples_are_pasted_and_trained(sentences):
     widget.after(lambda: (field.fill("delight"), field.press("Tab")))
     assert "delight 1" in widget.root.text_content()
     widget.after(widget.button("Shipped examples").click)
-    one, other = (widget.root.get_by_label(f"Text of example {at}", exact=True) for at in (9, 10))
+    one, other = (widget.root.get_by_label(f"Text of example {at}", exact=True) for at in (1, 2))
     widget.after(
         lambda: one.evaluate(
             """(field, other) => {
@@ -189,7 +189,8 @@ def test_own_examples_are_pasted_and_trained(sentences):
         )
     )
     assert (one.input_value(), other.input_value()) == ("typed first", "typed before the answer came")
-    widget.after(lambda: other.press("Tab"))
+    widget.after(lambda: (other.press("End"), other.press("!"), other.press("Tab")))
+    assert other.input_value() == "typed before the answer came!"
     widget.after(widget.button("Empty the table").click)
     widget.button("Train").click()
     sentences.wait(lambda: "at least 8" in widget.root.locator(".error").text_content(), "a sentence")
