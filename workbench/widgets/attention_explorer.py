@@ -350,7 +350,7 @@ class AttentionExplorer(MapWidget):
     def figure(self) -> plots.StillFigure:
         """The map shown large, as a matrix with its tokens."""
         if self.grid and self.view == "lines":
-            return plots.stack(*self._still_maps(), status=self.status)
+            return plots.stack(tuple(self._still_maps()), status=self.status)
         tokens, marks = [text for text, *_ in self.tokens], []
         for name, shown in zip(self._names, self._shown, strict=True):
             title, most = f"{name}: rows look at columns", max(float(map.max()) for map in self._shown)
