@@ -244,3 +244,43 @@ def test_no_softmax_where_there_is_none():
     refuses(
         lambda: SentenceClassifier(bert, "a", head="score", stage="softmax"), "no stage 'softmax'", ValueError
     )
+
+
+@pytest.mark.parametrize(
+    ("make", "change"),
+    [
+        (lambda bert: TokenTagger(bert, TEXT), {"pinned": 2}),
+        (lambda bert: MaskedFilling(bert, TEXT, masked=["cat"]), {"masked": [(8, 11)]}),
+        (lambda bert: MaskedFilling(bert, TEXT, masked=["cat", "sat"]), {"pinned": 1}),
+        (lambda bert: SpanExtraction(bert, "the cat", TEXT), {"pinned": 1}),
+        (lambda bert: SpanExtraction(bert, "the cat", TEXT), {"chosen": 3}),
+        (lambda bert: NextSentence(bert, "the cat", "a dog ran"), {"cls_at": "end"}),
+        (lambda bert: NextSentence(bert, "the cat", "a dog ran"), {"do": "swap"}),
+    ],
+)
+def test_the_strip_follows_what_is_chosen(make, change, bert) -> None:
+    """A token that was clicked in the strip is told of until another one is chosen below it."""
+    widget = make(bert)
+    widget.stage, widget.token = "layer", 2
+    assert widget._token == 2
+    if "do" in change:
+        widget._on_message(None, change, None)
+    else:
+        ((name, value),) = change.items()
+        setattr(widget, name, value)
+    assert widget.token == -1 and widget.error == ""
+
+
+def test_a_head_that_does_not_answer_is_refused_when_it_is_set() -> None:
+    bert = our_bert("mlm", "nsp", "sentiment")
+    bert.add_head("nli", "sentence", ["yes", "no"])
+    for widget in (
+        MaskedFilling(bert, TEXT),
+        NextSentence(bert, "the cat", "a dog"),
+        SentencePair(bert, "a", "the"),
+    ):
+        before = widget.head
+        widget.head = "sentiment"
+        assert "There is no head 'sentiment' here" in widget.error and widget.head == before
+    with pytest.raises(ValueError, match="NextSentence asks the head 'nsp', not 'nli'"):
+        NextSentence(bert, "the cat", "a dog", head="nli")

@@ -1,5 +1,6 @@
 """Views on pictures draw what was computed, where it belongs, and know which patch is clicked."""
 
+import base64
 import math
 import re
 from collections.abc import Sequence
@@ -431,6 +432,34 @@ def test_captions_never_misalign_maps(page, name):
     selector = ".maps .patch-board" if name == "attention" else "canvas.large"
     tops = view.read(selector, "(one) => one.getBoundingClientRect().top")
     assert len(tops) == 2 and tops[0] == pytest.approx(tops[1], abs=0.5)
+
+
+def test_what_is_told_of_a_patch_stays_true(page):
+    """When another patch looks, and where the slider leaves its weight out."""
+    vit = patch_vit()
+    attention = attends(vit, 26)
+    view = View(page, PatchAttention(vit, WHITE, layer=1, head=2, query=5))
+    board, tip = view.at(".maps .patch-board"), view.at(".attention-main .told")
+    place = cells(4, 6, view.box(board))[7]
+    view.told(board, [place], ".attention-main .told")
+    near(shares(tip.text_content())[:1], [attention[1, 2, 5, 2 + 7]])
+    other = PatchAttention(vit, WHITE, layer=1, head=2, query=9, mass=0.3)
+    least = int((other._large[0] > 0).int().argmin())
+    state = {name: getattr(other, name) for name in ("query", "titles", "tops", "mass", "keeps", "looker")}
+    encoded = base64.b64encode(other.large).decode()
+    page.evaluate(
+        """([state, encoded]) => {
+            const bytes = Uint8Array.from(atob(encoded), (one) => one.charCodeAt(0));
+            const now = { ...state, large: new DataView(bytes.buffer), revision: 99 };
+            for (const [name, value] of Object.entries(now)) model.set(name, value);
+        }""",
+        [state, encoded],
+    )
+    said = tip.text_content()
+    kept = float(other._large[0, 7])
+    assert "left out here" in said if kept == 0 else shares(said)[0] == pytest.approx(kept, abs=0.008)
+    (said,) = view.told(board, [cells(4, 6, view.box(board))[least]], ".attention-main .told")
+    assert ": left out here" in said
 
 
 def test_two_checkpoints_beside_each_other(page):

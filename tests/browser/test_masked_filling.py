@@ -69,6 +69,8 @@ def test_hover_previews_and_click_pins_a_candidate(filling):
     filling.page.mouse.move(0, 0)
     assert filling.root.locator("button.chip.filled").text_content() == word
     assert second.get_attribute("aria-pressed") == "true"
+    filling.after(filling.button("Unmask all").click)
+    assert filling.root.locator("button.chip.filled").count() == 0, "the model reads the text as it was typed"
 
 
 def test_editing_keeps_masks_and_errors_keep_the_last_good_state(filling):

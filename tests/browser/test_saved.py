@@ -199,6 +199,8 @@ def test_a_patch_looks_and_a_head_is_chosen(open_saved) -> None:
     assert told(page) == ""
     page.get_by_label("or a sample").select_option("boat")
     page.wait_for_function(f"document.querySelector('.workbench').innerText.includes({SAVED!r})")
+    shown = page.get_by_label("or a sample").input_value()
+    assert shown == widget.sample, "what got no answer shows again what is there"
 
 
 def test_a_notebook_opened_again_answers(lesson, lab: str, browser: Browser, on_screen: dict) -> None:
