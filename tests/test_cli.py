@@ -275,7 +275,7 @@ def test_a_page_is_made_again_only_if_it_is_old(notebooks, monkeypatch):
     os.utime(notebooks.files[1], (later, later))
     pages.write_pages(notebooks.folder, notebooks.files)
     assert notebooks.run == ["one", "two", "two"]
-    monkeypatch.setattr(pages, "_digest", lambda: "another checkpoint")
+    monkeypatch.setattr(pages, "_checkpoints_digest", lambda: "another checkpoint")
     pages.write_pages(notebooks.folder, notebooks.files[:1])
     assert notebooks.run[3:] == ["one"]
 

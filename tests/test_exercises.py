@@ -1,5 +1,7 @@
 """Graders: what is right is called right, and each usual mistake gets its hint."""
 
+import math
+
 import pytest
 
 from workbench.exercises import check_spans, check_tokens
@@ -16,6 +18,9 @@ RIGHT_S, RIGHT_E = [0.08, 0.03, 0.08, 0.22, 0.59], [0.01, 0.03, 0.23, 0.09, 0.64
         ([0.08, None, 0.08, None, 0.59], "s: right so far; still missing: was, in."),
         ([0.08, 0.03, 0.08, 0.5, None], "'in' is not right yet. Its dot product S.T is 2: exp of it is 7.39"),
         ([1, 0, 1, 2, 3], "'Anna' is not right yet. Its dot product S.T is 1, as you have it; now take exp"),
+        ([math.nan] * 5, "s: 'Anna' is not right yet"),
+        ([0.08, 0.03, 0.08, 0.22, 0.60], "s: 'Rome' is not right yet"),
+        (["0.08"] * 5, "s: a number is needed for each word, or None, not '0.08'"),
         ([0.08, 0.03], "5 numbers are needed, one for each word; here are 2"),
     ],
 )

@@ -178,3 +178,11 @@ def test_the_last_step_of_one_head_and_of_two() -> None:
         states = vit(torch.randn(1, 3, 32, 48))[-1]
         steps = patches.linear_steps(vit, states)
         close(steps["matrix"] @ steps["vector"] + steps["bias"], vit.logits(states)[0])
+
+
+def test_patches_may_be_numbers_of_any_kind() -> None:
+    vit, pixels = patch_vit(), torch.zeros(1, 3, 32, 48)
+    order = torch.arange(24).flip(0)
+    given, _ = patches.rearranged(vit, pixels, torch.tensor([1, 2]), order)
+    expected, _ = patches.rearranged(vit, pixels, [1, 2], order.tolist())
+    torch.testing.assert_close(given, expected)

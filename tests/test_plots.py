@@ -360,3 +360,13 @@ def test_figures_of_the_front_door(vit: ViT) -> None:
         plots.position_maps(patches.position_similarity(vit), most=3),
     ):
         assert figure._repr_png_()[0]
+
+
+def test_numbers_of_any_kind_and_dollars_are_drawn() -> None:
+    rows = [["a", np.float32(0.3)], ["b", torch.tensor(0.25)], ["c", float("nan")]]
+    for percent in (True, False):
+        plots.stack(plots.bars(rows[: 2 + (not percent)], percent=percent)).drawn("png", 30)
+    figure = plots.two_front_doors("I pay $5 or $6.", "$_$", np.zeros((8, 8, 3)), "tea $x_$")
+    figure.drawn("png", 30)  # what is read as mathematics would end here
+    texts = [text for axes in figure.get_axes() for text in axes.texts if text.get_text()]
+    assert len(texts) > 10 and not any(text.get_parse_math() for text in texts)

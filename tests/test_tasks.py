@@ -10,6 +10,7 @@ import transformers
 from tiny import close, hf_vit, our_bert, our_vit, saved
 
 import workbench as wb
+from workbench import widgets
 from workbench.tasks import SpanWindow, best_spans, mask_guesses, span_windows, surest_window
 
 ALL = ("mlm", "nsp", "span", "sentiment", "pos")
@@ -428,7 +429,9 @@ def test_which_head_is_taken() -> None:
     assert {candidate.label for candidate in wb.classify_sentence(bert, "tea")} == {"sad", "glad"}
     assert {candidate.label for candidate in wb.classify_pair(bert, "tea", "cat")} == {"sad", "glad"}
     bert.add_head("tone", "sentence", ["low", "high"])
-    with pytest.raises(ValueError, match="no head 'sentiment'"):
+    with pytest.raises(
+        ValueError, match="several heads for this task: mood, tone; say which, as in head='mood'"
+    ):
         wb.classify_sentence(bert, "tea")  # two: which one?
     assert {candidate.label for candidate in wb.classify_sentence(bert, "tea", head="tone")} == {
         "low",
@@ -446,3 +449,11 @@ def test_nothing_is_left_in_the_graph(bert: wb.Bert) -> None:
         task(half, "the cat")
     assert all(parameter.grad is None for parameter in bert.parameters())
     assert isinstance(wb.fill_mask(half, "[MASK]")[0].candidates[0].probability, float)
+
+
+def test_dropout_makes_no_answer_random() -> None:
+    bert = our_bert("mlm", "sentiment", hidden_dropout_prob=0.1).train()
+    for ask in (lambda: wb.fill_mask(bert, "the [MASK]"), lambda: widgets.MaskedFilling(bert, "the cat")):
+        with pytest.raises(ValueError, match=r"is in training mode, and dropout .*: call .eval\(\) on it."):
+            ask()
+    assert wb.fill_mask(bert.eval(), "the [MASK]")

@@ -6,6 +6,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tiny import sentence_bert
 
 import workbench as wb
@@ -368,6 +369,27 @@ def test_steps_that_are_changed_meanwhile_are_those_of_the_next_training(bert):
     widget.trained = {"fine-tuned": None}
     widget.finish()
     assert asked == [3, 3] and widget.planned == 3 and not widget.awaited
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"examples": [("good", 1), ("bad", 0)] * 6}, "Row 1: its class is 1, not text."),
+        ({"examples": [{"text": "good", "label": "a"}] * 8}, r"Row 1 is a dict, not \(text, class\)."),
+        ({"examples": [(Image.new("RGB", (8, 8)), "a")] * 8}, "Row 1: its text is <PIL.*, not text."),
+        ({"kind": "token"}, "kind is one of sentence, word, pair, span, picture, not 'token'."),
+        ({"kind": "picture"}, "A ViT is needed here, not a Bert"),
+        ({"model": "bert"}, "A BERT is needed here, not a name"),
+        ({"looks": 0}, "looks is 1 or more, not 0."),
+    ],
+)
+def test_slips_before_a_training_are_one_sentence(options, said, bert):
+    given = {"model": bert, "examples": PAIRS, "steps": 1} | options
+    with pytest.raises((TypeError, ValueError), match=said):
+        fine_tune(given.pop("model"), given.pop("examples"), **given)
+    if "examples" in options:
+        with pytest.raises(ValueError, match=said.replace("not (", "not (")):
+            FineTuning(bert, options["examples"], fine_tune)
 
 
 @pytest.mark.parametrize(

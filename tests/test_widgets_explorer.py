@@ -322,3 +322,11 @@ def test_a_checkpoint_that_does_not_fit_is_refused_in_a_sentence(bert: Bert, vit
     other.tokenizer = None
     with pytest.raises(ValueError, match="came without a tokenizer"):
         AttentionExplorer(ours, "the cat", beside=other)
+
+
+def test_a_mean_of_some_heads_is_called_so() -> None:
+    widget = AttentionExplorer(our_bert("mlm"), "the [MASK] sat", layer=1, head=-1, chosen=[0, 2])
+    assert (
+        widget.figure().get_axes()[0].get_title(loc="left")
+        == "layer 2, mean of heads 1, 3: rows look at columns"
+    )

@@ -346,3 +346,8 @@ def test_a_widget_trains_on_pictures(vit: ViT) -> None:
     assert "in their folders" in widget.error and widget.count == 12
     with pytest.raises(ValueError, match="does not learn from examples of the kind 'word'"):
         FineTuning(vit, plain, lessons.fine_tune, kind="word")
+
+
+def test_a_still_says_where_positions_are_others() -> None:
+    shown = PatchHiding(patch_vit(), noise(), positions="none")
+    assert shown.figure().get_axes()[0].get_title(loc="left") == "0 of 24 patches hidden, no positions"

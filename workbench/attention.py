@@ -233,7 +233,10 @@ def _stack(attention: Maps) -> list[Tensor]:
     if isinstance(attention, Mapping):
         attention = [attention[layer] for layer in sorted(attention)]
     if not len(attention):
-        raise ValueError("No attention was recorded: run the model inside `with record_attention(model)`.")
+        raise ValueError(
+            "No attention was recorded: the model has to run inside `with record_attention(model)`, and for "
+            "relevance inside the score, as in `lambda: vit.logits(vit(pixels)[-1])[:, 1]`."
+        )
     for maps in attention:
         check_maps(maps, "batch, heads, query, key")
     if len({maps.shape[-1] for maps in attention}) > 1:

@@ -28,11 +28,29 @@ def check_model(model: Any, *kinds: type) -> None:
     raise TypeError(f"A {wanted} is needed here, not a {type(model).__name__}: {door}() loads one.")
 
 
-def check_reader(model: Any) -> None:
-    """Raises `ValueError` for a model that came without what reads a user's text or picture."""
+def check_ready(model: Any) -> None:
+    """Raises `ValueError` for a model that came without what reads a user's text or picture, or whose answers
+    dropout makes random."""
+    config = model.config
+    if model.training and max(config.hidden_dropout_prob, config.attention_probs_dropout_prob) > 0:
+        raise ValueError(
+            f"{model.name} is in training mode, and dropout changes its answers: call .eval() on it."
+        )
     reader, what = ("tokenizer", "text") if hasattr(model, "tokenizer") else ("preprocessing", "pictures")
     if getattr(model, reader) is None:
         raise ValueError(f"{model.name} came without a {reader}, so it cannot read {what}.")
+
+
+def check_rows(rows: Iterable[Any], names: Sequence[str]) -> None:
+    """Raises `ValueError` for rows that are no tuples of texts of these names; a "picture" is of any kind."""
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, tuple | list):
+            raise ValueError(f"Row {number} is a {type(row).__name__}, not ({', '.join(names)}).")
+        if len(row) != len(names):
+            raise ValueError(f"Row {number} has {len(row)} fields, not these: {', '.join(names)}.")
+        for name, field in zip(names, row, strict=True):
+            if name != "picture" and not isinstance(field, str):
+                raise ValueError(f"Row {number}: its {name} is {field!r}, not text.")
 
 
 def whole(name: str, value: Any) -> int:

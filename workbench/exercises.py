@@ -35,11 +35,13 @@ def check_spans(
 def _verdict(letter: str, words: list[str], scores: torch.Tensor, given: list[float | None]) -> str:
     if len(given) != len(words):
         return f"{len(words)} numbers are needed, one for each word; here are {len(given)}."
+    if odd := [value for value in given if isinstance(value, str) or not hasattr(value or 0, "__float__")]:
+        return f"a number is needed for each word, or None, not {odd[0]!r}."
     missing = [word for word, value in zip(words, given, strict=True) if value is None]
     if missing == words:
         return f"still to do. Begin with the dot product {letter}.T of {words[0]!r}."
     right = scores.softmax(0).tolist()
-    wrong = [at for at, value in enumerate(given) if value is not None and abs(value - right[at]) >= 0.015]
+    wrong = [at for at, value in enumerate(given) if value is not None and not abs(value - right[at]) < 0.006]
     if missing and not wrong:
         return f"right so far; still missing: {', '.join(missing)}."
     if not wrong:

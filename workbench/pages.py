@@ -90,8 +90,8 @@ def write_pages(folder: Path, notebooks: Sequence[Path]) -> None:
     if len({path.stem for path in notebooks}) < len(notebooks):
         raise ValueError("Two of these notebooks have the same name, and so would their pages.")
     pages = {path: folder / f"{path.stem}.html" for path in notebooks}
-    mark = f'<meta name="workbench" content="{__version__} {_digest()}">'
-    read = {path: _read(path) for path in notebooks}
+    mark = f'<meta name="workbench" content="{__version__} {_checkpoints_digest()}">'
+    read = {path: _read_notebook(path) for path in notebooks}
     todo = {path: notebook for path, notebook in read.items() if not _is_done(pages[path], path, mark)}
     folder.mkdir(parents=True, exist_ok=True)
     failed = []
@@ -115,7 +115,7 @@ def write_pages(folder: Path, notebooks: Sequence[Path]) -> None:
         raise ValueError(f"There is no page of {'; '.join(failed)}.")
 
 
-def _read(path: Path) -> NotebookNode:
+def _read_notebook(path: Path) -> NotebookNode:
     try:
         return nbformat.read(path, as_version=4)
     except OSError:
@@ -124,7 +124,7 @@ def _read(path: Path) -> NotebookNode:
         raise ValueError(f"{path} is no notebook that can be read.") from error
 
 
-def _digest() -> str:
+def _checkpoints_digest() -> str:
     """Of the checkpoints that come along."""
     files = (file for folder in shipped_checkpoints().values() for file in sorted(folder.rglob("*")))
     hashes = (hashlib.sha256(file.read_bytes()).digest() for file in files if file.is_file())

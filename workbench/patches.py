@@ -12,7 +12,6 @@ from workbench.attention import record_modules
 from workbench.bert import Bert
 from workbench.checks import check_model, check_place, check_text, check_whole
 from workbench.encoder import MODEL_LOCK
-from workbench.text import find_word
 from workbench.vit import ViT, split_patches
 
 Positions = Literal["own", "place", "none"]
@@ -153,8 +152,8 @@ def rearranged(
     """
     check_model(vit, ViT)
     prefix, grid = vit.config.num_prefix_tokens, _grid(vit, pixel_values)
-    count, hidden = grid[0] * grid[1], set(hidden)
-    order = list(range(count)) if order is None else list(order)
+    count, hidden = grid[0] * grid[1], {int(patch) for patch in hidden}
+    order = list(range(count)) if order is None else [int(patch) for patch in order]
     if sorted(order) != list(range(count)):
         raise ValueError(f"An order of {count} patches holds each number from 0 to {count - 1} once.")
     if not hidden <= set(order):
@@ -199,7 +198,7 @@ def word_vectors(bert: Bert, sentences: Sequence[str], word: str) -> Tensor:
     found = []
     for sentence in sentences:
         check_text(sentence, "sentence")
-        place = find_word(sentence, word, ignore_case=True)
+        place = bert.tokenizer.find_word(sentence, word, ignore_case=True)
         if place is None:
             raise ValueError(f"The sentence {sentence!r} does not hold the word {word!r}.")
         encoding = bert.tokenizer.encode(sentence, max_length=bert.config.max_position_embeddings)

@@ -225,6 +225,8 @@ def in_digits(value: float) -> str:
         >>> in_digits(3.14159), in_digits(-0.0012), in_digits(250)
         ('3.14', '−0.0012', '250')
     """
+    if not math.isfinite(value):
+        return str(value)
     digits = min(max(2 - math.floor(math.log10(max(abs(value), 0.01))), 0), 4)
     rounded = math.floor(value * 10**digits + 0.5) / 10**digits
     return f"{rounded:.{digits}f}".replace("-", "−")
@@ -237,6 +239,7 @@ def _cut(text: str, most: int) -> str:
 def bars(rows: Sequence[Sequence[Any]], *, title: str = "", percent: bool = True) -> Mark:
     """Horizontal bars, the first on top: probabilities, on a scale from 0 to 100 %, or, without `percent`,
     any numbers. `rows` are [name, value], or [name, value, what it was before], where a tick is drawn."""
+    rows = [[name, *map(float, numbers)] for name, *numbers in rows]
     names, values = [_cut(str(row[0]), 34) for row in rows], [row[1] for row in rows]
     written = in_percent if percent else in_digits
 
@@ -461,7 +464,16 @@ def two_front_doors(sentence: str, word: str, image: Any, label: str) -> StillFi
         def box(x: float, y: float, width: float, height: float, text: str, color: str) -> None:
             shape = {"boxstyle": "round,pad=0.06", "facecolor": shade(color, 0.5), "edgecolor": color}
             axes.add_patch(FancyBboxPatch((x, y), width, height, **shape))
-            axes.text(x + width / 2, y + height / 2, text, ha="center", va="center", fontsize=11, color=INK)
+            axes.text(
+                x + width / 2,
+                y + height / 2,
+                text,
+                ha="center",
+                va="center",
+                fontsize=11,
+                color=INK,
+                parse_math=False,
+            )
 
         rows = (
             (2.2, "word\n+ segment\n+ position", "[MASK]", word),
@@ -470,19 +482,19 @@ def two_front_doors(sentence: str, word: str, image: Any, label: str) -> StillFi
         for y, door, read, answer in rows:
             box(2.25, y, 1.5, 1, door, AMBER)
             box(6.85, y, 0.9, 1, "matrix,\nsoftmax", GREEN)
-            axes.text(6.48, y + 0.62, read, ha="center", fontsize=9, color=INK)
-            axes.text(8.2, y + 0.5, answer, va="center", fontsize=12, color=INK)
+            axes.text(6.48, y + 0.62, read, ha="center", fontsize=9, color=INK, parse_math=False)
+            axes.text(8.2, y + 0.5, answer, va="center", fontsize=12, color=INK, parse_math=False)
             for x in (1.85, 3.86, 6.33, 7.85):
                 arrow = {"arrowstyle": "->", "color": MUTED}
                 axes.annotate("", (x + 0.3, y + 0.5), (x, y + 0.5), arrowprops=arrow)
         box(4.25, 0.3, 1.85, 2.9, "the same encoder\n\nlayer 1\n...\nlayer N", BLUE)
-        axes.text(0, 2.7, textwrap.fill(sentence, 16), va="center", fontsize=11, color=INK)
+        axes.text(0, 2.7, textwrap.fill(sentence, 16), va="center", fontsize=11, color=INK, parse_math=False)
         axes.imshow(np.asarray(image), extent=(0, 1.4, 0.1, 1.5))
         axes.vlines(np.linspace(0, 1.4, 7), 0.1, 1.5, color="white", linewidth=0.6)
         axes.hlines(np.linspace(0.1, 1.5, 7), 0, 1.4, color="white", linewidth=0.6)
         names = {"input": 0, "front door": 2.25, "encoder": 4.25, "head": 6.85, "answer": 8.2}
         for name, x in names.items():
-            axes.text(x, 3.35, name, fontsize=10, color=MUTED)
+            axes.text(x, 3.35, name, fontsize=10, color=MUTED, parse_math=False)
 
     return stack(Mark(draw, 3.2, says=f"two front doors, one encoder, two heads: {word}; {label}"))
 
@@ -534,6 +546,7 @@ def embedding_filters(components: Any) -> StillFigure:
     `components` is (components, 3, size, size), see `filter_components`.
     """
     filters = np.asarray(components).transpose(0, 2, 3, 1)
+    filters = np.broadcast_to(filters, (*filters.shape[:3], 3))  # of grey pictures, too
     filters = 0.5 + filters / (2 * np.abs(filters).max((1, 2, 3), keepdims=True) + 1e-9)
     filters = np.pad(filters, [(0, -len(filters) % 7), (0, 0), (0, 0), (0, 0)], constant_values=np.nan)
     rows = filters.reshape(-1, 7, *filters.shape[1:])

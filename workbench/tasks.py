@@ -10,7 +10,7 @@ from workbench.bert import Bert, LinearHead
 from workbench.checks import (
     MOST_PATCHES,
     check_model,
-    check_reader,
+    check_ready,
     check_size,
     check_text,
     check_whole,
@@ -169,11 +169,12 @@ def describe(model: Bert | ViT) -> str:
     check_model(model, Bert, ViT)
     kind = "BERT" if isinstance(model, Bert) else "ViT"
     config = model.config
-    millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+    count = sum(parameter.numel() for parameter in model.parameters())
+    size = f"{count / 1e6:.1f} M" if count >= 1e5 else f"{count:,}"
     layers, heads = counted(config.num_hidden_layers, "layer"), counted(config.num_attention_heads, "head")
     return (
         f"{model.name}: {kind}, {layers} x {heads}, "
-        f"{config.hidden_size} wide, {millions:.1f} M parameters\n    on {device_name(model.device)}"
+        f"{config.hidden_size} wide, {size} parameters\n    on {device_name(model.device)}"
     )
 
 
@@ -192,6 +193,9 @@ def find_head(bert: Bert, name: str | None, kind: str, usual: str) -> str:
     check_model(bert, Bert)
     fitting = [head for head, module in bert.heads.items() if module.kind == kind]
     others = [head for head in fitting if head != "nsp"]  # which is asked for by its name only
+    if name is None and usual not in fitting and len(others) > 1:
+        several = f"several heads for this task: {', '.join(others)}; say which, as in head={others[0]!r}."
+        raise ValueError(f"{bert.name} has {several}")
     name = name or (others[0] if usual not in fitting and len(others) == 1 else usual)
     if name not in fitting:
         have = ", ".join(bert.heads) or "none"
@@ -199,7 +203,7 @@ def find_head(bert: Bert, name: str | None, kind: str, usual: str) -> str:
         raise ValueError(
             f"{bert.name} has no head {name!r} for this task; the heads that it has: {have}.{hint}"
         )
-    check_reader(bert)
+    check_ready(bert)
     return name
 
 
@@ -430,7 +434,7 @@ def classify_image(
     """
     check_model(vit, ViT)
     check_whole("top_k", top_k)
-    check_reader(vit)
+    check_ready(vit)
     if size is not None:
         check_size(size, vit.config.patch_size, MOST_PATCHES)
     pixels = prepare_image(image, vit.preprocessing, size).to(vit.device)
@@ -443,6 +447,6 @@ def classify_image(
 def embed(bert: Bert, text: str) -> Tensor:
     """One contextual vector for each token, [CLS] and [SEP] included: (tokens, hidden), on the CPU."""
     check_model(bert, Bert)
-    check_reader(bert)
+    check_ready(bert)
     encoding = bert.tokenizer.encode(text, max_length=bert.config.max_position_embeddings)
     return _last_layer(bert, encoding)[0].float().cpu()

@@ -177,6 +177,14 @@ class Tokenizer:
             )
         return tokens
 
+    @staticmethod
+    def find_word(text: str, word: str, ignore_case: bool = False) -> re.Match | None:
+        """Where a word, or several, first stands in a text by itself; its accents may be letters of their
+        own."""
+        forms = {word, *(unicodedata.normalize(form, word) for form in ("NFC", "NFD"))}
+        words = "|".join(map(re.escape, sorted(forms, reverse=True)))
+        return re.search(rf"(?<!\w)({words})(?!\w)", text, re.IGNORECASE if ignore_case else 0)
+
     def mask_spans(self, tokens: Sequence[Token], spans: Iterable[Sequence], seed: int = 0) -> list[Token]:
         """Masks every token that a span of characters touches.
 
@@ -287,13 +295,6 @@ def visible_tokens(encoding: Encoding, hide: Literal["nothing", "left", "right"]
     return (~hidden | special)[None]
 
 
-def find_word(text: str, word: str, ignore_case: bool = False) -> re.Match | None:
-    """Where a word, or several, first stands in a text by itself; its accents may be letters of their own."""
-    forms = {word, *(unicodedata.normalize(form, word) for form in ("NFC", "NFD"))}
-    words = "|".join(map(re.escape, sorted(forms, reverse=True)))
-    return re.search(rf"(?<!\w)({words})(?!\w)", text, re.IGNORECASE if ignore_case else 0)
-
-
 def word_spans(text: str, masks: str | Iterable[Any]) -> Any:
     """(start, end) of each word among `masks`, or of the one that it is, where it first stands in the text;
     spans stay as they are. Raises `ValueError` for a word that the text does not hold.
@@ -307,7 +308,7 @@ def word_spans(text: str, masks: str | Iterable[Any]) -> Any:
     found = []
     for mask in [masks] if isinstance(masks, str) else masks:
         if isinstance(mask, str):
-            place = find_word(text, mask) if mask else None
+            place = Tokenizer.find_word(text, mask) if mask else None
             if place is None:
                 raise ValueError(f"The text does not hold the word {mask!r}.")
             mask = place.span()

@@ -8,6 +8,7 @@ import runpy
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -429,3 +430,16 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path, monkeypatch: pytest
     one, two = (load_bert(tmp_path / number / "checkpoint", device="cpu").state_dict() for number in "12")
     for name, tensor in one.items():
         torch.testing.assert_close(two[name], tensor, atol=CLOSE, rtol=0)
+
+
+def test_the_speed_is_that_of_the_steps_also_after_a_save(bert: Bert, tmp_path: Path) -> None:
+    """Saves come between lines of the log, and take no time of the steps that are counted."""
+    source = new_batches(bert.tokenizer)
+
+    def slowly(step: int, process: int, processes: int) -> loop.Batch:
+        time.sleep(0.05)
+        return source(3, process, processes)
+
+    progress = run(bert, slowly, tmp_path, steps=20, save_every=9, log_every=10)
+    first, second = [line["tokens_per_second"] for line in progress.log if "loss" in line]
+    assert second == pytest.approx(first, rel=0.4), "and not ten steps in the time of one"

@@ -561,7 +561,11 @@ def read_checkpoint(
     kind = str(settings.get("model_type") or ("bert" if "vocab_size" in settings else "timm"))
     right, source, make, known, tables = FORMATS.get(kind, ("", "", None, None, []))
     if right != (door or right) or make is None:
-        mine = [repr(kind) for kind in list(FORMATS)[:-2] if door in (None, FORMATS[kind][0])]
+        mine = [
+            repr(kind)
+            for kind, (theirs, file, *_) in FORMATS.items()
+            if file == "Hugging Face" and door in (None, theirs)
+        ]
         hint = f"{door or 'the workbench'} reads model_type {' and '.join(mine)}"
         if right and settings.get("model_type"):
             hint = f"use {right} for it"

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from workbench.bert import Bert, Pooler
 from workbench.checkpoint import data_folder
-from workbench.checks import check_characters, check_reader, counted
+from workbench.checks import check_characters, check_model, check_ready, check_rows, check_whole, counted
 from workbench.encoder import MODEL_LOCK, SelfAttention
 from workbench.image import as_seen, load_image, normalize, prepare_image
 from workbench.training import loop
@@ -83,7 +83,9 @@ class FineTuned(Generic[Model]):
 
     @property
     def confusion(self) -> Tensor:
-        """Counts of the answers: (true class, class said)."""
+        """Counts of the answers: (true class, class said). `ValueError` for spans, which have no classes."""
+        if not self.labels:
+            raise ValueError("Answers in passages have no classes to count: look at `answers`.")
         counts = torch.zeros(len(self.labels), len(self.labels), dtype=torch.long)
         for _, true, said in self.answers:
             counts[self.labels.index(true), self.labels.index(said)] += 1
@@ -149,8 +151,6 @@ def label_names(examples: Sequence[Example], kind: str) -> tuple[str, ...]:
     for number, example in enumerate(examples, 1):
         for part in example:
             check_characters(part, f"example {number}")
-        if len(example) != len(FIELDS[kind]):
-            raise ValueError(f"Row {number} has {len(example)} fields, not these: {', '.join(FIELDS[kind])}.")
         for name, value in zip(FIELDS[kind], example, strict=True):
             if not value.strip():
                 raise ValueError(f"Row {number} lacks its {name}.")
@@ -269,7 +269,7 @@ def new_classifier(bert: Bert, head: str, kind: str, labels: Sequence[str], froz
 
 def text_exercise(bert: Bert, examples: Sequence[Example], kind: str, frozen: bool, seed: int) -> Exercise:
     """Texts to learn from, for a new head on a copy of a BERT; see `fine_tune`."""
-    check_reader(bert)
+    check_ready(bert)
     labels, head = label_names(examples, kind), "span" if kind == "span" else "lesson"
     train, held_out = split_examples(examples, kind, seed)
     rows, held_out_rows = (labelled_rows(part, labels, kind, bert) for part in (train, held_out))
@@ -326,7 +326,7 @@ def text_exercise(bert: Bert, examples: Sequence[Example], kind: str, frozen: bo
 
 def picture_exercise(vit: ViT, pictures: Sequence[Example], frozen: bool, seed: int) -> Exercise:
     """Pictures to learn from, for a new head on a copy of a ViT; see `fine_tune`."""
-    check_reader(vit)
+    check_ready(vit)
     classes = [label for _, label in pictures]
     labels = tuple(sorted(set(classes)))
     if len(labels) < 2:
@@ -341,7 +341,7 @@ def picture_exercise(vit: ViT, pictures: Sequence[Example], frozen: bool, seed: 
     targets = torch.tensor([labels.index(label) for label in classes])
     images = [load_image(image) for image, _ in pictures]
     shown = [as_seen(prepare_image(image, vit.preprocessing), vit.preprocessing) for image in images]
-    pixels = torch.from_numpy(np.stack(shown)).permute(0, 3, 1, 2)
+    pixels = torch.from_numpy(np.stack(shown)).permute(0, 3, 1, 2)[:, : vit.config.num_channels]
     fresh = new_head(copy_without_heads(vit, frozen), labels)
     fresh.name = f"{vit.name} with a new head"
 
@@ -408,6 +408,11 @@ def fine_tune(
     Raises:
         ValueError: examples that nothing can be learned from.
     """
+    if kind not in FIELDS:
+        raise ValueError(f"kind is one of {', '.join(FIELDS)}, not {kind!r}.")
+    check_model(model, ViT if kind == "picture" else Bert)
+    check_whole("looks", looks)
+    check_rows(examples, FIELDS[kind])
     if kind == "picture":
         exercise = picture_exercise(model, examples, frozen, seed)
     else:

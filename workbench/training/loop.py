@@ -391,8 +391,9 @@ def train(
                     bar.set_postfix_str(f"loss {figures['loss']:.3f}, {speed}{to_go}")
                     sums, since = 0, time.monotonic()
                 if progress.step % settings.save_every == 0 and left and not stop:
+                    paused = time.monotonic()
                     save()
-                    since = time.monotonic()
+                    since += time.monotonic() - paused  # which is no time of the steps
         except KeyboardInterrupt:
             if not alone:  # the others may be anywhere: the last save has to do
                 raise

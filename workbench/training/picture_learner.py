@@ -1,4 +1,4 @@
-"""What a ViT learns pictures with: crops, turns and colours, losses, start weights."""
+"""What a ViT learns pictures with: crops, turns and colours, start weights."""
 
 from collections.abc import Sequence
 

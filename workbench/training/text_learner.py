@@ -1,4 +1,4 @@
-"""What a BERT learns from: texts as rows of word pieces, batches of them, and the losses of all heads."""
+"""What a BERT learns from: texts as rows of word pieces, and batches of them with the targets of a head."""
 
 import hashlib
 import re

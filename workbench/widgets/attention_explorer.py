@@ -18,7 +18,7 @@ from workbench.attention import (
     weight_steps,
 )
 from workbench.bert import Bert
-from workbench.checks import check_model, check_reader
+from workbench.checks import check_model, check_ready
 from workbench.encoder import PROBLEM_TYPES
 from workbench.image import ImageSource, prepare_image
 from workbench.patches import token_names
@@ -321,7 +321,9 @@ class AttentionExplorer(MapWidget):
     @property
     def _title(self) -> str:
         """Which map is shown large."""
-        return f"layer {self.layer + 1}, {f'head {self.head + 1}' if self.head >= 0 else 'mean of heads'}"
+        some = ", ".join(str(head + 1) for head in self.chosen if 0 <= head < self.heads)
+        which = f"head {self.head + 1}" if self.head >= 0 else f"mean of heads {some}".rstrip()
+        return f"layer {self.layer + 1}, {which}"
 
     def try_all_heads(self) -> None:
         """Switches each head off alone and keeps what the best answer loses; shows progress."""
@@ -365,7 +367,7 @@ def _check_fit(model: Bert | ViT, beside: Bert | ViT) -> None:
         ours, theirs = getattr(model.config, name), getattr(beside.config, name)
         if ours != theirs:
             raise ValueError(f"{model.name} has {ours} {what} and {beside.name} {theirs}: {FIT}")
-    check_reader(beside)
+    check_ready(beside)
     if isinstance(model, ViT):
         ours, theirs = (
             (one.preprocessing.size, one.config.patch_size, one.config.num_prefix_tokens)

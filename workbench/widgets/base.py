@@ -282,7 +282,7 @@ class WorkbenchWidget(anywidget.AnyWidget):
 
     def unrehearsed(self, limit: int) -> bool:
         """Whether there are no answers of at most so many bytes to what is on the screen."""
-        return not self.rehearsal or len(self.rehearsal) > limit < self._rehearsal.limit
+        return not self.rehearsal or (len(self.rehearsal) > limit and self._rehearsal.limit > limit)
 
     def _inside(self) -> dict[str, Any]:
         """All that the widget holds."""

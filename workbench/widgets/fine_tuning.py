@@ -16,7 +16,7 @@ from PIL import Image
 
 from workbench import plots
 from workbench.bert import Bert
-from workbench.checks import check_characters, check_reader
+from workbench.checks import check_characters, check_ready, check_rows
 from workbench.image import ImageSource, load_image
 from workbench.patches import moving_places
 from workbench.vit import ViT
@@ -102,7 +102,7 @@ class FineTuning(StripWidget):
         train: "Callable[..., FineTuned]",
         **options: Any,
     ) -> None:
-        check_reader(model)
+        check_ready(model)
         self.trained: dict[str, FineTuned] = {}
         self._places: dict[str, torch.Tensor] = {}
         self._train, self._stop, self._thread, self._failed = train, threading.Event(), None, ""
@@ -111,6 +111,7 @@ class FineTuning(StripWidget):
         if (self.kind == "picture") != isinstance(model, ViT):
             raise ValueError(f"{model.name} does not learn from examples of the kind {self.kind!r}.")
         self.columns, self.planned = COLUMNS[self.kind], self.steps
+        check_rows(examples, [name.lower() for name in self.columns])
         self._examples = self._shipped = [tuple(example) for example in examples]
         self._check(self._shipped)
         self._say("nothing trained yet")
@@ -316,15 +317,18 @@ class FineTuning(StripWidget):
             ]
             return plots.stack(plots.words(*rows, title="examples and their classes"), status=self.status)
         parts, answers = [], []
-        logs = [(name, list(result.log)) for name, result in self.trained.items()]  # which may grow meanwhile
+        logs = {name: list(result.log) for name, result in self.trained.items()}  # which may grow meanwhile
         for figure, top in (("accuracy", 1.02), ("loss", None)):
-            new = {f"{name}, held out": plots.by_step(log, f"held_out_{figure}") for name, log in logs}
-            seen = {f"{name}, learned from": plots.by_step(log, figure) for name, log in logs}
+            new = {
+                f"{name}, held out": plots.by_step(log, f"held_out_{figure}") for name, log in logs.items()
+            }
+            seen = {f"{name}, learned from": plots.by_step(log, figure) for name, log in logs.items()}
             parts.append(plots.curves(new, seen, title=figure, top=top))
         colors = [plots.class_color(label, len(self.labels)) for label in self.true]
         for name, places in self._places.items():
-            title = f"{name}: what the new layer reads of held-out examples"
-            parts.append(plots.points(places[-1].numpy(), colors, title=title))
+            look = round(self.moment * (len(places) - 1))
+            title = f"{name}: what the new layer reads of held-out examples, step {logs[name][look]['step']}"
+            parts.append(plots.points(places[look].numpy(), colors, title=title))
         for name, table in self.tables.items():
             if self.kind == "span":
                 rows = [

@@ -66,8 +66,10 @@ class MaskedFilling(TextWidget):
                 masked += [[span], rest]
         heads = {"attention_layer": range(self.layers), "attention_head": range(-1, self.heads)}
         single = [spans for spans in masked if spans == self.masked or len(spans) < 2]
+        cards = {"pinned": range(max(1, self.guesses["count"])), "stage": self._stages}
         moved = self._rehearse_points(masked=masked)
-        return [{"masked": masked}, *self._rehearse_stages(masked=single), {"masked": masked} | heads, moved]
+        stages = self._rehearse_stages(masked=single)
+        return [{"masked": masked}, *stages, {"masked": masked} | heads, cards, moved]
 
     def mask_at_random(self, seed: int) -> None:
         """Masks 15 % of the words anew, by BERT's rule (80 % [MASK], 10 % another word, 10 % as they are)."""
@@ -168,5 +170,7 @@ class MaskedFilling(TextWidget):
             if card["original"] is not None:
                 share = plots.in_percent(card["probability"])
                 title += f", was “{card['original']}” (rank {card['rank']}, {share})"
+            if self._read_after < self.layers:
+                title += f", after layer {self._read_after}"
             cards.append(plots.bars(card["candidates"], title=title))
         return plots.stack(plots.words(chips), tuple(cards), status=self.status)

@@ -24,6 +24,7 @@ from workbench.widgets.strip import Drawer, Way
 
 MOST_KEPT = 6  # pictures side by side
 GREY = 150  # of what is hidden
+POSITIONS = {"own": "", "place": ", positions of the new places", "none": ", no positions"}
 PORTION = 10  # pictures that are judged at once
 
 
@@ -115,11 +116,10 @@ class PatchHiding(PictureWidget):
         """Keeps the picture, as it is shown now, with its classes in a row below."""
         if len(self.kept) == MOST_KEPT:
             raise ValueError(f"{MOST_KEPT} pictures fit side by side: forget these first.")
-        positions = {"own": "", "place": ", positions of the new places", "none": ", no positions"}
         name = (
             self._name + ", shuffled" * bool(self.order) + f", {len(self.hidden)} hidden" * bool(self.hidden)
         )
-        name += positions[self.positions] + f", after layer {self._read_after}" * (
+        name += POSITIONS[self.positions] + f", after layer {self._read_after}" * (
             self._read_after < self.layers
         )
         picture = self._covered()
@@ -190,6 +190,7 @@ class PatchHiding(PictureWidget):
     def figure(self) -> plots.StillFigure:
         """The picture as it is shown, its classes, and those kept to compare with."""
         title = f"{len(self.hidden)} of {self._count} patches hidden{', shuffled' * bool(self.order)}"
+        title += POSITIONS[self.positions]
         picture = plots.picture(self._covered(), title=title, height=3.4)
         now = plots.bars(self.bars, title=f"after layer {self._read_after}", percent=self._probable)
         best, indices = (part.tolist() for part in self._now.max(-1))

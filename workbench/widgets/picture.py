@@ -14,7 +14,7 @@ from torch import Tensor
 from workbench import plots
 from workbench.attention import mass_mask
 from workbench.bert import Bert
-from workbench.checks import check_reader
+from workbench.checks import check_ready
 from workbench.image import ImageSource, as_seen, load_image, prepare_image
 from workbench.patches import token_names
 from workbench.vit import ViT
@@ -59,7 +59,7 @@ class PictureWidget(StripWidget):
     prefix = traitlets.Int(help="Tokens before the patches.")
 
     def __init__(self, vit: ViT, image: ImageSource | None = None, **options: Any) -> None:
-        check_reader(vit)
+        check_ready(vit)
         if image is None:
             options.setdefault("sample", FIRST_PICTURE)
         super().__init__(vit, **{"prefix": vit.config.num_prefix_tokens} | options)

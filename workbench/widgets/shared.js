@@ -123,8 +123,10 @@ export function answerer(model) {
     const placeOf = (name, value) =>
       places[name].find((place) => JSON.stringify(values[place]) === JSON.stringify(value));
     const changed = click.do ? {} : click;
-    if (Object.entries(changed).some(([name, value]) => !places[name] || placeOf(name, value) === undefined))
-      return null;
+    // A value may be known from other clicks, though nobody chose it.
+    const isKnown = ([name, value]) =>
+      places[name] && placeOf(name, value) !== undefined && placeOf("click", [name]) !== undefined;
+    if (!Object.entries(changed).every(isKnown)) return null;
     // Where the values are, first as they are asked for, then as Python settles them.
     const asked = { click: placeOf("click", click.do ? click : Object.keys(click)) };
     for (const name of Object.keys(places)) asked[name] ??= placeOf(name, changed[name] ?? model.get(name));
