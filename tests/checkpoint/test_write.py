@@ -176,6 +176,7 @@ def test_other_number_formats(dtype: torch.dtype, tmp_path: Path) -> None:
     assert {parameter.dtype for parameter in half.parameters()} == {torch.bfloat16}
 
 
+@pytest.mark.filterwarnings("ignore:transformers cuts squares only")
 def test_what_google_and_timm_wrote_can_be_saved(tmp_path: Path) -> None:
     np.savez(tmp_path / "ViT.npz", **npz_arrays())
     write_timm(tmp_path, timm_tensors({"cls_token": 1, "dist_token": 1}, 2, {"head": 5, "head_dist": 5}))

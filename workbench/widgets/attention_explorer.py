@@ -100,6 +100,7 @@ class AttentionExplorer(MapWidget):
             raise TypeError(f"{model.name} is a BERT, which reads text, no picture: load_vit() loads a ViT.")
         else:
             options |= {"text": FIRST_TEXT if text is None else text, "second": second}
+        check_ready(model)
         self._models = [model] if beside is None else [model, beside]
         if beside is not None:
             _check_fit(model, beside)
