@@ -364,6 +364,7 @@ def test_steps_that_are_changed_meanwhile_are_those_of_the_next_training(bert):
     def train(model, examples, *, steps, frozen, watch, **_):
         asked.append(steps)
         widget.steps = 7
+        wait(lambda: widget.awaited)  # so the view says why no button reaches the kernel
 
     widget = FineTuning(bert, PAIRS, train, steps=3)
     widget.trained = {"fine-tuned": None}

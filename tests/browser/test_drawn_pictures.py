@@ -434,6 +434,15 @@ def test_captions_never_misalign_maps(page, name):
     assert len(tops) == 2 and tops[0] == pytest.approx(tops[1], abs=0.5)
 
 
+def test_a_sample_is_chosen_in_place_of_an_upload_that_still_waits(page):
+    """Jupyter joins changes that wait into one message, and Python would show the upload."""
+    view = View(page, PatchHiding(patch_vit(), WHITE))
+    view.at(".picture-input select").select_option("boat")
+    sent = view.sent()
+    assert {"upload_name": ""} in sent and sent[-1] == {"sample": "boat"}
+    assert [one for one in sent if "upload" in one], "emptied first"
+
+
 def test_what_is_told_of_a_patch_stays_true(page):
     """When another patch looks, and where the slider leaves its weight out."""
     vit = patch_vit()
