@@ -441,5 +441,7 @@ def test_the_speed_is_that_of_the_steps_also_after_a_save(bert: Bert, tmp_path: 
         return source(3, process, processes)
 
     progress = run(bert, slowly, tmp_path, steps=20, save_every=9, log_every=10)
-    first, second = [line["tokens_per_second"] for line in progress.log if "loss" in line]
-    assert second == pytest.approx(first, rel=0.4), "and not ten steps in the time of one"
+    # No step takes less than it sleeps; with the clock set anew at a save two lines would be told five times
+    # too fast, and more.
+    fastest = source(3)["input_ids"].numel() / 0.05
+    assert all(0 < line["tokens_per_second"] <= fastest for line in progress.log if "loss" in line)
