@@ -458,22 +458,14 @@ def two_front_doors(sentence: str, word: str, image: Any, label: str) -> StillFi
     above, a picture below, and what each head answers."""
 
     def draw(axes: Axes) -> None:
+        write = functools.partial(axes.text, color=INK, parse_math=False)  # "$" is a letter
         axes.axis("off")
         axes.set(xlim=(0, 9.1), ylim=(0.1, 3.5), aspect="equal")
 
         def box(x: float, y: float, width: float, height: float, text: str, color: str) -> None:
             shape = {"boxstyle": "round,pad=0.06", "facecolor": shade(color, 0.5), "edgecolor": color}
             axes.add_patch(FancyBboxPatch((x, y), width, height, **shape))
-            axes.text(
-                x + width / 2,
-                y + height / 2,
-                text,
-                ha="center",
-                va="center",
-                fontsize=11,
-                color=INK,
-                parse_math=False,
-            )
+            write(x + width / 2, y + height / 2, text, ha="center", va="center", fontsize=11)
 
         rows = (
             (2.2, "word\n+ segment\n+ position", "[MASK]", word),
@@ -482,19 +474,19 @@ def two_front_doors(sentence: str, word: str, image: Any, label: str) -> StillFi
         for y, door, read, answer in rows:
             box(2.25, y, 1.5, 1, door, AMBER)
             box(6.85, y, 0.9, 1, "matrix,\nsoftmax", GREEN)
-            axes.text(6.48, y + 0.62, read, ha="center", fontsize=9, color=INK, parse_math=False)
-            axes.text(8.2, y + 0.5, answer, va="center", fontsize=12, color=INK, parse_math=False)
+            write(6.48, y + 0.62, read, ha="center", fontsize=9)
+            write(8.2, y + 0.5, answer, va="center", fontsize=12)
             for x in (1.85, 3.86, 6.33, 7.85):
                 arrow = {"arrowstyle": "->", "color": MUTED}
                 axes.annotate("", (x + 0.3, y + 0.5), (x, y + 0.5), arrowprops=arrow)
         box(4.25, 0.3, 1.85, 2.9, "the same encoder\n\nlayer 1\n...\nlayer N", BLUE)
-        axes.text(0, 2.7, textwrap.fill(sentence, 16), va="center", fontsize=11, color=INK, parse_math=False)
+        write(0, 2.7, textwrap.fill(sentence, 16), va="center", fontsize=11)
         axes.imshow(np.asarray(image), extent=(0, 1.4, 0.1, 1.5))
         axes.vlines(np.linspace(0, 1.4, 7), 0.1, 1.5, color="white", linewidth=0.6)
         axes.hlines(np.linspace(0.1, 1.5, 7), 0, 1.4, color="white", linewidth=0.6)
         names = {"input": 0, "front door": 2.25, "encoder": 4.25, "head": 6.85, "answer": 8.2}
         for name, x in names.items():
-            axes.text(x, 3.35, name, fontsize=10, color=MUTED, parse_math=False)
+            write(x, 3.35, name, fontsize=10, color=MUTED)
 
     return stack(Mark(draw, 3.2, says=f"two front doors, one encoder, two heads: {word}; {label}"))
 

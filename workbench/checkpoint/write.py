@@ -44,6 +44,8 @@ def save_checkpoint(model: Bert | ViT, folder: str | Path, dtype: torch.dtype = 
     Raises:
         CheckpointError: no room on the disk, not writable, a ViT that the layout cannot hold, or weights
             that are not finite (in `dtype`).
+
+    A `UserWarning` tells of a crop that `transformers` has no recipe for; the workbench reads it again.
     """
     check_model(model, Bert, ViT)
     rules.check_dtype(dtype)

@@ -406,7 +406,8 @@ def fine_tune(
         stop: ends the training after the step at which it is set; what was learned is kept.
 
     Raises:
-        ValueError: examples that nothing can be learned from.
+        ValueError: examples that nothing can be learned from; the sentence says why.
+        TypeError: a model that does not read such examples.
     """
     if kind not in FIELDS:
         raise ValueError(f"kind is one of {', '.join(FIELDS)}, not {kind!r}.")

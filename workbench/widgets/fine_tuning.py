@@ -190,7 +190,7 @@ class FineTuning(StripWidget):
         self._check(examples[row : row + len(rows)])
         self._examples = examples
         if do == "add":
-            self.first = len(examples) - 1
+            self._settle(first=len(examples) - 1)
         self._refresh(run=False)
 
     def _write(self, examples: list[tuple], row: int, column: int, rows: Sequence[Sequence[Any]]) -> None:
@@ -200,12 +200,9 @@ class FineTuning(StripWidget):
         examples += [("",) * count] * (row + len(rows) - len(examples))
         for number, fields in enumerate(rows, row):
             new = [str(field) for field in fields][:count]
-            start = min(column, count - len(new))
-            old = (
-                examples[number]
-                if any(map(str.strip, examples[number]))
-                else examples[row][:start] + ("",) * count
-            )
+            start, old = min(column, count - len(new)), examples[number]
+            if not any(map(str.strip, old)):
+                old = (*examples[row][:start], *old[start:])
             examples[number] = (*old[:start], *new, *old[start + len(new) : count])
 
     def _check(self, rows: Sequence[Sequence[Any]]) -> None:
@@ -241,14 +238,15 @@ class FineTuning(StripWidget):
         """
         if self.state == "ready":
             self.start()
-        self._tell(awaited=self.state == "training")
         try:
+            self._tell(awaited=self.state == "training")
             while self._thread is not None and self._thread.is_alive():
                 self._thread.join(0.2)
         except KeyboardInterrupt:
             self.stop()
             self._thread.join()
-        self._tell(awaited=False)
+        finally:
+            self._tell(awaited=False)
         if self._failed:
             raise ValueError(self._failed)
         return list(self.trained.values())[-1]

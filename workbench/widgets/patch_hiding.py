@@ -116,12 +116,10 @@ class PatchHiding(PictureWidget):
         """Keeps the picture, as it is shown now, with its classes in a row below."""
         if len(self.kept) == MOST_KEPT:
             raise ValueError(f"{MOST_KEPT} pictures fit side by side: forget these first.")
-        name = (
-            self._name + ", shuffled" * bool(self.order) + f", {len(self.hidden)} hidden" * bool(self.hidden)
-        )
-        name += POSITIONS[self.positions] + f", after layer {self._read_after}" * (
-            self._read_after < self.layers
-        )
+        name = self._name + ", shuffled" * bool(self.order)
+        name += f", {len(self.hidden)} hidden" * bool(self.hidden) + POSITIONS[self.positions]
+        if self._read_after < self.layers:
+            name += f", after layer {self._read_after}"
         picture = self._covered()
         self._kept = [*self._kept, picture]
         encoded = base64.b64encode(to_png(picture)).decode()

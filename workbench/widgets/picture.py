@@ -184,9 +184,8 @@ class MapWidget(PictureWidget):
         self.keeps = [float(weights[query]) for _, weights in large]
         self._large = weights * mass_mask(weights, self.mass) if self.mass < 1 else weights  # (maps, patches)
         levels = (self._large / tops.clamp(min=1e-7) * 255).round()
-        self.large = (
-            levels.clamp(min=self._large.gt(0).float()).byte().numpy().tobytes()
-        )  # 0 is only what is 0
+        levels = levels.clamp(min=self._large.gt(0).float())  # 0 is only what is 0
+        self.large = levels.byte().numpy().tobytes()
 
     def _still_maps(self, framed: Sequence[int] = ()) -> list[plots.Mark]:
         """The large maps over the picture."""
