@@ -355,10 +355,10 @@ export function mapBoards(view, { choose, more = () => "", marks = () => [] }) {
       const largest = top * Math.max(...range(size[0] * size[1]).map(share));
       const colors = range(5).map((at) => cssColor(heat(at / 4, get("opacity"))));
       board.bar.style.background = `linear-gradient(to right, ${colors})`;
-      board.most.textContent =
-        largest > 0.99 * top ? `largest: ${write(top)}` : `${write(top)}; largest here: ${write(largest)}`;
+      const reaches = largest > 0.99 * top; // or another map does, on the same scale
+      board.most.textContent = `${reaches ? "largest: " : ""}${write(top)}`;
       board.title.textContent = title;
-      board.keeps.textContent = keptText(keeps);
+      board.keeps.textContent = `${reaches ? "" : `Its largest is ${write(largest)}. `}${keptText(keeps)}`;
       board.draw();
     }
     if (!previewed) tell(...pointed);
