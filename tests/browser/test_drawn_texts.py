@@ -594,3 +594,22 @@ def test_fine_tuning(page):
             cell = ["ant", "bee", "cow"][truth], ["ant", "bee", "cow"][said]
             place = table.locator("button").nth(3 * truth + said)
             assert view.click(place, [5, 5]) == [{"do": "look", "cell": [run, *cell]}]
+
+
+def test_words_of_held_out_answers_are_not_broken(page):
+    """In two columns beside each other in a narrow window."""
+    page.set_viewport_size({"width": 800, "height": 700})
+    rows = [(f"the cat sat on mat {number}", "who sat on the mat", "cat") for number in range(8)]
+    widget = FineTuning(our_bert("mlm"), rows, lambda *_, **__: None, kind="span")
+    answers = [["Where did the family move to?", "Oldbridge", "Oldbridge"]] * 8
+    widget.tables = {run: {"answers": answers} for run in ("frozen", "fine-tuned")}
+    view = View(page, widget)
+    lines = view.read(
+        ".lined tbody td:last-child",
+        """(cell) => {
+            const text = document.createRange();
+            text.selectNodeContents(cell);
+            return [cell.textContent, text.getClientRects().length];
+        }""",
+    )
+    assert lines == [["right", 1]] * 16
