@@ -480,8 +480,8 @@ FAULTS = [
     ),
     in_picture_views(  # the first map for both classes
         "widgets/picture.js",
-        'get("large").getUint8(which * size[0] * size[1] + patch) / 255;',
-        'get("large").getUint8(patch) / 255;',
+        'get("large").getUint8(which * size[0] * size[1] + patch) / 255) ** 2;',
+        'get("large").getUint8(patch) / 255) ** 2;',
         "patch_attention_for_two_classes[1x]",
     ),
     in_picture_views(  # where a patch went, not which one came

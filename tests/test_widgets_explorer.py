@@ -176,7 +176,7 @@ def test_small_weights_are_told_beside_those_of_the_class_token(vit: ViT) -> Non
     assert row[0] > 0.9 and row[1:].max() < 0.01
     most = float(row[1:].max())
     np.testing.assert_allclose(large(widget)[0, 1:], row[1:], atol=most / 200)
-    over = np.frombuffer(widget.large, np.uint8) / 255 * widget.tops[0]
+    over = (np.frombuffer(widget.large, np.uint8) / 255) ** 2 * widget.tops[0]
     np.testing.assert_allclose(over, row[1:], atol=most / 200)
     assert widget.keeps == [pytest.approx(float(row[0]))]
     assert widget.titles == ["layer 1, head 1, class token looks"]
@@ -268,7 +268,7 @@ def test_two_vits_read_the_same_picture(vit: ViT) -> None:
         with torch.inference_mode(), record_attention(model) as attention:
             model(wb.prepare_image(sample_image("cat"), model.preprocessing))
         rows.append(attention[1][0, 2, 7])
-    shown = np.frombuffer(widget.large, np.uint8).reshape(2, 24) / 255 * np.array(widget.tops)[:, None]
+    shown = (np.frombuffer(widget.large, np.uint8).reshape(2, 24) / 255) ** 2 * np.array(widget.tops)[:, None]
     np.testing.assert_allclose(shown, torch.stack(rows)[:, 2:], atol=3e-3)
     assert widget.keeps == pytest.approx([float(row[7]) for row in rows])
     change = (rows[0] - rows[1]).abs()[2:]

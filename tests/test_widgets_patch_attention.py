@@ -41,14 +41,14 @@ def maps(vit: ViT) -> torch.Tensor:
 
 
 def large(widget: PatchAttention) -> np.ndarray:
-    rows = np.frombuffer(widget.large, np.uint8).reshape(len(widget.titles), -1) / 255
-    return rows * np.array(widget.tops)[:, None]
+    roots = np.frombuffer(widget.large, np.uint8).reshape(len(widget.titles), -1) / 255
+    return roots**2 * np.array(widget.tops)[:, None]
 
 
 def test_maps_are_the_models_own(vit: ViT, maps: torch.Tensor) -> None:
     widget = PatchAttention(vit, ASTRONAUT, query=7, layer=1, head=1)
     assert (widget.grid, widget.prefix, widget.titles) == ([4, 6], 2, ["layer 2, head 2, patch 1, 6 looks"])
-    np.testing.assert_allclose(large(widget)[0], maps[1, 1, 7, 2:], atol=3e-3)
+    np.testing.assert_allclose(large(widget)[0], maps[1, 1, 7, 2:], rtol=0.05, atol=1e-4)  # small ones, too
     small = (np.frombuffer(widget.maps, np.uint8).reshape(3, 2, 24) / 255) ** 2
     rows = maps[:, :, 7, 2:]
     np.testing.assert_allclose(small, rows / rows.amax(-1, keepdim=True), atol=3e-3)

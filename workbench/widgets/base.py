@@ -79,11 +79,11 @@ def to_bytes(array: Tensor) -> bytes:
     return half.numpy().tobytes()
 
 
-def to_bytes8(array: Tensor) -> bytes:
-    """Weights as 8 bits, half the bytes of `to_bytes`: each is the root of its share of its row's largest, so
-    that small ones are told apart, and is 0 only where the weight is."""
-    largest = array.amax(-1, keepdim=True).clamp(min=1e-7)
-    levels = (array / largest).sqrt().mul(255).round()
+def to_bytes8(array: Tensor, largest: Tensor | None = None) -> bytes:
+    """Weights as 8 bits, half the bytes of `to_bytes`: each is the root of its share of its row's largest (or
+    of `largest`), so that small ones are told apart, and is 0 only where the weight is."""
+    largest = array.amax(-1, keepdim=True) if largest is None else largest
+    levels = (array / largest.clamp(min=1e-7)).sqrt().mul(255).round()
     levels[(levels == 0) & (array > 0)] = 1
     return levels.byte().cpu().numpy().tobytes()
 

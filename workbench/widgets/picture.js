@@ -269,7 +269,7 @@ export function mapBoards(view, { choose, more = () => "", marks = () => [] }) {
   function shown(which) {
     if (which === 0 && previewed) return ofHead(previewed);
     const size = grid();
-    const share = (patch) => get("large").getUint8(which * size[0] * size[1] + patch) / 255;
+    const share = (patch) => (get("large").getUint8(which * size[0] * size[1] + patch) / 255) ** 2;
     const [top, keeps, title] = ["tops", "keeps", "titles"].map((trait) => get(trait)[which]);
     const write = get("method") === "relevance" ? (weight) => weight.toPrecision(2) : percent;
     return { size, share, top, write, keeps, title };

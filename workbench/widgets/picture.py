@@ -131,7 +131,7 @@ class MapWidget(PictureWidget):
     maps = traitlets.Bytes(help="8 bit (layers, heads, rows, columns) of `cells`, for the token that looks.")
     cells = traitlets.List(help="(rows, columns) of a small map.")
     shares = traitlets.Bytes(help="float16 (layers, heads, 2): largest weight, and what the token keeps.")
-    large = traitlets.Bytes(help="8 bit (maps, patches) of what is shown large.")
+    large = traitlets.Bytes(help="8 bit (maps, patches) of what is shown large, as in `maps`.")
     tops = traitlets.List(help="The largest weight of each large map.")
     keeps = traitlets.List(help="What the token that looks keeps for itself in each; or none.")
     titles = traitlets.List(help="What each large map is.")
@@ -183,9 +183,7 @@ class MapWidget(PictureWidget):
         self.titles, self.tops = [title for title, _ in large], tops.flatten().tolist()
         self.keeps = [float(weights[query]) for _, weights in large]
         self._large = weights * mass_mask(weights, self.mass) if self.mass < 1 else weights  # (maps, patches)
-        levels = (self._large / tops.clamp(min=1e-7) * 255).round()
-        levels = levels.clamp(min=self._large.gt(0).float())  # 0 is only what is 0
-        self.large = levels.byte().numpy().tobytes()
+        self.large = to_bytes8(self._large, tops)
 
     def _still_maps(self, framed: Sequence[int] = ()) -> list[plots.Mark]:
         """The large maps over the picture."""
