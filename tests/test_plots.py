@@ -276,6 +276,7 @@ def test_classes_have_colours_that_can_be_told_apart() -> None:
 
 def test_curves_are_compared() -> None:
     figure = plots.stack(plots.curves({"ours": [(1, 2), (2, 1)]}, {"level": 1.5, "other": [(1, 1)]}, top=3))
+    assert figure.says == "ours from 2 to 1"
     assert {"ours", "level", "other", "step"} <= set(texts(figure))
     assert [line.get_linestyle() for line in figure.axes[0].lines] == ["-", "--", "--"]
 

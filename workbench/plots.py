@@ -1,7 +1,7 @@
 """Still pictures, made of six marks and `stack`: the static face of every widget, and the lessons' plots.
 
-A mark (`words`, `bars`, `heat`, `curves`, `picture`) says how it is drawn and how much room it takes; `stack`
-puts marks under and beside each other. No pyplot, so threads and backends do not matter.
+A mark (`words`, `bars`, `heat`, `curves`, `points`, `picture`) says how it is drawn and how much room it
+takes; `stack` puts marks under and beside each other. No pyplot, so threads and backends do not matter.
 """
 
 import functools
@@ -139,7 +139,7 @@ def _place(figure: Figure, room: SubplotSpec, part: Part) -> None:
         _place(figure, grid[number], one)
 
 
-# --- the five marks
+# --- the six marks
 
 
 class Chip(NamedTuple):
@@ -351,7 +351,9 @@ def curves(
         if len(axes.get_legend_handles_labels()[1]) > 1:
             axes.legend(fontsize=7, frameon=False)
 
-    return Mark(draw, 2.4, title)
+    ends = ((name, points[0][1], points[-1][1]) for name, points in lines.items() if len(points))
+    said = ", ".join(f"{name} from {first:.3g} to {last:.3g}" for name, first, last in ends)
+    return Mark(draw, 2.4, title, said)
 
 
 def points(places: np.ndarray, colors: Any, names: Sequence[Any] = (), *, title: str = "") -> Mark:

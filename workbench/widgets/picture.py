@@ -187,11 +187,12 @@ class MapWidget(PictureWidget):
 
     def _still_maps(self, framed: Sequence[int] = ()) -> list[plots.Mark]:
         """The large maps over the picture."""
-        marks = []
-        maps = self._large.unflatten(1, tuple(self.grid))
+        marks, maps = [], self._large.unflatten(1, tuple(self.grid))
+        # Relevance is no share of anything.
+        write = "{:.2g}".format if getattr(self, "method", "") == "relevance" else plots.in_percent
         for title, weights, top, keeps in zip(self.titles, maps, self.tops, self.keeps, strict=True):
             style = {"most": top, "opacity": self.opacity, "smooth": self.smooth, "framed": framed}
-            own = "" if keeps is None else f"; keeps {keeps:.3f} for itself"
-            note = f"largest: {weights.max():.3f}{own}"
+            own = "" if keeps is None else f"; keeps {plots.in_percent(keeps)} for itself"
+            note = f"largest: {write(float(weights.max()))}{own}"
             marks.append(plots.picture(self._seen, weights, title=title, note=note, **style))
         return marks
