@@ -1,5 +1,5 @@
-"""Models in float32, float16 and bfloat16, on the CPU and on a GPU: all tasks, all numbers about attention,
-all reasons and all widgets answer, with ordinary numbers near those of float32."""
+"""Models in float32, float64, float16 and bfloat16, on the CPU and on a GPU: all tasks, all numbers about
+attention, all reasons and all widgets answer, with ordinary numbers near those of float32."""
 
 import copy
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from workbench.tasks import mask_guesses
 
 BERT, VIT = our_bert("mlm", "nsp", "span", "sentiment", "pos"), our_vit()
 STEP = "probability"
-TOLERANCE = {torch.float32: 1e-4, torch.float16: 0.01, torch.bfloat16: 0.08}
+TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-4, torch.float16: 0.01, torch.bfloat16: 0.08}
 FIRST, SECOND = "the cat sat on a mat.", "a red dog ran, catxy!"
 PICTURE = np.random.default_rng(0).integers(0, 255, (32, 48, 3), "uint8")
 PIXELS = wb.prepare_image(PICTURE, VIT.preprocessing)
@@ -142,21 +142,13 @@ def test_numbers_are_near_those_of_float32(what: str, dtype: torch.dtype, device
         assert float((found - wanted).abs().max()) < TOLERANCE[dtype] * scale
 
 
-@pytest.mark.parametrize("what", ["gradient_relevance", "relevance", "weight_steps", "head_effects"])
-def test_doubles_give_the_same(what: str) -> None:
-    call = (TEXTS | PICTURES | BOTH)[what]
-    kind = VIT if what in PICTURES else BERT
-    found, wanted = (numbers(call(model_of(kind, d, "cpu"))) for d in (torch.float64, torch.float32))
-    torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
-
-
 @each_device
 @each_dtype
 def test_rows_sum_to_one(dtype: torch.dtype, device: str) -> None:
     for kind in (BERT, VIT):
         model = model_of(kind, dtype, device)
         for maps in (torch.stack(recorded(model)[0]), BOTH["rollout of halves"](model)):
-            assert maps.dtype == torch.float32
+            assert maps.dtype == torch.float32 or dtype == torch.float64
             torch.testing.assert_close(maps.sum(-1), torch.ones_like(maps[..., 0]), atol=1e-5, rtol=0)
         steps = BOTH["weight_steps"](model)
         assert abs(numbers(steps) - numbers(BOTH["the same weight"](model))) < 1e-5
@@ -195,6 +187,10 @@ def test_widgets_answer(name: str, dtype: torch.dtype, device: str) -> None:
     for action in ("explain", "try_all_heads", "test_map"):
         if hasattr(widget, action):
             getattr(widget, action)()
+    for stage in widget._stages:
+        widget.stage = stage
+        assert widget.error == "", stage
+    widget.stage = ""
     assert widget.error == "" and isinstance(widget.figure(), StillFigure)
     for trait in ("weights", "between", "bars", "joint", "matrix", "distances", "vectors", "logits"):
         value = getattr(widget, trait, b"")

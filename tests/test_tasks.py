@@ -11,6 +11,9 @@ from tiny import close, hf_vit, our_bert, our_vit, saved
 
 import workbench as wb
 from workbench import widgets
+from workbench.attention import habits
+from workbench.explain import gradient_relevance, leave_one_out
+from workbench.patches import word_vectors
 from workbench.tasks import SpanWindow, best_spans, mask_guesses, span_windows, surest_window
 
 ALL = ("mlm", "nsp", "span", "sentiment", "pos")
@@ -453,7 +456,15 @@ def test_nothing_is_left_in_the_graph(bert: wb.Bert) -> None:
 
 def test_dropout_makes_no_answer_random() -> None:
     bert = our_bert("mlm", "sentiment", hidden_dropout_prob=0.1).train()
-    for ask in (lambda: wb.fill_mask(bert, "the [MASK]"), lambda: widgets.MaskedFilling(bert, "the cat")):
+    encoding = bert.tokenizer.encode("the cat")
+    for ask in (
+        lambda: wb.fill_mask(bert, "the [MASK]"),
+        lambda: widgets.MaskedFilling(bert, "the cat"),
+        lambda: leave_one_out(bert, "sentiment", encoding, 0, [1]),
+        lambda: gradient_relevance(bert, "sentiment", encoding, 0),
+        lambda: word_vectors(bert, ["the cat"], "cat"),
+        lambda: habits(bert, "the cat"),
+    ):
         with pytest.raises(ValueError, match=r"is in training mode, and dropout .*: call .eval\(\) on it."):
             ask()
     assert wb.fill_mask(bert.eval(), "the [MASK]")

@@ -199,6 +199,24 @@ def test_an_accent_is_part_of_its_word(text: str, word: str) -> None:
     assert [text[each.start : each.end] for each in SMALL.encode(text).words][2] == text[start:end]
 
 
+@pytest.mark.parametrize(
+    ("text", "word", "start"),
+    [
+        ("The cat sat.", ".", 11),
+        ("Well, yes.", ",", 4),
+        ("What?!", "?", 4),
+        ("50% off", "%", 2),
+        ("a snake_case", "snake", 2),
+        ("我爱你", "爱", 1),
+        ("concatenate a cat, C++", "cat", 14),
+        ("C++ and C", "C", 0),
+        ("uncat a_cat", "cat", 8),
+    ],
+)
+def test_what_bert_sets_apart_stands_by_itself(text: str, word: str, start: int) -> None:
+    assert word_spans(text, word) == [(start, start + len(word))]
+
+
 def test_segments_have_their_own_characters() -> None:
     encoding = SMALL.encode("the cat", "a red dog")
     assert [token.text for token in encoding.tokens] == [

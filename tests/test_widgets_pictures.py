@@ -327,6 +327,15 @@ def test_pictures_that_nothing_can_be_learned_from(vit: ViT, tmp_path) -> None:
     assert sorted(label for _, label in lessons.read_folders(tmp_path)) == ["cross"] * 4 + ["square"] * 4
 
 
+def test_what_is_looked_at_while_training_is_of_all_classes(vit: ViT) -> None:
+    """In whatever order the pictures come: folders give class after class."""
+    shapes = sorted(lessons.draw_shapes(100, side=32), key=lambda row: row[1])
+    exercise = lessons.picture_exercise(vit, shapes, True, 0)
+    for looked in (exercise.seen, exercise.held_out):
+        targets = torch.cat([batch["targets"] for batch in looked])
+        assert min(targets.bincount()) > len(targets) / 4
+
+
 def test_a_widget_trains_on_pictures(vit: ViT) -> None:
     plain = [(Image.new("RGB", (9, 9), tone), tone) for tone in ("red", "blue")] * 6
     widget = FineTuning(vit, plain, lessons.fine_tune, steps=20)

@@ -15,7 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from workbench.bert import Bert
-from workbench.checks import check_maps, check_model, check_place, check_size, check_tuples, check_whole
+from workbench.checks import (
+    check_maps,
+    check_model,
+    check_place,
+    check_ready,
+    check_size,
+    check_tuples,
+    check_whole,
+)
 from workbench.encoder import MODEL_LOCK, SelfAttention
 from workbench.text import Encoding
 from workbench.vit import ViT
@@ -158,6 +166,14 @@ def head_effects(model: Bert | ViT, score: Callable[[int], Tensor]) -> Iterator[
             yield layer, before - score(count)
 
 
+def _check_states(model: Bert | ViT, hidden_states: Tensor, *tokens: int) -> None:
+    wide, found = model.config.hidden_size, getattr(hidden_states, "shape", ())
+    if len(found) != 3 or (found[0], found[2]) != (1, wide):
+        raise ValueError(f"hidden_states are (1, tokens, {wide}), a tensor of a model.")
+    for token in tokens:
+        check_place("token", token, found[1], "this input")
+
+
 def weight_steps(
     model: Bert | ViT, hidden_states: Tensor, layer: int, head: int, query: int, key: int
 ) -> dict[str, Tensor]:
@@ -171,10 +187,7 @@ def weight_steps(
     """
     attention = _attention_layers(model, [layer])[layer]
     check_place("head", head, model.config.num_attention_heads, model.name)
-    if not isinstance(hidden_states, Tensor) or hidden_states.shape[-1:] != (model.config.hidden_size,):
-        raise ValueError(f"hidden_states are (1, tokens, {model.config.hidden_size}), a tensor of a model.")
-    for token in (query, key):
-        check_place("token", token, hidden_states.shape[1], "this input")
+    _check_states(model, hidden_states, query, key)
     norm = model.encoder.layers[layer].attention_norm
     inputs = norm(hidden_states) if model.config.norm_first else hidden_states
     vectors = attention.query_key_value(inputs)[0].unflatten(-1, (3, attention.num_heads, -1)).float()
@@ -207,11 +220,11 @@ def fetched_vectors(
     "bias" sum up to what attention gives the token.
     """
     attention = _attention_layers(model, [layer])[layer]
-    check_place("token", token, hidden_states.shape[1], "this input")
+    _check_states(model, hidden_states, token)
     mask = None if attention_mask is None else attention_mask[:, None, None, :].bool()
     with record_modules(attention.query_key_value) as vectors, record_attention(model, [layer]) as maps:
         model.encoder.layers[layer](hidden_states, mask)
-    weights = maps[layer][0, :, token]  # (heads, key)
+    weights = maps[layer][0, :, token].float()  # (heads, key)
     values = vectors[attention.query_key_value][1][0].unflatten(-1, (3, attention.num_heads, -1))[:, 2]
     context = weights.T[..., None] * values.float()  # (key, heads, head_size)
     added = context.flatten(1) @ attention.output.weight.float().T  # (key, hidden)
@@ -433,6 +446,8 @@ def attention_patterns(maps: Tensor, tokens: Sequence[str]) -> dict[str, Tensor]
 def habits(bert: Bert, text: str) -> dict[str, Tensor]:
     """What `attention_patterns` finds in all heads of a BERT that reads this text: (layers, heads) each, on
     the CPU."""
+    check_model(bert, Bert)
+    check_ready(bert)
     encoding = bert.tokenizer.encode(text, max_length=bert.config.max_position_embeddings)
     with record_attention(bert) as attention:
         bert(**encoding.tensors(bert.device))

@@ -191,7 +191,7 @@ def to_answers(logits: Tensor, problem_type: str) -> Tensor:
 
 
 def initialize(module: nn.Module, std: float = 0.02) -> None:
-    """Start weights as both papers do: normal with `std`, cut at two deviations; biases zero.
+    """Start weights as in BERT's code: normal with `std`, cut at two deviations; biases zero.
 
     Use it as `model.apply(initialize)`; layer norms keep weight 1 and bias 0.
     """

@@ -3,6 +3,7 @@
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 
@@ -28,20 +29,32 @@ def check_spans(
     lines = []
     for name, letter, trained, given in (("s", "S", start, s), ("e", "E", end, e)):
         scores = states @ torch.tensor(trained, dtype=torch.float)
-        lines.append(f"{name}: " + _verdict(letter, list(vectors), scores, list(given)))
+        lines.append(
+            f"{name}: " + _verdict(letter, list(vectors), scores, [] if given is None else list(given))
+        )
     return "\n".join(lines)
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        return not isinstance(value, str) and float(value) is not None
+    except (TypeError, ValueError, RuntimeError):  # the last for a tensor of several
+        return False
 
 
 def _verdict(letter: str, words: list[str], scores: torch.Tensor, given: list[float | None]) -> str:
     if len(given) != len(words):
         return f"{len(words)} numbers are needed, one for each word; here are {len(given)}."
-    if odd := [value for value in given if isinstance(value, str) or not hasattr(value or 0, "__float__")]:
+    if odd := [value for value in given if value is not None and not _is_number(value)]:
         return f"a number is needed for each word, or None, not {odd[0]!r}."
+    given = [None if value is None else float(value) for value in given]
     missing = [word for word, value in zip(words, given, strict=True) if value is None]
     if missing == words:
         return f"still to do. Begin with the dot product {letter}.T of {words[0]!r}."
     right = scores.softmax(0).tolist()
-    wrong = [at for at, value in enumerate(given) if value is not None and not abs(value - right[at]) < 0.006]
+    wrong = [
+        at for at, value in enumerate(given) if value is not None and not abs(value - right[at]) < 0.0055
+    ]
     if missing and not wrong:
         return f"right so far; still missing: {', '.join(missing)}."
     if not wrong:
@@ -66,11 +79,13 @@ def check_tokens(answers: Mapping[tuple[int, int, int], int | None]) -> str:
     lines = []
     for (height, width, patch), given in answers.items():
         start = f"{height} x {width} in patches of {patch}: "
-        rows, columns = height // patch, width // patch
-        if height % patch or width % patch:
+        rows, columns = (height // patch, width // patch) if patch else (0, 0)
+        if not patch or height % patch or width % patch:
             hint = f"cannot be cut without a rest; both sides must be multiples of {patch}."
         elif given is None:
             hint = "still to do. How many patches are there down, and how many across?"
+        elif not _is_number(given):
+            hint = f"a number is needed, not {given!r}."
         elif given == rows * columns + 1:
             hint = f"right, {rows} x {columns} patches and the class token."
         elif given == rows * columns:

@@ -1,7 +1,7 @@
 """Is a reason true? Which words mattered for a class, and what hiding the patches that a map marks does.
 
-Words: by gradients, and by leaving each word out. Patches: deletion and insertion of RISE (arXiv:1806.07421,
-section 3.3), with two differences: a hidden patch is not painted over but seen by no token, and random orders
+Words: by gradients, and by leaving each word out. Patches: deletion and insertion of RISE (arXiv:1806.07421),
+with two differences: a hidden patch is not painted over but seen by no token, and random orders
 say what hiding anything at all does.
 """
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from workbench.attention import attention_relevance, sum_over_words
 from workbench.bert import Bert
-from workbench.checks import check_model, check_place, check_whole
+from workbench.checks import check_model, check_place, check_ready, check_whole
 from workbench.encoder import MODEL_LOCK
 from workbench.text import Encoding
 from workbench.vit import ViT
@@ -32,13 +32,20 @@ def hide_words(encoding: Encoding, hidden: Sequence[Sequence[int]]) -> Tensor:
     return visible
 
 
+def _check_head(bert: Bert, head: str) -> None:
+    check_model(bert, Bert)
+    check_ready(bert)
+    if head in bert.heads and bert.heads[head].kind != "sentence":
+        raise ValueError(f"The head {head!r} of {bert.name} answers for tokens, not for a whole sentence.")
+
+
 @torch.inference_mode()
 def head_answers(
     bert: Bert, head: str, encoding: Encoding, hidden: Sequence[Sequence[int]] = ((),)
 ) -> Tensor:
     """What a sentence head says with sets of words hidden, see `hide_words`, in one pass: (sets, classes). No
     token sees a hidden one; places stay the same."""
-    check_model(bert, Bert)
+    _check_head(bert, head)
     visible = hide_words(encoding, hidden).to(bert.device)
     inputs = {name: ids.expand(len(visible), -1) for name, ids in encoding.tensors(bert.device).items()}
     with MODEL_LOCK:
@@ -59,12 +66,13 @@ def leave_one_out(
 def gradient_relevance(
     bert: Bert, head: str, encoding: Encoding, label: int, hidden: Sequence[int] = ()
 ) -> Tensor:
-    """What reaches [CLS] from each word in favour of a class, as shares that sum to one: (all words,).
+    """What reaches [CLS] from each word in favour of a class, as shares that sum to one (all 0 if none
+    does): (all words,).
 
     See `attention_relevance`; [CLS] and [SEP] get 0. It is never below 0: words against the class are not
     told from idle ones.
     """
-    check_model(bert, Bert)
+    _check_head(bert, head)
     visible = hide_words(encoding, [hidden]).to(bert.device)
 
     def logit() -> Tensor:
@@ -166,8 +174,8 @@ def delete_and_insert(
     """
     check_model(vit, ViT)
     count = vit.embeddings(pixels).shape[1] - vit.config.num_prefix_tokens
-    if weights.shape != (count,):
-        raise ValueError(f"A map of {tuple(weights.shape)} weights for a picture of {count} patches.")
+    if not isinstance(weights, Tensor) or weights.shape != (count,) or len(pixels) != 1:
+        raise ValueError(f"pixels are one picture, (1, 3, height, width), and weights a tensor, ({count},).")
     check_whole("steps", steps, most=1000)
     check_whole("random_orders", random_orders, most=1000)
     check_place("class", target, len(vit.labels), vit.name)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from workbench.attention import record_modules
 from workbench.bert import Bert
-from workbench.checks import check_model, check_place, check_text, check_whole
+from workbench.checks import check_model, check_place, check_ready, check_text, check_whole
 from workbench.encoder import MODEL_LOCK
 from workbench.vit import ViT, split_patches
 
@@ -191,6 +191,7 @@ def word_vectors(bert: Bert, sentences: Sequence[str], word: str) -> Tensor:
         torch.Size([7, 2, 384])
     """
     check_model(bert, Bert)
+    check_ready(bert)
     check_text(word, "word")
     sentences = [sentences] if isinstance(sentences, str) else list(sentences)
     if not sentences:

@@ -103,7 +103,7 @@ class SpanAnswers:
     """Answers, best first, and how likely there is none (see `surest_window`).
 
     `start_probabilities` and `end_probabilities` go with `tokens` (of the passage), in the window of
-    the best answer; they sum to one together with [CLS] and the question.
+    the best answer; they sum to one together with [CLS], [SEP] and the question.
     """
 
     answers: tuple[Answer, ...]

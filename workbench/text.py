@@ -179,11 +179,14 @@ class Tokenizer:
 
     @staticmethod
     def find_word(text: str, word: str, ignore_case: bool = False) -> re.Match | None:
-        """Where a word, or several, first stands in a text by itself; its accents may be letters of their
-        own."""
+        """Where a word, a sign, or several first stand in a text by themselves; accents may be letters of
+        their own. As in BERT's vocabulary, an underscore is no letter, and a Chinese character is a word."""
         forms = {word, *(unicodedata.normalize(form, word) for form in ("NFC", "NFD"))}
         words = "|".join(map(re.escape, sorted(forms, reverse=True)))
-        return re.search(rf"(?<!\w)({words})(?!\w)", text, re.IGNORECASE if ignore_case else 0)
+        letter = r"[^\W_\u3400-\u9fff]"
+        left = f"(?<!{letter})" * bool(re.match(letter, word))
+        right = f"(?!{letter})" * bool(re.search(letter + r"\Z", word))
+        return re.search(f"{left}({words}){right}", text, re.IGNORECASE if ignore_case else 0)
 
     def mask_spans(self, tokens: Sequence[Token], spans: Iterable[Sequence], seed: int = 0) -> list[Token]:
         """Masks every token that a span of characters touches.
@@ -357,7 +360,7 @@ def mask_randomly(
         input_ids: (batch, tokens).
         maskable: True where a token may be chosen (not [CLS], [SEP] or padding), (batch, tokens).
         random_ids: what a random word piece is drawn from, (choices,).
-        share: of tokens, or of words.
+        share: of tokens.
         words: (batch, tokens) number of the word of each token: whole words are chosen together.
 
     Returns the ids after masking, and what was done, both (batch, tokens): 0 nothing, 1 [MASK], 2 a random

@@ -338,6 +338,7 @@ def picture_exercise(vit: ViT, pictures: Sequence[Example], frozen: bool, seed: 
             f"give each at least {FEWEST_PICTURES}."
         )
     train, held_out = split_by_class(classes, 4, seed)
+    seen = np.random.default_rng(seed).permutation(train)[: 2 * PICTURES]  # of all classes
     targets = torch.tensor([labels.index(label) for label in classes])
     images = [load_image(image) for image, _ in pictures]
     shown = [as_seen(prepare_image(image, vit.preprocessing), vit.preprocessing) for image in images]
@@ -366,7 +367,7 @@ def picture_exercise(vit: ViT, pictures: Sequence[Example], frozen: bool, seed: 
         FineTuned(fresh, labels),
         PictureLearner(fresh),
         batch_at,
-        [*batches(train[: 2 * PICTURES])],
+        [*batches(seen.tolist())],
         [*batches(held_out)],
         [images[number] for number in held_out],
         lambda _, answer: labels[answer],
