@@ -26,6 +26,16 @@ RUN = [  # lesson 10 trains two models from nothing, which takes a minute
 
 # What a lesson says of a model that it has just trained.
 HELD = {
+    "04_token_tagging": """
+for text, names in (
+    ("Florence flew to Sydney and asked Jordan for help.", "Florence Jordan"),
+    ("Sydney flew to Florence and asked Jordan for help.", "Sydney Jordan"),
+    ("Florence flew to Jordan and asked Sydney for help.", "Florence Sydney"),
+):
+    tags = {tag.word: tag.label for tag in wb.tag_words(tuned, text, head="lesson") if tag.label != "O"}
+    assert {word for word, label in tags.items() if label == "PERSON"} == {*names.split()}, tags
+    assert len(tags) == 3, tags
+""",
     "05_sentence_pairs": """
 for answer, label in (("At nine in the morning.", "fits"), ("Behind the station.", "does not fit")):
     said = wb.classify_pair(tuned, "When does the museum open?", answer, head="lesson")[0].label
