@@ -178,6 +178,8 @@ def test_stills_show_the_widgets_numbers(bert: Bert, vit: ViT) -> None:
     logits = [logit for *_, logit, _ in tagger.drawer["rows"]]
     bars = [bar.get_width() for bar in tagger.figure().axes[1].patches]
     np.testing.assert_allclose(bars, logits, atol=1e-2)
+    classes = [f"{word['text']} ({tagger.labels[word['label']]}" for word in tagger.words]
+    assert all(one in tagger.figure().says for one in classes)
     explorer = widgets.AttentionExplorer(bert, "the cat sat", layer=2, head=1)
     shown = np.frombuffer(explorer.matrix, np.float16).reshape(5, 5)
     np.testing.assert_allclose(explorer.figure().axes[0].images[0].get_array(), shown, atol=5e-4)

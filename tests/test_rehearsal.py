@@ -134,7 +134,12 @@ def test_a_cell_that_runs_again_leaves_its_old_widget_behind(widget: MaskedFilli
     played = Rehearsal(widget, 1000)
     played.run()
     widget.remember(played)
-    parent["header"] = {"msg_id": "2"}
+    parent |= {"header": {"msg_id": "1b"}, "metadata": {"cellId": "b"}}  # and it stands in another cell
+    background.show(widget)
+    parent |= {"header": {"msg_id": "2"}, "metadata": {"cellId": "a"}}
+    background.show(new)
+    assert list(background.shown) == [widget, new] and widget.rehearsal
+    parent |= {"header": {"msg_id": "3"}, "metadata": {"cellId": "b"}}
     background.show(new)
     assert list(background.shown) == [new] and not widget.rehearsal
 

@@ -55,6 +55,10 @@ def test_the_line_is_live(bert):
         ["softmax", "softmax", "0 to 100 %"],
         ["", best[0], in_percent(best[1])],
     ]
+    widget.stage, widget.layer = "layer", 1
+    assert widget.guesses["cards"][0]["candidates"][0] != best, "which are read after the layer"
+    assert widget.line[-1] == ["", best[0], in_percent(best[1])], "the model's answer all the same"
+    widget.stage = ""
     widget.masked, widget.text = [], "the cat"
     assert [now for *_, now in widget.line][:4] == ["4", "4 vectors of 36", "4 heads in each", "0 of 4"]
     assert widget.line[-1] == ["", "answer", "–"]

@@ -108,8 +108,9 @@ def stack(*parts: Part, status: str = "", width: float = WIDTH) -> StillFigure:
     _place(figure, figure.add_gridspec()[0], column)
     figure.get_layout_engine().execute(figure)
     figure.set_layout_engine(None)  # laid out once, not with each drawing
-    said = (f"{mark.title}: {mark.says}".strip(" :.?") for mark in _marks(column))
-    figure.says = textwrap.shorten(". ".join(filter(None, said)), 400, placeholder=" …")
+    said = (f"{mark.title}: {mark.says}".strip(" :.") for mark in _marks(column))
+    said = ". ".join(filter(None, said)).replace("?.", "?")
+    figure.says = textwrap.shorten(said, 400, placeholder=" …")
     return figure
 
 
@@ -198,8 +199,9 @@ def words(*sentences: Sequence[Chip], title: str = "") -> Mark:
             write(word.text, x, y, 10, INK, ha="center", bbox=frame)
             write(word.note, x, y + 14, 6, ha="center")
 
-    said = " / ".join(" ".join(word.text for word in sentence) for sentence in sentences)
-    return Mark(draw, (top - pitch / 2 + 11) / 72, says=f"{title}: {_cut(said, 120)}")
+    chips = [[f"{word.text} ({word.note})" if word.note else word.text for word in one] for one in sentences]
+    said = " / ".join(map(" ".join, chips))
+    return Mark(draw, (top - pitch / 2 + 11) / 72, says=f"{title}: {_cut(said, 160)}")
 
 
 def in_percent(share: float) -> str:

@@ -221,7 +221,7 @@ def test_word_classes_and_their_dot_product(words):
     hovered = widget.root.locator(".said").text_content()
     assert re.match(r"ADP, number \d+ of 384: weight .\d", hovered), hovered
     widget.after(lambda: widget.root.get_by_label(re.compile("^VERB, logit")).click())
-    assert widget.root.locator(".numbered .name").last.text_content() == "VERB × T"
+    assert widget.root.locator(".numbered .name").last.text_content() == "T × VERB"
     words.page.keyboard.press("ArrowDown")
     assert words.page.evaluate("document.activeElement.textContent") == "X"
     area = widget.root.get_by_label("The sentence", exact=True)

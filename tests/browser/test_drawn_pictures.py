@@ -253,7 +253,7 @@ def test_patch_splitter(page):
     told = view.told(large, cells(8, 8, view.box(large), 0.6), ".flat .note[aria-live]")
     values = (PATCHES[10].reshape(3, 64) / 255 - np.array([[0.4]] * 3)) / np.array([[0.5]] * 3)
     for at, said in enumerate(told):
-        pairs = re.findall(r"(?:red|green|blue) (\d+) → (-?[\d.]+)", said)
+        pairs = re.findall(r"(?:red|green|blue) (\d+) → (-?[\d.]+)", said.replace("−", "-"))
         assert (
             said.startswith(f"pixel {at + 1}: ")
             and [int(one) for one, _ in pairs] == PATCHES[10].reshape(3, 64)[:, at].tolist()
@@ -262,7 +262,8 @@ def test_patch_splitter(page):
     drawn = view.colours(bands, cells(1, 192, view.box(bands)))[:, :3].reshape(3, 64, 3)
     for band in range(3):
         near(drawn[band], np.outer(PATCHES[10][band], np.eye(3)[band]), 1)
-    numbers = re.findall(r"-?\d+\.\d\d", view.texts(".numbers")[0])
+    assert "-" not in view.texts(".numbers")[0]  # it has a true minus sign, and none before zero
+    numbers = re.findall(r"-?\d+\.\d\d", view.texts(".numbers")[0].replace("−", "-"))
     near(numbers, values.flatten(), 0.02)
     weight = vit.embeddings.projection.weight.detach()
     bias = float(vit.embeddings.projection.bias[5].detach())

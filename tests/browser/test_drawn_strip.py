@@ -174,7 +174,7 @@ def test_head_of_words_to_guess(page):
     matrix = head.decoder.weight[best.indices].detach()
     rows_are(view, 0, ["T"], vector[None])
     rows_are(view, 1, names, matrix)
-    rows_are(view, 2, [f"{names[0]} × T"], (matrix[0] * vector)[None])
+    rows_are(view, 2, [f"T × {names[0]}"], (matrix[0] * vector)[None])
     chances = logits.softmax(-1)[best.indices].tolist()
     rows = view.page.locator(".drawer .numbered").nth(1).locator(".rows").last
     logit = [f"{value:.1f}".replace("-", "−") for value in best.values.tolist()]
@@ -203,7 +203,7 @@ def test_head_of_classes(page):
     near(shares(said), best.values)
     rows_are(view, 0, ["T"], vector[None])
     rows_are(view, 1, labels, weight)
-    rows_are(view, 2, ["DET × T"], products[None])
+    rows_are(view, 2, ["T × DET"], products[None])
     strip, matrix = view.at(".drawer canvas"), view.at(".drawer canvas", 1)
     for canvas, rows in ((matrix, range(4)), (strip, [2])):
         told = view.told(canvas, cells(len(rows), 24, view.box(canvas)), ".drawer .said")
@@ -261,7 +261,7 @@ def test_spans(page):
     names = ["S, for the start", "E, for the end"]
     rows_are(view, 0, ["T"], vector[None])
     rows_are(view, 1, names, weight)
-    rows_are(view, 2, [f"{names[1]} × T"], (weight[1] * vector)[None])
+    rows_are(view, 2, [f"T × {names[1]}"], (weight[1] * vector)[None])
     logit = [f"{value:.1f}".replace("-", "−") for value in window.scores[at].tolist()]
     chances = window.probabilities[at].tolist()
     bars = view.page.locator(".drawer .numbered").nth(1).locator(".rows").last

@@ -96,7 +96,7 @@ def test_the_explorers_lines(page):
     for at in (0, 8, 5):
         assert view.click(large, [0.2 * width, 17 * at + 14]) == [{"query": at}]
         assert view.click(large, [0.9 * width, 17 * at + 14]) == [{"key": at}]
-    view = View(page, AttentionExplorer(bert, TEXT, layer=3, head=1, pair="second to first"))
+    view = View(page, AttentionExplorer(bert, TEXT, layer=3, head=1, hide_special=True))
     (said,) = view.told(view.at("canvas.large"), [[0.2 * width, 9]], ".one .told")
     assert said == "“[CLS]” looks at what is left out here", "and not 0 %, which no softmax gives"
 

@@ -24,7 +24,9 @@ const toggled = (list, item) => (has(list, item) ? list.filter((one) => !has([on
 const pinOf = ({ get }, trait, token) => ({ [trait]: get(trait) === token ? -1 : token });
 
 // Whether weights are left out of the map, so that 0 is not what the model says.
-const switches = ({ get }) => get("mass") < 1 || get("hide_special") || get("pair") !== "all";
+const switches = (view) =>
+  view.get("mass") < 1 || view.get("hide_special") || (view.get("pair") !== "all" && isPair(view));
+const isPair = ({ get }) => get("tokens").some(([, segment]) => segment);
 
 // Where two checkpoints look most differently, in what is drawn: [query, key, here, beside].
 const differencesOf = ({ get }) =>
@@ -144,14 +146,15 @@ function headsOf(view, large) {
     const done = content["layers done"];
     if (done) grid.told.textContent = `${done} of ${layers} layers tried`;
   };
-  return { node, heard, grid };
+  return { node, heard };
 }
 
 // --- what is shown large, and how
 
-function controlsOf(view, maps, grid) {
+function controlsOf(view, maps) {
   const { get, send, message, drawn } = view;
-  const mean = button("mean of heads", () => send({ head: get("head") < 0 ? grid.cursor()[1] : -1 }));
+  let single = 0; // the head that was shown last
+  const mean = button("mean of heads", () => send({ head: get("head") < 0 ? single : -1 }));
   const pairs = ["all", "first to second", "second to first"];
   const pair = view.select("pair", "segments", pairs);
   const compare = button("", () => message({ do: "compare" }));
@@ -163,8 +166,9 @@ function controlsOf(view, maps, grid) {
     return `Layer ${layer + 1}, ${head < 0 ? `mean of ${which}` : `head ${head + 1}`}`;
   });
   drawn(() => {
+    if (get("head") >= 0) single = get("head");
     mean.setAttribute("aria-pressed", get("head") < 0);
-    pair.hidden = !get("tokens").some(([, segment]) => segment);
+    pair.hidden = !isPair(view);
     compare.textContent = get("compared").tokens ? "Forget the kept map" : "Keep to compare";
     hide.hidden = maps && get("view") !== "matrix";
     compare.hidden = hide.hidden || get("other") !== "";
@@ -204,6 +208,7 @@ function largeOf(view, maps) {
   let beside = null; // that of the other checkpoint
   let previewed = null; // that of a thumbnail, instead of it
   let looking = -1; // the token under the mouse
+  let pointed = null; // the last move of the mouse, while it is over the map
 
   const roomOf = (box) => Math.max(200, box.clientWidth - 4);
   const marginOf = (tokens) => (tokens.length <= 30 && !maps ? 84 : 0); // for tokens beside the matrix
@@ -328,6 +333,7 @@ function largeOf(view, maps) {
 
   const under = (event) => (get("view") === "matrix" ? matrixAt : lineAt)(event);
   canvas.onmousemove = (event) => {
+    pointed = event;
     const { said, looks = looking } = under(event);
     if (looks !== looking || previewed) {
       looking = looks;
@@ -336,6 +342,8 @@ function largeOf(view, maps) {
     if (said) tip.textContent = said;
   };
   canvas.onmouseleave = () => {
+    pointed = null;
+    tip.textContent = "";
     looking = -1;
     drawMaps();
   };
@@ -366,6 +374,7 @@ function largeOf(view, maps) {
     exact = whole(get("tokens"));
     beside = get("other") ? whole(get("tokens"), "compared_") : null;
     looking = -1;
+    tip.textContent = (pointed && under(pointed).said) ?? "";
     drawMaps();
   });
   return { nodes, preview, over };
@@ -436,7 +445,7 @@ function render({ model, el }) {
   const heads = headsOf(view, large);
   const texts = { text: "Text", second: "Second text (optional)" };
   const fields = () => Object.entries(texts).map(([trait, label]) => view.textField(trait, label).node);
-  const one = [...controlsOf(view, maps, heads.grid), ...large.nodes];
+  const one = [...controlsOf(view, maps), ...large.nodes];
   view.content.append(
     ...stripOf(view, { layersFrom: 1, pick }),
     note(patches ? HELP_ON_PATCHES : HELP),

@@ -264,7 +264,7 @@ class AttentionExplorer(MapWidget):
         if self.hide_special:
             large[self._special] = 0
             large[:, self._special] = 0
-        if self.pair != "all":
+        if self.pair != "all" and self.second:
             looks = 0 if self.pair == "first to second" else 1
             large[segment != looks] = 0
             large[:, segment == looks] = 0

@@ -14,6 +14,7 @@ import {
   row,
   tableHead,
   tableRow,
+  turns,
   typedText,
   viewOf,
 } from "./parts.js";
@@ -241,12 +242,9 @@ function exampleTable(view) {
   const pages = view.live("span.group", () => {
     const [first, count] = ["first", "count"].map(get);
     const last = first + get("rows").length;
-    const turn = (to, text) => button(text, () => send({ first: to }));
-    return [
-      first > 0 && turn(Math.max(0, first - PAGE), "previous"),
-      `${first + 1} to ${last} of ${count}`,
-      last < count && turn(first + PAGE, "next"),
-    ];
+    const before = first > 0 && Math.max(0, first - PAGE);
+    const all = turns(before, last < count && first + PAGE, (to) => send({ first: to }));
+    return [`${first + 1} to ${last} of ${count}`, ...all];
   });
   const asks = (text, what) => button(text, () => message({ do: what }));
   const even = get("kind") === "sentence" ? "" : ".even";
@@ -270,7 +268,7 @@ function exampleTable(view) {
 
 function render({ model, el }) {
   const view = viewOf(model, el, "fine-tuning");
-  const { root, get, message, drawn } = view;
+  const { root, get, message, saved, drawn } = view;
   const curves = { frozen: [], "fine-tuned": [] }; // points of each training
   const train = button("Train", () => message({ do: "train" }), { class: "plain go" });
   const halt = button("Stop, keep what was learned", () => message({ do: "stop" }));
@@ -282,16 +280,19 @@ function render({ model, el }) {
     curves.frozen = readFloat16(get("frozen"), 5);
     curves["fine-tuned"] = readFloat16(get("tuned"), 5);
     const [state, now, count] = ["state", "now", "planned"].map(get);
+    const lost = state === "training" && saved();
+    const busy = state === "training" && !lost;
     const stepOf = (points) => points?.at(-1)?.[0] ?? 0;
     const done = stepOf(curves.frozen) + stepOf(curves["fine-tuned"]);
-    train.disabled = state === "training";
-    halt.disabled = state !== "training" || get("awaited");
-    steps.querySelector("input").disabled = state === "training";
+    train.disabled = busy;
+    halt.disabled = !busy || get("awaited");
+    steps.querySelector("input").disabled = busy;
     train.textContent = state === "ready" ? "Train" : "Train anew";
     progress.hidden = state === "ready";
     progress.value = state === "done" ? 1 : Math.min(1, done / (2 * count));
     const waits = get("awaited") ? ". A cell waits for the end: ■ in the toolbar above stops it" : "";
-    said.textContent = STATES[state] ?? `${RUNS[now]}, step ${stepOf(curves[now])} of ${count}${waits}`;
+    const runs = `${RUNS[now]}, step ${stepOf(curves[now])} of ${count}`;
+    said.textContent = STATES[state] ?? (lost ? `${runs}. It was cut off there.` : runs + waits);
     root.dataset.state = state;
   });
   const shown = view.live("div.shown.bar-row", { "aria-live": "polite" }, () => {

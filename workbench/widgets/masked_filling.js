@@ -2,7 +2,7 @@
 // See masked_filling.py for the traits.
 
 import { curvedLine, penOf } from "./drawing.js";
-import { bar, button, chips, note, row, viewOf } from "./parts.js";
+import { bar, button, chips, note, row, turns, viewOf } from "./parts.js";
 import { element, percent, readFloat16 } from "./shared.js";
 import { stripOf } from "./strip.js";
 
@@ -10,6 +10,7 @@ function render({ model, el }) {
   const view = viewOf(model, el, "masked-filling");
   const { get, send, message, ink, drawn, redraw } = view;
   let editing = false;
+  let read = get("text"); // what is filled in belongs to it
   let filled = {}; // word number -> a candidate shown in its place: pinned by click
   let preview = []; // the same while mouse or focus are on a candidate: [word number, candidate]
 
@@ -35,27 +36,36 @@ function render({ model, el }) {
     text.node.hidden = !editing;
     edit.textContent = editing ? "Done" : "Edit text";
     preview = [];
+    filled = Object.fromEntries(Object.entries(filled).filter(stays));
+    read = get("text");
     drawWords();
   });
+
+  // Whether this candidate is still one of that mask, or of one that is on another page.
+  function stays([index, name]) {
+    const card = get("guesses").cards.find((guess) => guess.word === +index);
+    const isMask = !["word", "special", undefined].includes(get("words")[index]?.kind);
+    return read === get("text") && isMask && (card?.candidates.some(([one]) => one === name) ?? true);
+  }
 
   // --- what clicks do
   function toggle(index) {
     const { kind, start, end } = get("words")[index];
     const rest = get("masked").filter((span) => span[1] <= start || span[0] >= end);
     delete filled[index];
-    if (kind === "typed") return;
+    if (kind === "typed") return redraw();
     const masked = kind === "word" ? [...rest, [start, end]].sort((a, b) => a[0] - b[0]) : rest;
     send({ masked });
   }
 
   function switchEditor(on) {
     editing = on;
-    if (!on) filled = {};
     redraw();
     (on ? text.area : edit).focus();
   }
   text.area.addEventListener("keydown", (event) => {
-    if (event.key !== "Escape" && (event.key !== "Enter" || event.shiftKey)) return;
+    const ends = event.key === "Escape" || (event.key === "Enter" && !event.shiftKey);
+    if (!ends || event.isComposing) return;
     event.preventDefault();
     switchEditor(false);
   });
@@ -160,12 +170,12 @@ function render({ model, el }) {
     const { cards: guesses, count, first } = get("guesses");
     if (!count) return null;
     const last = first + guesses.length;
-    const turn = (to, name) => button(name, () => send({ pinned: to }));
     return [
       get("hide") !== "nothing" && "The tick on a bar is the probability with all words in sight. ",
-      count > guesses.length && `Masks ${first + 1} to ${last} of ${count} `,
-      first > 0 && turn(first - 1, "previous"),
-      last < count && turn(last, "next"),
+      count > guesses.length && [
+        `Masks ${first + 1} to ${last} of ${count} `,
+        ...turns(first > 0 && first - 1, last < count && last, (pinned) => send({ pinned })),
+      ],
     ];
   });
   const after = view.live("p.remark", () => {

@@ -101,7 +101,9 @@ class MaskedFilling(TextWidget):
         return self._encoding.masks[self.pinned] if self._encoding.masks else None
 
     @property
-    def _best(self) -> tuple[str, float] | None:
+    def _best(self) -> Sequence | None:
+        if self._read_after < self.layers:  # and so are the cards
+            return next(iter(self._by_layer()[-1:]), None)
         cards = self.guesses["cards"]
         return cards[self.pinned - self.guesses["first"]]["candidates"][0][:2] if cards else None
 

@@ -118,10 +118,13 @@ function render({ model, el }) {
     ];
   }
 
+  let moment = ""; // of the game
   const game = view.live("section.part.game", { "aria-label": "A game of ten pairs" }, () => {
-    const first = () => game.querySelector("button").focus(); // the button that was pressed is gone
-    if (game.contains(game.getRootNode().activeElement)) queueMicrotask(first);
     const now = get("game");
+    const first = () => game.querySelector("button").focus(); // the button that was pressed is gone
+    const before = moment;
+    moment = String([now.round, now.truth, now.over]);
+    if (moment !== before && game.contains(game.getRootNode().activeElement)) queueMicrotask(first);
     if (!now.round) return invitation();
     if (now.over) return ending(now);
     return [

@@ -136,7 +136,7 @@ function textField({ get, send, drawn }, trait, label, kind = "") {
   const area = element("textarea.text", { rows: 2, spellcheck: "false", dir: "auto" });
   area.addEventListener("input", () => send({ [trait]: typedText(area) }));
   area.addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && !event.shiftKey) event.preventDefault();
+    if (event.key === "Enter" && !event.shiftKey && !event.isComposing) event.preventDefault();
   });
   drawn(() => {
     if (typedText(area) !== get(trait)) area.value = get(trait);
@@ -169,6 +169,12 @@ export const classSwatch = (at, count) =>
 // --- sections, bars, layers
 
 export const note = (...children) => element("p.note", ...children);
+
+// Buttons to the page before and the one after: what turn() is given for each, or false where there is none.
+export const turns = (before, after, turn) =>
+  Object.entries({ previous: before, next: after }).map(([name, to]) =>
+    button(name, () => turn(to), { disabled: to === false }),
+  );
 
 // What is said of what mouse or cursor are on.
 export const told = () => element("p.note.told", { "aria-live": "polite" });
@@ -269,7 +275,8 @@ export function roving(group) {
     const now = all.indexOf(event.target.closest("button"));
     if (!steps[event.key] || now < 0) return;
     event.preventDefault();
-    all[within(now + steps[event.key], 0, all.length - 1)].focus();
+    const turned = /Left|Right/.test(event.key) && getComputedStyle(group).direction === "rtl";
+    all[within(now + (turned ? -1 : 1) * steps[event.key], 0, all.length - 1)].focus();
   });
   group.addEventListener("focusin", (event) => {
     reached = event.target.closest("button");
@@ -316,6 +323,7 @@ function headGrid({ get, ink }, options) {
   const [layers, heads] = ["layers", "heads"].map(get);
   let hovered = null; // previewed
   let known = []; // the key of the pictures
+  let chosen = ""; // the layer and head that are shown
   const pictures = {};
   const size = () =>
     within(Math.floor(((canvas.parentElement?.clientWidth ?? 0) - edge) / heads) - gap, 14, most);
@@ -326,10 +334,9 @@ function headGrid({ get, ink }, options) {
     does.hover(place);
     draw();
   };
-  const { canvas, cursor } = cellCanvas("head-grid", "", {
+  const { canvas, cursor, setCursor } = cellCanvas("head-grid", "", {
     shape: () => [layers, heads],
     box: () => [edge, edge, heads * (size() + gap), layers * (size() + gap)],
-    cursor: [Math.max(0, get("layer")), Math.max(0, get("head"))],
     point,
     click: does.choose,
   });
@@ -341,6 +348,9 @@ function headGrid({ get, ink }, options) {
     const now = key();
     const others = now.some((one, at) => one !== known[at]);
     known = now;
+    const shown = [get("layer"), get("head")];
+    if (String(shown) !== chosen) setCursor([shown[0], shown[1] < 0 ? cursor()[1] : shown[1]]);
+    chosen = String(shown);
     pen.fillStyle = ink("--muted");
     pen.textAlign = "center";
     pen.imageSmoothingEnabled = false;

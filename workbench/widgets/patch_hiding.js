@@ -35,6 +35,7 @@ function render({ model, el }) {
     grid: () => get("grid"),
     paint,
     most: 400,
+    also: (place) => (get("hidden").includes(patchAt(place)) ? ", hidden" : ""),
     brush,
   });
   drawn(board.draw);

@@ -34,7 +34,7 @@ function patchOf(view) {
     const at = cell[0] * get("patch_size") + cell[1];
     const read = ["red", "green", "blue"].map((name, band) => {
       const place = band * get("patch_size") ** 2 + at;
-      return `${name} ${colors()[place]} → ${values()[place].toFixed(2)}`;
+      return `${name} ${colors()[place]} → ${fixed(values()[place], 2)}`;
     });
     told.textContent = `pixel ${at + 1}: ${read.join(", ")}`;
   }
@@ -47,7 +47,7 @@ function patchOf(view) {
     view.live("h4", titleOf),
     row(large, element("div.flat", flat, bands, told)),
     view.live("p.numbers.scroll", numbers, () => {
-      const written = values().map((value) => value.toFixed(2));
+      const written = values().map((value) => fixed(value, 2));
       return `${written.length} numbers: ${written.join("  ")}`;
     }),
   );

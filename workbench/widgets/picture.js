@@ -172,8 +172,8 @@ function crossed(from, to, [rows, columns]) {
 // A canvas of patches that mouse and arrow keys walk over.
 //   grid(): [rows, columns]; paint(pen, width, height, now): draws it, `now` is the patch under mouse or
 //   cursor (-1: none); at(patch): it changed; click(patch); brush(patches, first): those crossed while a
-//   button or finger is held, none when it is let go.
-export function patchBoard({ label, grid, paint, at = () => {}, click, brush, most = 460 }) {
+//   button or finger is held, none when it is let go; also(patch): what is said of it besides its place.
+export function patchBoard({ label, grid, paint, at = () => {}, also = () => "", click, brush, most = 460 }) {
   let now = -1;
   let held = null; // where the brush is: [row, column] with fractions
   const numberOf = (cell) => (cell ? cell[0] * grid()[1] + cell[1] : -1);
@@ -182,7 +182,7 @@ export function patchBoard({ label, grid, paint, at = () => {}, click, brush, mo
     shape: grid,
     point(cell, byKey) {
       now = numberOf(cell);
-      if (byKey) said.textContent = `row ${cell[0] + 1}, column ${cell[1] + 1}`;
+      if (byKey) said.textContent = `row ${cell[0] + 1}, column ${cell[1] + 1}${also(now)}`;
       at(now);
       draw();
     },

@@ -363,7 +363,7 @@ class Background:
     """
 
     def __init__(self) -> None:
-        self.shown: dict[WorkbenchWidget, tuple] = {}  # and the cell that showed it, and which run of that
+        self.shown: dict[WorkbenchWidget, dict] = {}  # and the cells that show it, and which run of each
         self.touched = 0.0  # when a widget changed last
         self._task: asyncio.Task | None = None
 
@@ -376,11 +376,13 @@ class Background:
         """Takes in a widget that is displayed; those of an earlier run of its cell have left the page."""
         parent = getattr(getattr(get_ipython(), "kernel", None), "get_parent", dict)()
         cell, run = parent.get("metadata", {}).get("cellId"), parent.get("header", {}).get("msg_id")
-        for other, (place, earlier) in list(self.shown.items()):
-            if other.comm is None or (place == cell is not None and earlier != run):
+        self.shown.setdefault(widget, {})[cell] = run
+        for other, runs in list(self.shown.items()):
+            if cell is not None and runs.get(cell, run) != run:
+                del runs[cell]
+            if other.comm is None or not runs:
                 del self.shown[other]
                 other.rehearsal = b""
-        self.shown[widget] = (cell, run)
         with suppress(RuntimeError):  # where no loop runs there is no notebook
             if self._task is None or self._task.done():
                 self._task = asyncio.get_running_loop().create_task(self._work())

@@ -9,7 +9,7 @@ import { stripOf } from "./strip.js";
 const SIDES = ["premise", "hypothesis"];
 const MOST_LINES = 150;
 const HELP =
-  "Point at a word to see its lines only, click to pin it. What is missing to 100 % goes to the word's own " +
+  "Point at a word to see its lines only, click to pin it. What is missing to 100\u00a0% goes to the word's own " +
   "sentence, [CLS] and [SEP].";
 
 function render({ model, el }) {

@@ -158,7 +158,7 @@ export function frame(model, el, name) {
   const content = element("div.content");
   const about = element("p.note");
   const error = element("p.error", { role: "alert" });
-  const status = element("p.status", { role: "status" });
+  const status = element("p.status"); // not read aloud: the strip tells the answer
   const root = element(`div.workbench.${name}`, content, about, error, status);
   // Otherwise the notebook takes typed letters as commands ("dd" deletes the cell).
   root.addEventListener("keydown", (event) => event.stopPropagation());
@@ -198,6 +198,7 @@ export function frame(model, el, name) {
   const set = (values) => {
     for (const [trait, value] of Object.entries(values)) model.set(trait, value);
     model.save_changes();
+    if (saved()) error.textContent = get("error"); // what was said of another click
   };
   const send = (values) => {
     const differs = ([trait, value]) => JSON.stringify(get(trait)) !== JSON.stringify(value);
@@ -227,7 +228,10 @@ export function frame(model, el, name) {
   const draws = [];
   const drawn = (draw) => draws.push(draw);
   const redraw = () => {
+    const focused = root.getRootNode().activeElement;
+    const around = root.contains(focused) ? focused.parentElement : null;
     for (const draw of draws) draw();
+    if (around) keepFocus(focused, around, root);
     root.dataset.revision = get("revision"); // tests wait for it
   };
 
@@ -247,6 +251,7 @@ export function frame(model, el, name) {
     });
     const undress = onTheme(drawAnew);
     const forget = listen(model, ["revision", ...traits], redraw);
+    get("layout")?.on?.("comm_live_update", redraw); // the kernel is gone
     const told = (content) => {
       if (waiting) ask(); // it is at work
       heard(content);
@@ -257,10 +262,20 @@ export function frame(model, el, name) {
     return () => {
       for (const undo of [stop, forget, undress, end]) undo();
       model.off("msg:custom", told);
+      get("layout")?.off?.("comm_live_update", redraw);
       watch.disconnect();
     };
   };
   return { root, content, get, set, send, message, ask, saved, ink, drawn, redraw, show };
+}
+
+// Where the focused node is gone, hidden or disabled now, the nearest button around gets the keyboard's focus.
+function keepFocus(node, around, root) {
+  const usable = (one) => !one.disabled && one.isConnected && one.getClientRects().length > 0;
+  for (let at = around; !usable(node) && root.contains(at); at = at.parentElement) {
+    const next = [...at.querySelectorAll("button")].find(usable);
+    if (next) return next.focus();
+  }
 }
 
 // A colour of CSS, however it is written (oklch, color(srgb …)), as [red, green, blue, opacity] up to 255.

@@ -2,7 +2,7 @@
 // ends. See span_extraction.py for the traits.
 
 import { cellCanvas, outline, penOf, writeAxes } from "./drawing.js";
-import { bar, button, columns, note, part, progressBar, roving, row, viewOf } from "./parts.js";
+import { bar, button, columns, note, part, progressBar, roving, row, turns, viewOf } from "./parts.js";
 import { element, fixed, isolated, percent, range, readFloat16, within } from "./shared.js";
 import { stripOf } from "./strip.js";
 
@@ -71,8 +71,9 @@ const windowsOf = (view) =>
     return [
       `The passage is read in ${windows} overlapping windows; window ${number + 1} is shown, `,
       "the rest is grey. ",
-      button("Previous", () => view.send({ window: Math.max(0, number - 1) })),
-      button("Next", () => view.send({ window: Math.min(windows - 1, number + 1) })),
+      ...turns(number > 0 && number - 1, number + 1 < windows && number + 1, (window) =>
+        view.send({ window }),
+      ),
     ];
   });
 

@@ -46,9 +46,10 @@ const DRAWERS = {
 // the layers from 0; pick(token) is what is sent for a token, if the view has a trait of its own for it.
 export function stripOf(view, more = {}) {
   const { get, send, drawn } = view;
-  const stop = ([stage, name, now]) => {
+  const stop = ([stage, name, now], at, stops) => {
     const told = [element("span", name), element("b", now)];
-    if (!stage) return element("li", element("span.stop", told));
+    const isAnswer = at === stops.length - 1;
+    if (!stage) return element("li", element("span.stop", { "aria-live": isAnswer ? "polite" : null }, told));
     const open = stage === get("drawer").stage;
     const onclick = () => send({ stage: open ? "" : stage });
     const options = { "aria-expanded": open, "data-stage": stage, onclick };
@@ -343,17 +344,19 @@ function headOf(view) {
     const best = rows.reduce((a, b) => (b[2] > a[2] ? b : a))[0];
     vector.draw([T], [named("T")], [element("span.note", GIVEN[get("drawer").kind])]);
     const answers = rows.map(([row, , logit, answer]) => [fixed(logit, 1), answer, row]);
-    const kindOf = ([, , row]) => ({ kind: row === best ? "best" : "" });
+    const rivals = get("drawer").kind !== "span"; // start and end are none
+    const kindOf = ([, , row]) => ({ kind: rivals && row === best ? "best" : "" });
     matrix.draw(W, rows.map(name), view.bars(answers, "", kindOf));
     const sum = element("output.sum", `sum + bias = ${fixed(get("drawer").sum[2], 2)}`);
-    product.draw([products], [named(`${rowAt(chosen())[1]} × T`)], [sum]);
+    product.draw([products], [named(`T × ${rowAt(chosen())[1]}`)], [sum]);
     settle();
     tell();
   });
   const title = view.live("h4", () => {
-    const { name, rows, classes } = get("drawer");
+    const { name, rows, classes, kind } = get("drawer");
     const some = rows.length < classes ? `${rows.length} of ` : "";
-    const size = `${some}${classes.toLocaleString("en")} classes × ${T.length} numbers`;
+    const what = kind === "span" ? "vectors" : "classes";
+    const size = `${some}${classes.toLocaleString("en")} ${what} × ${T.length} numbers`;
     return `${quoted(name)}: a linear layer, ${size}`;
   });
   return [title, ...parts];

@@ -46,13 +46,15 @@ function render({ model, el }) {
   });
 
   const said = told();
+  let pointed = -1;
   function tellWord(index) {
+    pointed = index;
     const word = get("words")[index];
     said.textContent = word
       ? `“${word.text}”: ${get("labels")[word.label]} with ${write(word.answer)}.`
       : "Point at a word for its probability; click it, and the stages above are about this word.";
   }
-  drawn(() => tellWord(-1));
+  drawn(() => tellWord(pointed));
 
   view.content.append(
     ...stripOf(view),
