@@ -4,6 +4,7 @@ cannot silently break a lesson. Where it is wrong on purpose, the lesson says so
 import ast
 import json
 import math
+import random
 
 import numpy as np
 import pytest
@@ -393,6 +394,26 @@ def test_heads_of_lesson_11(bert: Bert) -> None:
         bert, "The cat chased the mouse because it was hungry.", layer=2, head=7, query=7, key=2
     )
     assert [pinned.tokens[at][0] for at in (7, 2)] == ["it", "cat"] and pinned.steps["probability"] > 0.3
+
+
+@pytest.mark.slow
+def test_heads_are_taken_away_in_random_orders(bert: Bert) -> None:
+    """How many are gone when the answer of lesson 11 breaks."""
+    gone = []
+    for seed in range(60):
+        heads = [(layer, head) for layer in range(6) for head in range(12)]
+        random.Random(seed).shuffle(heads)
+        for count in range(1, 73):
+            with wb.ablate(bert, heads[:count]):
+                guess = wb.fill_mask(bert, "The capital of France is the city of [MASK].", top_k=1)
+            if guess[0].candidates[0].label != "paris":
+                gone.append(count)
+                break
+    told = (
+        "in sixty random orders, 2 to 51 of the 72 heads were gone when the answer broke, 15 or fewer in half"
+    )
+    assert told in source("11_one_encoder")
+    assert (min(gone), max(gone)) == (2, 51) and float(np.median(gone)) == pytest.approx(15, abs=1)
 
 
 def test_one_word_in_several_senses(bert: Bert) -> None:
