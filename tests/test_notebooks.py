@@ -27,14 +27,12 @@ RUN = [  # lesson 10 trains two models from nothing, which takes a minute
 # What a lesson says of a model that it has just trained.
 HELD = {
     "04_token_tagging": """
-for text, names in (
-    ("Florence flew to Sydney and asked Jordan for help.", "Florence Jordan"),
-    ("Sydney flew to Florence and asked Jordan for help.", "Sydney Jordan"),
-    ("Florence flew to Jordan and asked Sydney for help.", "Florence Sydney"),
-):
-    tags = {tag.word: tag.label for tag in wb.tag_words(tuned, text, head="lesson") if tag.label != "O"}
-    assert {word for word, label in tags.items() if label == "PERSON"} == {*names.split()}, tags
-    assert len(tags) == 3, tags
+text, names = "Florence flew to Sydney and asked Jordan for help.", ("Florence", "Sydney", "Jordan")
+for order in ((0, 1, 2), (1, 0, 2), (0, 2, 1)):
+    swapped = " ".join(names[order[names.index(one)]] if one in names else one for one in text.split())
+    tags = wb.tag_words(tuned, swapped, head="lesson")
+    said = [tag.label for tag in tags if tag.label != "O"]
+    assert said == ["PERSON", "PLACE", "PERSON"], (swapped, tags)
 """,
     "05_sentence_pairs": """
 for answer, label in (("At nine in the morning.", "fits"), ("Behind the station.", "does not fit")):
