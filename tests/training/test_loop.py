@@ -230,6 +230,17 @@ def test_a_finished_training_can_be_made_longer(bert: Bert, tmp_path: Path) -> N
     assert run(bert, source, tmp_path, steps=7, resume=True).step == 7
 
 
+def test_what_is_called_like_a_state_is_left_alone(bert: Bert, tmp_path: Path) -> None:
+    source = new_batches(bert.tokenizer)
+    (tmp_path / "state-of-the-art").mkdir()
+    (tmp_path / "unfinished-novel").mkdir()
+    (tmp_path / "state-notes.txt").write_text("mine")
+    assert run(bert, source, tmp_path, steps=2, resume=True).step == 2, "there is nothing to go on from"
+    run(bert, source, tmp_path, steps=4, resume=True)
+    kept = {"state-of-the-art", "unfinished-novel", "state-notes.txt", "state-4"}
+    assert {path.name for path in tmp_path.glob("*-*")} == kept
+
+
 def test_an_interruption_keeps_what_was_learned(bert: Bert, tmp_path: Path, capsys) -> None:
     source = new_batches(bert.tokenizer)
     start = copy.deepcopy(bert)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import shutil
 import signal
 import textwrap
@@ -133,6 +134,12 @@ def new_optimizer(learner: Learner, settings: Settings) -> torch.optim.Optimizer
     return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.98), fused=True)
 
 
+def own_folders(folder: Path, kinds: str) -> set[Path]:
+    """What a training wrote of these kinds, such as "state|unfinished", and nothing that is called alike."""
+    named = re.compile(rf"({kinds})-\d+(-before)?")
+    return {path for path in folder.glob("*-*") if path.is_dir() and named.fullmatch(path.name)}
+
+
 def last_state(folder: Path) -> Path | None:
     """The folder of the newest state of a training, if there is one; without progress.json none is newer."""
 
@@ -140,7 +147,7 @@ def last_state(folder: Path) -> Path | None:
         file = state / "progress.json"
         return file.stat().st_mtime if file.exists() else 0.0
 
-    return max(folder.glob("state-*"), key=written, default=None)
+    return max(own_folders(folder, "state"), key=written, default=None)
 
 
 @contextmanager
@@ -170,7 +177,7 @@ def save_state(accelerator: Accelerator, progress: Progress, folder: Path) -> Pa
                     shutil.rmtree(before, ignore_errors=True)
                     state.rename(before)
                 new.rename(state)
-                for old in {*folder.glob("state-*"), *folder.glob("unfinished-*")} - {state}:
+                for old in own_folders(folder, "state|unfinished") - {state}:
                     shutil.rmtree(old)
     except OSError:
         shutil.rmtree(new, ignore_errors=True)  # makes room again
