@@ -9,6 +9,8 @@ import torch
 import tyro
 from torch import Tensor, nn
 
+from workbench.training import loop
+
 ELSE = "something else"  # the class of pictures of things that have none
 # What, its measure, a share or what to print, and of how many.
 Figure = tuple[str, str, float | Tensor | str, int]
@@ -47,6 +49,14 @@ def load_set(source: str) -> datasets.DatasetDict:
         return datasets.load_dataset(source)
     except Exception as error:  # offline, or nothing to read: it shows itself in many kinds of errors
         raise ValueError(f"{source} is neither a folder with a set nor one on the Hub.") from error
+
+
+def check_new(folder: Path, resume: bool) -> None:
+    """Raises `ValueError` before a training begins where another is kept, which would be lost."""
+    if not resume and loop.last_state(folder):
+        raise ValueError(
+            f"{folder} holds a training, which stays as it is: go on with --resume, or take another folder."
+        )
 
 
 def fit(layer: nn.Module, loss: Callable[[], Tensor]) -> None:

@@ -204,7 +204,8 @@ def fit_last_layer(teacher: Teacher, batches: "PictureBatches", count: int = 20_
 def teach(options: Options) -> None:
     """Tunes the teacher to our classes, and writes it to teacher.safetensors in the folder `out`; what it
     knows about ImageNet's is kept (arXiv:1606.09282). The first step takes half a minute on a GPU, which
-    looks for the fastest way to do it."""
+    looks for the fastest way to do it. What is set of the ViT (layers, hidden, seen) changes nothing here."""
+    common.check_new(options.out / "teacher", options.resume)
     parts = read_pictures(options.data)
     torch.manual_seed(options.seed)
     batches = PictureBatches(parts["train"], options)
@@ -213,7 +214,7 @@ def teach(options: Options) -> None:
     before = answering(copy.deepcopy(teacher))
     learner = DistillingLearner(teacher, options.mix, before, weight=0.0)
     with torch.backends.cudnn.flags(benchmark=True):
-        loop.train(learner, batches, options, options.out / "teacher")
+        loop.train(learner, batches, options, options.out / "teacher", resume=options.resume)
     save_file(copy.deepcopy(teacher).half().state_dict(), options.out / "teacher.safetensors")
     answers, (pixels, targets) = answering(teacher), tensors_of(parts["validation"].shuffle(seed=0))
     right = [answers(part.to(batches.pixels.device))[0].cpu() for part in pixels[:2000].split(64)]
@@ -358,6 +359,7 @@ class DistillingLearner(loop.Learner):
 
 def train(options: Options) -> None:
     """Trains a ViT on pictures, and on what the teacher says if the folder `out` has one."""
+    common.check_new(options.out, options.resume)
     team = loop.processes()
     if options.batch < 2 or options.batch % (2 * team.num_processes):
         raise ValueError(f"The batch has to be a multiple of {2 * team.num_processes}, not {options.batch}.")

@@ -163,6 +163,8 @@ def prepare_tables(options: Options, tokenizer: Tokenizer) -> Tables:
     kept = options.out / "rows"
     team = loop.processes()
     if team.is_main_process and not (options.resume and (kept / "complete").exists()):
+        if kept.exists() and {path.name for path in kept.iterdir()} - {*HEADS, "complete"}:
+            raise ValueError(f"{kept} holds more than tables of this recipe: take another folder.")
         shutil.rmtree(kept, ignore_errors=True)
         sets = examples.read_sets(options.data)
         tables = training_tables(sets, options, tokenizer)
@@ -204,6 +206,7 @@ class MadeAhead:
 
 def train(options: Options) -> None:
     """Trains all heads in each step (unlike MT-DNN), and writes OUT/checkpoint in float16."""
+    common.check_new(options.out, options.resume)
     torch.manual_seed(options.seed)  # new heads are the same in all processes
     bert = start_model(options.initial, dropout=options.dropout)
     tables = prepare_tables(options, bert.tokenizer)

@@ -314,10 +314,17 @@ def test_the_command_tunes_a_teacher_trains_and_scores(
     answers = recipe.answering(teacher)(squares(parts["validation"]).float())
     right = recipe.top(answers[0], recipe.tensors_of(parts["validation"])[1])
     assert right > 0.7 and f"The teacher's top-1: {right:.1%}" in capsys.readouterr().out
+    log = (out / "teacher" / "log.jsonl").read_text()
+    recipe.main([*tune, "--steps", "101", "--resume"])
+    assert (out / "teacher" / "log.jsonl").read_text().startswith(log)
 
     learn = ["train", *data, "--out", str(out), "--batch", "32", "--warmup", "5", "--mix", "0.1"]
     learn += ["--layers", "1", "--hidden", "32", "--learning-rate", "3e-3"]
     recipe.main([*learn, "--steps", "2"])
+    for command, folder_of_it in ((tune, out / "teacher"), (learn, out)):
+        with pytest.raises(SystemExit):
+            recipe.main([*command, "--steps", "3"])
+        assert f"{folder_of_it} holds a training" in capsys.readouterr().err
     recipe.main([*learn, "--steps", "80", "--resume"])
     printed = capsys.readouterr().out
     assert "80 steps; top-1" in printed and "temperature" in printed

@@ -140,11 +140,18 @@ def test_every_head_learns_in_each_step_and_no_batch_is_left_out(
     assert all(names & set(train_text.HEADS) == {"mlm", "nsp"} for names in given[1][1:])
 
 
-def test_it_goes_on_where_it_stopped(sets: Path, start: Path, tmp_path: Path) -> None:
+def test_it_goes_on_where_it_stopped(
+    sets: Path, start: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "out"
     arguments = [*command(sets, start, out, "--learning-rate", "0.01"), "--steps"]
     train_text.main([*arguments, "2"])
     first = load_bert(out / "checkpoint", device="cpu").state_dict()
+    before = {file: file.stat().st_mtime_ns for file in out.rglob("*")}
+    with pytest.raises(SystemExit):
+        train_text.main([*arguments, "4"])
+    assert f"{out} holds a training, which stays as it is: go on with --resume" in capsys.readouterr().err
+    assert before == {file: file.stat().st_mtime_ns for file in out.rglob("*")}
     train_text.main([*arguments, "4", "--resume"])
     assert json.loads((out / "state-4" / "progress.json").read_text())["step"] == 4
     then = load_bert(out / "checkpoint", device="cpu").state_dict()
@@ -180,6 +187,7 @@ def test_bad_inputs_get_one_sentence(
     sets: Path, start: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     empty, tiny, blank = (tmp_path / name for name in ("empty", "tiny", "blank"))
+    (mine := tmp_path / "mine" / "rows" / "of mine").mkdir(parents=True)
     for folder, text in ((empty, None), (tiny, "hi"), (blank, "")):
         folder.mkdir()
         if text is not None:
@@ -197,6 +205,7 @@ def test_bad_inputs_get_one_sentence(
         (command(tiny, start, out, *steps), "too little text"),
         (command(blank, start, out, *steps), "too little text"),
         (command(sets, tmp_path / "nothing", out, *steps), "no file or folder"),
+        (command(sets, start, tmp_path / "mine", *steps), "rows holds more than tables"),
         ([*score, str(tmp_path / "nowhere")], "neither a folder with a set nor one on the Hub"),
         ([*score, str(tiny)], "nothing held out"),
     ):
@@ -205,6 +214,7 @@ def test_bad_inputs_get_one_sentence(
         error = capsys.readouterr().err
         assert stop.value.code == 2
         assert message in error and "Traceback" not in error, error
+    assert mine.exists()
     with pytest.raises(CheckpointError, match="no network"):
         train_text.start_model(train_text.START)
     with pytest.raises(ValueError, match="Say how long"):
