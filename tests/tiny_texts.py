@@ -20,15 +20,14 @@ def new_tokenizer() -> Tokenizer:
 
 
 def new_bert(pooler: bool = False, **options: float) -> Bert:
-    """With a masked-word head."""
+    """With a masked-word head; `options` of its config."""
     config = BertConfig(
         hidden_size=32,
         num_hidden_layers=2,
         num_attention_heads=2,
         intermediate_size=64,
-        max_position_embeddings=64,
         vocab_size=len(WORDS),
-        **options,
+        **{"max_position_embeddings": 64} | options,
     )
     bert = Bert(config, pooler=pooler, tokenizer=new_tokenizer())
     bert.add_head("mlm", "mlm")

@@ -210,6 +210,12 @@ def train(options: Options) -> None:
     torch.manual_seed(options.seed)  # new heads are the same in all processes
     bert = start_model(options.initial, dropout=options.dropout)
     tables = prepare_tables(options, bert.tokenizer)
+    longest = max(text_learner.row_lengths(table).max() for table in tables.values())
+    if longest > (most := bert.config.max_position_embeddings):
+        raise ValueError(
+            f"{bert.name} reads {most} word pieces at once, and rows have up to {longest}: begin with a "
+            "checkpoint that reads more."
+        )
     names = [name for name in SHARES if f"{name}/train" in tables]
     sources = [
         text_learner.TextBatches(

@@ -107,7 +107,7 @@ def sets(kit: Path, shared: Path) -> Path:
 def start(shared: Path) -> Path:
     """A checkpoint to begin with, which has no head."""
     torch.manual_seed(0)
-    bert = new_bert()
+    bert = new_bert(max_position_embeddings=128)
     bert.heads.pop("mlm")
     save_checkpoint(bert, shared / "start")
     return shared / "start"

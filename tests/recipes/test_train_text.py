@@ -17,7 +17,7 @@ from tiny_texts import documents, new_bert
 
 from workbench import tasks
 from workbench.bert import Bert
-from workbench.checkpoint import CheckpointError, load_bert
+from workbench.checkpoint import CheckpointError, load_bert, save_checkpoint
 from workbench.training import loop
 from workbench.training.text_learner import TextLearner, next_sentence_rows, split_documents
 
@@ -187,6 +187,7 @@ def test_bad_inputs_get_one_sentence(
     sets: Path, start: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     empty, tiny, blank = (tmp_path / name for name in ("empty", "tiny", "blank"))
+    save_checkpoint(new_bert(), tmp_path / "short")
     (mine := tmp_path / "mine" / "rows" / "of mine").mkdir(parents=True)
     for folder, text in ((empty, None), (tiny, "hi"), (blank, "")):
         folder.mkdir()
@@ -205,6 +206,7 @@ def test_bad_inputs_get_one_sentence(
         (command(tiny, start, out, *steps), "too little text"),
         (command(blank, start, out, *steps), "too little text"),
         (command(sets, tmp_path / "nothing", out, *steps), "no file or folder"),
+        (command(sets, tmp_path / "short", out, *steps), "short reads 64 word pieces at once, and rows have"),
         (command(sets, start, tmp_path / "mine", *steps), "rows holds more than tables"),
         ([*score, str(tmp_path / "nowhere")], "neither a folder with a set nor one on the Hub"),
         ([*score, str(tiny)], "nothing held out"),
