@@ -185,16 +185,19 @@ def test_a_state_of_another_model_is_named(bert: Bert, tmp_path: Path) -> None:
 def test_a_full_disk_leaves_the_state_before(bert: Bert, tmp_path: Path) -> None:
     source = new_batches(bert.tokenizer)
     run(bert, source, tmp_path, steps=4)
+    log = (tmp_path / "log.jsonl").read_text()
     sizes = sorted(file.stat().st_size for file in (tmp_path / "state-4").iterdir())
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    for size in (sizes[-1] - 1000, sizes[-2] - 1000):  # room for all but the optimizer; nor for the weights
+    # Room for all but the optimizer; nor for the weights; nor for the log.
+    for size, what in ((sizes[-1] - 1000, "state-6"), (sizes[-2] - 1000, "state-6"), (100, "log.jsonl")):
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
         try:
             again = lambda: run(bert, source, tmp_path, steps=6, save_every=6, resume=True)  # noqa: E731
-            refuses(again, "state-6 could not be written .* before is kept", OSError)
+            refuses(again, f"{what} could not be written .* before is kept", OSError)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         assert [path.name for path in tmp_path.glob("*-*")] == ["state-4"]
+        assert (tmp_path / "log.jsonl").read_text().startswith(log)
     assert run(bert, source, tmp_path, steps=6, resume=True).step == 6
 
 

@@ -329,10 +329,13 @@ def train(
 
     def write_log(lines: list[Figures], mode: str) -> None:
         if main and folder:
-            with writes(folder / "log.jsonl"):
+            log = folder / "log.jsonl"
+            part = log if mode == "a" else folder / "log.new"  # the log before is kept if there is no room
+            with writes(log):
                 folder.mkdir(parents=True, exist_ok=True)
-                with (folder / "log.jsonl").open(mode) as file:
+                with part.open(mode) as file:
                     file.writelines(json.dumps(line) + "\n" for line in lines)
+                part.replace(log)
 
     def note(figures: Figures) -> None:
         progress.log.append({"step": progress.step} | figures)
