@@ -216,7 +216,7 @@ def test_killed_while_states_change_places(
     rename = Path.rename
     monkeypatch.setattr(Path if killed == "rename" else loop.shutil, killed, kill)
     with pytest.raises(Killed):  # where a state of as many steps is already, and then where there is none
-        run(bert, source, tmp_path, steps=4, resume=True)
+        run(bert, source, tmp_path, steps=4)
     with pytest.raises(Killed):
         run(bert, source, tmp_path, steps=5, resume=True)
     monkeypatch.undo()
@@ -231,6 +231,33 @@ def test_a_finished_training_can_be_made_longer(bert: Bert, tmp_path: Path) -> N
     run(bert, source, tmp_path, steps=4)
     assert run(bert, source, tmp_path, steps=4, resume=True).step == 4
     assert run(bert, source, tmp_path, steps=7, resume=True).step == 7
+
+
+def test_every_step_reaches_the_log_and_a_stop_changes_no_later_line(bert: Bert, tmp_path: Path) -> None:
+    source, start = new_batches(bert.tokenizer), copy.deepcopy(bert)
+    options = {"steps": 12, "log_every": 5, "evaluate": lambda: {"score": 0.5}}
+    whole = run(bert, source, tmp_path / "whole", **options)
+    run(copy.deepcopy(start), stopping_at(source, 9, KeyboardInterrupt), tmp_path / "parts", **options)
+    learner = copy.deepcopy(start)
+    for _ in range(2):  # and then it is over
+        parts = run(learner, source, tmp_path / "parts", **options, resume=True)
+        assert [line["step"] for line in parts.log] == [5, 5, 9, 10, 10, 12, 12]
+    assert [line["step"] for line in whole.log] == [5, 5, 10, 10, 12, 12]
+    assert losses(parts) == losses(whole) and len(losses(whole)) == 3
+
+
+def test_a_stop_tells_of_the_steps_before_it(bert: Bert, tmp_path: Path) -> None:
+    source = new_batches(bert.tokenizer)
+
+    def batch_at(step: int, process: int, processes: int) -> loop.Batch:
+        if step == 6:
+            os.kill(os.getpid(), signal.SIGINT)
+        return source(step, process, processes)
+
+    whole = run(copy.deepcopy(bert), source, None, steps=9, log_every=4)
+    stopped = run(bert, batch_at, None, steps=9, log_every=4)
+    assert [line["step"] for line in stopped.log] == [4, 7]
+    assert [line["step"] for line in whole.log] == [4, 8, 9]
 
 
 def test_what_is_called_like_a_state_is_left_alone(bert: Bert, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import argparse
 from pathlib import Path
 
 from workbench.checkpoint import save_checkpoint
+from workbench.checks import counted
 from workbench.training import loop, toy, toy_pictures
 from workbench.training.picture_learner import PictureLearner
 
@@ -43,7 +44,9 @@ def train(options: argparse.Namespace) -> None:
         progress = toy_pictures.toy_training(kind(model), options.out, **length)
     if team.is_main_process:
         save_checkpoint(model, options.out / "checkpoint")
-        print(", ".join(f"{name} {value:.3f}" for name, value in progress.log[-1].items()))
+        last = {name: value for line in progress.log for name, value in line.items()}
+        told = [f"{name} {value:.3f}" for name, value in last.items() if name.endswith(("loss", "accuracy"))]
+        print(f"{counted(progress.step, 'step')}: {', '.join(told)}")
 
 
 if __name__ == "__main__":

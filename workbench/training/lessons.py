@@ -459,7 +459,7 @@ def fine_tune(
     )
     look(0)
     progress = loop.train(learner, until_stopped, settings, None, watch=lambda line: look(line["step"]))
-    if progress.step % settings.log_every:
+    if progress.step > result.steps:
         look(progress.step)
     for parameter in learner.parameters():
         parameter.requires_grad_(True)  # as in every other model

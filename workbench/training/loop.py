@@ -109,6 +109,7 @@ class Progress:
     step: int = 0
     seconds: float = 0.0
     log: list[Figures] = field(default_factory=list)
+    sums: list[float] = field(default_factory=list)  # of the steps whose line in the log is still to come
 
 
 def bfloat16_is_faster(device: str) -> bool:
@@ -191,7 +192,8 @@ def load_state(accelerator: Accelerator, state: Path) -> Progress:
     try:
         progress = json.loads((state / "progress.json").read_text())
         accelerator.load_state(str(state))
-        return Progress(int(progress["step"]), float(progress["seconds"]), list(progress["log"]))
+        step, seconds, log = int(progress["step"]), float(progress["seconds"]), list(progress["log"])
+        return Progress(step, seconds, log, list(progress.get("sums", [])))
     except Exception as error:  # damaged files show themselves in many kinds of errors
         reason = textwrap.shorten(str(error) or "a file is empty", 100, placeholder=" ...")
         raise ValueError(
@@ -301,7 +303,7 @@ def train(
         learner: see `Learner`.
         batch_at: `batch_at(step, process, processes)`, this process's part of the batch of a step, or of
             several batches whose losses are added. It must depend on nothing else: that is what makes a
-            resumed training give the same numbers.
+            resumed training give the same numbers, but for its speed.
         settings: see `Settings`.
         folder: gets log.jsonl, and state-STEP/ to resume from; with None nothing is written.
         resume: go on from the last state if there is one.
@@ -326,6 +328,7 @@ def train(
     progress, state = Progress(), last_state(folder) if resume and folder else None
     if state:
         progress = load_state(accelerator, state)
+    saved = progress.step if state else None
 
     def write_log(lines: list[Figures], mode: str) -> None:
         if main and folder:
@@ -367,15 +370,20 @@ def train(
         return sums
 
     def save() -> None:
-        nonlocal state
+        nonlocal state, saved
+        if progress.step == saved:  # such as a training that was over
+            return
+        progress.sums = [*sums[:-1].tolist(), 0.0]  # the speed will be that of the steps to come
         if evaluate is not None and main:
             note(evaluate())
         accelerator.wait_for_everyone()
         if folder:
             state = save_state(accelerator, progress, folder)
+        saved = progress.step
 
     write_log(progress.log, "w")
-    sums, since = 0, time.monotonic()  # of the losses, since the last line of the log
+    sums = torch.tensor(progress.sums or [0.0] * (2 * len(learner.names) + 1), device=accelerator.device)
+    since = time.monotonic()
     started = since - progress.seconds
     bar = tqdm(
         total=settings.steps, initial=progress.step, unit="step", disable=watch is not None or not main
@@ -385,21 +393,23 @@ def train(
         try:
             while settings.left(progress.step, progress.seconds) > 0 and not stop:
                 rate = settings.rate(progress.step, progress.seconds)
-                sums = sums + step(rate)
+                sums += step(rate)
                 progress.step += 1
                 # All processes go by one clock, and stop together.
                 told = torch.tensor([asked.is_set(), main * (time.monotonic() - started)])
                 stop, progress.seconds = accelerator.reduce(told.to(accelerator.device), "sum").tolist()
                 left = settings.left(progress.step, progress.seconds)
                 bar.update()
-                if progress.step % settings.log_every == 0:
+                is_due = progress.step % settings.log_every == 0
+                if is_due or stop or not left:
                     figures = mean_figures(learner, sums, time.monotonic() - since)
                     note(figures | {"learning_rate": rate, "seconds": progress.seconds})
                     # With `steps` the bar itself knows the time left.
                     to_go = "" if settings.steps else f", {60 * settings.hours * left:.0f} minutes left"
                     speed = f"{figures[f'{learner.unit}_per_second']:,.0f} {learner.unit}/s"
                     bar.set_postfix_str(f"loss {figures['loss']:.3f}, {speed}{to_go}")
-                    sums, since = 0, time.monotonic()
+                if is_due:
+                    sums, since = torch.zeros_like(sums), time.monotonic()
                 if progress.step % settings.save_every == 0 and left and not stop:
                     paused = time.monotonic()
                     save()
