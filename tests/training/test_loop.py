@@ -15,12 +15,13 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from tiny import refuses
+from tiny import refuses, sentence_bert
 from tiny_texts import documents, new_batches, new_bert, run
 
 from workbench.bert import Bert
 from workbench.checkpoint import load_bert
 from workbench.training import __main__ as program, loop
+from workbench.training.lessons import fine_tune
 from workbench.training.loop import Settings
 from workbench.training.text_learner import (
     IGNORED,
@@ -310,7 +311,34 @@ def test_nothing_is_written_without_a_folder(
 def test_a_learning_rate_has_bounds(rate: float) -> None:
     refuses(lambda: Settings(steps=1, learning_rate=rate), "learning rate", ValueError)
     refuses(lambda: Settings(hours=float("nan")), "how long to train", ValueError)
+    refuses(lambda: Settings(steps=5, hours=float("nan")), "how long to train", ValueError)
     refuses(lambda: Settings(steps=1, save_every=0), "saved and logged every so many steps", ValueError)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"steps": 2.5}, "steps is a whole number, not 2.5."),
+        ({"steps": "3"}, "steps is a whole number, not '3'."),
+        ({"seed": -1}, "seed is between 0 and 4,294,967,295, not -1."),
+        ({"seed": 2**70}, "seed is between 0 and 4,294,967,295"),
+        ({"clip": 0.0}, "clip, .* is above 0, not 0.0."),
+        ({"clip": float("nan")}, "clip, .* is above 0, not nan."),
+    ],
+)
+def test_settings_have_bounds(
+    wrong: dict, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises((TypeError, ValueError), match=said):
+        Settings(**{"steps": 1} | wrong)
+    if "clip" not in wrong:
+        with pytest.raises((TypeError, ValueError), match=said):
+            fine_tune(sentence_bert(), [("a cat", "a"), ("a dog", "b")] * 8, **wrong)
+    if "seed" in wrong:
+        monkeypatch.setattr(sys, "argv", ["training", "pictures", "--seed", str(wrong["seed"])])
+        with pytest.raises(SystemExit):
+            program.main()
+        assert said in capsys.readouterr().err
 
 
 def test_the_log_says_how_it_goes(bert: Bert, tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ def main() -> None:
 def train(options: argparse.Namespace) -> None:
     """Trains, and writes what came of it to OUT/checkpoint."""
     team, length = loop.processes(), {"steps": options.steps, "seed": options.seed}
+    loop.Settings(**length)  # refuses what is out of bounds before anything is drawn
     if options.what == "stories":
         stories = toy.toy_stories(seed=options.seed)
         model = toy.toy_bert(stories, seed=options.seed)

@@ -408,12 +408,20 @@ def fine_tune(
 
     Raises:
         ValueError: examples that nothing can be learned from; the sentence says why.
-        TypeError: a model that does not read such examples.
+        TypeError: a model that does not read such examples, or steps that are no whole number.
     """
     if kind not in FIELDS:
         raise ValueError(f"kind is one of {', '.join(FIELDS)}, not {kind!r}.")
     check_model(model, ViT if kind == "picture" else Bert)
     check_whole("looks", looks)
+    check_whole("steps", steps)
+    settings = loop.Settings(
+        learning_rate=RATES[kind == "picture", frozen],
+        steps=steps,
+        warmup=max(1, steps // 10),
+        seed=seed,
+        log_every=max(1, steps // looks),
+    )
     check_rows(examples, FIELDS[kind])
     if kind == "picture":
         exercise = picture_exercise(model, examples, frozen, seed)
@@ -450,13 +458,6 @@ def fine_tune(
             raise KeyboardInterrupt  # the loop keeps what was learned
         return exercise.batch_at(*step)
 
-    settings = loop.Settings(
-        learning_rate=RATES[kind == "picture", frozen],
-        steps=steps,
-        warmup=max(1, steps // 10),
-        seed=seed,
-        log_every=max(1, steps // looks),
-    )
     look(0)
     progress = loop.train(learner, until_stopped, settings, None, watch=lambda line: look(line["step"]))
     if progress.step > result.steps:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm.auto import tqdm
 
-from workbench.checks import counted
+from workbench.checks import check_whole, counted, whole
 from workbench.encoder import MODEL_LOCK
 
 Batch = dict[str, Tensor]
@@ -82,10 +82,15 @@ class Settings:
 
     def __post_init__(self) -> None:
         limits = [limit for limit in (self.steps, self.hours) if limit is not None]
-        if not limits or not min(limits) > 0:
+        if self.steps is not None:
+            whole("steps", self.steps)
+        if not limits or not all(limit > 0 for limit in limits):
             raise ValueError("Say how long to train: a number of steps, hours, or both, more than 0.")
         if not 0 < self.learning_rate <= 1:
             raise ValueError(f"A learning rate is above 0 and at most 1, not {self.learning_rate}.")
+        if not self.clip > 0:
+            raise ValueError(f"clip, the largest norm of the gradients, is above 0, not {self.clip}.")
+        check_whole("seed", self.seed, 0, 2**32 - 1)
         if min(self.save_every, self.log_every) < 1:
             raise ValueError("A training is saved and logged every so many steps, 1 or more.")
 
