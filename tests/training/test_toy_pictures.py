@@ -82,6 +82,20 @@ def test_a_tiny_vit_begins_to_learn(kind: type, tmp_path: Path) -> None:
         assert plots.picture_rows(guesses)._repr_png_()[0].startswith(b"\x89PNG")
 
 
+def test_after_a_stop_a_map_is_named_after_its_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    forward, steps, maps = toy.PictureLearner.forward, iter(range(99)), {}
+
+    def stopping(self: toy.PictureLearner, **batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        if next(steps) == 37:
+            raise KeyboardInterrupt
+        return forward(self, **batch)
+
+    monkeypatch.setattr(toy.PictureLearner, "forward", stopping)
+    learner = toy.PictureLearner(toy.toy_vit(hidden_size=16, layers=1))
+    toy.toy_training(learner, None, steps=150, batch=4, maps=maps)
+    assert list(maps) == ["new pictures", "step 0", "step 30", "step 37"]
+
+
 @pytest.mark.slow
 def test_as_in_the_lesson_classes_are_learned_within_two_minutes(tmp_path: Path) -> None:
     progress = toy.toy_training(toy.PictureLearner(toy.toy_vit()), tmp_path)

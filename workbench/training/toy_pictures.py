@@ -216,7 +216,7 @@ def toy_training(
     """Trains on pictures drawn for each step, and scores 480 others along the way.
 
     Args:
-        maps: is filled with eight of the others and, by step, what `looked_at` gives for them: for
+        maps: is filled at the end with eight of the others and, by step, what `looked_at` gives for them: for
             `plots.picture_rows`.
 
     Returns:
@@ -236,14 +236,10 @@ def toy_training(
     def batch_at(step: int, process: int = 0, processes: int = 1) -> loop.Batch:
         return {name: part[process::processes] for name, part in draw(batch, (seed, step)).items()}
 
-    maps = {} if maps is None else maps
-    maps["new pictures"] = pixels[:8].permute(0, 2, 3, 1).numpy()
-
-    def look() -> None:
-        maps[f"step {min(steps, looks * (len(maps) - 1))}"] = looked_at(vit, pixels[:8])
+    looked = [looked_at(vit, pixels[:8])]
 
     def evaluate() -> dict[str, float]:
-        look()
+        looked.append(looked_at(vit, pixels[:8]))
         _, said, right = loop.score(learner, [held_out])
         return {"accuracy": float((said == right).float().mean())}
 
@@ -256,5 +252,9 @@ def toy_training(
         log_every=10,
         seed=seed,
     )
-    look()
-    return loop.train(learner, batch_at, settings, folder, evaluate=evaluate)
+    progress = loop.train(learner, batch_at, settings, folder, evaluate=evaluate)
+    if maps is not None:
+        maps["new pictures"] = pixels[:8].permute(0, 2, 3, 1).numpy()
+        seen = [0, *(line["step"] for line in progress.log if "accuracy" in line)]
+        maps |= {f"step {step}": each for step, each in zip(seen, looked, strict=True)}
+    return progress
