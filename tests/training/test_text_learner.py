@@ -210,6 +210,7 @@ def test_figures_are_how_often_a_head_is_right(tokenizer: Tokenizer) -> None:
     assert figures["lesson_accuracy"] == pytest.approx(float(right)) and figures["lesson_count"] == 60
     assert figures["lesson_loss"] == pytest.approx(float(F.cross_entropy(logits, batch["targets"])), rel=1e-4)
     assert head_figures(bert, rows, "lesson", most=7)["lesson_count"] == 7
+    assert set(head_figures(bert, rows.select([]), "lesson").values()) == {0}  # and so is the count
     pieces = [5, 6, 7], [0, 1, 2]
     spans = pack_rows(tokenizer, [(pieces, pieces, (5, 7))] * 3)
     assert head_figures(bert, spans, "span")["span_count"] == 3  # start and end count as one

@@ -59,6 +59,13 @@ def test_a_tiny_bert_learns_more_than_how_often_words_occur(tmp_path: Path) -> N
     assert scored[-1]["mlm_accuracy"] > 0.3 > scored[0]["mlm_accuracy"] - 0.1
 
 
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_too_few_stories_are_one_sentence(count: int) -> None:
+    stories, bert = toy.toy_stories(count), toy.toy_bert(toy.toy_stories(300), hidden_size=16, layers=1)
+    with pytest.raises(ValueError, match=rf"Too few stories, {count}: none is held out .* hundreds\.$"):
+        toy.toy_pretraining(bert, stories, None, steps=1)
+
+
 @pytest.mark.slow
 def test_as_in_the_lesson_both_games_are_learned_within_two_minutes(tmp_path: Path) -> None:
     stories = toy.toy_stories()

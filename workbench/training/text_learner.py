@@ -334,5 +334,5 @@ def head_figures(bert: Bert, rows: Dataset, head: str, most: int = 512, seed: in
     drawn = drawn[np.argsort(row_lengths(rows)[drawn], kind="stable")]  # similar lengths: little padding
     loss, said, right = score(TextLearner(bert), head_batches(rows, drawn, bert.tokenizer, head, seed))
     hits = (said == right).view(-1, 2 if bert.heads[head].kind == "span" else 1).all(-1)
-    count = max(1, len(hits))
-    return {f"{head}_accuracy": float(hits.sum()) / count, f"{head}_loss": loss, f"{head}_count": count}
+    right = float(hits.sum()) / max(1, len(hits))
+    return {f"{head}_accuracy": right, f"{head}_loss": loss, f"{head}_count": len(hits)}

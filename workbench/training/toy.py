@@ -119,8 +119,15 @@ def toy_pretraining(
 
     Returns:
         Where it ended; `.log` holds the losses, and those and the accuracies on held-out stories.
+
+    Raises:
+        ValueError: too few stories for that.
     """
     rows, held_out = (toy_pairs(part, bert, seed) for part in split_documents(stories))
+    if not (len(rows) and len(held_out)):
+        raise ValueError(
+            f"Too few stories, {len(stories)}: none is held out to be scored; give some hundreds."
+        )
 
     def evaluate() -> dict[str, float]:
         figures = head_figures(bert, held_out, "mlm") | head_figures(bert, held_out, "nsp")
