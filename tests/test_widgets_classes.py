@@ -339,6 +339,19 @@ def test_a_failed_training_keeps_the_last_one(bert):
     assert "at least 8" in widget.error and widget.tables == tables and widget.frozen == curve
     with pytest.raises(ValueError, match="at least 8"):
         widget.finish()
+    before = widget.trained["fine-tuned"]
+    widget._on_message(None, {"do": "restore"}, None)
+    assert widget.finish() is widget.trained["fine-tuned"] is not before and widget.error == ""
+
+
+def test_more_examples_than_can_be_typed_can_be_changed(bert):
+    widget = FineTuning(bert, PAIRS * 400, fine_tune)
+    for do, count, said in (("remove", 6399, ""), ("add", 6400, ""), ("add", 6400, "6,400 are the most")):
+        widget._on_message(None, {"do": do}, None)
+        assert widget.count == count and said in widget.error
+    widget._on_message(None, {"do": "clear"}, None)
+    widget._on_message(None, {"do": "restore"}, None)
+    assert widget.count == 6400 and widget.error == ""
 
 
 def test_what_is_pasted_changes_its_own_columns(bert):

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 RUNS = {"frozen": "frozen", "fine-tuned": "tuned"}  # the trainings, and the trait of their curves
 PAGE = 8  # rows of the table on the screen
 FIGURES = ("step", "loss", "accuracy", "held_out_loss", "held_out_accuracy")
-MOST = 5000  # examples
+MOST = 5000  # examples, if not more came along
 MOST_POINTS = 400  # held-out vectors on the screen
 THUMBNAIL = 56  # pixels of a side
 COLUMNS = {  # of the table of examples, by kind; the last is what is to be learned
@@ -185,8 +185,9 @@ class FineTuning(StripWidget):
             del examples[row : row + 1]
         else:
             examples = self._shipped if do == "restore" else [empty] * PAGE
-        if len(examples) > MOST:
-            raise ValueError(f"These would be {len(examples):,} examples; {MOST:,} are the most.")
+        most = max(MOST, len(self._shipped))
+        if len(examples) > most:
+            raise ValueError(f"These would be {len(examples):,} examples; {most:,} are the most.")
         self._check(examples[row : row + len(rows)])
         self._examples = examples
         if do == "add":
@@ -229,14 +230,14 @@ class FineTuning(StripWidget):
         self._stop.set()
 
     def finish(self) -> "FineTuned":
-        """Waits until the training is over (and starts it, if nobody has); Ctrl-C stops it.
+        """Waits until the training is over (and starts it, if nobody has or it failed); Ctrl-C stops it.
 
         Returns:
             What was learned last: with the whole encoder, or with a frozen one if it was stopped before.
 
         Raises `ValueError` for examples that nothing can be learned from.
         """
-        if self.state == "ready":
+        if self.state == "ready" or self._failed:
             self.start()
         try:
             self._tell(awaited=self.state == "training")
