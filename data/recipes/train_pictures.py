@@ -204,7 +204,7 @@ def fit_last_layer(teacher: Teacher, batches: "PictureBatches", count: int = 20_
 def teach(options: Options) -> None:
     """Tunes the teacher to our classes, and writes it to teacher.safetensors in the folder `out`; what it
     knows about ImageNet's is kept (arXiv:1606.09282). The first step takes half a minute on a GPU, which
-    looks for the fastest way to do it. What is set of the ViT (layers, hidden, seen) changes nothing here."""
+    looks for the fastest way to do it. Options of the ViT (layers, hidden, seen) change nothing here."""
     common.check_new(options.out / "teacher", options.resume)
     parts = read_pictures(options.data)
     torch.manual_seed(options.seed)
