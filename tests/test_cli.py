@@ -166,6 +166,34 @@ def test_what_the_user_left_alone_follows_the_new_lessons(installed, capsys):
     assert (copy / cli.FIRST_LESSON).read_text() == "newer than mine"
 
 
+def test_a_full_disk_breaks_no_lesson(installed, capsys):
+    resource = pytest.importorskip("resource")
+    usual, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    (installed / "notebooks" / cli.FIRST_LESSON).write_text("newer" * 1000)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, most))
+        with pytest.raises(OSError, match="could not be written .*; nothing was changed"):
+            cli.working_folder()
+        resource.setrlimit(resource.RLIMIT_FSIZE, (usual, most))
+        copy = cli.working_folder()
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, most))
+        cli.working_folder()  # all is there already
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (usual, most))
+    cli.working_folder()
+    assert (copy / cli.FIRST_LESSON).read_text() == "newer" * 1000
+    assert "Not renewed" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("record", ["", "[]", "[1]", "3", "null", "{"])
+def test_a_record_that_cannot_be_read_is_written_anew(record, installed):
+    copy = cli.working_folder()
+    whole = (copy / cli.COPIED).read_text()
+    (copy / cli.COPIED).write_text(record)
+    cli.working_folder()
+    assert (copy / cli.COPIED).read_text() == whole
+
+
 def test_neither_hidden_files_nor_the_copy_itself_are_copied(installed):
     (installed / "notebooks" / ".ipynb_checkpoints").mkdir()
     (installed / "notebooks" / ".ipynb_checkpoints" / "old.ipynb").write_text("{}")

@@ -23,6 +23,7 @@ USE_EVERYTHING = "import workbench; [getattr(workbench, name) for name in workbe
 MAY_IMPORT = {
     "checks": set(),
     "encoder": set(),
+    "files": set(),
     "text": {"checks"},
     "image": {"checks"},
     "bert": {"encoder"},
@@ -33,7 +34,7 @@ MAY_IMPORT = {
     "explain": {"attention", "bert", "checks", "encoder", "text", "vit"},
     "patches": {"attention", "bert", "checks", "encoder", "vit"},
     "exercises": set(),
-    "pages": {"checkpoint", "widgets"},
+    "pages": {"checkpoint", "files", "widgets"},
     "plots": {"attention", "bert", "encoder", "image", "tasks", "text", "vit"},
     "training": {"attention", "bert", "checkpoint", "checks", "encoder", "image", "text", "training", "vit"},
     "widgets": {
@@ -43,6 +44,7 @@ MAY_IMPORT = {
         "checks",
         "encoder",
         "explain",
+        "files",
         "image",
         "patches",
         "plots",

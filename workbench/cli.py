@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import platform
-import shutil
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench import __version__
+from workbench.files import write_whole
 
 FIRST_LESSON = "00_start_here.ipynb"
 LESSONS_FOLDER, PAGES_FOLDER = "workbench-lessons", "workbench-pages"
@@ -137,9 +137,10 @@ def working_folder() -> Path:
 
 def _renew(copy: Path, shipped: Path) -> list[str]:
     """Brings `copy` up to date and returns which lessons stay behind, since the user changed them."""
-    record = copy / COPIED
-    copied: dict[str, str] = json.loads(record.read_text()) if record.is_file() else {}
-    kept = []
+    record, copied, kept = copy / COPIED, {}, []
+    with suppress(OSError, ValueError, TypeError):  # not there, or not as it was written: all is new
+        copied = dict(json.loads(record.read_text()))
+    before = dict(copied)
     for source in sorted(shipped.rglob("*")):
         name = source.relative_to(shipped)
         if not source.is_file() or any(part.startswith(".") or part == LESSONS_FOLDER for part in name.parts):
@@ -148,13 +149,14 @@ def _renew(copy: Path, shipped: Path) -> list[str]:
         now = _digest(target) if target.is_file() else None
         if now in (None, copied.get(str(name))) and now != newest:
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, target)
+            write_whole(target, source.read_bytes())
             now = newest
         if now == newest:
             copied[str(name)] = newest
         elif copied.get(str(name)) != newest:
             kept.append(str(name))
-    record.write_text(json.dumps(copied, indent=1))
+    if copied != before:
+        write_whole(record, json.dumps(copied, indent=1).encode())
     return kept
 
 

@@ -20,7 +20,8 @@ from tqdm import tqdm
 
 from workbench import __version__
 from workbench.checkpoint import shipped_checkpoints
-from workbench.widgets.rehearsal import page, picture, write_whole
+from workbench.files import write_whole
+from workbench.widgets.rehearsal import page, picture
 
 VIEW, STATE = "application/vnd.jupyter.widget-view+json", "application/vnd.jupyter.widget-state+json"
 FINISH = """from workbench.widgets.rehearsal import BACKGROUND

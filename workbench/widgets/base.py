@@ -21,10 +21,11 @@ from workbench.attention import record_attention
 from workbench.bert import Bert
 from workbench.checks import check_model
 from workbench.encoder import PROBLEM_TYPES
+from workbench.files import write_whole
 from workbench.plots import DOTS, StillFigure, in_digits, in_percent
 from workbench.tasks import device_name
 from workbench.vit import ViT
-from workbench.widgets.rehearsal import BACKGROUND, Rehearsal, page, picture, write_whole
+from workbench.widgets.rehearsal import BACKGROUND, Rehearsal, page, picture
 
 LARGEST = 2_000_000  # bytes of answers in a saved page, where they take a third more
 FOLDER = Path(__file__).parent

@@ -17,7 +17,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain, repeat
 from operator import eq
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from IPython import get_ipython
@@ -78,18 +77,6 @@ def page(title: str, body: str, states: Mapping[str, dict], head: str = "", shar
         shared=json.dumps({"bytes": shared}),
         states=json.dumps(shown).replace("<", "\\u003c"),  # a typed </script> must not end the script
     )
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file; one that is there is replaced only once all is written. `OSError` if it cannot be."""
-    beside = path.with_name(f".writing-{path.name}")
-    try:
-        beside.write_bytes(content)
-        beside.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            beside.unlink()
-        raise OSError(f"{path} could not be written ({error.strerror}); nothing was changed.") from error
 
 
 def picture(png: str, says: str) -> str:
