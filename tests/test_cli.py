@@ -100,6 +100,25 @@ def test_a_bad_input_is_one_sentence(error, monkeypatch, capsys):
     assert capsys.readouterr().err == f"workbench: {error}\n"
 
 
+def test_a_current_folder_that_is_gone_is_one_sentence(tmp_path, monkeypatch, capsys):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    for command in ([], ["info", "model"], ["pages"]):
+        with pytest.raises(SystemExit):
+            cli.main(command)
+        assert capsys.readouterr().err.startswith("workbench: The current folder was deleted; go to another")
+
+
+def test_a_reader_that_has_enough_ends_it_quietly():
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "workbench", "info"]
+    answer = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=120)
+    os.close(writer)
+    assert answer.stderr == ""
+
+
 # --- the lessons ---------------------------------------------------------------------------------
 
 
@@ -216,20 +235,36 @@ def test_missing_lessons_are_said_in_a_sentence(installed):
         cli.notebooks_folder()
 
 
-def test_who_edits_the_lessons_opens_the_originals(installed, monkeypatch):
-    opened = []
+@pytest.fixture
+def started(installed, monkeypatch) -> list[dict]:
+    """The settings that servers were started with; none runs."""
+    found = []
 
     def initialize(arguments: list[str]) -> SimpleNamespace:
-        opened.extend(value.split("=")[1] for value in arguments if value.startswith("--ServerApp.root_dir="))
+        found.append(dict(argument.removeprefix("--").split("=", 1) for argument in arguments))
         return SimpleNamespace(web_app=SimpleNamespace(settings={}), start=lambda: None)
 
     monkeypatch.setattr("jupyterlab.labapp.LabApp.initialize_server", initialize)
     monkeypatch.setattr(cli, "_send_kernel_messages_at_once", lambda: None)
     monkeypatch.setenv("JUPYTER_PATH", "")
+    return found
+
+
+def test_who_edits_the_lessons_opens_the_originals(installed, started):
     for command in ([], ["lab"], ["lab", "--originals"]):
         cli.main(command)
     copy = str(Path.cwd() / "workbench-lessons")
-    assert opened == [copy, copy, str(installed / "notebooks")]
+    assert [one["ServerApp.root_dir"] for one in started] == [copy, copy, str(installed / "notebooks")]
+
+
+@pytest.mark.parametrize("port", [8888, 65400, 65500, 65531, 65534, 65535])
+def test_no_port_is_tried_that_is_none(port, started):
+    from jupyter_server.serverapp import random_ports
+
+    cli.main(["lab", f"--port={port}"])
+    retries = int(started[0]["ServerApp.port_retries"])
+    tried = [one for _ in range(100) for one in random_ports(port, retries + 1)]
+    assert port in tried and max(tried) < 65536
 
 
 # --- pages ---------------------------------------------------------------------------------------

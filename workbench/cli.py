@@ -30,12 +30,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
         options = _parser().parse_args(arguments)
+        _check_current_folder()
         options.run(options)
+        sys.stdout.flush()
+    except BrokenPipeError:  # `| head` has read enough; what is left is not told when Python ends, either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
     except (ValueError, OSError) as error:
         print(f"workbench: {error}", file=sys.stderr)
         raise SystemExit(2) from error
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+
+
+def _check_current_folder() -> None:
+    try:
+        os.getcwd()
+    except FileNotFoundError as error:
+        raise FileNotFoundError("The current folder was deleted; go to another one and try again.") from error
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -186,7 +198,7 @@ def open_lab(options: argparse.Namespace) -> None:
     settings = {
         "ServerApp.ip": "127.0.0.1",
         "ServerApp.port": options.port,
-        "ServerApp.port_retries": 50,
+        "ServerApp.port_retries": max(0, min(50, (65533 - options.port) // 2)),  # which go as far as twice
         "ServerApp.open_browser": options.browser and _has_display(),
         "ServerApp.allow_root": hasattr(os, "geteuid") and os.geteuid() == 0,
         "ServerApp.root_dir": folder,
