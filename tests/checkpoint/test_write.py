@@ -224,6 +224,12 @@ def test_a_full_disk_leaves_the_old_checkpoint(
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
 
 
+def test_nothing_is_saved_beside_an_adapter(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text("{}")
+    refuses(lambda: wb.save_checkpoint(our_bert(), tmp_path), "holds an adapter .*; nothing was written")
+    assert [file.name for file in tmp_path.iterdir()] == ["adapter_config.json"]
+
+
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)

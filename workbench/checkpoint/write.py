@@ -42,14 +42,19 @@ def save_checkpoint(model: Bert | ViT, folder: str | Path, dtype: torch.dtype = 
         dtype: of the stored weights; float16 halves the file.
 
     Raises:
-        CheckpointError: no room on the disk, not writable, a ViT that the layout cannot hold, or weights
-            that are not finite (in `dtype`).
+        CheckpointError: no room on the disk, not writable, an adapter is there, a ViT that the layout cannot
+            hold, or weights that are not finite (in `dtype`).
 
     A `UserWarning` tells of a crop that `transformers` has no recipe for; the workbench reads it again.
     """
     check_model(model, Bert, ViT)
     rules.check_dtype(dtype)
     folder = Path(folder).expanduser()
+    if (folder / "adapter_config.json").exists():
+        raise CheckpointError(
+            f"{folder} holds an adapter (adapter_config.json), beside which no checkpoint is read here: "
+            "take another folder; nothing was written."
+        )
     settings, table = _hf_bert(model) if isinstance(model, Bert) else _hf_vit(model)
     prefix = f"{settings['model_type']}." if isinstance(model, Bert) or model.heads else ""
     tensors: dict[str, Tensor] = {}
