@@ -349,4 +349,35 @@ def test_names_of_timm_s_classes(tmp_path: Path) -> None:
     for label_names in (names, {str(index): name for index, name in enumerate(names)}):
         assert wb.load_vit(write(tmp_path, label_names=label_names), device="cpu").labels == tuple(names)
     write(tmp_path, label_names=names[:3])  # of another head
-    assert wb.load_vit(tmp_path, device="cpu").labels[0] == "class 0"
+    with pytest.warns(UserWarning, match="names other classes than its weights have, which are 5"):
+        assert wb.load_vit(tmp_path, device="cpu").labels[0] == "class 0"
+
+
+CLASSES = {str(index): name for index, name in enumerate("abc")}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"id2label": {"0": "a", "1": "b"}},
+        {"id2label": CLASSES | {"3": "d"}},
+        {"id2label": CLASSES | {"1": None}},
+        {"id2label": {f"LABEL_{index}": name for index, name in CLASSES.items()}},
+        {"num_labels": 2},
+        {"id2label": CLASSES, "num_labels": 2},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("kind", ["bert", "vit"])
+def test_names_of_other_classes_are_warned_of(kind: str, changes: dict, tmp_path: Path) -> None:
+    """transformers refuses most of them."""
+    if kind == "bert":
+        folder = saved(hf_bert("BertForTokenClassification", num_labels=3), tmp_path)
+    else:
+        folder = saved(hf_vit("ViTForImageClassification", num_labels=3), tmp_path)
+    config = json.loads((folder / "config.json").read_text()) | {"id2label": {}} | changes
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.warns(UserWarning, match="names other classes than its weights have, which are 3: "):
+        model = (wb.load_bert if kind == "bert" else wb.load_vit)(folder, device="cpu")
+    labels = model.heads["word"].labels if kind == "bert" else model.labels
+    assert labels == (tuple("abc") if config["id2label"] == CLASSES else ("class 0", "class 1", "class 2"))

@@ -310,10 +310,19 @@ def _architecture(settings: Settings) -> str:
 
 
 def _labels(settings: Settings, weights: Weights, head: str) -> tuple[str, ...]:
-    """Names of a head's classes; none without it."""
-    labels = _setting(settings, "id2label", dict, {})
+    """Names of a head's classes, by number if those in the settings do not fit it; none without it."""
     count = weights.size(f"{head}.weight") if f"{head}.weight" in weights else 0
-    return tuple(str(labels.get(str(index), f"class {index}")) for index in range(count))
+    numbered = {str(index): f"class {index}" for index in range(count)}
+    labels = _setting(settings, "id2label", dict, {}) or numbered
+    fits = labels.keys() == numbered.keys() and None not in labels.values()
+    called = tuple(str((labels if fits else numbered)[number]) for number in numbered)
+    if count and not (fits and _setting(settings, "num_labels", int, count) == count):
+        warnings.warn(
+            f"config.json of {weights.title} names other classes than its weights have, which are {count}: "
+            f"they are called {called[0]}, ... here.",
+            stacklevel=2,
+        )
+    return called
 
 
 def _check(known: rules.Rules, settings: Settings, weights: Weights, part: str = "") -> None:
@@ -482,7 +491,7 @@ def _timm_vit(weights: Weights, settings: Settings, folder: Path) -> ViT:
         "image_size": size,
         "num_prefix_positions": weights.size("embeddings.position_embeddings", 1) - rows * columns,
         "position_interpolation": "bicubic-antialias",
-        "id2label": labels if len(labels) == len(_labels({}, weights, "heads.0")) else {},
+        "id2label": labels,
     }
     return _vit(weights, values, Preprocessing.from_timm(pretrained, size, sizes["num_channels"]))
 
