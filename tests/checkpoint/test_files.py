@@ -134,10 +134,21 @@ class TestNames:
 def test_a_fetched_checkpoint_is_called_by_its_hub_id(good: Path, tmp_path: Path) -> None:
     folder = tmp_path / "models--owner--some-bert" / "snapshots" / "0123abc"
     shutil.copytree(good / "bert", folder)
+    assert wb.load_bert(folder, device="cpu").name == "owner/some-bert"
     (folder / "vocab.txt").unlink()
     refuses(lambda: wb.load_bert(folder), "^The tokenizer of owner/some-bert cannot be read")
     (folder / "model.safetensors").unlink()
     refuses(lambda: wb.load_bert(folder), "^owner/some-bert has no model.safetensors")
+
+
+@pytest.mark.parametrize("name", [".", "../mine", "../mine/", "~/snapshots/mine"])
+def test_a_model_is_called_as_its_folder(
+    name: str, good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(good / "vit", tmp_path / "snapshots" / "mine")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path / "snapshots" / "mine")
+    assert wb.load_vit(name, device="cpu").name == "mine"
 
 
 @pytest.mark.parametrize("wrapper", ["module.", "_orig_mod.", "model.", "module._orig_mod."])

@@ -592,7 +592,7 @@ def read_checkpoint(
     with or_say(f"{title} does not fit together", ValueError), torch.device("meta"), _NoStartWeights():
         model = make(weights, settings, path if path.is_dir() else path.parent)
     weights.fill(model)
-    make_ready(model, name, device, dtype)
+    make_ready(model, title, device, dtype)
     return model, weights
 
 
@@ -606,10 +606,10 @@ class _NoStartWeights(torch.overrides.TorchFunctionMode):
 
 
 def make_ready(
-    model: Bert | ViT, name: str | Path, device: Device | str = "auto", dtype: torch.dtype | None = None
+    model: Bert | ViT, name: str, device: Device | str = "auto", dtype: torch.dtype | None = None
 ) -> None:
     """Moves a model to where it is to run, with memory laid out for it, in evaluation mode."""
-    model.name = Path(name).name if Path(name).exists() else str(name)
+    model.name = name
     device = pick_device(device)
     model.to(device, rules.check_dtype(dtype or torch.float32))
     if device.type == "cpu":

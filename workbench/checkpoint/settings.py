@@ -24,8 +24,9 @@ class CheckpointError(ValueError):
 
 def title_of(path: Path) -> str:
     """What a user calls a checkpoint: the Hub id of a fetched one, else its file or folder."""
-    if path.parent.name == "snapshots":
-        return path.parents[1].name.removeprefix("models--").replace("--", "/")
+    repo = path.parent.parent.name
+    if path.parent.name == "snapshots" and repo.startswith("models--"):
+        return repo.removeprefix("models--").replace("--", "/")
     return path.name
 
 
