@@ -36,7 +36,8 @@ FETCHED = """config.json model*.safetensors model.safetensors.index.json preproc
     processor_config.json tokenizer.json tokenizer_config.json special_tokens_map.json added_tokens.json
     adapter_config.json"""
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-RUNS_CODE = "which can run code when opened; weights are read from safetensors only"
+RUNS_CODE = """which can run code when opened; weights are read from safetensors only: if you trust it, load \
+it with transformers and save it anew (save_pretrained), which writes safetensors"""
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
 
