@@ -199,6 +199,16 @@ def test_weights_under_another_name(broken: tuple[Path, Callable]) -> None:
     refuses(lambda: load(folder / "tf_model.h5"), r"tf_model\.h5 is of no kind that is read here: .safetens")
 
 
+def test_a_link_to_weights_that_are_not_there(broken: tuple[Path, Callable]) -> None:
+    """As git-annex and a pruned cache leave it."""
+    folder, load = broken
+    (folder / "model.safetensors").unlink()
+    (folder / "other.safetensors").symlink_to("gone")
+    refuses(lambda: load(folder), r"has no model.safetensors, .* it holds (?!.*other)")
+    (folder / "model.safetensors").symlink_to("gone")
+    refuses(lambda: load(folder), "has no model.safetensors: it is a link to a file that is not here")
+
+
 def test_names_behind_an_unknown_wrapper_are_told(broken: tuple[Path, Callable]) -> None:
     folder, load = broken
     file = folder / "model.safetensors"

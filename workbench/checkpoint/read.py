@@ -134,13 +134,16 @@ def _weight_files(path: Path) -> list[Path]:
         if not isinstance(shards, dict) or not shards:
             raise CheckpointError(f"{title}: {index.name} names no files.")
         return sorted({path / Path(str(file)).name for file in shards.values()})
-    others, there = sorted(path.rglob("*.safetensors")), sorted(file.name for file in path.iterdir())
+    others = sorted(file for file in path.rglob("*.safetensors") if file.exists())
+    there = sorted(file.name for file in path.iterdir() if file.exists())
     pickles = [name for name in there if name.endswith(PICKLES)]
     but = f", which weights are read from; it holds {', '.join(there[:9])}"
     if pickles:
         but = f" but a pickle ({pickles[0]}), {RUNS_CODE}"
     if others:
         but = f" but {others[0].relative_to(path)}: load that file, with its config.json beside it"
+    if whole.is_symlink():
+        but = ": it is a link to a file that is not here"
     raise CheckpointError(f"{title} has no {whole.name}{but}.")
 
 
