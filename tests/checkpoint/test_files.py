@@ -126,6 +126,23 @@ class TestNames:
     def test_a_hub_id_without_a_network(self, load: Callable, name: str) -> None:
         refuses(lambda: load(name), "nor can it be fetched from the Hub .* shipped with the workbench")
 
+    @pytest.mark.parametrize("files", [[], ["config.json", "vocab.txt"], ["model.safetensors"]], ids=str)
+    def test_a_part_of_a_hub_checkpoint_without_a_network(
+        self, load: Callable, files: list, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As the tokenizers of transformers leave it, or a cache whose large files were deleted."""
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+        repo = tmp_path / "models--owner--some-bert"
+        (repo / "snapshots" / "0123abc").mkdir(parents=True)
+        (repo / "refs").mkdir()
+        (repo / "refs" / "main").write_text("0123abc")
+        for file in files:
+            (repo / "snapshots" / "0123abc" / file).write_text("{}")
+        (repo / "snapshots" / "0123abc" / "model-1.safetensors").symlink_to("gone")
+        refuses(
+            lambda: load("owner/some-bert"), "^Only a part of 'owner/some-bert' was fetched, and the rest"
+        )
+
     def test_an_empty_folder(self, load: Callable, tmp_path: Path) -> None:
         refuses(lambda: load(tmp_path), "config.json|model.safetensors")
 

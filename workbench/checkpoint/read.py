@@ -76,13 +76,21 @@ def locate(name: str | Path) -> Path:
     import huggingface_hub  # slow to import, and only needed here
 
     try:
-        return Path(huggingface_hub.snapshot_download(name, allow_patterns=FETCHED.split()))
+        folder = Path(huggingface_hub.snapshot_download(name, allow_patterns=FETCHED.split()))
+        weights = [file for file in folder.glob("model*.safetensors*") if file.exists()]
+        if not weights or not (folder / "config.json").exists():
+            huggingface_hub.model_info(name)  # raises without a network: then it is not the whole
+        return folder
     except huggingface_hub.errors.RepositoryNotFoundError as error:
         sentence = f"The Hub has no checkpoint {name!r} that can be read without a login."
         raise CheckpointError(sentence) from error
     except Exception as error:  # offline shows itself in many kinds of errors
+        what = f"{name!r} is neither a folder here nor can it"
+        cache = os.path.join(huggingface_hub.constants.HF_HUB_CACHE, f"models--{name.replace('/', '--')}")
+        if os.path.exists(os.path.join(cache, "snapshots")):
+            what = f"Only a part of {name!r} was fetched, and the rest cannot"
         raise CheckpointError(
-            f"{name!r} is neither a folder here nor can it be fetched from the Hub (no network?); "
+            f"{what} be fetched from the Hub (no network?); "
             f"shipped with the workbench: {', '.join(shipped) or 'none'}."
         ) from error
 
