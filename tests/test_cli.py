@@ -1,5 +1,6 @@
 """The `workbench` command, run for real: a server on this machine, and folders one may not write to."""
 
+import html
 import json
 import os
 import re
@@ -14,6 +15,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import unquote, urlsplit
 
 import nbformat
 import pytest
@@ -305,6 +307,20 @@ def test_pages_of_notebooks_and_an_index(notebooks, capsys):
     assert 'aria-label="x^2"' in page and "http" not in page.replace("http://www.w3.org", "")
     listed = (notebooks.folder / "index.html").read_text()
     assert re.findall(r'href="([^"]+)"', listed) == ["one.html", "two.html"]
+
+
+def test_links_to_pages_of_any_name_and_to_those_that_are_made_later(notebooks):
+    names = ["one #1", "50% two?", "my & second"]
+    links = "[a](one%20%231.ipynb) [b](50%25%20two%3F.ipynb) [c](<./my & second.ipynb#end>) [d](gone.ipynb)"
+    files = [notebooks.files[0].with_name(f"{name}.ipynb") for name in names]
+    for file in files:
+        nbformat.write(new_notebook(cells=[new_markdown_cell(f"# The page\n{links}")]), file)
+    pages.write_pages(notebooks.folder, files[:1])
+    pages.write_pages(notebooks.folder, files)
+    for page, others in (("one #1.html", {"index.html", "gone.ipynb"}), ("index.html", set())):
+        text = (notebooks.folder / page).read_text()
+        found = [urlsplit(html.unescape(link)) for link in re.findall(r'href="([^"]+)"', text)]
+        assert {unquote(link.path) for link in found} == others | {f"{name}.html" for name in names}
 
 
 def test_a_page_of_a_notebook_without_widgets(tmp_path):

@@ -3,8 +3,9 @@
 import hashlib
 import html
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
+from urllib.parse import quote, unquote
 
 import nbformat
 from matplotlib.font_manager import FontProperties
@@ -107,9 +108,9 @@ def write_pages(folder: Path, notebooks: Sequence[Path]) -> None:
                 except (CellExecutionError, DeadKernelError) as error:
                     failed.append(f"{path.name} ({getattr(error, 'evalue', error)})")
                     continue
-                write_whole(
-                    pages[path], to_page(notebook, mark, {other.stem for other in notebooks}).encode()
-                )
+                # Those beside it, too: their pages may be made later, and this one is kept.
+                linked = {other.stem for other in (*notebooks, *path.parent.glob("*.ipynb"))}
+                write_whole(pages[path], to_page(notebook, mark, linked).encode())
         finally:
             write_whole(folder / "index.html", index(folder).encode())
     if failed:
@@ -150,7 +151,7 @@ def _run(notebook: NotebookNode, folder: Path) -> Iterator[None]:
     notebook.metadata.update(notebook.cells.pop().outputs[-1].data["application/json"])
 
 
-def to_page(notebook: NotebookNode, mark: str = "", names: Sequence[str] = ()) -> str:
+def to_page(notebook: NotebookNode, mark: str = "", names: Collection[str] = ()) -> str:
     """A page of a notebook that was run by `_run`; links to notebooks of these names lead to their pages."""
     stills, states = notebook.metadata.stills, {}
     models = notebook.metadata.pop("widgets", {}).get(STATE, {}).get("state", {})  # none without a widget
@@ -167,9 +168,11 @@ def to_page(notebook: NotebookNode, mark: str = "", names: Sequence[str] = ()) -
         "markdown2html", MarkdownWithMath(_Markdown(escape=False, exclude_anchor_links=True))
     )
     body, _ = exporter.from_notebook_node(notebook)
-    body = re.sub(
-        r'href="([^":/]+)\.ipynb', lambda link: f'href="{link[1]}.html' if link[1] in names else link[0], body
-    )
+
+    def lead(link: re.Match) -> str:
+        return f'href="{link[1]}.html' if unquote(html.unescape(link[1])) in names else link[0]
+
+    body = re.sub(r'href="(?:\./)?([^":/]+)\.ipynb', lead, body)
     heading = re.search(r"<h1.*?</h1>|$", body, re.DOTALL)[0]
     title = html.unescape(re.sub(r"<[^>]+>", "", heading)).strip() or "Notebook"
     body = f'<main class="page"><p><a href="index.html">All pages</a></p>{body}</main>'
@@ -184,7 +187,7 @@ def index(folder: Path) -> str:
         if '<meta name="workbench"' in text:
             title = re.search(r"<title>(.*?)</title>", text, re.DOTALL)[1]
             seen = re.search(r'<img [^>]*"data:image/png[^>]*>|$', text)[0]
-            cards.append(f'<li class="card"><a href="{file.name}">{title}{seen}</a></li>')
+            cards.append(f'<li class="card"><a href="{quote(file.name)}">{title}{seen}</a></li>')
     title = "BERT & ViT Workbench"
     about = "Click words, patches and heads: what is shown was computed beforehand, and needs no network."
     body = f'<h1>{html.escape(title)}</h1><p>{about}</p><ul class="cards">{"".join(cards)}</ul>'
