@@ -20,7 +20,7 @@ from urllib.parse import unquote, urlsplit
 import nbformat
 import pytest
 from nbclient.exceptions import DeadKernelError
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 import workbench
 from workbench import cli, pages
@@ -390,6 +390,17 @@ def test_no_pages_of_what_cannot_be_read(notebooks, tmp_path):
 @pytest.mark.parametrize("latex", [r"\no{such}", r"\begin{matrix} a \end{matrix}"])
 def test_a_formula_that_cannot_be_drawn_is_shown_as_it_was_typed(latex):
     assert pages.formula(latex) == f"<code>{latex}</code>"
+
+
+def test_nbconvert_as_the_readme_calls_it_tells_what_is_on_the_pictures(tmp_path):
+    data = {pages.VIEW: {"model_id": "one"}, "image/png": "iVBORw0KGgo="}
+    output = new_output("display_data", data, metadata={"image/png": {"alt": "What is seen"}})
+    nbformat.write(new_notebook(cells=[new_code_cell("show", outputs=[output])]), tmp_path / "a.ipynb")
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    options = re.search(r"`(--[^`]+)` it shows still pictures", readme)[1].split()
+    command = [sys.executable, "-m", "nbconvert", "--to=html", *options, str(tmp_path / "a.ipynb")]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    assert 'alt="What is seen"' in (tmp_path / "a.html").read_text()
 
 
 # --- JupyterLab ----------------------------------------------------------------------------------
