@@ -198,7 +198,7 @@ def open_lab(options: argparse.Namespace) -> None:
     settings = {
         "ServerApp.ip": "127.0.0.1",
         "ServerApp.port": options.port,
-        "ServerApp.port_retries": max(0, min(50, (65533 - options.port) // 2)),  # which go as far as twice
+        "ServerApp.port_retries": max(0, min(50, (65533 - options.port) // 2)),  # up to twice as far off
         "ServerApp.open_browser": options.browser and _has_display(),
         "ServerApp.allow_root": hasattr(os, "geteuid") and os.geteuid() == 0,
         "ServerApp.root_dir": folder,
