@@ -227,8 +227,9 @@ def test_bad_text_is_one_sentence_and_keeps_the_last_good_state(
     assert any(part in widget.error for part in said.format(name).split("|")), widget.error
     assert "\n" not in widget.error
     assert (widget.answers, widget.view, widget.bars) == before
+    said = widget.error
     widget.threshold = 1.0  # looking at what is still there works, too
-    assert widget.error == ""
+    assert widget.error == said and widget.view != before[1], "the text is still one that was not read"
     setattr(widget, name, "the red dog")
     assert widget.error == "" and widget.answers != before[0]
 

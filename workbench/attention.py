@@ -5,6 +5,7 @@ Works on `Bert` and `ViT` alike, because both hold the same encoder. Attention m
 """
 
 import math
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -103,8 +104,11 @@ def record_modules(*modules: nn.Module) -> Iterator[dict[nn.Module, tuple[Tensor
     {module: (input, output)}."""
     found: dict[nn.Module, tuple[Tensor, Tensor]] = {}
 
+    owner = threading.get_ident()  # a head or a front door may be run by others meanwhile
+
     def store(module: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:
-        found[module] = given[0], output
+        if threading.get_ident() == owner:
+            found[module] = given[0], output
 
     with MODEL_LOCK:
         hooks = [module.register_forward_hook(store) for module in modules]

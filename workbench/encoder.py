@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# Notebook callbacks may run beside a running cell. Whoever runs a model, or changes how one runs,
+# Notebook callbacks may run beside a running cell. An encoder that runs, and whoever changes how one runs,
 # holds this lock, so that nobody records another's attention.
 MODEL_LOCK = threading.RLock()
 
@@ -156,12 +156,13 @@ class Encoder(nn.Module):
         """`num_hidden_layers + 1` tensors (batch, tokens, hidden): the input, then each layer's output.
 
         `hidden_states` is what the front door made; `attention_mask` is (batch, tokens), 0 or False where a
-        token must not be looked at (padding).
+        token must not be looked at (padding). Nobody else runs a model meanwhile, see `MODEL_LOCK`.
         """
         mask = None if attention_mask is None else attention_mask[:, None, None, :].bool()
         states = [hidden_states]
-        for layer in self.layers:
-            states.append(layer(states[-1], mask))
+        with MODEL_LOCK:
+            for layer in self.layers:
+                states.append(layer(states[-1], mask))
         return tuple(states)
 
 

@@ -208,8 +208,7 @@ def word_vectors(bert: Bert, sentences: Sequence[str], word: str) -> Tensor:
             for index, token in enumerate(encoding.tokens)
             if place.start() < token.end and token.start < place.end()  # not of [CLS] and [SEP], 0 to 0
         ]
-        with MODEL_LOCK:
-            states = torch.stack(bert(**encoding.tensors(bert.device)))[:, 0]  # (layers + 1, tokens, hidden)
+        states = torch.stack(bert(**encoding.tensors(bert.device)))[:, 0]  # (layers + 1, tokens, hidden)
         found.append(states[:, pieces].float().mean(1).cpu())
     return torch.stack(found, dim=1)
 

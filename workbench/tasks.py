@@ -198,7 +198,7 @@ def find_head(bert: Bert, name: str | None, kind: str, usual: str) -> str:
         raise ValueError(f"{bert.name} has {several}")
     name = name or (others[0] if usual not in fitting and len(others) == 1 else usual)
     if name not in fitting:
-        have = ", ".join(bert.heads) or "none"
+        have = ", ".join(bert.heads) or "none, for its files hold an encoder only"
         hint = " Lesson 03 and lesson 04 train one." if usual in ("sentiment", "pos") else ""
         raise ValueError(
             f"{bert.name} has no head {name!r} for this task; the heads that it has: {have}.{hint}"
@@ -209,8 +209,7 @@ def find_head(bert: Bert, name: str | None, kind: str, usual: str) -> str:
 
 def _last_layer(bert: Bert, encoding: Encoding) -> Tensor:
     """The vectors that heads read, (1, tokens, hidden)."""
-    with MODEL_LOCK:
-        return bert(**encoding.tensors(bert.device))[-1]
+    return bert(**encoding.tensors(bert.device))[-1]
 
 
 def _sentence_answers(bert: Bert, head: str, *texts: str) -> Tensor:

@@ -11,6 +11,7 @@ import os
 import re
 import warnings
 import zipfile
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -327,7 +328,10 @@ def _labels(settings: Settings, weights: Weights, head: str) -> tuple[str, ...]:
     numbered = {str(index): f"class {index}" for index in range(count)}
     labels = _setting(settings, "id2label", dict, {}) or numbered
     fits = labels.keys() == numbered.keys() and None not in labels.values()
-    called = tuple(str((labels if fits else numbered)[number]) for number in numbered)
+    names = [str((labels if fits else numbered)[number]) for number in numbered]
+    alone = {name for name, times in Counter(names).items() if times == 1 and name.strip()}
+    # Each class has a name of its own.
+    called = tuple(name if name in alone else f"{name or 'class'} {at}" for at, name in enumerate(names))
     if count and not (fits and _setting(settings, "num_labels", int, count) == count):
         warnings.warn(
             f"config.json of {weights.title} names other classes than its weights have, which are {count}: "

@@ -18,13 +18,21 @@ from workbench.attention import (
     weight_steps,
 )
 from workbench.bert import Bert
-from workbench.checks import check_model, check_ready
+from workbench.checks import check_model, check_ready, counted
 from workbench.encoder import PROBLEM_TYPES
 from workbench.image import ImageSource, prepare_image
 from workbench.patches import token_names
 from workbench.text import Encoding
 from workbench.vit import ViT
-from workbench.widgets.base import now_and_before, read_front, rounded, there, to_bytes, to_bytes8
+from workbench.widgets.base import (
+    check_maps_fit,
+    now_and_before,
+    read_front,
+    rounded,
+    there,
+    to_bytes,
+    to_bytes8,
+)
 from workbench.widgets.picture import MapWidget
 from workbench.widgets.strip import Way
 from workbench.widgets.text import FOR_PAIRS
@@ -149,8 +157,9 @@ class AttentionExplorer(MapWidget):
             ]
             if others not in ([], [tokens]):
                 raise ValueError(f"{self.model.name} and {self.other} cut this text into other tokens: {FIT}")
-            self.tokens, self._encoding = tokens, encodings[0]
             inputs = [encoding.tensors() for encoding in encodings]
+            check_maps_fit(self.model, **inputs[0])
+            self.tokens, self._encoding = tokens, encodings[0]
         self._special = torch.tensor([kind == "special" for *_, kind in self.tokens])
         self._inputs, *self._inputs_beside = [
             {name: part.to(model.device) for name, part in one.items()}
@@ -172,11 +181,16 @@ class AttentionExplorer(MapWidget):
         answers = model.answers(self.task, last)
         return answers[..., 0] if model.heads[self.task].kind == "span" else answers
 
+    @property
+    def _is_pair(self) -> bool:
+        """Whether two texts were read, whatever is typed now."""
+        return any(segment for _, segment, _ in self.tokens)
+
     def _possible(self) -> list[str]:
         """Heads that can answer this input."""
         if isinstance(self.model, ViT):
             return ["class"] if self.model.labels else []
-        pairs = bool(self.second)
+        pairs = self._is_pair
         fits = {"mlm": bool(self._encoding.masks), "sentence": True, "word": False, "span": pairs}
         fits |= dict.fromkeys(FOR_PAIRS, pairs) | {"sentiment": not pairs}
         return [name for name, head in self.model.heads.items() if fits.get(name, fits[head.kind])]
@@ -264,7 +278,7 @@ class AttentionExplorer(MapWidget):
         if self.hide_special:
             large[self._special] = 0
             large[:, self._special] = 0
-        if self.pair != "all" and self.second:
+        if self.pair != "all" and self._is_pair:
             looks = 0 if self.pair == "first to second" else 1
             large[segment != looks] = 0
             large[:, segment == looks] = 0
@@ -324,7 +338,16 @@ class AttentionExplorer(MapWidget):
         """Which map is shown large."""
         some = ", ".join(str(head + 1) for head in self.chosen if 0 <= head < self.heads)
         which = f"head {self.head + 1}" if self.head >= 0 else f"mean of heads {some}".rstrip()
-        return f"layer {self.layer + 1}, {which}"
+        off = f", {counted(len(self.off), 'head')} off" if self.off else ""
+        return f"layer {self.layer + 1}, {which}{off}"
+
+    @property
+    def _without(self) -> str:
+        """What is left out of the matrix."""
+        left_out = ["without special tokens"] if self.hide_special else []
+        left_out += [self.pair] if self.pair != "all" and self._is_pair else []
+        left_out += [f"what makes up {plots.in_percent(self.mass)} of each row"] if self.mass < 1 else []
+        return "".join(f", {one}" for one in left_out)
 
     def try_all_heads(self) -> None:
         """Switches each head off alone and keeps what the best answer loses; shows progress."""
@@ -356,7 +379,8 @@ class AttentionExplorer(MapWidget):
             return plots.stack(tuple(self._still_maps()), status=self.status)
         tokens, marks = [text for text, *_ in self.tokens], []
         for name, shown in zip(self._names, self._shown, strict=True):
-            title, most = f"{name}: rows look at columns", max(float(map.max()) for map in self._shown)
+            title = f"{name}: rows look at columns{self._without}"
+            most = max(float(map.max()) for map in self._shown)
             marks.append(plots.heat(shown, tokens, tokens, title=title, most=most, height=6.0))
         return plots.stack(*marks, status=self.status, width=6.0)
 

@@ -2,6 +2,7 @@
 
 import base64
 import functools
+import math
 import re
 import reprlib
 import textwrap
@@ -27,7 +28,9 @@ from workbench.tasks import device_name
 from workbench.vit import ViT
 from workbench.widgets.rehearsal import BACKGROUND, Rehearsal, page, picture
 
+MOST_WEIGHTS = 10**9  # of all maps of one input, 4 GB
 LARGEST = 2_000_000  # bytes of answers in a saved page, where they take a third more
+FEW = 24  # classes that are all shown; of more, the best ones
 FOLDER = Path(__file__).parent
 SHORT = reprlib.Repr()
 SHORT.maxstring = 60
@@ -98,6 +101,12 @@ def rounded(numbers: Tensor | float, digits: int = 5) -> Any:
     return min(max(round(numbers, digits), step), 1 - step) if 0 < numbers < 1 else round(numbers, digits)
 
 
+def best_first(answers: Tensor, probable: bool = True) -> list[int]:
+    """Which classes have bars: the most probable first, at most `FEW`; all numbers, in their own order."""
+    order = answers.argsort(descending=True, stable=True)[:FEW]
+    return order.tolist() if probable else [*range(len(answers))]
+
+
 def now_and_before(labels: Sequence[str], now: Tensor, before: Tensor, order: Sequence[int]) -> list[list]:
     """[label, answer now, before] of some classes; `now` and `before` are (classes,), see `to_answers`."""
     return [[labels[index], *rounded(torch.stack([now[index], before[index]]))] for index in order]
@@ -124,7 +133,7 @@ def guarded(method: Callable) -> Callable:
             self.revision += 1
             try:
                 method(self, *arguments)
-                self.error = ""
+                self.error = self._unread
             except Exception as error:  # nobody sees a traceback of a callback
                 self.error = sentence(error)
 
@@ -134,6 +143,20 @@ def guarded(method: Callable) -> Callable:
 def _sendable(value: Any) -> Any:
     """A text without half characters (lone surrogates), which no message can carry."""
     return re.sub("[\ud800-\udfff]", "\ufffd", value) if isinstance(value, str) else value
+
+
+def check_maps_fit(model: Bert | ViT, **inputs: Tensor) -> None:
+    """Raises `ValueError` for an input whose attention maps would take more than `MOST_WEIGHTS` numbers."""
+    if isinstance(model, Bert):
+        tokens = inputs["input_ids"].shape[1]
+    else:
+        tokens = math.prod(side // model.config.patch_size for side in inputs["pixel_values"].shape[2:])
+    heads = model.config.num_hidden_layers * model.config.num_attention_heads
+    if heads * tokens**2 > MOST_WEIGHTS:
+        raise ValueError(
+            f"The attention of {tokens:,} tokens in {heads} heads would take "
+            f"{heads * tokens**2 * 4 / 1e9:.0f} GB; take a shorter text, or a smaller picture."
+        )
 
 
 class WorkbenchWidget(anywidget.AnyWidget):
@@ -146,6 +169,7 @@ class WorkbenchWidget(anywidget.AnyWidget):
     reads: tuple[type, ...] = (Bert, ViT)  # the models that it looks into
     fields: tuple[str, ...] = ()  # the traits that hold typed texts, first segment first
     _settling = False  # a change is not answered
+    _unread = ""  # what is said of a text that could not be read, until one is
     _quiet = False  # nobody is told what changes
     _rehearsal: Rehearsal | None = None  # what `rehearsal` was packed by
     _beside = ""  # the name of another checkpoint
@@ -204,9 +228,10 @@ class WorkbenchWidget(anywidget.AnyWidget):
                 super().set_state(values)
             except (traitlets.TraitError, TypeError, ValueError) as error:
                 with self.hold_sync():
+                    for name, value in before.items():  # some were answered before
+                        setattr(self, name, value)
                     self.revision += 1
                     self.error = str(error).rstrip(".") + "."
-                    self._settle(**before)
                     self.send_state(list(before))
 
     def get_state(self, *arguments: Any, **options: Any) -> dict:
@@ -235,8 +260,10 @@ class WorkbenchWidget(anywidget.AnyWidget):
         """What cannot be answered is taken back, but for a text that somebody may be typing."""
         try:
             answer(change)
-        except Exception:
-            if change["name"] not in self.fields:
+        except Exception as error:
+            if change["name"] in self.fields:
+                self._unread = sentence(error)
+            else:
                 self._settle(**{change["name"]: change["old"]})
             raise
 
@@ -345,6 +372,7 @@ class WorkbenchWidget(anywidget.AnyWidget):
     def _pass(self, other: Bert | ViT | None = None, /, **inputs: Tensor) -> tuple[Sequence[Tensor], Tensor]:
         """One forward pass, timed: hidden states, and attention (layers, heads, query, key)."""
         model = other or self.model
+        check_maps_fit(model, **inputs)
         with torch.inference_mode(), record_attention(model) as attention, self.timed():
             states = model(**inputs)
         return states, torch.stack([attention[layer][0] for layer in range(self.layers)])

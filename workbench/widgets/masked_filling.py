@@ -167,7 +167,8 @@ class MaskedFilling(TextWidget):
             text = "".join(word["pieces"]) if word["kind"] in ("mask", "random") else word["text"]
             paper, is_mask = plots.shade(plots.BLUE, float(share)), word["kind"] not in ("special", "word")
             chips.append(plots.Chip(text, "hidden" if word.get("hidden") else "", paper, is_mask))
-        for number, card in enumerate(self.guesses["cards"][:3], first + 1):
+        shown = max(0, min(self.pinned - first - 1, len(self.guesses["cards"]) - 3))  # around the pinned one
+        for number, card in enumerate(self.guesses["cards"][shown : shown + 3], first + shown + 1):
             title = f"mask {number}"
             if card["original"] is not None:
                 share = plots.in_percent(card["probability"])

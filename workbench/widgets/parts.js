@@ -216,6 +216,10 @@ function bars({ get }, listed, told, more = () => ({})) {
   return listed.map((one) => bar(one[0], one[1], { ...before(one), write, ...more(one) }));
 }
 
+// What is said of classes that are too many for bars.
+export const hiddenClasses = ({ get }) =>
+  get("hides") > 0 && `${counted(get("hides"), "other")}, less probable.`;
+
 // --- tables
 
 const cell = (what) => (["TH", "TD"].includes(what?.nodeName) ? what : element("td", what));

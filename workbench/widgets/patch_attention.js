@@ -5,7 +5,7 @@ import { plot } from "./drawing.js";
 import { mapTest } from "./map_test.js";
 import { columns, note, numbered, row, viewOf } from "./parts.js";
 import { inPercent, mapBoards, massSlider, pictureInput } from "./picture.js";
-import { element, readFloat16 } from "./shared.js";
+import { element, range, readFloat16 } from "./shared.js";
 import { stripOf } from "./strip.js";
 
 const METHODS = {
@@ -120,13 +120,14 @@ function render({ model, el }) {
       const [least, most] = [Math.min(...row), Math.max(...row)].map((value) => value.toFixed(0));
       return `layer ${layer + 1}: ${least} to ${most} pixels`;
     });
+    const named = range(rows.length).filter((layer) => rows.length <= 12 || layer % 2 === 0);
     const drawn = plot({
       label: `Mean attention distance, from the nearest to the farthest head: ${ends.join("; ")}`,
       width: 460,
       height: 150,
       most: 20 * Math.ceil(Math.max(...rows.flat(), 1) / 20),
       show: (value) => value.toFixed(0),
-      below: Object.fromEntries(rows.map((_, layer) => [x(layer), layer + 1])),
+      below: Object.fromEntries(named.map((layer) => [x(layer), layer + 1])),
       dots: dots.sort((one, other) => one[3] - other[3]), // what is marked lies on top
     });
     far.replaceChildren(drawn);

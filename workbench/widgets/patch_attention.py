@@ -61,12 +61,13 @@ class PatchAttention(MapWidget):
             self.test_map()
 
     def rehearse(self) -> list[dict]:
-        """Every token with every head, rollout, mean and maximum; relevance for the first classes."""
+        """Every token with every head, rollout, mean and maximum; relevance for the first classes, if any."""
         tokens, layers = {"query": range(self._attention.shape[-1])}, {"layer": range(self.layers)}
+        relevance = {"method": ["relevance"], "target": [-1, *(index for index, _ in self.classes)]}
         return [
             tokens | {"method": ["head"]} | layers | {"head": range(self.heads)},
             tokens | {"method": ["rollout"]},
-            {"method": ["relevance"], "target": [-1, *(index for index, _ in self.classes)]},
+            *([relevance] if self.classes else []),
             *self._rehearse_stages(),
             tokens | {"method": [self.method]},
             tokens | {"method": ["mean", "max"]} | layers,
@@ -106,7 +107,7 @@ class PatchAttention(MapWidget):
         if target not in self._relevance:
             model, pixels = self.model, self._pixels
             relevance = attention_relevance(model, lambda: model.logits(model(pixels)[-1])[:, target])
-            self._relevance[target] = relevance[0, 0].cpu()
+            self._relevance[target] = relevance[0, : model.config.num_head_tokens].mean(0).cpu()
         return self._relevance[target]
 
     def _large_maps(self) -> list[tuple[str, Tensor]]:
@@ -184,6 +185,7 @@ class PatchAttention(MapWidget):
                 places = shares if kind == "deletion" else [1 - share for share in shares]  # in sight
                 ours = {f"map, area {area:.2f}": [*zip(shares, test[kind], strict=True)]}
                 other = {random: [*zip(places, test["random"], strict=True)]}
-                title, label = f"{kind}: “{test['label']}”", "share of patches hidden or shown"
+                title = f"{kind}: “{test['label']}”\n{test['title']}"
+                label = "share of patches hidden or shown"
                 marks.append(plots.curves(ours, other, title=title, label=label))
         return plots.stack((*self._still_maps(self.outliers), small), tuple(marks), status=self.status)

@@ -145,9 +145,9 @@ class PatchHiding(PictureWidget):
 
     def _show(self) -> None:
         """Runs the encoder on what is in sight; nothing is changed if that cannot be done."""
-        self.judged = []  # it was of another arrangement
         with self.timed():
             self._now, self._way = self._run(self.hidden, self.order or None, self.positions)
+        self.judged = []  # it was of another arrangement
         self._way.tokens[self.prefix :] = [self._way.tokens[self.prefix + at] for at in self._patches]
 
     @property
@@ -172,6 +172,8 @@ class PatchHiding(PictureWidget):
         """Classes after the layer that is open, or after the last one."""
         now, layer = self._now, self._read_after
         best = now[layer].topk(min(self.top_k, now.shape[1])).indices.tolist()
+        if not self._probable:
+            best.sort()  # numbers are no rivals
         best = dict.fromkeys([*best, int(self._whole[layer].argmax())])
         labels = self.model.labels
         self.bars = now_and_before(labels, now[layer], self._whole[layer], best)

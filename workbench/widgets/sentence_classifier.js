@@ -1,12 +1,12 @@
 // SentenceClassifier: a text, the bars of its classes, and twice its words with what each did for the chosen
 // class. See sentence_classifier.py for the traits.
 
-import { button, chips, columns, note, part, row, viewOf } from "./parts.js";
+import { button, chips, columns, hiddenClasses, note, part, row, viewOf } from "./parts.js";
 import { counted, element, fixed, percent, readFloat16 } from "./shared.js";
 import { stripOf } from "./strip.js";
 
 const RELEVANCE =
-  "Share of what reaches [CLS] in favour of this class: attention times its gradient, through all layers. " +
+  "Share of what reaches [CLS] in favour of this answer: attention times its gradient, through all layers. " +
   "Never below zero.";
 const FALLS = {
   true: "by how many points does the probability fall? Blue: it speaks for the class.",
@@ -30,7 +30,7 @@ function render({ model, el }) {
     view.bars(get("bars"), compared() && "with all words:", does),
   );
   const told = "The tick is the probability with all words in sight.";
-  const tick = view.live("p.note", () => compared() && probable() && told);
+  const tick = view.live("p.note", () => [compared() && probable() && told, hiddenClasses(view)]);
 
   // --- the words behind it
   const walk = "Arrow keys move, Enter hides a word or shows it again.";

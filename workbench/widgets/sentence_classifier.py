@@ -9,7 +9,7 @@ import traitlets
 from workbench import plots
 from workbench.bert import Bert
 from workbench.explain import gradient_relevance, head_answers, hide_words, leave_one_out
-from workbench.widgets.base import now_and_before, read_front, to_bytes
+from workbench.widgets.base import best_first, now_and_before, read_front, to_bytes
 from workbench.widgets.text import TextWidget
 
 AT_ONCE = 300  # tokens that one answer may cost while words are left out; the view asks for the next
@@ -32,6 +32,7 @@ class SentenceClassifier(TextWidget):
     hidden = traitlets.List(traitlets.Tuple(traitlets.Int(), traitlets.Int()), help="Spans of hidden words.")
 
     bars = traitlets.List(help="[class, its answer, the same with all words in sight].")
+    hides = traitlets.Int(help="How many classes have no bar.")
     words = traitlets.List(help="{text, start, end, special, hidden, pieces} for each word.")
     chosen = traitlets.Unicode(help="The class whose reasons are on the screen.")
     relevance = traitlets.Bytes(help="float16 (words): share of the gradient relevance.")
@@ -45,10 +46,10 @@ class SentenceClassifier(TextWidget):
         super().__init__(bert, "sentence", "sentiment", text=text, **options)
 
     def rehearse(self) -> list[dict]:
-        """The reasons of every class, and every single word hidden."""
+        """The reasons of every class on screen, and every single word hidden."""
         words = [(word["start"], word["end"]) for word in self.words if not word["special"]]
         hidden = [self.hidden, [], *([span] for span in words)]
-        targets = {"target": ["", *self.model.heads[self.head].labels]}
+        targets = {"target": ["", *(name for name, *_ in self.bars)]}
         return [targets, *self._rehearse_stages(hidden=hidden)]
 
     def _show(self) -> None:
@@ -64,10 +65,13 @@ class SentenceClassifier(TextWidget):
         with self.timed():
             sets = [self._off, []] if self._off else [[]]
             answers = head_answers(self.model, self.head, encoding, sets)
-        order = answers[0].argsort(descending=True, stable=True).tolist()
+        self.problem_type = self.model.heads[self.head].problem_type
+        order = best_first(answers[0], self._probable)
+        if self.target and labels.index(self.target) not in order:
+            order.append(labels.index(self.target))
         self._encoding, self.words = encoding, words
         self._settle(hidden=[(words[number]["start"], words[number]["end"]) for number in self._off])
-        self.problem_type = self.model.heads[self.head].problem_type
+        self.hides = len(labels) - len(order)
         self.bars = now_and_before(labels, answers[0], answers[-1], order)
         self.chosen = self.target or labels[order[0]]
         self._todo: list[int] | None = None

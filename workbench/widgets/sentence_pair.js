@@ -2,7 +2,7 @@
 // sentence_pair.py for the traits.
 
 import { curvedLine, penOf } from "./drawing.js";
-import { button, chips, columns, note, part, row, viewOf } from "./parts.js";
+import { button, chips, columns, hiddenClasses, note, part, row, viewOf } from "./parts.js";
 import { element, isolated, percent, readFloat16 } from "./shared.js";
 import { stripOf } from "./strip.js";
 
@@ -41,7 +41,7 @@ function render({ model, el }) {
     const flipped = single && best(1) !== best(2) ? `It flipped: from ${best(2)} to ${best(1)}. ` : "";
     const ticks = problemType !== "regression" && classes.some(differs);
     const ended = note(ticks && `${flipped}The ticks show the bars before the edit.`);
-    return [...view.bars(classes, "it was", more), ended];
+    return [...view.bars(classes, "it was", more), ended, note(hiddenClasses(view))];
   });
 
   // --- the words and their lines

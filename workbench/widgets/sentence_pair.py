@@ -8,7 +8,7 @@ import traitlets
 from workbench import plots
 from workbench.attention import sum_over_words
 from workbench.bert import Bert
-from workbench.widgets.base import now_and_before, read_front, there, to_bytes
+from workbench.widgets.base import FEW, best_first, now_and_before, read_front, there, to_bytes
 from workbench.widgets.samples import SENTENCE_PAIRS
 from workbench.widgets.text import TextWidget
 
@@ -26,6 +26,7 @@ class SentencePair(TextWidget):
     fields = ("premise", "hypothesis")
     pairs = SENTENCE_PAIRS
     show_on = ("premise", "hypothesis")
+    _typing = False  # `editing`, as it was when the text was typed
     look_on = ("attention_layer", "attention_head", "direction")
 
     premise = traitlets.Unicode(help="What is known, segment 0.")
@@ -38,6 +39,7 @@ class SentencePair(TextWidget):
     editing = traitlets.Bool(False, help="A text is being typed: ticks stay where they are.")
 
     classes = traitlets.List(help="[label, its answer, its answer before the edit].")
+    hides = traitlets.Int(help="How many classes have no bar.")
     words = traitlets.List(help="Words of both: text, segment, pieces, special.")
     weights = traitlets.Bytes(help="float16 (words that look, words looked at) of the two sentences.")
 
@@ -62,17 +64,19 @@ class SentencePair(TextWidget):
         heads = {"direction": ["hypothesis", "premise"]} | looks | {"do": swap}
         return [heads, *self._rehearse_stages(do=swap), self._rehearse_points(do=swap)]
 
-    def _on_editing(self, _: Any) -> None:
-        self._before = self._now
+    def _on_editing(self, change: dict) -> None:
+        self._typing, self._before = change["new"], self._now
 
     def _show(self) -> None:
         encoding, head = self._encode(), self.model.heads[self.head]
         states, attention = self._pass(**encoding.tensors(self.model.device))
         now = self.model.answers(self.head, states[-1])[0].cpu()
-        if not self.editing:  # while somebody types, the ticks stay at the answer before the first key
+        if not self._typing:  # while somebody types, the ticks stay at the answer before the first key
             self._before = getattr(self, "_now", now)
         self._now, self.problem_type = now, head.problem_type
-        self.classes = now_and_before(head.labels, now, self._before, range(len(now)))
+        order = best_first(now, self._probable) if len(now) > FEW else range(len(now))
+        self.classes = now_and_before(head.labels, now, self._before, order)
+        self.hides = len(now) - len(order)
         words, place = self._words(encoding), encoding.word_numbers
         counts = torch.bincount(torch.tensor(place)).to(self.model.device)
         paid = sum_over_words(attention, place)  # (layers, heads, token, word)

@@ -43,6 +43,7 @@ class SpanExtraction(TextWidget):
     pairs = [(question, passage) for passage, question in PASSAGES]
     show_on = ("question", "passage", "head")
     points = ("pinned", "window", "chosen")
+    _begins: int | None = None  # where the window that was shown last begins in the passage
     look_on = ("top_k", "longest", "threshold", "pinned", "window", "chosen")
 
     question = traitlets.Unicode(help="The question, segment 0.")
@@ -117,6 +118,9 @@ class SpanExtraction(TextWidget):
         window = self._windows[number]
         tokens, answer = window.tokens, found[pinned][0]
         span = window.span(answer.start, answer.end)
+        if self._begins not in (None, tokens[0].start):
+            self._settle(chosen=-1)  # it was a token of another window
+        self._begins = tokens[0].start
         chosen = there(self.chosen, len(tokens), (span or [0])[0])
         ends = [tokens[0].start, *(token.end for token in tokens)]
         joint = window.joint(self.longest)
@@ -177,4 +181,6 @@ class SpanExtraction(TextWidget):
         passage = plots.words(chips, title="passage, and how likely the answer starts (s) or ends (e) there")
         answers = [[text, probability] for text, _, _, probability, _ in self.answers]
         answers.append(["no answer", self.view["no_answer_probability"]])
-        return plots.stack(question, passage, plots.bars(answers), status=self.status)
+        none = f"no answer: none wins by more than {plots.in_digits(self.threshold)}"
+        bars = plots.bars(answers, title="" if self.view["answered"] else none)
+        return plots.stack(question, passage, bars, status=self.status)

@@ -15,6 +15,9 @@ const READS = {
   word: "Each word's first piece is read, one after the other, with the same matrix.",
   span: "Every token is read twice: could the answer start here, could it end here?",
   class: "Everything about the picture has to be in one vector, that of *, the class token.",
+  several:
+    "Everything about the picture has to be in these vectors. Each has a matrix of its own, and the mean of " +
+    "what these say is the answer.",
 };
 const GIVEN = {
   mlm: "after a layer of the head",
@@ -273,11 +276,15 @@ function readOf(view) {
     const kind = (at) => (reads.includes(at) ? "read" : "special");
     return tokens.map((text, at) => element(`span.chip.${kind(at)}`, { role: "listitem" }, text));
   });
+  const what = () => {
+    const { kind, reads } = get("drawer");
+    return kind === "class" && reads.length > 1 ? "several" : kind;
+  };
   const title = view.live("h4", () => {
     const { tokens, reads } = get("drawer");
     return `${tokens.length} vectors leave the last layer; the head reads ${reads.length}`;
   });
-  return [title, view.live("p.note", () => READS[get("drawer").kind]), all, block.node];
+  return [title, view.live("p.note", () => READS[what()]), all, block.node];
 }
 
 // --- head: rows of the matrix, and the products of one of them

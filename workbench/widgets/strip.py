@@ -10,11 +10,11 @@ from torch import Tensor
 
 from workbench.attention import fetched_vectors
 from workbench.bert import Bert
-from workbench.checks import counted
-from workbench.encoder import MODEL_LOCK, to_answers
+from workbench.checks import check_ready, counted
+from workbench.encoder import to_answers
 from workbench.patches import embedding_steps, linear_steps, projection_steps
 from workbench.vit import ViT
-from workbench.widgets.base import WorkbenchWidget, rounded, there, to_bytes
+from workbench.widgets.base import FEW, WorkbenchWidget, rounded, there, to_bytes
 
 READS = {  # what a head reads, by its kind
     "mlm": "[MASK]",
@@ -23,7 +23,6 @@ READS = {  # what a head reads, by its kind
     "span": "every token, twice",
     "class": "*",
 }
-FEW = 24  # classes that are all shown; of more, the best ones
 BEST = 6  # of many classes, and of the tokens that add most
 LARGEST = 10  # products that are written out
 VECTORS = 8  # most that are drawn of those that a head reads
@@ -55,8 +54,7 @@ class Way:
         """`num_hidden_layers + 1` hidden states (1, tokens, hidden); only a stage that is open needs them."""
         if self.known:
             return self.known
-        with MODEL_LOCK:
-            return self.model(**self.inputs, attention_mask=self.mask)
+        return self.model(**self.inputs, attention_mask=self.mask)
 
     @property
     def kind(self) -> str:
@@ -102,7 +100,9 @@ class StripWidget(WorkbenchWidget):
     def _refresh(self, run: bool = True) -> None:
         """Shows what the model says now, or, unless it has to `run`, what it said last, in another way."""
         if run:
+            check_ready(self.model)  # which may have been put into training mode
             self._show()
+            self._unread = ""
         self._look()
         self._strip()
 
@@ -110,9 +110,14 @@ class StripWidget(WorkbenchWidget):
         """To override, see above."""
 
     def _change(self, **values: object) -> None:
-        """Sets traits, and shows what comes of it."""
+        """Sets traits, and shows what comes of it; if nothing can, all but typed texts are as before."""
+        before = {name: getattr(self, name) for name in values if name not in self.fields}
         self._settle(**values)
-        self._refresh()
+        try:
+            self._refresh()
+        except Exception:
+            self._settle(**before)
+            raise
 
     @property
     def _stages(self) -> list[str]:
@@ -203,15 +208,19 @@ class StripWidget(WorkbenchWidget):
         line = self._before_head(count)
         if not way.head:
             return line
-        classes = config.vocab_size if way.kind == "mlm" else len(self._labels)
+        classes, size = config.vocab_size if way.kind == "mlm" else len(self._labels), config.hidden_size
+        if way.kind == "class":
+            size = sum(head.in_features for head in self.model.heads)
         line += [
             ["read", READS[way.kind], f"{len(way.reads)} of {count}"],
-            ["head", "matrix", f"{classes:,} × {config.hidden_size}"],
+            ["head", "matrix", f"{classes:,} × {size}"],
         ]
         if self._probable:
             over = " over tokens" if way.kind == "span" else ""
             sigmoid = self.problem_type.startswith("multi")
             line.append(["softmax", "sigmoid" if sigmoid else "softmax", f"0 to 100 %{over}"])
+        if classes > 1 and self.problem_type == "regression":
+            return [*line, ["", "answer", f"{classes} numbers"]]
         label, answer = self._best or ("", None)
         return [*line, ["", label or "answer", "–" if answer is None else self._written(answer)]]
 
@@ -245,7 +254,8 @@ class StripWidget(WorkbenchWidget):
             steps = embedding_steps(self.model, token, **way.inputs)
             steps.pop("normed")
             numbers = {name: ids[0, token].item() for name, ids in way.inputs.items()}
-            segment, place = numbers.get("token_type_ids", 0), numbers.get("position_ids", token)
+            segment = min(numbers.get("token_type_ids", 0), self.model.config.type_vocab_size - 1)
+            place = numbers.get("position_ids", token)
             known = {"word": f"word “{name}”", "segment": f"+ segment {segment}"}
             known |= {"position": f"+ position {place}", "sum": "= sum"}
             names = [known[step] for step in steps]

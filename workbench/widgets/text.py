@@ -2,6 +2,7 @@
 
 import os.path
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import traitlets
@@ -9,6 +10,7 @@ import traitlets
 from workbench.bert import Bert
 from workbench.tasks import find_head
 from workbench.text import Encoding
+from workbench.widgets.base import check_maps_fit
 from workbench.widgets.strip import StripWidget, Way
 
 FOR_PAIRS = ("nsp", "nli")  # heads of kind "sentence" that read two texts
@@ -51,10 +53,12 @@ class TextWidget(StripWidget):
     def _on_show(self, change: dict) -> None:
         if self.head not in self.choices:
             raise ValueError(f"There is no head {self.head!r} here; there are: {', '.join(self.choices)}.")
+        token = self.token
         self._point(change)
         try:
             super()._on_show(change)
         except ValueError as error:
+            self._settle(token=token)
             raise ValueError(f"{error} What was read last is still shown.") from error
 
     def _on_look(self, change: dict) -> None:
@@ -83,6 +87,7 @@ class TextWidget(StripWidget):
         """The texts as the model reads them, with a remark in `note`."""
         limit = self.model.config.max_position_embeddings
         encoding = self.model.tokenizer.encode(*self.texts, masks=masked, max_length=limit, seed=seed)
+        check_maps_fit(self.model, **encoding.tensors())
         self.note, self._read = self._remark(encoding), self.texts
         return encoding
 
@@ -106,6 +111,12 @@ class TextWidget(StripWidget):
         moved = [(start + shift, end + shift, *rest) for start, end, *rest in last]
         return kept + [span for span in moved if span not in kept]
 
+    @cached_property
+    def _reads_latin(self) -> bool:
+        """Whether other letters are foreign to it: they are if nearly all its pieces are ASCII."""
+        pieces = self.model.tokenizer.backend.get_vocab()
+        return sum(map(str.isascii, pieces)) > 0.8 * len(pieces)
+
     def _remark(self, encoding: Encoding) -> str:
         """One sentence about texts that the model reads but does not know much about, or nothing."""
         texts = self.texts
@@ -115,7 +126,7 @@ class TextWidget(StripWidget):
         words = sum(not word.special for word in encoding.words)
         unknown = sum(token.id == self.model.tokenizer.unk_id for token in pieces)
         letters = "".join(texts)
-        foreign = sum(letter.isalpha() and not letter.isascii() for letter in letters)
+        foreign = self._reads_latin * sum(letter.isalpha() and not letter.isascii() for letter in letters)
         advice = "it answers all the same, but do not trust it."
         if unknown > 0.1 * words or foreign > 0.3 * len(letters):
             return f"Much of this is not English, or unknown to this checkpoint: {advice}"
