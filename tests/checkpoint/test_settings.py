@@ -381,3 +381,12 @@ def test_names_of_other_classes_are_warned_of(kind: str, changes: dict, tmp_path
         model = (wb.load_bert if kind == "bert" else wb.load_vit)(folder, device="cpu")
     labels = model.heads["word"].labels if kind == "bert" else model.labels
     assert labels == (tuple("abc") if config["id2label"] == CLASSES else ("class 0", "class 1", "class 2"))
+
+
+def test_each_class_has_a_name_of_its_own(tmp_path: Path) -> None:
+    """ImageNet has two kinds of crane, which one could not tell apart."""
+    folder = saved(hf_vit("ViTForImageClassification", num_labels=4), tmp_path)
+    names = dict(enumerate(["crane", "tea", "crane", " "]))
+    config = json.loads((folder / "config.json").read_text()) | {"id2label": names}
+    (folder / "config.json").write_text(json.dumps(config))
+    assert wb.load_vit(folder, device="cpu").labels == ("crane 0", "tea", "crane 2", "class 3")

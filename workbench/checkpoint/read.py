@@ -331,7 +331,9 @@ def _labels(settings: Settings, weights: Weights, head: str) -> tuple[str, ...]:
     names = [str((labels if fits else numbered)[number]) for number in numbered]
     alone = {name for name, times in Counter(names).items() if times == 1 and name.strip()}
     # Each class has a name of its own.
-    called = tuple(name if name in alone else f"{name or 'class'} {at}" for at, name in enumerate(names))
+    called = tuple(
+        name if name in alone else f"{name.strip() or 'class'} {at}" for at, name in enumerate(names)
+    )
     if count and not (fits and _setting(settings, "num_labels", int, count) == count):
         warnings.warn(
             f"config.json of {weights.title} names other classes than its weights have, which are {count}: "
