@@ -16,6 +16,7 @@ from workbench.widgets import (
     PatchHiding,
     SentenceClassifier,
     SentencePair,
+    TokenTagger,
     base,
 )
 
@@ -44,6 +45,8 @@ def test_of_many_classes_the_best_have_bars() -> None:
     best = [one.label for one in wb.classify_pair(bert, "the cat", "a dog")]
     assert [name for name, *_ in pair.classes] == best[:24] and pair.hides == 276
     assert pair.line[-1][1] == best[0] and pair.figure().get_figheight() < 8
+    pair.hypothesis = "a red dog ran"  # where the best was is told, though it may be far from the best now
+    assert best[0] in [name for name, *_ in pair.classes] and pair.hides == 300 - len(pair.classes)
 
 
 @pytest.mark.parametrize("head", [0, 1])
@@ -91,6 +94,17 @@ def test_attention_that_does_not_fit_into_memory_is_refused(monkeypatch: pytest.
     )
     widget.text = "the cat sat"
     assert not widget.error and len(widget.tokens) == 5
+    masked = MaskedFilling(our_bert("mlm"), "the cat sat", masked="cat")
+    masked.text = "the cat sat on a mat " * 3
+    assert "would take" in masked.error and [word["text"] for word in masked.words[1:-1]] == [
+        "the",
+        "cat",
+        "sat",
+    ]
+    masked.text = "the cat sat on"
+    assert masked.masked == [(4, 7)] and not masked.error
+    tagger = TokenTagger(our_bert("pos"), "the cat sat on a mat " * 3)  # which makes no maps
+    assert len(tagger.words) == 18
     with pytest.raises(ValueError, match="The attention of 24 tokens in 12 heads"):
         PatchAttention(our_vit(), PICTURE)
 

@@ -10,6 +10,7 @@ from tiny import our_bert, patch_vit
 
 import workbench as wb
 from workbench.attention import record_modules
+from workbench.encoder import MODEL_LOCK
 from workbench.widgets import (
     AttentionExplorer,
     MaskedFilling,
@@ -61,6 +62,33 @@ def test_a_text_that_cannot_be_read_is_said_until_one_can() -> None:
     widget.target = "nothing"
     widget.set_state({"text": "the cat"})
     assert widget.error == ""
+    pair = NextSentence(our_bert("nsp"), "the cat", "a dog")
+    pair.first = ""
+    pair._on_message(None, {"do": "swap"}, [])
+    said = pair.error
+    assert "second text is empty" in said
+    pair.attention_layer = 1
+    assert pair.error == said
+
+
+def test_between_two_steps_of_a_training_a_widget_answers() -> None:
+    bert = our_bert("mlm", hidden_dropout_prob=0.1)
+    widget = MaskedFilling(bert, "the cat sat", masked="cat")
+    begun, done = threading.Event(), threading.Event()
+
+    def learn() -> None:
+        with MODEL_LOCK:
+            bert.train()
+            begun.set()
+            done.wait(0.5)
+            bert.eval()
+
+    thread = threading.Thread(target=learn)
+    thread.start()
+    begun.wait()
+    widget.text = "a cat sat"  # waits for the step
+    thread.join()
+    assert not widget.error and widget.words[1]["text"] == "a"
 
 
 def test_others_may_ask_the_same_model_meanwhile() -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
+from workbench.encoder import MODEL_LOCK
+
 MOST_PATCHES = 4096  # of a picture that is read: 64 x 64
 
 
@@ -30,9 +32,11 @@ def check_model(model: Any, *kinds: type) -> None:
 
 def check_ready(model: Any) -> None:
     """Raises `ValueError` for a model that came without what reads a user's text or picture, or whose answers
-    dropout makes random."""
+    dropout makes random. It waits for a step of a training."""
     config = model.config
-    if model.training and max(config.hidden_dropout_prob, config.attention_probs_dropout_prob) > 0:
+    with MODEL_LOCK:
+        training = model.training
+    if training and max(config.hidden_dropout_prob, config.attention_probs_dropout_prob) > 0:
         raise ValueError(
             f"{model.name} is in training mode, and dropout changes its answers: call .eval() on it."
         )

@@ -156,7 +156,7 @@ class Encoder(nn.Module):
         """`num_hidden_layers + 1` tensors (batch, tokens, hidden): the input, then each layer's output.
 
         `hidden_states` is what the front door made; `attention_mask` is (batch, tokens), 0 or False where a
-        token must not be looked at (padding). Nobody else runs a model meanwhile, see `MODEL_LOCK`.
+        token must not be looked at (padding). No other encoder runs meanwhile.
         """
         mask = None if attention_mask is None else attention_mask[:, None, None, :].bool()
         states = [hidden_states]

@@ -37,9 +37,10 @@ def check_spans(
 
 def _is_number(value: Any) -> bool:
     try:
-        return not isinstance(value, str) and float(value) is not None
-    except (TypeError, ValueError, RuntimeError):  # the last for a tensor of several
+        float(value)
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # the last for a tensor of several
         return False
+    return not isinstance(value, str)
 
 
 def _verdict(letter: str, words: list[str], scores: torch.Tensor, given: list[float | None]) -> str:
@@ -79,8 +80,8 @@ def check_tokens(answers: Mapping[tuple[int, int, int], int | None]) -> str:
     lines = []
     for (height, width, patch), given in answers.items():
         start = f"{height} x {width} in patches of {patch}: "
-        rows, columns = (height // patch, width // patch) if patch else (0, 0)
-        if not patch or height % patch or width % patch:
+        rows, columns = (height // patch, width // patch) if patch > 0 else (0, 0)
+        if patch < 1 or height % patch or width % patch:
             hint = f"cannot be cut without a rest; both sides must be multiples of {patch}."
         elif given is None:
             hint = "still to do. How many patches are there down, and how many across?"

@@ -48,8 +48,7 @@ def head_answers(
     _check_head(bert, head)
     visible = hide_words(encoding, hidden).to(bert.device)
     inputs = {name: ids.expand(len(visible), -1) for name, ids in encoding.tensors(bert.device).items()}
-    with MODEL_LOCK:
-        return bert.answers(head, bert(**inputs, attention_mask=visible)[-1]).cpu()
+    return bert.answers(head, bert(**inputs, attention_mask=visible)[-1]).cpu()
 
 
 def leave_one_out(

@@ -108,8 +108,9 @@ def write_pages(folder: Path, notebooks: Sequence[Path]) -> None:
                 except (CellExecutionError, DeadKernelError) as error:
                     failed.append(f"{path.name} ({getattr(error, 'evalue', error)})")
                     continue
-                # Those beside it, too: their pages may be made later, and this one is kept.
-                linked = {other.stem for other in (*notebooks, *path.parent.glob("*.ipynb"))}
+                # Those beside it, too, which are not beside its page: theirs may be made later.
+                beside = [] if folder.samefile(path.parent) else path.parent.glob("*.ipynb")
+                linked = {other.stem for other in (*notebooks, *beside)}
                 write_whole(pages[path], to_page(notebook, mark, linked).encode())
         finally:
             write_whole(folder / "index.html", index(folder).encode())

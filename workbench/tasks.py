@@ -16,7 +16,6 @@ from workbench.checks import (
     check_whole,
     counted,
 )
-from workbench.encoder import MODEL_LOCK
 from workbench.image import ImageSource, prepare_image
 from workbench.text import Encoding, Token, word_spans
 from workbench.vit import ViT
@@ -437,9 +436,7 @@ def classify_image(
     if size is not None:
         check_size(size, vit.config.patch_size, MOST_PATCHES)
     pixels = prepare_image(image, vit.preprocessing, size).to(vit.device)
-    with MODEL_LOCK:
-        answers = vit.answers(vit(pixels)[-1])[0]
-    return _typed(answers, vit)[:top_k]
+    return _typed(vit.answers(vit(pixels)[-1])[0], vit)[:top_k]
 
 
 @torch.inference_mode()

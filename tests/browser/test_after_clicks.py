@@ -47,9 +47,14 @@ def test_focus_stays_beside_a_button_that_is_disabled(page):
     press(view, "Train")
     assert view.sent() == [{"do": "train"}]
     answer(view, state="training", now="frozen")
+    assert page.evaluate("document.activeElement.className") == "bar-row"
+    page.keyboard.press("Enter")
+    assert view.sent() == [], "a second Enter presses no other button"
+    page.keyboard.press("Tab")
     assert page.evaluate(ACTIVE) == "Stop, keep what was learned"
     page.keyboard.press("Enter")
     answer(view, state="stopped")
+    page.keyboard.press("Tab")
     assert page.evaluate(ACTIVE) == "Train anew"
 
 

@@ -349,7 +349,7 @@ def test_names_of_timm_s_classes(tmp_path: Path) -> None:
     for label_names in (names, {str(index): name for index, name in enumerate(names)}):
         assert wb.load_vit(write(tmp_path, label_names=label_names), device="cpu").labels == tuple(names)
     write(tmp_path, label_names=names[:3])  # of another head
-    with pytest.warns(UserWarning, match="names other classes than its weights have, which are 5"):
+    with pytest.warns(UserWarning, match="is of other classes than its weights have, which are 5"):
         assert wb.load_vit(tmp_path, device="cpu").labels[0] == "class 0"
 
 
@@ -364,6 +364,7 @@ CLASSES = {str(index): name for index, name in enumerate("abc")}
         {"id2label": CLASSES | {"1": None}},
         {"id2label": {f"LABEL_{index}": name for index, name in CLASSES.items()}},
         {"num_labels": 2},
+        {"id2label": CLASSES, "num_labels": "3"},
         {"id2label": CLASSES, "num_labels": 2},
     ],
     ids=str,
@@ -377,7 +378,7 @@ def test_names_of_other_classes_are_warned_of(kind: str, changes: dict, tmp_path
         folder = saved(hf_vit("ViTForImageClassification", num_labels=3), tmp_path)
     config = json.loads((folder / "config.json").read_text()) | {"id2label": {}} | changes
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.warns(UserWarning, match="names other classes than its weights have, which are 3: "):
+    with pytest.warns(UserWarning, match="is of other classes than its weights have, which are 3: "):
         model = (wb.load_bert if kind == "bert" else wb.load_vit)(folder, device="cpu")
     labels = model.heads["word"].labels if kind == "bert" else model.labels
     assert labels == (tuple("abc") if config["id2label"] == CLASSES else ("class 0", "class 1", "class 2"))
@@ -386,7 +387,12 @@ def test_names_of_other_classes_are_warned_of(kind: str, changes: dict, tmp_path
 def test_each_class_has_a_name_of_its_own(tmp_path: Path) -> None:
     """ImageNet has two kinds of crane, which one could not tell apart."""
     folder = saved(hf_vit("ViTForImageClassification", num_labels=4), tmp_path)
-    names = dict(enumerate(["crane", "tea", "crane", " "]))
-    config = json.loads((folder / "config.json").read_text()) | {"id2label": names}
-    (folder / "config.json").write_text(json.dumps(config))
-    assert wb.load_vit(folder, device="cpu").labels == ("crane 0", "tea", "crane 2", "class 3")
+    config = json.loads((folder / "config.json").read_text())
+    for names, called in (
+        (["crane", "tea", "crane", " "], ("crane 0", "tea", "crane 2", "class 3")),
+        (["a", "a", "a 1", "b"], ("a 0", "a 1", "a 1 2", "b 3")),
+        (["b", " c", "LABEL_2", "d"], ("b", " c", "LABEL_2", "d")),
+    ):
+        config["id2label"] = dict(enumerate(names))
+        (folder / "config.json").write_text(json.dumps(config))
+        assert wb.load_vit(folder, device="cpu").labels == called

@@ -79,7 +79,8 @@ def locate(name: str | Path) -> Path:
     try:
         folder = Path(huggingface_hub.snapshot_download(name, allow_patterns=FETCHED.split()))
         weights = [file for file in folder.glob("model*.safetensors*") if file.exists()]
-        if not weights or not (folder / "config.json").exists():
+        pickled = any(file.suffix in PICKLES for file in folder.iterdir())  # for which there is a sentence
+        if not (weights or pickled) or not (folder / "config.json").exists():
             huggingface_hub.model_info(name)  # raises without a network: then it is not the whole
         return folder
     except huggingface_hub.errors.RepositoryNotFoundError as error:
@@ -330,13 +331,13 @@ def _labels(settings: Settings, weights: Weights, head: str) -> tuple[str, ...]:
     fits = labels.keys() == numbered.keys() and None not in labels.values()
     names = [str((labels if fits else numbered)[number]) for number in numbered]
     alone = {name for name, times in Counter(names).items() if times == 1 and name.strip()}
-    # Each class has a name of its own.
-    called = tuple(
-        name if name in alone else f"{name.strip() or 'class'} {at}" for at, name in enumerate(names)
-    )
-    if count and not (fits and _setting(settings, "num_labels", int, count) == count):
+    # Each class has a name of its own; with its number it surely has.
+    own = [f"{name.strip() or 'class'} {at}" for at, name in enumerate(names)]
+    called = tuple(name if name in alone else one for name, one in zip(names, own, strict=True))
+    called = called if len({*called}) == count else tuple(own)
+    if count and not (fits and settings.get("num_labels") in (None, count)):
         warnings.warn(
-            f"config.json of {weights.title} names other classes than its weights have, which are {count}: "
+            f"config.json of {weights.title} is of other classes than its weights have, which are {count}: "
             f"they are called {called[0]}, ... here.",
             stacklevel=2,
         )

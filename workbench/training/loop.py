@@ -343,7 +343,8 @@ def train(
                 folder.mkdir(parents=True, exist_ok=True)
                 with part.open(mode) as file:
                     file.writelines(json.dumps(line) + "\n" for line in lines)
-                part.replace(log)
+                if part != log:
+                    part.replace(log)
 
     def note(figures: Figures) -> None:
         progress.log.append({"step": progress.step} | figures)

@@ -196,6 +196,8 @@ class AttentionExplorer(MapWidget):
         return [name for name, head in self.model.heads.items() if fits.get(name, fits[head.kind])]
 
     def _show(self) -> None:
+        for model in self._models:
+            check_ready(model)
         tasks = self._possible()
         task = self.task if self.task in tasks else next(iter(tasks), "")
         off = [pair for pair in self.off if 0 <= pair[0] < self.layers and 0 <= pair[1] < self.heads]

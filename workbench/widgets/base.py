@@ -262,7 +262,7 @@ class WorkbenchWidget(anywidget.AnyWidget):
             answer(change)
         except Exception as error:
             if change["name"] in self.fields:
-                self._unread = sentence(error)
+                self._unread = sentence(error) if isinstance(error, ValueError) else ""
             else:
                 self._settle(**{change["name"]: change["old"]})
             raise

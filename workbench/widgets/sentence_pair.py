@@ -74,7 +74,9 @@ class SentencePair(TextWidget):
         if not self._typing:  # while somebody types, the ticks stay at the answer before the first key
             self._before = getattr(self, "_now", now)
         self._now, self.problem_type = now, head.problem_type
-        order = best_first(now, self._probable) if len(now) > FEW else range(len(now))
+        order = best_first(now, self._probable) if len(now) > FEW else [*range(len(now))]
+        if (best := int(self._before.argmax())) not in order:
+            order.append(best)
         self.classes = now_and_before(head.labels, now, self._before, order)
         self.hides = len(now) - len(order)
         words, place = self._words(encoding), encoding.word_numbers

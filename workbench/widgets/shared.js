@@ -269,13 +269,15 @@ export function frame(model, el, name) {
   return { root, content, get, set, send, message, ask, saved, ink, drawn, redraw, show };
 }
 
-// Where the focused node is gone, hidden or disabled now, the nearest button around gets the keyboard's focus.
+// Where the focused node is gone, hidden or disabled now, what is around it gets the keyboard's focus: the Tab
+// key goes on from there, and a second Enter presses nothing else.
 function keepFocus(node, around, root) {
   const usable = (one) => !one.disabled && one.isConnected && one.getClientRects().length > 0;
-  for (let at = around; !usable(node) && root.contains(at); at = at.parentElement) {
-    const next = [...at.querySelectorAll("button")].find(usable);
-    if (next) return next.focus();
-  }
+  if (usable(node)) return;
+  let at = around;
+  while (!usable(at) && root.contains(at)) at = at.parentElement;
+  at.tabIndex = -1;
+  at.focus();
 }
 
 // A colour of CSS, however it is written (oklch, color(srgb …)), as [red, green, blue, opacity] up to 255.

@@ -14,7 +14,7 @@ from workbench.checks import check_ready, counted
 from workbench.encoder import to_answers
 from workbench.patches import embedding_steps, linear_steps, projection_steps
 from workbench.vit import ViT
-from workbench.widgets.base import FEW, WorkbenchWidget, rounded, there, to_bytes
+from workbench.widgets.base import FEW, WorkbenchWidget, rounded, sentence, there, to_bytes
 
 READS = {  # what a head reads, by its kind
     "mlm": "[MASK]",
@@ -54,6 +54,7 @@ class Way:
         """`num_hidden_layers + 1` hidden states (1, tokens, hidden); only a stage that is open needs them."""
         if self.known:
             return self.known
+        check_ready(self.model)
         return self.model(**self.inputs, attention_mask=self.mask)
 
     @property
@@ -115,8 +116,10 @@ class StripWidget(WorkbenchWidget):
         self._settle(**values)
         try:
             self._refresh()
-        except Exception:
+        except Exception as error:
             self._settle(**before)
+            if len(before) < len(values):
+                self._unread = sentence(error)
             raise
 
     @property

@@ -10,7 +10,6 @@ import traitlets
 from workbench.bert import Bert
 from workbench.tasks import find_head
 from workbench.text import Encoding
-from workbench.widgets.base import check_maps_fit
 from workbench.widgets.strip import StripWidget, Way
 
 FOR_PAIRS = ("nsp", "nli")  # heads of kind "sentence" that read two texts
@@ -53,12 +52,13 @@ class TextWidget(StripWidget):
     def _on_show(self, change: dict) -> None:
         if self.head not in self.choices:
             raise ValueError(f"There is no head {self.head!r} here; there are: {', '.join(self.choices)}.")
-        token = self.token
+        token, note, read = self.token, self.note, self._read
         self._point(change)
         try:
             super()._on_show(change)
         except ValueError as error:
-            self._settle(token=token)
+            self._settle(token=token, note=note)
+            self._read = read
             raise ValueError(f"{error} What was read last is still shown.") from error
 
     def _on_look(self, change: dict) -> None:
@@ -87,7 +87,6 @@ class TextWidget(StripWidget):
         """The texts as the model reads them, with a remark in `note`."""
         limit = self.model.config.max_position_embeddings
         encoding = self.model.tokenizer.encode(*self.texts, masks=masked, max_length=limit, seed=seed)
-        check_maps_fit(self.model, **encoding.tensors())
         self.note, self._read = self._remark(encoding), self.texts
         return encoding
 

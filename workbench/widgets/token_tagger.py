@@ -6,7 +6,7 @@ import traitlets
 
 from workbench import plots
 from workbench.bert import Bert
-from workbench.encoder import MODEL_LOCK, to_answers
+from workbench.encoder import to_answers
 from workbench.widgets.base import read_front, rounded
 from workbench.widgets.text import TextWidget
 
@@ -59,7 +59,7 @@ class TokenTagger(TextWidget):
         """The class of a word is that of its first piece (BERT, section 5.3)."""
         before = [(word["start"], word["end"]) for word in self.words[self.pinned :][:1]]
         before, encoding, head = self._moved(before), self._encode(), self.model.heads[self.head]
-        with MODEL_LOCK, self.timed():
+        with self.timed():
             states = self.model(**encoding.tensors(self.model.device))
             logits = self.model.logits(self.head, states[-1])[0]
         self._logits = logits.float().cpu()
