@@ -9,8 +9,8 @@ import { stripOf } from "./strip.js";
 const SIDES = ["premise", "hypothesis"];
 const MOST_LINES = 150;
 const HELP =
-  "Point at a word to see its lines only, click to pin it. What is missing to 100\u00a0% goes to the word's own " +
-  "sentence, [CLS] and [SEP].";
+  "Point at a word to see its lines only, click to pin it. What is missing to 100\u00a0% goes to the " +
+  "word's own sentence, [CLS] and [SEP].";
 
 function render({ model, el }) {
   const view = viewOf(model, el, "sentence-pair");

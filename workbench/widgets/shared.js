@@ -269,13 +269,14 @@ export function frame(model, el, name) {
   return { root, content, get, set, send, message, ask, saved, ink, drawn, redraw, show };
 }
 
-// Where the focused node is gone, hidden or disabled now, what is around it gets the keyboard's focus: the Tab
-// key goes on from there, and a second Enter presses nothing else.
+// Where the focused node is gone, hidden or disabled now, what is around it gets the keyboard's focus: the
+// Tab key goes on from there, and a second Enter presses nothing else.
 function keepFocus(node, around, root) {
   const usable = (one) => !one.disabled && one.isConnected && one.getClientRects().length > 0;
   if (usable(node)) return;
   let at = around;
-  while (!usable(at) && root.contains(at)) at = at.parentElement;
+  while (at && !usable(at)) at = at.parentElement;
+  if (!root.contains(at)) return; // all of the view is hidden
   at.tabIndex = -1;
   at.focus();
 }

@@ -16,8 +16,8 @@ const READS = {
   span: "Every token is read twice: could the answer start here, could it end here?",
   class: "Everything about the picture has to be in one vector, that of *, the class token.",
   several:
-    "Everything about the picture has to be in these vectors. Each has a matrix of its own, and the mean of " +
-    "what these say is the answer.",
+    "Everything about the picture has to be in these vectors. Each has a matrix of its own, and the mean " +
+    "of what these say is the answer.",
 };
 const GIVEN = {
   mlm: "after a layer of the head",
